@@ -1,0 +1,1 @@
+"""The `lima-k8s` command."""

@@ -1,0 +1,1 @@
+"""Alignment data (section 2)."""

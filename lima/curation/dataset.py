@@ -1,0 +1,162 @@
+"""Examples in LIMA's layout: reading, checking and sampling them.
+
+A line of JSONL is `{"conversations": ["user", "assistant", …], "source": "name"}`.
+"""
+
+import fnmatch
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from lima.codec import sha256_key
+from lima.errors import DataError
+from lima.spec import DataSpec
+from lima.storage import Storage
+
+AUTHORED = "authored:"
+PYDOC = "pydoc:topics"
+DOCUMENT_CHARACTERS = 1200
+"""Length at which the language reference is cut into documents."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation: utterances in turn, the user's first. One utterance is only a prompt."""
+
+    conversation: tuple[str, ...]
+    source: str
+
+    @property
+    def prompt(self) -> tuple[str, ...]:
+        """The utterances up to the last of the user."""
+        return self.conversation[: len(self.conversation) - (len(self.conversation) + 1) % 2]
+
+    @property
+    def key(self) -> str:
+        """sha256 of the utterances."""
+        return sha256_key(list(self.conversation))
+
+    @property
+    def prompt_key(self) -> str:
+        """sha256 of the prompt's utterances."""
+        return sha256_key(list(self.prompt))
+
+
+def load_examples(spec: DataSpec) -> list[Example]:
+    """Return the selection that `spec` names, in the order of its sample.
+
+    A sample is the first `count` of one seeded order, so that smaller samples are subsets of
+    larger ones, and neither depends on the order of the lines.
+
+    Raises:
+        DataError: nothing is left, or fewer than `count`, or a line is not an example.
+
+    """
+    found = [
+        e
+        for e in _read(spec.path)
+        if not spec.sources or any(fnmatch.fnmatchcase(e.source, g) for g in spec.sources)
+    ]
+    if not found:
+        wanted = f" with a source like {', '.join(spec.sources)}" if spec.sources else ""
+        raise DataError(f"{spec.path}: no examples{wanted}")
+    if spec.count is None:
+        return found
+    if len(found) < spec.count:
+        raise DataError(f"{spec.path}: {spec.count} examples are asked for, {len(found)} match")
+    return sorted(found, key=lambda e: sha256_key([spec.seed, e.key]))[: spec.count]
+
+
+def training_examples(spec: DataSpec) -> list[Example]:
+    """Return the selection, with a response to every prompt.
+
+    Raises:
+        DataError: as `load_examples`, or an example ends with the user's utterance.
+
+    """
+    examples = load_examples(spec)
+    for example in examples:
+        if len(example.conversation) % 2:
+            raise DataError(
+                f"{spec.path}: the example beginning {example.conversation[0][:40]!r} ends with "
+                "the user's utterance; training needs a response to every prompt"
+            )
+    return examples
+
+
+def parse_examples(lines: Iterable[str], where: str) -> Iterator[Example]:
+    """Yield the examples of JSONL lines; blank lines are passed over.
+
+    Raises:
+        DataError: a line is not an example; the message names `where` and the line.
+
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _parse(line, f"{where}:{number}")
+
+
+def _parse(line: str, where: str) -> Example:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg})") from None
+    turns = record.get("conversations") if isinstance(record, dict) else None
+    if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
+        raise DataError(f'{where}: "conversations" must be a list of strings, the user\'s first')
+    for index, turn in enumerate(turns):
+        if not turn.strip():
+            role = "response" if index % 2 else "prompt"
+            raise DataError(f"{where}: utterance {index + 1} is an empty {role}; fill or drop it")
+    return Example(tuple(turns), str(record.get("source", "")))
+
+
+def _read(path: str) -> Iterator[Example]:
+    if path == PYDOC:
+        return _language_reference()
+    if path.startswith(AUTHORED):
+        return _authored(path.removeprefix(AUTHORED))
+    return parse_examples(_lines(path), path)
+
+
+def _authored(names: str) -> Iterator[Example]:
+    folder = resources.files("lima") / "authored"
+    for name in names.split("+"):
+        file = folder / f"{name}.jsonl"
+        if not file.is_file():
+            known = sorted(f.name.removesuffix(".jsonl") for f in folder.iterdir())
+            raise DataError(f"{AUTHORED}{name}: no such examples; there are {', '.join(known)}")
+        yield from parse_examples(file.read_text("utf-8").split("\n"), f"{AUTHORED}{name}")
+
+
+def _lines(path: str) -> list[str]:
+    if "://" in path:
+        folder, _, name = path.rpartition("/")
+        data = Storage(folder).read(name)
+    else:
+        try:
+            data = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        # Not splitlines(): a JSON string may hold U+2028 and the like.
+        return data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
+
+
+def _language_reference() -> Iterator[Example]:
+    """Yield Python's language reference, which every Python ships, as short documents."""
+    from pydoc_data.topics import topics
+
+    for name in sorted(topics):
+        document = ""
+        for paragraph in topics[name].split("\n\n"):
+            document += ("\n\n" if document else "") + paragraph.strip("\n")
+            if len(document) >= DOCUMENT_CHARACTERS:
+                yield Example((document,), PYDOC)
+                document = ""
+        if document.strip():
+            yield Example((document,), PYDOC)

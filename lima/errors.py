@@ -1,0 +1,51 @@
+"""Every error that a user can meet, as one tree.
+
+    LimaError                    exit code 1: the run failed
+    ├── InputError               exit code 2: bad usage or bad input
+    │   ├── SpecError            a spec, a recipe or an override
+    │   ├── DataError            examples, prompts, a table on storage
+    │   └── ModelError           a model or a tokenizer
+    ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
+    ├── Interrupted              exit code 1: stopped on request, all finished work is kept
+    └── StorageError             exit code 3: storage could not be reached or written
+
+A message says what is wrong, where, and what to do.
+"""
+
+
+class LimaError(Exception):
+    """The run failed."""
+
+    exit_code = 1
+
+
+class InputError(LimaError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class SpecError(InputError):
+    """A spec, a recipe name or an override is wrong."""
+
+
+class DataError(InputError):
+    """Examples, prompts or a table on storage are unusable."""
+
+
+class ModelError(InputError):
+    """A model or a tokenizer cannot be used as asked."""
+
+
+class JudgeError(LimaError):
+    """The judge endpoint refuses everything, so asking on is pointless."""
+
+
+class Interrupted(LimaError):  # noqa: N818 - the field's word (KeyboardInterrupt, Preempted)
+    """The run was asked to stop; what it finished is on storage."""
+
+
+class StorageError(LimaError):
+    """Storage could not be reached, read or written."""
+
+    exit_code = 3

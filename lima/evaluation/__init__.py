@@ -1,0 +1,1 @@
+"""What the results say (sections 4, 5, 6, appendix B)."""

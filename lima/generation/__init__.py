@@ -1,0 +1,1 @@
+"""Batch generation (section 4.1)."""

@@ -1,0 +1,1 @@
+"""Models as judges (section 4.1, appendix D)."""

@@ -1,0 +1,1 @@
+"""The model: end-of-turn token, residual dropout, loading (section 3)."""

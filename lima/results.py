@@ -1,0 +1,170 @@
+"""The tables of a study: one Arrow schema each, one line a column with meaning and unit.
+
+Times are UTC. Keys are sha256 of canonical JSON. Every row names its run and its spec.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, its Arrow type and what it means."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name, what a row is, and its columns."""
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, with the meaning of each column in its metadata."""
+        return pa.schema(
+            [
+                pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning})
+                for c in self.columns
+            ],
+            metadata={"lima_table": self.name},
+        )
+
+
+_IDENTITY = (
+    Column("run_id", pa.string(), "run that wrote the row: first 16 digits of spec_hash"),
+    Column("spec_hash", pa.string(), "sha256 of the canonical spec of that run"),
+    Column("experiment", pa.string(), "study the run belongs to"),
+    Column("arm", pa.string(), "what the cell varies"),
+    Column("seed", pa.int64(), "seed of the cell"),
+)
+
+RUNS = Table(
+    "runs",
+    "a stage of a cell, written when it first starts",
+    (
+        *_IDENTITY,
+        Column("stage", pa.string(), "base, train, generate or judge"),
+        Column("parent_run_id", pa.string(), "run of the stage before it", nullable=True),
+        Column("examples", pa.int64(), "training examples of the cell", nullable=True),
+        Column("spec", pa.string(), "canonical JSON of the spec"),
+        Column("versions", pa.string(), "JSON: versions of python, torch and the like"),
+        Column("created_at", TIME, "first start"),
+    ),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    "a start or an end of an attempt at a stage; a start without an end was killed",
+    (
+        *_IDENTITY,
+        Column("stage", pa.string(), "base, train, generate or judge"),
+        Column("attempt_id", pa.string(), "one process that tried the stage"),
+        Column("event", pa.string(), "started or ended"),
+        Column("at", TIME, "when it happened"),
+        Column("outcome", pa.string(), "completed, failed or interrupted", nullable=True),
+        Column("reason", pa.string(), "why it ended, in words", nullable=True),
+        Column("host", pa.string(), "machine of the driver"),
+        Column("workers", pa.int64(), "worker processes"),
+        Column("gpus", pa.int64(), "GPUs held"),
+        Column("seconds", pa.float64(), "wall time since the start, s", nullable=True),
+        Column("resumed_from", pa.string(), "saved state it began from", nullable=True),
+    ),
+)
+
+STEPS = Table(
+    "steps",
+    "an optimizer step",
+    (
+        *_IDENTITY,
+        Column("step", pa.int64(), "1 is the first"),
+        Column("epoch", pa.float64(), "passes over the data after the step"),
+        Column("loss", pa.float64(), "mean cross-entropy of the target tokens, nats"),
+        Column("learning_rate", pa.float64(), "used by the step"),
+        Column("gradient_norm", pa.float64(), "before clipping", nullable=True),
+        Column("examples", pa.int64(), "in the batch"),
+        Column("tokens", pa.int64(), "in the batch, without padding"),
+        Column("target_tokens", pa.int64(), "that carry loss"),
+        Column("seconds", pa.float64(), "wall time of the step, s"),
+        Column("at", TIME, "end of the step"),
+    ),
+)
+
+METRICS = Table(
+    "metrics",
+    "a measurement of a checkpoint",
+    (
+        *_IDENTITY,
+        Column("epoch", pa.int64(), "epoch of the checkpoint"),
+        Column("step", pa.int64(), "step of the checkpoint"),
+        Column("name", pa.string(), "heldout_loss (nats a token) or heldout_perplexity"),
+        Column("value", pa.float64(), "the measurement"),
+        Column("tokens", pa.int64(), "tokens it is a mean over"),
+        Column("at", TIME, "when it was taken"),
+    ),
+)
+
+GENERATIONS = Table(
+    "generations",
+    "a sampled response",
+    (
+        *_IDENTITY,
+        Column("generation_key", pa.string(), "sha256 of run id, prompt key and sample"),
+        Column("prompt_key", pa.string(), "sha256 of the prompt's utterances"),
+        Column("prompt_index", pa.int64(), "position of the prompt in its selection"),
+        Column("sample", pa.int64(), "0 is the first response to the prompt"),
+        Column("source", pa.string(), "where the prompt comes from"),
+        Column("prompt", pa.list_(pa.string()), "utterances, the user's first and last"),
+        Column("response", pa.string(), "text up to the end of turn"),
+        Column("token_ids", pa.list_(pa.int32()), "tokens of the response, without EOT"),
+        Column("finish_reason", pa.string(), "eot, length or prompt_too_long"),
+        Column("prompt_tokens", pa.int64(), "with EOT after every utterance"),
+        Column("response_tokens", pa.int64(), "without EOT"),
+        Column("logprob", pa.float64(), "log-probability of the sampled tokens, nats, processed"),
+        Column("seed_address", pa.string(), "seed/prompt key/sample: replays the sampling"),
+        Column("model", pa.string(), "what was sampled from"),
+        Column("at", TIME, "when the shard was finished"),
+    ),
+)
+
+JUDGMENTS = Table(
+    "judgments",
+    "an attempt to have a response scored; the last attempt decides",
+    (
+        *_IDENTITY,
+        Column("judgment_key", pa.string(), "sha256 of generation key, judge and rubric"),
+        Column("generation_key", pa.string(), "response that is judged"),
+        Column("prompt_key", pa.string(), "its prompt"),
+        Column("sample", pa.int64(), "its sample"),
+        Column("attempt", pa.int64(), "1 is the first"),
+        Column("final", pa.bool_(), "the attempt that decides"),
+        Column("status", pa.string(), "ok, parse_fail, refusal, truncated or api_error"),
+        Column("score", pa.float64(), "1 to 6; null unless status is ok", nullable=True),
+        Column("judge", pa.string(), "model that was asked"),
+        Column("judge_version", pa.string(), "model that says it answered", nullable=True),
+        Column("rubric", pa.string(), "name of the instructions"),
+        Column("rubric_hash", pa.string(), "sha256 of their text"),
+        Column("verdict", pa.string(), "the judge's words", nullable=True),
+        Column("error", pa.string(), "what went wrong, in words", nullable=True),
+        Column("http_status", pa.int64(), "of the answer", nullable=True),
+        Column("request_id", pa.string(), "the endpoint's own id", nullable=True),
+        Column("prompt_tokens", pa.int64(), "billed input tokens", nullable=True),
+        Column("completion_tokens", pa.int64(), "billed output tokens", nullable=True),
+        Column("cost", pa.float64(), "US dollars by the prices of the spec"),
+        Column("seconds", pa.float64(), "wall time of the request, s"),
+        Column("at", TIME, "when it was answered"),
+    ),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table for table in (RUNS, ATTEMPTS, STEPS, METRICS, GENERATIONS, JUDGMENTS)
+}

@@ -1,0 +1,113 @@
+"""Immutable Parquet shards of the tables, hive-partitioned by experiment and run.
+
+STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lima.codec import run_id, spec_hash
+from lima.errors import DataError
+from lima.results import TABLES, Table
+from lima.spec import CellSpec
+from lima.storage import Storage
+
+
+def run_folder(table: Table, experiment: str, run: str) -> str:
+    """Return the folder of a run's shards of a table."""
+    return f"{table.name}/experiment={quote(experiment, safe='')}/run_id={run}"
+
+
+def identity(cell: CellSpec) -> dict[str, Any]:
+    """Return the columns that name the run, for every row that `cell` writes."""
+    return {
+        "run_id": run_id(cell),
+        "spec_hash": spec_hash(cell),
+        "experiment": cell.experiment,
+        "arm": cell.arm,
+        "seed": cell.seed,
+    }
+
+
+class RunTable:
+    """One run's part of one table."""
+
+    def __init__(self, storage: Storage, table: Table, cell: CellSpec) -> None:
+        """Name the part of `table` that the run of `cell` (see `stage_cell`) writes."""
+        self.storage, self.table = storage, table
+        self.identity = identity(cell)
+        self.folder = run_folder(table, cell.experiment, self.identity["run_id"])
+
+    def path(self, shard: str) -> str:
+        """Return where a shard lies."""
+        return f"{self.folder}/{shard}.parquet"
+
+    def shards(self) -> list[str]:
+        """Return the names of the shards that exist, sorted."""
+        paths = [entry.path for entry in self.storage.entries(self.folder)]
+        return [p.rsplit("/", 1)[-1].removesuffix(".parquet") for p in paths if p.endswith(".parquet")]
+
+    def has(self, shard: str) -> bool:
+        """Say whether a shard exists, and so needs no work."""
+        return self.storage.exists(self.path(shard))
+
+    def write(self, shard: str, rows: Sequence[dict[str, Any]]) -> bool:
+        """Write rows as one shard, unless it exists. The identity columns are filled in."""
+        full = [{**self.identity, **row} for row in rows]
+        table = pa.Table.from_pylist(full, schema=self.table.schema)
+        return self.storage.write(self.path(shard), to_parquet(table))
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows of the run, shard by shard in the order of their names."""
+        schema = self.table.schema
+        wanted = [schema.field(c) for c in columns] if columns else list(schema)
+        parts = [
+            read_parquet(self.storage, self.path(s), [f.name for f in wanted]).cast(
+                pa.schema(wanted)
+            )
+            for s in self.shards()
+        ]
+        return pa.concat_tables(parts) if parts else pa.schema(wanted).empty_table()
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def read_parquet(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one Parquet object.
+
+    Raises:
+        DataError: the file is damaged or lacks columns that its table has.
+
+    """
+    data = storage.read(path)
+    try:
+        return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError) as error:
+        raise bad_shard(storage, path, str(error).splitlines()[0]) from error
+
+
+def bad_shard(storage: Storage, path: str, reason: str) -> DataError:
+    """Return the error for a file in a table that is not one of its shards."""
+    table = path.split("/", 1)[0]
+    return DataError(
+        f"{storage.uri}/{path}: not a readable shard of table {table!r} ({reason}); "
+        "move it out of the table, then start the command again"
+    )
+
+
+def table_named(name: str) -> Table:
+    """Return a table by its name."""
+    try:
+        return TABLES[name]
+    except KeyError:
+        raise DataError(f"no table {name!r}; tables: {', '.join(TABLES)}") from None

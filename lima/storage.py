@@ -1,0 +1,253 @@
+"""A study's storage: a local folder or an object store, behind one small interface.
+
+Objects appear whole or not at all, and are not changed afterwards. Credentials come from the
+environment only (for S3: the usual AWS_* variables; AWS_ENDPOINT_URL for other S3 servers).
+"""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from lima.errors import StorageError
+
+TRANSFERS = 8
+"""Objects that are copied at the same time."""
+CHUNK = 8 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object: its path below the storage root and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Storage:
+    """Objects below one root. All paths are relative to it, with forward slashes."""
+
+    def __init__(self, uri: str) -> None:
+        """Open `uri`: a folder (made when first written), `s3://`, `gs://`, `abfs://` or fsspec's.
+
+        Raises:
+            StorageError: the URI names no file system that can be used here.
+
+        """
+        self.uri = uri
+        self.filesystem, self.root = _open(uri)
+        self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def full_path(self, path: str) -> str:
+        """Return `path` as the file system below names it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def local_path(self, path: str) -> Path | None:
+        """Return where an object lies on this machine; None for an object store."""
+        return Path(self.full_path(path)) if self.is_local else None
+
+    def exists(self, path: str) -> bool:
+        """Say whether an object exists."""
+        with self._explained("look up", path):
+            info = self.filesystem.get_file_info(self.full_path(path))
+        return bool(info.type == pafs.FileType.File)
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of an object."""
+        with (
+            self._explained("read", path),
+            self.filesystem.open_input_stream(self.full_path(path)) as stream,
+        ):
+            return bytes(stream.read())
+
+    def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
+        """Write an object whole. Without `replace` the first writer wins; False says it existed."""
+        if self.is_local:
+            with self._explained("write", path):
+                return _write_local(Path(self.full_path(path)), data, replace)
+        if not replace and self.exists(path):
+            return False
+        with self._explained("write", path):
+            # The object appears when the stream closes, and nothing can fail before that:
+            # the data is complete in memory.
+            with self.filesystem.open_output_stream(self.full_path(path)) as stream:
+                stream.write(data)
+        return True
+
+    def entries(self, path: str) -> list[Entry]:
+        """Return the objects below `path`, sorted, without unfinished ones; none if absent."""
+        selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
+        with self._explained("list", path):
+            infos = self.filesystem.get_file_info(selector)
+        strip = len(self.root) + 1
+        found = (
+            Entry(i.path[strip:], i.size or 0) for i in infos if i.type == pafs.FileType.File
+        )
+        return sorted(
+            (e for e in found if not e.path.rsplit("/", 1)[-1].startswith(".")),
+            key=lambda e: e.path,
+        )
+
+    def delete(self, path: str) -> None:
+        """Delete an object; one that is gone already is fine."""
+        with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.full_path(path))
+
+    def delete_tree(self, path: str) -> None:
+        """Delete everything below `path`."""
+        with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.full_path(path))
+
+    def upload(self, source: Path, path: str) -> None:
+        """Copy a local file into storage, as a stream; the last writer wins."""
+        if self.is_local:
+            with self._explained("write", path):
+                _copy_local(source, Path(self.full_path(path)))
+            return
+        with self._explained("write", path):
+            pafs.copy_files(
+                str(source),
+                self.full_path(path),
+                source_filesystem=pafs.LocalFileSystem(),
+                destination_filesystem=self.filesystem,
+                chunk_size=CHUNK,
+            )
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy an object to a local file, whole or not at all."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        with self._explained("read", path):
+            pafs.copy_files(
+                self.full_path(path),
+                str(partial),
+                source_filesystem=self.filesystem,
+                destination_filesystem=pafs.LocalFileSystem(),
+                chunk_size=CHUNK,
+            )
+            partial.replace(target)
+
+    def upload_folder(self, source: Path, path: str) -> list[Entry]:
+        """Copy all files of a local folder to below `path`; return what was written."""
+        files = sorted(p for p in source.rglob("*") if p.is_file())
+        entries = [Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files]
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            for future in [
+                pool.submit(self.upload, f, e.path) for f, e in zip(files, entries, strict=True)
+            ]:
+                future.result()
+        return entries
+
+    def download_folder(self, path: str, target: Path) -> Path:
+        """Copy everything below `path` into a local folder; return that folder."""
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            for future in [
+                pool.submit(self.download, e.path, target / e.path.removeprefix(f"{path}/"))
+                for e in self.entries(path)
+            ]:
+                future.result()
+        return target
+
+    @contextlib.contextmanager
+    def _explained(self, what: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            where = f"{self.uri.rstrip('/')}/{path}"
+            raise StorageError(f"cannot {what} {where}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong, with what to do where that is known."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    hints = {
+        "ACCESS_DENIED": "check the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "INVALID_ACCESS_KEY": "check the credentials in AWS_ACCESS_KEY_ID",
+        "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
+        "No space left": "free some space, then start the same command again",
+        "NO_SUCH_BUCKET": "create the bucket first",
+    }
+    hint = next((h for key, h in hints.items() if key in str(error)), None)
+    return f"{text} ({hint})" if hint else text
+
+
+def _open(uri: str) -> tuple[pafs.FileSystem, str]:
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    if not rest.strip("/"):
+        raise StorageError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
+    try:
+        if scheme == "file":
+            return pafs.LocalFileSystem(), str(Path(rest).absolute())
+        if scheme == "s3":
+            return _s3(), rest.strip("/")
+        return _other(uri)
+    except (OSError, pa.ArrowException, ValueError, ImportError) as error:
+        raise StorageError(
+            f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, "
+            "gs:// or abfs://, or install the fsspec package for this scheme"
+        ) from error
+
+
+def _s3() -> pafs.FileSystem:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return pafs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        connect_timeout=10,
+        request_timeout=60,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=8),
+    )
+
+
+def _other(uri: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        import fsspec
+
+        opened, root = fsspec.url_to_fs(uri)
+        filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(opened))
+    return filesystem, str(root).rstrip("/")
+
+
+def _write_local(path: Path, data: bytes, replace: bool) -> bool:
+    """Write beside the target, then link it into place: never half, never twice."""
+    if not replace and path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            partial.replace(path)
+            return True
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _copy_local(source: Path, path: Path) -> None:
+    import shutil
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
