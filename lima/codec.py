@@ -1,9 +1,9 @@
 """Specs to and from JSON: canonical text, strict decoding, JSON Schema, run ids."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
+import math
 import re
 import types
 import typing
@@ -20,8 +20,15 @@ RUN_ID_LENGTH = 16
 
 
 def encode(spec: object) -> Any:
-    """Return `spec` as plain dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(spec)
+    """Return `spec` as plain dicts, lists, strings and numbers, with all defaults."""
+    # Not msgspec.to_builtins: it leaves out the defaults of what msgspec.convert has made.
+    if dataclasses.is_dataclass(spec):
+        return {f.name: encode(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+    if isinstance(spec, dict):
+        return {key: encode(value) for key, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [encode(item) for item in spec]
+    return spec
 
 
 def canonical_json(value: object) -> str:
@@ -51,14 +58,15 @@ def decode(kind: type[T], value: object, where: str = "") -> T:
 
     Raises:
         SpecError: an unknown key, a missing key, a wrong type or a value out of range. The
-            message names the path, and for an unknown key the closest known one.
+            message names the path, what is allowed there and what was given; for an unknown
+            key the closest known one.
 
     """
-    _refuse_unknown_keys(kind, value, where)
+    _refuse_unknown(kind, value, where)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise SpecError(_explain(str(error), where)) from None
+        raise SpecError(_explain(str(error), kind, value, where)) from None
 
 
 def json_schema(kind: type) -> dict[str, Any]:
@@ -84,21 +92,75 @@ def field_types(kind: type) -> dict[str, object]:
     return dict(typing.get_type_hints(kind, include_extras=True))
 
 
+def type_text(annotation: object) -> str:
+    """Return the type and the range of a field in words, as `integer >= 1 or null`."""
+    arguments = typing.get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return type_text(arguments[0]) + _range_text(annotation.__metadata__)
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_text(a) for a in arguments)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(json.dumps(a) for a in arguments)
+    if origin is tuple:
+        return f"list of {type_text(arguments[0])}"
+    if spec_type(annotation):
+        return "mapping"
+    return _TYPE_NAMES[annotation]
+
+
 def unknown_key(key: str, known: typing.Iterable[str], where: str) -> SpecError:
     """Return the error for a key that no spec has, with the closest one that exists."""
+    return SpecError(f"{where or 'spec'}: unknown key {key!r}; {closest(key, known, 'known keys')}")
+
+
+def closest(name: str, known: typing.Iterable[str], kind: str) -> str:
+    """Return a hint for a name that does not exist: a close one, else all of them."""
+    import difflib
+
     names = sorted(known)
-    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
-    return SpecError(f"{where or 'spec'}: unknown key {key!r}; {hint}")
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"{kind}: {', '.join(names)}"
 
 
-def _refuse_unknown_keys(kind: object, value: object, where: str) -> None:
+_TYPE_NAMES: dict[object, str] = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
+_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def _range_text(metadata: tuple[msgspec.Meta, ...]) -> str:
+    parts = [
+        f"{sign} {getattr(meta, bound)}"
+        for meta in metadata
+        for bound, sign in _BOUNDS.items()
+        if getattr(meta, bound) is not None
+    ]
+    for meta in metadata:
+        if meta.min_length is not None or meta.max_length is not None:
+            most = "or more" if meta.max_length is None else f"to {meta.max_length}"
+            parts.append(f"of {meta.min_length or 0} {most} characters")
+        if meta.pattern is not None:
+            parts.append(f"matching {meta.pattern}")
+    return "".join(f"{' and' if i else ''} {part}" for i, part in enumerate(parts))
+
+
+def _refuse_unknown(kind: object, value: object, where: str) -> None:
+    """Refuse what msgspec lets pass: unknown keys, and what canonical JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where or 'spec'}: expected a finite number, got {value}")
+    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
     nested = spec_type(kind)
     if nested is None:
         return
     if isinstance(value, list):
         for index, item in enumerate(value):
-            _refuse_unknown_keys(nested, item, f"{where}[{index}]")
+            _refuse_unknown(nested, item, f"{where}[{index}]")
         return
     if not isinstance(value, dict):
         return
@@ -106,13 +168,33 @@ def _refuse_unknown_keys(kind: object, value: object, where: str) -> None:
     for key, item in value.items():
         if key not in fields:
             raise unknown_key(str(key), fields, where)
-        _refuse_unknown_keys(fields[key], item, f"{where}.{key}" if where else str(key))
+        _refuse_unknown(fields[key], item, f"{where}.{key}" if where else str(key))
 
 
-def _explain(message: str, where: str) -> str:
-    """Rewrite msgspec's message as `path: what is wrong`."""
+def _explain(message: str, kind: object, value: object, where: str) -> str:
+    """Rewrite msgspec's message as `path: what is allowed, what was given`."""
     reason, _, path = message.partition(" - at `$")
-    path = (where + path.rstrip("`")).lstrip(".")
-    reason = reason.replace("Object missing required field", "required key is missing:")
-    reason = re.sub(r"^Expected ", "expected ", reason).replace("`", "")
-    return f"{path or 'spec'}: {reason}"
+    path = path.rstrip("`")
+    place = (where + path).lstrip(".") or "spec"
+    if missing := re.match("Object missing required field `(.+)`", reason):
+        return f"{place}: the key {missing[1]!r} is missing"
+    expected, given = _at(kind, value, path)
+    text = json.dumps(given, ensure_ascii=False, default=str)
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{place}: expected {type_text(expected)}, got {shown}"
+
+
+def _at(kind: object, value: Any, path: str) -> tuple[object, Any]:
+    """Return the annotation and the value at a path like `.train.data.sources[1]`."""
+    for index, key in re.findall(r"\[(\d+)\]|\.([^.\[]+)", path):
+        if index:
+            kind, value = _item_type(kind), value[int(index)]
+        else:
+            kind, value = field_types(typing.cast(type, spec_type(kind)))[key], value[key]
+    return kind, value
+
+
+def _item_type(annotation: object) -> object:
+    """Return the type of the items of `tuple[X, ...]`."""
+    inner = typing.get_args(annotation)[0]
+    return _item_type(inner) if hasattr(annotation, "__metadata__") else inner

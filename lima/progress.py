@@ -11,6 +11,8 @@ from typing import Any
 from lima.errors import StorageError
 from lima.storage import Storage
 
+DONE = "done"
+"""Stage name of a cell whose stages are all finished."""
 INTERVAL_S = 1.0
 """At most one write in this time: an object store charges for each."""
 

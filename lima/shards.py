@@ -50,7 +50,9 @@ class RunTable:
     def shards(self) -> list[str]:
         """Return the names of the shards that exist, sorted."""
         paths = [entry.path for entry in self.storage.entries(self.folder)]
-        return [p.rsplit("/", 1)[-1].removesuffix(".parquet") for p in paths if p.endswith(".parquet")]
+        return [
+            p.rsplit("/", 1)[-1].removesuffix(".parquet") for p in paths if p.endswith(".parquet")
+        ]
 
     def has(self, shard: str) -> bool:
         """Say whether a shard exists, and so needs no work."""

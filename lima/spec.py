@@ -212,9 +212,9 @@ class JudgeSpec:
     api_key_env: Annotated[
         str, Meta(description="Environment variable that holds the key; the key is never stored.")
     ] = "OPENAI_API_KEY"
-    rubric: Annotated[
-        Literal["likert-6"], Meta(description="likert-6: six-point helpfulness.")
-    ] = "likert-6"
+    rubric: Annotated[Literal["likert-6"], Meta(description="likert-6: six-point helpfulness.")] = (
+        "likert-6"
+    )
     temperature: Annotated[float, Meta(ge=0, le=2, description="Of the judge.")] = 0.0
     max_tokens: Annotated[int, Meta(ge=1, description="Longest verdict, in tokens.")] = 1024
     concurrency: Annotated[int, Meta(ge=1, le=4096, description="Requests in flight.")] = 16
@@ -236,9 +236,7 @@ class CellSpec:
     """One arm and seed of a study: its stages, run in order by one job (section 5)."""
 
     experiment: Annotated[str, Meta(min_length=1, max_length=100, description="Study name.")]
-    arm: Annotated[
-        str, Meta(min_length=1, max_length=100, description="What this cell varies.")
-    ]
+    arm: Annotated[str, Meta(min_length=1, max_length=100, description="What this cell varies.")]
     seed: Annotated[
         int, Meta(ge=0, lt=2**31, description="Of data order, dropout, new weights and sampling.")
     ] = 0

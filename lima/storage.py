@@ -86,9 +86,7 @@ class Storage:
         with self._explained("list", path):
             infos = self.filesystem.get_file_info(selector)
         strip = len(self.root) + 1
-        found = (
-            Entry(i.path[strip:], i.size or 0) for i in infos if i.type == pafs.FileType.File
-        )
+        found = (Entry(i.path[strip:], i.size or 0) for i in infos if i.type == pafs.FileType.File)
         return sorted(
             (e for e in found if not e.path.rsplit("/", 1)[-1].startswith(".")),
             key=lambda e: e.path,
@@ -136,7 +134,9 @@ class Storage:
     def upload_folder(self, source: Path, path: str) -> list[Entry]:
         """Copy all files of a local folder to below `path`; return what was written."""
         files = sorted(p for p in source.rglob("*") if p.is_file())
-        entries = [Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files]
+        entries = [
+            Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files
+        ]
         with ThreadPoolExecutor(TRANSFERS) as pool:
             for future in [
                 pool.submit(self.upload, f, e.path) for f, e in zip(files, entries, strict=True)
@@ -214,7 +214,7 @@ def _other(uri: str) -> tuple[pafs.FileSystem, str]:
         import fsspec
 
         opened, root = fsspec.url_to_fs(uri)
-        filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(opened))
+        filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(opened))  # type: ignore[abstract]
     return filesystem, str(root).rstrip("/")
 
 

@@ -1,0 +1,61 @@
+# `make demo` runs a small study end to end; `make test` runs all tests. Both make what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+SOURCES := lima jobs k8s tests
+DEMO := lima-results/demo
+
+.PHONY: demo test check unit tools docs format lock bench clean
+
+demo: .venv/ready
+	$(BIN)/lima-k8s submit ablation --local --recipe tiny --storage $(DEMO) --wait
+	$(BIN)/lima-k8s aggregate $(DEMO)
+	$(BIN)/lima-k8s report $(DEMO) -o $(DEMO)/report.html
+
+test: check unit
+
+check: .venv/ready
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/ready tools
+	$(BIN)/pytest -m "not bench"
+
+bench: .venv/ready tools
+	$(BIN)/pytest -m bench -s tests/bench
+
+# Written in place: a test compares these pages with the code.
+docs: .venv/ready
+	$(BIN)/python -m lima_k8s.reference docs/reference
+
+format: .venv/ready
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+tools: .cache/bin/versitygw
+
+.cache/bin/versitygw: tests/tools/versitygw/go.mod
+	GOBIN=$(CURDIR)/.cache/bin CGO_ENABLED=0 go -C tests/tools/versitygw install tool
+	touch $@
+
+.venv/ready: requirements/uv.lock.txt requirements/dev.lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 …)"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock.txt
+	$(UV) --require-hashes -r requirements/dev.lock.txt
+	$(UV) --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock: .venv/ready
+	echo uv | $(COMPILE) - -o requirements/uv.lock.txt
+	$(COMPILE) pyproject.toml -o requirements/cli.lock.txt
+	$(COMPILE) pyproject.toml --extra jobs -o requirements/jobs.lock.txt
+	$(COMPILE) pyproject.toml --extra jobs --group dev -o requirements/dev.lock.txt
+
+clean:
+	rm -rf .venv .cache $(DEMO)

@@ -1,0 +1,84 @@
+"""The Ray that a job runs under: the cluster's where there is one, else one of its own."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+
+from lima.errors import InputError
+from lima.spec import CellSpec, ComputeSpec
+
+DEFAULTS = {
+    # A worker that died is seen at once instead of after seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    # Reclaimed machines raise our own stop flag; Ray's services for it only cost start-up.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # One worker is one CPU: more threads than that only get in each other's way.
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@contextlib.contextmanager
+def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
+    """Connect to the Ray cluster of RAY_ADDRESS, or start one on this machine, and leave it.
+
+    Yields how many of `cells` can run side by side.
+
+    Raises:
+        InputError: a stage asks for more GPUs than there are.
+
+    """
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    largest = max((c for cell in cells for c in _computes(cell)), key=lambda c: c.workers)
+    own = not os.environ.get("RAY_ADDRESS")
+    if own:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
+    ray.init(
+        address="local" if own else "auto",
+        num_cpus=max(os.cpu_count() or 1, largest.workers) if own else None,
+        include_dashboard=False if own else None,
+        # Ray's own messages only if something is wrong; ours are set up in `set_up_logging`.
+        logging_config=ray.LoggingConfig(log_level="ERROR"),
+        logging_level=logging.ERROR,
+    )
+    try:
+        yield _side_by_side(largest, ray.cluster_resources())
+    finally:
+        ray.shutdown()
+
+
+def set_up_logging() -> None:
+    """Write our own messages to standard error, in the driver and in workers."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for room in ("lima", "lima_jobs"):
+        logger = logging.getLogger(room)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+
+
+def _computes(cell: CellSpec) -> list[ComputeSpec]:
+    stages = (cell.base, cell.train, cell.generate)
+    return [stage.compute for stage in stages if stage] or [ComputeSpec(device="cpu")]
+
+
+def _side_by_side(largest: ComputeSpec, resources: dict[str, float]) -> int:
+    kind = "GPU" if largest.device == "cuda" else "CPU"
+    there = int(resources.get(kind, 0))
+    if there < largest.workers:
+        raise InputError(
+            f"the run asks for {largest.workers} workers of one {kind} each, and there are "
+            f"{there} {kind}s; set compute.workers, or compute.device=cpu with precision=fp32"
+        )
+    return max(there // largest.workers, 1)

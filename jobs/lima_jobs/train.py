@@ -1,0 +1,118 @@
+"""The base and train stages: Ray Train starts the workers, `lima.training` trains."""
+
+from typing import Any, cast
+
+from lima.codec import decode, encode, run_id
+from lima.errors import InputError, Interrupted, LimaError
+from lima.progress import Progress
+from lima.spec import CellSpec, Stage, TrainSpec, stage_cell
+from lima.storage import Storage
+from lima.training.records import StepRecord, completion_path
+
+WORKER_FAILURES = 3
+"""Restarts of a group of workers within one job: a machine may fail, a bug fails each time."""
+
+
+def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:
+    """Train the model of `stage`, unless it is trained already.
+
+    Raises:
+        Interrupted: it was asked to stop; its state is saved.
+        InputError: the model or the data cannot be used.
+        LimaError: workers failed too often.
+
+    """
+    if storage.exists(completion_path(run_id(cell, stage))):
+        return
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    compute = _spec(cell, stage).compute
+    cuda = compute.device == "cuda"
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "cell": encode(cell),
+            "stage": stage,
+            "storage": storage.uri,
+            "run": progress.run,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=compute.workers, use_gpu=cuda, resources_per_worker={"CPU": 1}
+        ),
+        run_config=RunConfig(
+            name=run_id(cell, stage),
+            storage_path=storage.full_path("ray"),
+            storage_filesystem=storage.filesystem,
+            failure_config=FailureConfig(max_failures=WORKER_FAILURES),
+        ),
+        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+    )
+    ended_by = _fit(trainer)
+    if ended_by is not None:
+        raise ended_by
+
+
+def _fit(trainer: Any) -> LimaError | None:
+    """Run the trainer; return what ended it early, if that was no failure of a worker."""
+    from ray.train import TrainingFailedError
+
+    try:
+        return cast("LimaError | None", trainer.fit().return_value)
+    except TrainingFailedError as error:
+        raise LimaError(
+            f"training failed {WORKER_FAILURES + 1} times; the last: {error}"
+        ) from error
+
+
+def _spec(cell: CellSpec, stage: Stage) -> TrainSpec:
+    spec = cell.base if stage == "base" else cell.train
+    if spec is None:
+        raise InputError(f"the run has no stage {stage!r}")
+    return spec
+
+
+def _worker(config: dict[str, Any]) -> LimaError | None:
+    """Train as one of Ray's workers; return what ended it early."""
+    from lima.training.engine import prepare_environment
+
+    cell, stage = decode(CellSpec, config["cell"]), config["stage"]
+    spec = _spec(cell, stage)
+    prepare_environment(spec.compute.device)
+
+    import ray.train
+    import ray.train.torch
+
+    from lima.ledger import attempt
+    from lima.stop import stop_requested
+    from lima.training.loop import Hooks, Trainer
+    from lima.training.world import World
+    from lima_jobs.session import set_up_logging
+
+    set_up_logging()
+    context = ray.train.get_context()
+    world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    storage = Storage(config["storage"])
+    progress = Progress(storage, config["run"])
+
+    def on_step(record: StepRecord, total: int) -> None:
+        progress.update(
+            stage, record.step, total, "steps",
+            epoch=round(record.epoch, 2), loss=round(record.loss, 4),
+            tokens_per_second=round(record.tokens / record.seconds),
+        )  # fmt: skip
+
+    def train() -> None:
+        own = stage_cell(cell, stage)
+        Trainer(own, spec, storage, world, Hooks(on_step, stop_requested)).train()
+
+    try:
+        if world.leads:
+            with attempt(storage, cell, stage, spec.compute, config["run"]):
+                train()
+        else:
+            train()
+    except (InputError, Interrupted) as error:
+        # Every worker meets it, and no restart would help: it is not a failure to Ray.
+        return error
+    return None

@@ -1,0 +1,64 @@
+"""`lima-k8s lint`."""
+
+from dataclasses import asdict
+
+import click
+
+from lima.lint import LEVELS, Finding, lint
+from lima.recipes import load_study
+from lima_k8s.options import format_option, study_options
+from lima_k8s.output import write_json
+
+COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
+NAMED_RUNS = 3
+"""More runs than these are counted, not named."""
+
+
+@click.command("lint")
+@click.argument("recipe", metavar="RECIPE-or-FILE")
+@study_options
+@format_option("text", "json")
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    recipe: str,
+    overrides: tuple[str, ...],
+    arms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    output_format: str,
+) -> None:
+    """Judge a recipe or a file before anything is started.
+
+    Looks at the values that will really be used, offline. Errors make the exit code 2.
+    """
+    cells = load_study(recipe, overrides, arms, seeds)
+    findings = lint(cells)
+    counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
+    if output_format == "json":
+        write_json({"findings": [asdict(f) for f in findings], "counts": counts})
+    else:
+        for finding in findings:
+            _write(finding, len(cells))
+        totals = ", ".join(_count(counts[level], level) for level in LEVELS)
+        click.echo(f"{_count(len(cells), 'run')}: {totals}")
+    context.exit(2 if counts["error"] else 0)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _write(finding: Finding, runs: int) -> None:
+    level = click.style(f"{finding.level:8}", fg=COLORS[finding.level])
+    click.echo(f"{level} {finding.path}: {finding.message}{_where(finding, runs)}")
+    if finding.fix:
+        click.echo(f"{'':8} fix: {finding.fix}")
+
+
+def _where(finding: Finding, runs: int) -> str:
+    if len(finding.runs) == runs:
+        return ""
+    if len(finding.runs) > NAMED_RUNS:
+        return f" ({len(finding.runs)} of {runs} runs)"
+    return f" ({', '.join(finding.runs)})"

@@ -1,0 +1,114 @@
+"""The entry of `lima-k8s`, also installed as the plugin `kubectl lima`."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from lima import __version__
+from lima.errors import LimaError
+from lima_k8s.output import say
+
+COMMANDS = {
+    "recipes": "List the recipes: the paper's studies and a small one.",
+    "show": "Show the full specs of a recipe or a file.",
+    "lint": "Judge a recipe or a file before anything is started.",
+    "submit": "Run a study: all stages up to KIND.",
+    "aggregate": "Means and intervals over all runs of a storage.",
+    "report": "Write a study's figures as one self-contained page.",
+}
+"""Kept here, so that --help imports no command; a test compares it with the commands' own."""
+
+EXIT_CODES = """\b
+Exit codes:
+  0  ok
+  1  the run failed
+  2  bad usage or bad input
+  3  the cluster or the storage could not be reached"""
+INTERRUPTED = 130
+DEBUG = "LIMA_DEBUG"
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names, in the order of a study."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Import a command.
+
+        Raises:
+            NoSuchCommand: there is none of this name; the message names a close one.
+
+        """
+        if cmd_name not in COMMANDS:
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
+        command: click.Command = import_module(f"lima_k8s.commands.{cmd_name}").command
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help=f"Show the traceback of an error (also: {DEBUG}=1).")
+def cli(debug: bool) -> None:
+    """Run the LIMA study (Less Is More for Alignment) on a laptop or a GPU cluster."""
+    if debug:
+        os.environ[DEBUG] = "1"  # the processes that a command starts read it too
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    program = "kubectl lima" if Path(sys.argv[0]).name.startswith("kubectl-") else "lima-k8s"
+    sys.exit(run(sys.argv[1:], program))
+
+
+def run(arguments: list[str], program: str = "lima-k8s") -> int:
+    """Run one command line and return its exit code; messages go to standard error.
+
+    A reader of standard output that leaves early (`| head`) ends the process without a word:
+    click sees to that.
+    """
+    try:
+        result = cli.main(arguments, program, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except LimaError as error:
+        _show_traceback()
+        say(f"error: {error}")
+        return error.exit_code
+    except OSError as error:
+        _show_traceback()
+        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug, told without its traceback
+        _show_traceback()
+        say(f"internal error: {type(error).__name__}: {error}\n{program} --debug … shows where")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _show_traceback() -> None:
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()

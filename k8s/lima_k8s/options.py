@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def study_options(function: F) -> F:
+    """Add the options that choose and change the runs of a study: overrides, arms, seeds."""
+    for option in (
+        click.option(
+            "--seed", "seeds", multiple=True, type=int, help="Only this seed; repeatable."
+        ),
+        click.option("--arm", "arms", multiple=True, help="Only this arm; repeatable."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Change a value of every run, as train.epochs=3; null removes; repeatable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def format_option(*formats: str) -> Callable[[F], F]:
+    """Add --format; the first one is the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How to write the result.",
+    )

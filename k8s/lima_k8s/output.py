@@ -1,0 +1,70 @@
+"""What commands write: results on standard output, everything else on standard error."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+PLAIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./:+-]*[A-Za-z0-9_]")
+NOT_WORDS = {"true", "false", "null", "yes", "no", "on", "off"}
+"""Words that one or the other version of YAML takes for something else."""
+
+
+def write_json(document: Any) -> None:
+    """Write the one JSON document of `--format json`."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_yaml(document: Any) -> None:
+    """Write plain data as YAML. Its own writer, since importing PyYAML takes longer than `show`."""
+    click.echo("\n".join(_yaml_lines(document)))
+
+
+def write_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write rows as columns of plain text, numbers to the right."""
+    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    right = [_is_numeric([row[i] for row in rows]) for i in range(len(headers))]
+    for row in [list(headers), *cells]:
+        line = (
+            value.rjust(width) if is_right else value.ljust(width)
+            for value, width, is_right in zip(row, widths, right, strict=True)
+        )
+        click.echo("  ".join(line).rstrip())
+
+
+def _is_numeric(column: Sequence[object]) -> bool:
+    present = [value for value in column if value is not None]
+    return bool(present) and all(isinstance(value, int | float) for value in present)
+
+
+def say(message: str) -> None:
+    """Write a message for people."""
+    click.echo(message, err=True)
+
+
+def _yaml_lines(value: Any) -> Iterator[str]:
+    items = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+    for key, item in items:
+        start = "-" if key is None else f"{key}:"
+        if not (item and isinstance(item, dict | list | tuple)):
+            yield f"{start} {_yaml_scalar(item)}"
+        elif key is None:
+            first, *rest = _yaml_lines(item)
+            yield f"- {first}"
+            yield from (f"  {line}" for line in rest)
+        else:
+            yield start
+            yield from (f"  {line}" for line in _yaml_lines(item))
+
+
+def _yaml_scalar(value: Any) -> str:
+    """Return a value as JSON writes it, which YAML reads; a plain word without its quotes."""
+    if isinstance(value, str) and PLAIN_WORD.fullmatch(value) and value.lower() not in NOT_WORDS:
+        return value
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if isinstance(value, float) and "." not in text:
+        return text.replace("e", ".0e")  # to YAML 1.1, 1e-05 is a word
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)

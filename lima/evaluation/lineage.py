@@ -1,0 +1,125 @@
+"""Which runs belong together: the stages of each cell, tied by walking up parents.
+
+A run of training may have several runs of generation, and these several judges. Each last run
+is one chain; chains of one arm share the earlier runs.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lima.errors import DataError, InputError
+from lima.evaluation.scan import Tables
+from lima.results import RUNS
+from lima.spec import STAGES, Stage
+
+RUN_COLUMNS = [c.name for c in RUNS.columns if c.name != "spec_hash"]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A cell as far as it has come: its last run and the runs that this one stands on."""
+
+    experiment: str
+    arm: str
+    seed: int
+    run_id: str
+    runs: dict[Stage, str]
+    spec: dict[str, Any]
+    examples: int | None
+    versions: dict[str, Any]
+
+    @property
+    def label(self) -> dict[str, Any]:
+        """What rows can be grouped by; null where the cell has no such stage."""
+        judge, generate = self.spec.get("judge") or {}, self.spec.get("generate") or {}
+        return {
+            "experiment": self.experiment,
+            "arm": self.arm,
+            "seed": self.seed,
+            "run_id": self.run_id,
+            "epoch": generate.get("model", {}).get("epoch"),
+            "judge": judge.get("model"),
+            "rubric": judge.get("rubric"),
+        }
+
+
+def read_chains(tables: Tables) -> list[Chain]:
+    """Return the chains of a study, sorted by experiment, arm, seed and run.
+
+    The shared base model is part of chains, but no chain of its own: it is not an arm.
+
+    Raises:
+        DataError: there are no runs, or a row of `runs` holds no spec.
+        InputError: there are runs, but none of the experiment that was asked for.
+
+    """
+    rows = {row["run_id"]: row for row in tables.read(RUNS, RUN_COLUMNS).to_pylist()}
+    if not rows:
+        _refuse_empty(tables)
+    parents = {row["parent_run_id"] for row in rows.values()}
+    leaves = [r for r in rows.values() if r["run_id"] not in parents and r["stage"] != "base"]
+    chains = [_chain(leaf, rows) for leaf in leaves]
+    return sorted(chains, key=lambda c: (c.experiment, c.arm, c.seed, c.run_id))
+
+
+def settings(chain: Chain, stage: Stage) -> dict[str, Any]:
+    """Return the settings of a stage as `train.optimizer.lr_start: 1e-5`, without seeds."""
+    flat: dict[str, Any] = {}
+    _flatten(chain.spec.get(stage) or {}, stage, flat)
+    return {path: value for path, value in flat.items() if not path.endswith(".seed")}
+
+
+def differing(chains: Iterable[Chain], stages: Sequence[Stage] = STAGES) -> dict[str, list[Any]]:
+    """Return the settings that differ between chains, seeds aside: path to the values.
+
+    A stage that a chain has not reached yet says nothing about its settings.
+    """
+    chains, found = list(chains), {}
+    for stage in stages:
+        reached = [flat for chain in chains if (flat := settings(chain, stage))]
+        for path in dict.fromkeys(path for flat in reached for path in flat):
+            values = [flat.get(path) for flat in reached]
+            unique = [v for i, v in enumerate(values) if v not in values[:i]]
+            if len(unique) > 1:
+                found[path] = unique
+    return found
+
+
+def _flatten(value: dict[str, Any], where: str, into: dict[str, Any]) -> None:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            _flatten(item, f"{where}.{key}", into)
+        else:
+            into[f"{where}.{key}"] = item
+
+
+def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
+    runs: dict[Stage, str] = {}
+    examples, row = None, leaf
+    while row and row["stage"] not in runs:
+        runs[row["stage"]] = row["run_id"]
+        examples = row["examples"] if row["stage"] == "train" else examples
+        row = rows.get(row["parent_run_id"]) or {}
+    try:
+        spec, versions = json.loads(leaf["spec"]), json.loads(leaf["versions"])
+    except ValueError:
+        raise DataError(f"runs: run {leaf['run_id']}: its spec is not JSON") from None
+    identity = {key: leaf[key] for key in ("experiment", "arm", "seed", "run_id")}
+    return Chain(**identity, runs=runs, spec=spec, examples=examples, versions=versions)
+
+
+def _refuse_empty(tables: Tables) -> None:
+    tables.require_readable()
+    everything = Tables(tables.storage)
+    known = sorted(
+        {str(e) for e in everything.read(RUNS, ["experiment"])["experiment"].to_pylist()}
+    )
+    uri = tables.storage.uri
+    if known:
+        raise InputError(f"{uri}: no such experiment; there are {', '.join(known)}")
+    raise DataError(
+        f"{uri}: no runs there (the table `runs` is empty or absent); check the URI, or start a "
+        "study with `lima-k8s submit`"
+    )

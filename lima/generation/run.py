@@ -1,0 +1,119 @@
+"""Batch generation over shards of prompts (section 4.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lima.clock import now
+from lima.codec import run_id, sha256_key
+from lima.curation.dataset import Example
+from lima.errors import SpecError
+from lima.generation.engine import Engine, Request, TransformersEngine
+from lima.generation.philox import seed_address
+from lima.model.loading import LoadedModel, load_for_inference, resolve_run
+from lima.model.tokens import encode_prompt
+from lima.shards import RunTable
+from lima.spec import CellSpec, GenerateSpec, ModelSpec
+from lima.storage import Storage
+
+
+@dataclass(frozen=True)
+class PromptShard:
+    """Prompts whose responses make one Parquet shard, each with its place in the selection."""
+
+    name: str
+    prompts: tuple[tuple[int, Example], ...]
+
+
+def plan_shards(examples: Sequence[Example], shard_prompts: int) -> list[PromptShard]:
+    """Cut a selection into shards, named by their place and their prompts.
+
+    A prompt that occurs again is left out: the same address would give the same response.
+    """
+    first: dict[str, tuple[int, Example]] = {}
+    for index, example in enumerate(examples):
+        first.setdefault(example.prompt_key, (index, example))
+    prompts = list(first.values())
+    cuts = range(0, len(prompts), shard_prompts)
+    return [_shard(n, prompts[start : start + shard_prompts]) for n, start in enumerate(cuts)]
+
+
+def pending_shards(shards: Sequence[PromptShard], table: RunTable) -> list[PromptShard]:
+    """Return the shards that storage does not hold yet."""
+    finished = set(table.shards())
+    return [shard for shard in shards if shard.name not in finished]
+
+
+def generate_spec(cell: CellSpec) -> GenerateSpec:
+    """Return the generate stage of a cell.
+
+    Raises:
+        SpecError: the cell has none.
+
+    """
+    if cell.generate is None:
+        raise SpecError(f"arm {cell.arm!r} of {cell.experiment!r} has no stage generate")
+    return cell.generate
+
+
+def load_engine(cell: CellSpec, storage: Storage) -> tuple[LoadedModel, Engine]:
+    """Load the model that a cell samples from, and the engine that does it.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+
+    """
+    spec = generate_spec(cell)
+    loaded = load_for_inference(resolve_run(spec.model, cell), storage, spec.compute)
+    engine = TransformersEngine(
+        loaded.model, loaded.eot_id, spec.decoding, cell.seed, spec.batch_size
+    )
+    return loaded, engine
+
+
+def generate_shard(
+    engine: Engine, tokenizer: Any, eot_id: int, cell: CellSpec, shard: PromptShard
+) -> list[dict[str, Any]]:
+    """Return the rows of `generations` for a shard: every sample of every prompt, in order."""
+    spec = generate_spec(cell)
+    model = _model_name(resolve_run(spec.model, cell))
+    asked: list[tuple[int, Example, Request]] = []
+    for index, example in shard.prompts:
+        ids = encode_prompt(tokenizer, example.prompt, eot_id)
+        asked.extend(
+            (index, example, Request(ids, example.prompt_key, sample))
+            for sample in range(spec.decoding.samples)
+        )
+    responses = engine.generate([request for _, _, request in asked])
+    finished_at = now()
+    return [
+        {
+            "generation_key": sha256_key([run_id(cell), request.prompt_key, request.sample]),
+            "prompt_key": request.prompt_key,
+            "prompt_index": index,
+            "sample": request.sample,
+            "source": example.source,
+            "prompt": list(example.prompt),
+            "response": tokenizer.decode(response.token_ids, clean_up_tokenization_spaces=False),
+            "token_ids": response.token_ids,
+            "finish_reason": response.finish_reason,
+            "prompt_tokens": len(request.token_ids),
+            "response_tokens": len(response.token_ids),
+            "logprob": response.logprob,
+            "seed_address": seed_address(cell.seed, request.prompt_key, request.sample),
+            "model": model,
+            "at": finished_at,
+        }
+        for (index, example, request), response in zip(asked, responses, strict=True)
+    ]
+
+
+def _shard(number: int, prompts: Sequence[tuple[int, Example]]) -> PromptShard:
+    digest = sha256_key([example.prompt_key for _, example in prompts])
+    return PromptShard(f"prompts-{number:05d}-{digest[:8]}", tuple(prompts))
+
+
+def _model_name(spec: ModelSpec) -> str:
+    """Return the name of a resolved model, with its epoch or revision where one is asked for."""
+    version = f"epoch {spec.epoch}" if spec.epoch else spec.revision
+    return f"{spec.path}@{version}" if version else spec.path

@@ -1,0 +1,221 @@
+"""The judge: an OpenAI-compatible endpoint that is asked until it gives a score."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import openai
+import stamina
+
+from lima.errors import InputError, JudgeError, SpecError
+from lima.judging.attempt import Attempt, read_completion
+from lima.judging.likert import build_request
+from lima.judging.ratelimit import Gate
+from lima.spec import JudgeSpec
+
+BACKOFF_S = 1.0
+"""Wait after the first failure; it doubles with each, and up to as much is added by chance."""
+BACKOFF_MAX_S = 30.0
+
+NO_KEY = "none"
+"""What a private endpoint gets instead of a key: the client library insists on one."""
+
+ERROR_CHARACTERS = 500
+_REFUSED_CONTENT = ("content_filter", "content_policy_violation")
+
+
+class Judge:
+    """Scores responses; use it as `async with Judge(spec) as judge`."""
+
+    def __init__(self, spec: JudgeSpec) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Raises:
+            InputError: the key is missing, or the address is not one.
+
+        """
+        self.spec = spec
+        self._key = api_key(spec)
+        # The library's own retries would hide attempts, and its timeouts restart with every
+        # byte: both are ours. It opens no more connections than this by itself.
+        most = openai.DEFAULT_CONNECTION_LIMITS.max_connections or spec.concurrency
+        self._gate = Gate(min(spec.concurrency, most))
+        self._client = openai.AsyncOpenAI(
+            base_url=spec.base_url, api_key=self._key, max_retries=0, timeout=None
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    async def score(self, prompt: Sequence[str], response: str) -> list[Attempt]:
+        """Ask until there is a score, at most `spec.attempts` times; return every attempt.
+
+        An endpoint that turns a request away for its rate limit has not tried: such attempts
+        are returned too, but not counted. A request it calls wrong is not sent again.
+
+        Args:
+            prompt: Utterances in turn, the user's first and last.
+            response: What the model answered.
+
+        Raises:
+            JudgeError: the endpoint refuses the key, the model or the account.
+            Interrupted: a stop was requested before an attempt.
+
+        """
+        text = build_request(prompt, response)
+        attempts: list[Attempt] = []
+        trials = stamina.retry_context(
+            on=self._backoff,
+            attempts=None,
+            timeout=None,
+            wait_initial=BACKOFF_S,
+            wait_max=BACKOFF_MAX_S,
+            wait_jitter=BACKOFF_S,
+        )
+        with contextlib.suppress(_UnscoredError):
+            async for trial in trials:
+                with trial:
+                    attempts.append(await self._ask(text))
+                    if attempts[-1].status != "ok":
+                        raise _UnscoredError(attempts)
+        return attempts
+
+    def _backoff(self, error: Exception) -> bool | float:
+        """Say whether to try again, and for a judge that did answer, to do so at once."""
+        if not isinstance(error, _UnscoredError):
+            return False
+        last = error.attempts[-1]
+        counted = sum(not attempt.rate_limited for attempt in error.attempts)
+        if last.permanent or counted >= self.spec.attempts:
+            return False
+        return True if last.status == "api_error" else 0.0
+
+    async def _ask(self, text: str) -> Attempt:
+        async with self._gate:
+            started = time.monotonic()
+            attempt = await self._send(text)
+            return replace(attempt, seconds=time.monotonic() - started)
+
+    async def _send(self, text: str) -> Attempt:
+        try:
+            async with asyncio.timeout(self.spec.timeout_s):
+                # Not chat.completions.create: building its typed request and answer takes
+                # more time than sending and receiving them, and checks neither.
+                answer = await self._client.post(
+                    "/chat/completions",
+                    cast_to=openai.AsyncAPIResponse[object],
+                    body=self._body(text),
+                )
+                body = await answer.read()
+        except TimeoutError:
+            return self._failure(f"no answer within {self.spec.timeout_s:g} s")
+        except openai.APIStatusError as error:
+            self._gate.observe(error.status_code, error.response.headers)
+            return self._refused(error)
+        except openai.APIConnectionError as error:
+            return self._failure(f"no connection: {error.__cause__ or error!r}")
+        self._gate.observe(answer.status_code, answer.headers)
+        return read_completion(body, answer.status_code, answer.headers.get("x-request-id"))
+
+    def _body(self, text: str) -> dict[str, object]:
+        return {
+            "model": self.spec.model,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": self.spec.temperature,
+            "max_tokens": self.spec.max_tokens,
+        }
+
+    def _refused(self, error: openai.APIStatusError) -> Attempt:
+        """Record an HTTP error, or end the run where it would meet every request."""
+        reason = self._failure(error.message)
+        said = f"(HTTP {error.status_code}: {reason.error})"
+        at, variable = f"the judge at {self.spec.base_url}", self.spec.api_key_env
+        if error.status_code in (401, 403):
+            raise JudgeError(
+                f"{at} refuses the key {said}; check the environment variable {variable}"
+            )
+        if error.status_code == 404:
+            raise JudgeError(
+                f"{at} does not know model {self.spec.model!r} or is not an endpoint {said}; "
+                "check judge.model and judge.base_url"
+            )
+        if error.code == "insufficient_quota":
+            raise JudgeError(
+                f"{at} says that the account has no credit left {said}; top up the account of "
+                f"the key in {variable}, then start again: finished judgments are kept"
+            )
+        status = "refusal" if error.code in _REFUSED_CONTENT else reason.status
+        return replace(
+            reason, status=status, http_status=error.status_code, request_id=error.request_id
+        )
+
+    def _failure(self, text: str) -> Attempt:
+        # An endpoint may repeat the key that it was given.
+        safe = text if self._key == NO_KEY else text.replace(self._key, "***")
+        return Attempt("api_error", error=safe[:ERROR_CHARACTERS])
+
+
+class _UnscoredError(Exception):
+    """An attempt gave no score; carries all attempts at this response so far."""
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        super().__init__(attempts[-1].status)
+        self.attempts = attempts
+
+
+def api_key(spec: JudgeSpec) -> str:
+    """Return the key to send.
+
+    Raises:
+        SpecError: `base_url` is not an address.
+        InputError: the variable holds no key, and the endpoint is not on this machine or a
+            private network, where one may be served without keys.
+
+    """
+    host = _host(spec.base_url)
+    key = os.environ.get(spec.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(f"the key in {spec.api_key_env} has characters that no key has")
+    if key:
+        return key
+    if _is_private(host):
+        return NO_KEY
+    raise InputError(
+        f"the judge at {spec.base_url} needs a key: put it into the environment variable "
+        f"{spec.api_key_env or '(none is named)'}, or name another one in judge.api_key_env"
+    )
+
+
+def _host(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        if parts.hostname and parts.port != 0:
+            return parts.hostname
+    except ValueError:
+        pass
+    raise SpecError(f"judge.base_url: {base_url!r} is not an address like http://HOST:PORT/v1")
+
+
+def _is_private(host: str) -> bool:
+    """Say whether a host's addresses are all on this machine or a private network."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(not ipaddress.ip_address(info[4][0]).is_global for info in found)

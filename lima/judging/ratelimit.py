@@ -1,0 +1,122 @@
+"""Admission of requests to an endpoint: so many at a time, and none while it asks for a pause."""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from lima.errors import Interrupted, JudgeError
+from lima.stop import stop_requested
+
+PATIENCE_S = 600.0
+"""Longest time without an answer under a rate limit: a pod that waits on holds its GPUs."""
+
+LOOK_S = 1.0
+"""Time between two looks at the request to stop during a pause."""
+
+TOO_MANY_REQUESTS = 429
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
+
+
+class Gate:
+    """Holds requests back; used as `async with gate:` around each.
+
+    At a 429 the number in flight is halved, and every answer lets one more in: an endpoint
+    that also counts the requests it refuses would otherwise never be done refusing.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        """Let at most `concurrency` requests be in flight."""
+        self.concurrency = concurrency
+        self.limit = concurrency
+        self.in_flight = 0
+        self._free = asyncio.Condition()
+        self._paused_until = 0.0
+        self._refused_since: float | None = None
+
+    async def __aenter__(self) -> None:
+        """Wait for a place and for the end of a pause.
+
+        Raises:
+            Interrupted: a stop was requested.
+            JudgeError: the endpoint's rate limit asks for more patience than there is.
+
+        """
+        async with self._free:
+            await self._free.wait_for(lambda: self.in_flight < self.limit)
+            self.in_flight += 1
+        try:
+            await self._pause()
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give the place back."""
+        async with self._free:
+            self.in_flight -= 1
+            self._free.notify(max(0, self.limit - self.in_flight))
+
+    def observe(self, status: int, headers: Mapping[str, str]) -> None:
+        """Learn from an answer: its HTTP status and what its headers say about limits."""
+        now = time.monotonic()
+        if status == TOO_MANY_REQUESTS:
+            self.limit = max(1, self.limit // 2)
+            self._refused_since = self._refused_since or now
+        else:
+            self.limit = min(self.concurrency, self.limit + 1)
+            self._refused_since = None
+        self._paused_until = max(self._paused_until, now + asked_pause(headers))
+
+    async def _pause(self) -> None:
+        while True:
+            if stop_requested():
+                raise Interrupted("stopped on request while judging; start again to go on")
+            now = time.monotonic()
+            waited_from = self._refused_since or now
+            if max(now, self._paused_until) - waited_from > PATIENCE_S:
+                wait = max(0.0, self._paused_until - now)
+                raise JudgeError(
+                    f"the judge's rate limit lets nothing through (it asks to wait {wait:.0f} s "
+                    f"more); judge.concurrency is {self.concurrency}: lower it or raise the "
+                    "account's limit, then start again: finished judgments are kept"
+                )
+            if now >= self._paused_until:
+                return
+            await asyncio.sleep(min(LOOK_S, self._paused_until - now))
+
+
+def asked_pause(headers: Mapping[str, str]) -> float:
+    """Return for how many seconds the headers of an answer ask to send nothing.
+
+    Understood are `retry-after-ms`, `Retry-After` (seconds or a date), and, where nothing
+    remains, `x-ratelimit-reset-requests` and `-tokens` (`1s`, `6m0s`, `20ms` or seconds).
+    """
+    pauses = [
+        _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
+        for kind in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"
+    ]
+    if milliseconds := headers.get("retry-after-ms"):
+        pauses.append(_seconds(milliseconds) / 1000)
+    elif after := headers.get("retry-after"):
+        pauses.append(_seconds(after))
+    return max(pauses, default=0.0)
+
+
+def _seconds(text: str) -> float:
+    """Return a duration or a date as seconds from now; 0 where it is neither."""
+    text = text.strip().lower()
+    if re.fullmatch(r"\d+(?:\.\d+)?", text):
+        return float(text)
+    if re.fullmatch(f"(?:{_PART.pattern})+", text):
+        return sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,187 @@
+"""Judging all responses of a cell (appendix D), so that no finished judgment is paid for twice."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from lima.errors import Interrupted, JudgeError
+from lima.judging.attempt import Attempt
+from lima.judging.client import Judge
+from lima.judging.journal import Journal
+from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks
+from lima.progress import INTERVAL_S, Progress
+from lima.results import JUDGMENTS
+from lima.shards import RunTable
+from lima.spec import CellSpec, stage_cell
+from lima.storage import Storage
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEAD_AFTER = 20
+"""Responses in a row without any answer after which the endpoint counts as gone: fewer could be
+prompts that it refuses, more would be asked for nothing."""
+
+WORKERS_A_REQUEST = 2
+"""Workers for each request in flight: while one records its answer, another asks."""
+
+WRITERS = 16
+"""Objects that are written at the same time."""
+
+
+def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> None:
+    """Have every response of `cell` scored, and write the rows of `judgments`.
+
+    An empty response is judged like any other. A prompt that did not fit the model has no
+    response and gets no row: in the results it is an unscored response. A response without a
+    score after all its attempts stays so in this run; every attempt is a row.
+
+    Raises:
+        InputError: no key, no such stage, or no responses.
+        JudgeError: the endpoint refuses the run or does not answer at all. What was finished
+            before is kept, and the responses without an answer have no rows.
+        Interrupted: a stop was requested; finished judgments are kept.
+
+    """
+    asyncio.run(_Run(cell, storage, progress).judge())
+
+
+class _Run:
+    """One pass over the responses of a cell."""
+
+    def __init__(self, cell: CellSpec, storage: Storage, progress: Progress) -> None:
+        self.spec, self.progress = judge_spec(cell), progress
+        self.table = RunTable(storage, JUDGMENTS, stage_cell(cell, "judge"))
+        self.journal = Journal(storage, self.table.identity["run_id"])
+        self.tasks = plan_tasks(cell, storage)
+        self.writers = ThreadPoolExecutor(WRITERS)
+        self.done = self.failed = 0
+        self.cost = 0.0
+        self.alive = False
+        self.unanswered: list[tuple[Shard, Task, list[Attempt]]] = []
+
+    async def judge(self) -> None:
+        """Judge what storage does not hold yet."""
+        with self.writers:
+            shards = await self._in_thread(self._resume)
+            try:
+                if shards:
+                    await self._ask_all(shards)
+            finally:
+                self._report(force=True)
+        if self.failed:
+            log.warning("%d of %d responses stay unscored", self.failed, len(self.tasks))
+
+    def _resume(self) -> list[Shard]:
+        """Take over what storage holds; return the shards that are left."""
+        shards = plan_shards(self.tasks, self.spec.shard_rows, self._written())
+        journalled = set(self.journal.keys())
+        kept = [(s, t) for s in shards for t in s.tasks if t.key in journalled]
+        loaded = self.writers.map(self.journal.load, [task.key for _, task in kept])
+        for (shard, task), attempts in zip(kept, loaded, strict=True):
+            self._count(shard, task, attempts)
+        # Written, but the process was killed before it dropped them.
+        self.journal.drop(journalled - {task.key for _, task in kept})
+        for shard in shards:
+            if shard.complete:
+                self._write(shard)
+        return [shard for shard in shards if not shard.complete]
+
+    def _written(self) -> set[str]:
+        """Return the keys of the judgments in the table, and count them."""
+        rows = self.table.read(["judgment_key", "final", "status", "cost"]).to_pylist()
+        keys = {row["judgment_key"] for row in rows}
+        self.done += len(keys)
+        self.failed += sum(row["final"] and row["status"] != "ok" for row in rows)
+        self.cost += sum(row["cost"] for row in rows)
+        self.alive = any(row["status"] != "api_error" for row in rows)
+        return keys
+
+    async def _ask_all(self, shards: Sequence[Shard]) -> None:
+        left = [(s, t) for s in shards for t in s.tasks if t.key not in s.finished]
+        queue = iter(left)
+        workers = min(len(left), WORKERS_A_REQUEST * self.spec.concurrency)
+        async with Judge(self.spec) as judge:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    reporter = group.create_task(self._report_on())
+                    working = [group.create_task(self._work(judge, queue)) for _ in range(workers)]
+                    await asyncio.wait(working)
+                    reporter.cancel()
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+        if any(task.result() for task in working):
+            raise Interrupted("stopped on request while judging; finished judgments are kept")
+        if self.unanswered and not self.alive:
+            raise self._gone()
+        await self._record_unanswered()
+
+    async def _work(self, judge: Judge, queue: Iterator[tuple[Shard, Task]]) -> bool:
+        """Take tasks off the queue; True: a stop was requested before it was empty."""
+        for shard, task in queue:
+            try:
+                attempts = await judge.score(task.prompt, task.response)
+            except Interrupted:
+                return True
+            await self._answered(shard, task, attempts)
+        return False
+
+    async def _answered(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
+        """Record a finished task, but hold failures back while the endpoint may be gone."""
+        if all(attempt.status == "api_error" for attempt in attempts):
+            self.unanswered.append((shard, task, attempts))
+            if len(self.unanswered) >= DEAD_AFTER:
+                raise self._gone()
+            return
+        self.alive = True
+        # First what was paid for: the run may be stopped at every `await`.
+        await self._record(shard, task, attempts)
+        await self._record_unanswered()
+
+    async def _record_unanswered(self) -> None:
+        held, self.unanswered = self.unanswered, []
+        for shard, task, attempts in held:
+            await self._record(shard, task, attempts)
+
+    async def _record(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
+        await self._in_thread(self.journal.save, task.key, attempts)
+        self._count(shard, task, attempts)
+        if shard.complete:
+            await self._in_thread(self._write, shard)
+
+    def _count(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
+        shard.finished[task.key] = attempts
+        self.done += 1
+        self.failed += attempts[-1].status != "ok"
+        self.cost += cost(self.spec, attempts)
+        self.alive |= any(attempt.status != "api_error" for attempt in attempts)
+
+    def _write(self, shard: Shard) -> None:
+        self.table.write(shard.name, shard.rows(self.spec))
+        self.journal.drop(shard.finished)
+
+    def _gone(self) -> JudgeError:
+        last = self.unanswered[-1][2][-1].error
+        return JudgeError(
+            f"the judge at {self.spec.base_url} answered none of {len(self.unanswered)} responses "
+            f"in a row (last: {last}); check that judge.base_url and judge.model can be used from "
+            "here, then start again: finished judgments are kept, these have no rows yet"
+        )
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what touches storage beside the event loop; once begun, it is finished."""
+        future = self.writers.submit(work, *args, **kwargs)
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    async def _report_on(self) -> None:
+        while True:
+            await self._in_thread(self._report)
+            await asyncio.sleep(INTERVAL_S)
+
+    def _report(self, force: bool = False) -> None:
+        figures = {"failed": self.failed, "cost": round(self.cost, 6)}
+        total = len(self.tasks)
+        self.progress.update("judge", self.done, total, "responses", force=force, **figures)

@@ -1,0 +1,130 @@
+"""The attempt ledger: why each attempt at a stage ended, and what it cost."""
+
+import contextlib
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from lima.clock import now
+from lima.codec import canonical_json, encode
+from lima.errors import Interrupted
+from lima.progress import read_progress
+from lima.results import ATTEMPTS, RUNS
+from lima.shards import RunTable
+from lima.spec import STAGES, CellSpec, ComputeSpec, Stage, cell_stages, stage_cell
+from lima.storage import Storage
+
+COMPLETED, FAILED, INTERRUPTED, KILLED = "completed", "failed", "interrupted", "killed"
+
+
+@contextlib.contextmanager
+def attempt(
+    storage: Storage, cell: CellSpec, stage: Stage, compute: ComputeSpec, run: str
+) -> Iterator[None]:
+    """Record the start and the end of an attempt at `stage`, with the reason of its end.
+
+    Args:
+        storage: Where the ledger lies.
+        cell: The whole cell.
+        stage: Its stage that is tried.
+        compute: What it holds.
+        run: Run id of the whole cell, whose progress tells when a killed attempt last lived.
+
+    """
+    own = stage_cell(cell, stage)
+    table = RunTable(storage, ATTEMPTS, own)
+    _close_killed(table, storage, run)
+    started = now()
+    name = f"{started:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:8]}"
+    row = {
+        "stage": stage,
+        "attempt_id": name,
+        "host": os.environ.get("HOSTNAME") or socket.gethostname(),
+        "workers": compute.workers,
+        "gpus": compute.workers if compute.device == "cuda" else 0,
+    }
+    table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
+    outcome, reason = COMPLETED, "all work of the stage is done"
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt, SystemExit) as error:
+        outcome, reason = INTERRUPTED, str(error) or type(error).__name__
+        raise
+    except BaseException as error:
+        outcome, reason = FAILED, f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        table.write(f"{name}-ended", [_end(row, outcome, reason, started, now())])
+
+
+def record_run(storage: Storage, cell: CellSpec, stage: Stage, examples: int | None) -> None:
+    """Write the row of a run, once."""
+    own = stage_cell(cell, stage)
+    row = {
+        "stage": stage,
+        "parent_run_id": _parent(cell, stage),
+        "examples": examples,
+        "spec": canonical_json(encode(own)),
+        "versions": canonical_json(versions()),
+        "created_at": now(),
+    }
+    RunTable(storage, RUNS, own).write("run", [row])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the software that decides the results."""
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for name in ("lima-k8s", "torch", "transformers", "deepspeed", "ray", "pyarrow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _parent(cell: CellSpec, stage: Stage) -> str | None:
+    from lima.codec import run_id
+
+    earlier = [s for s in cell_stages(cell) if STAGES.index(s) < STAGES.index(stage)]
+    return run_id(cell, earlier[-1]) if earlier else None
+
+
+def _close_killed(table: RunTable, storage: Storage, run: str) -> None:
+    """Write the end of attempts that could not write it themselves."""
+    shards = set(table.shards())
+    open_ones = [
+        name.removesuffix("-started")
+        for name in shards
+        if name.endswith("-started") and f"{name.removesuffix('-started')}-ended" not in shards
+    ]
+    if not open_ones:
+        return
+    rows = {r["attempt_id"]: r for r in table.read().to_pylist()}
+    for name in open_ones:
+        row = rows[name]
+        end = _end(row, KILLED, "no end was recorded: the process was killed", row["at"],
+                   _last_life(storage, run, row["at"]))  # fmt: skip
+        table.write(f"{name}-ended", [end])
+
+
+def _last_life(storage: Storage, run: str, started: datetime) -> datetime:
+    progress = read_progress(storage, run)
+    seen = datetime.fromisoformat(progress["at"]) if progress else started
+    return max(seen, started)
+
+
+def _end(
+    row: dict[str, Any], outcome: str, reason: str, started: datetime, ended: datetime
+) -> dict[str, Any]:
+    return {
+        **row,
+        "event": "ended",
+        "at": ended,
+        "outcome": outcome,
+        "reason": reason,
+        "seconds": (ended - started).total_seconds(),
+    }

@@ -1,0 +1,115 @@
+"""What can be known about data and models on this machine, without a network."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lima.curation.dataset import AUTHORED, PYDOC, load_examples, training_examples
+from lima.errors import DataError
+from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
+from lima.model.tokens import EOS, PAD
+from lima.spec import CellSpec, DataSpec, ModelSpec
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Examples that a selection can be sampled from; None if that cannot be known here."""
+
+    available: int | None = None
+    missing: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model as it can be loaded; None is unknown."""
+
+    name: str
+    context: int | None = None
+    eos: str | None = None
+    pad: str | None = None
+    is_here: bool = True
+
+
+class Facts:
+    """Looks at every file once."""
+
+    def __init__(self) -> None:
+        self._data: dict[tuple[DataSpec, bool], DataFacts] = {}
+
+    def data(self, spec: DataSpec, *, responses: bool) -> DataFacts:
+        """Return the facts of a selection; with `responses`, each prompt needs one."""
+        key = (replace(spec, count=None, seed=0), responses)
+        if key not in self._data:
+            self._data[key] = _data_facts(*key)
+        return self._data[key]
+
+    def model(self, spec: ModelSpec, cell: CellSpec) -> ModelFacts | None:
+        """Return the facts of a model of `cell`; None if no stage makes it."""
+        for _ in EARLIER_STAGES:
+            stage = earlier_stage(spec)
+            if stage is None:
+                break
+            trained = getattr(cell, stage)
+            if trained is None:
+                return None
+            spec = trained.model
+        if earlier_stage(spec):  # stages that start from each other
+            return None
+        if spec.path == SCRATCH:
+            context = spec.shape.context_length if spec.shape else None
+            return ModelFacts(SCRATCH, context, EOS, PAD)
+        folder = Path(spec.path).expanduser()
+        if (folder / "config.json").is_file():
+            return _local_model(folder)
+        return ModelFacts(spec.path, is_here=False)
+
+
+def earlier_stage(spec: ModelSpec) -> str | None:
+    """Return the stage of this cell that makes the model; None if it comes from elsewhere."""
+    name = spec.path.removeprefix(RUN)
+    return name if spec.path.startswith(RUN) and name in EARLIER_STAGES else None
+
+
+def is_remote(path: str) -> bool:
+    """Say whether data or a model lies on an object store."""
+    return "://" in path
+
+
+def _data_facts(spec: DataSpec, responses: bool) -> DataFacts:
+    if is_remote(spec.path):
+        return DataFacts()
+    ships = spec.path == PYDOC or spec.path.startswith(AUTHORED)
+    if not ships and not Path(spec.path).expanduser().exists():
+        return DataFacts(missing=True)
+    load = training_examples if responses else load_examples
+    try:
+        return DataFacts(len(load(spec)))
+    except DataError as error:
+        return DataFacts(problem=str(error))
+
+
+def _local_model(folder: Path) -> ModelFacts:
+    tokens = _json(folder / "tokenizer_config.json")
+    return ModelFacts(
+        str(folder),
+        _json(folder / "config.json").get("max_position_embeddings"),
+        _token(tokens.get("eos_token")),
+        _token(tokens.get("pad_token")),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _token(value: object) -> str | None:
+    """Return a special token, which is a text or a mapping with its content."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None

@@ -1,0 +1,220 @@
+"""Checks of a cell as a whole: its stages, models, prompts, decoding and judge."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lima.codec import RUN_ID_LENGTH
+from lima.lint.facts import Facts, earlier_stage, is_remote
+from lima.lint.finding import Check, Finding
+from lima.model.loading import RUN, SCRATCH
+from lima.spec import STAGES, CellSpec, DataSpec, ModelSpec, ShapeSpec, Stage, cell_stages
+
+
+def check_stages(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
+    """Check that there is something to do, and that every stage has what it starts from."""
+    stages = cell_stages(cell)
+    if not stages:
+        yield Finding("error", "train", "the run has no stage", "give it train or generate")
+    if "judge" in stages and "generate" not in stages:
+        yield Finding(
+            "error",
+            "judge",
+            "there are no responses to judge",
+            "add generate, or remove the stage: --set judge=null",
+        )
+    models = cell_models(cell)
+    if cell.base and not any(earlier_stage(m) == "base" for s, m in models if s != "base"):
+        yield Finding(
+            "warning",
+            "base",
+            "a base model is made, but no stage uses it",
+            f"--set train.model.path={RUN}base, or --set base=null",
+        )
+    for stage, model in models:
+        yield from _check_model(cell, stage, model)
+
+
+def check_generation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
+    """Check prompts and decoding (section 4.1)."""
+    spec = cell.generate
+    if spec is None:
+        return
+    yield from check_data(spec.prompts, "generate.prompts", facts, responses=False)
+    decoding, path = spec.decoding, "generate.decoding"
+    if decoding.top_k:
+        yield Finding(
+            "warning",
+            f"{path}.top_k",
+            f"only the {decoding.top_k} likeliest tokens are sampled; the paper has no such limit",
+            f"--set {path}.top_k=0",
+        )
+    if decoding.temperature == 0 and decoding.samples > 1:
+        yield Finding(
+            "warning",
+            f"{path}.samples",
+            f"at temperature 0 the {decoding.samples} responses to a prompt are all the same",
+            f"--set {path}.samples=1, or a temperature above 0",
+        )
+    model = facts.model(spec.model, cell)
+    if model and model.context and decoding.max_new_tokens > model.context:
+        yield Finding(
+            "warning",
+            f"{path}.max_new_tokens",
+            f"responses end at the model's context of {model.context} tokens, before "
+            f"{decoding.max_new_tokens}",
+            f"--set {path}.max_new_tokens={model.context}",
+        )
+    train = cell.train
+    if train and earlier_stage(spec.model) == "train":
+        taught, expected = train.model.eot_token, spec.model.eot_token
+        if taught != expected:
+            yield Finding(
+                "error",
+                "generate.model.eot_token",
+                f"responses are to end with {expected!r}, but training teaches {taught!r}",
+                f"--set 'generate.model.eot_token={taught}'",
+            )
+
+
+def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
+    """Say what the judge needs where it runs."""
+    if cell.judge and cell.judge.api_key_env not in os.environ:
+        yield Finding(
+            "note",
+            "judge.api_key_env",
+            f"the judge at {cell.judge.base_url} takes its key from {cell.judge.api_key_env}, "
+            "which is not set here",
+        )
+
+
+def check_data(spec: DataSpec, path: str, facts: Facts, *, responses: bool) -> Iterator[Finding]:
+    """Check a selection of examples, as far as it can be read here."""
+    data = facts.data(spec, responses=responses)
+    if is_remote(spec.path):
+        yield Finding("note", path, f"{spec.path} is on object storage and was not looked at")
+    if data.missing:
+        optional = f", or leave it out: --set {path}=null" if path.endswith("heldout") else ""
+        yield Finding(
+            "error",
+            f"{path}.path",
+            f"{spec.path} is not on this machine",
+            f"put the file there, or name yours: --set {path}.path=FILE{optional}",
+        )
+    if data.problem:
+        yield Finding("error", path, data.problem, f"mend it, or --set {path}.path=FILE")
+    if data.available is None or spec.count is None:
+        return
+    if spec.count > data.available:
+        yield Finding(
+            "error",
+            f"{path}.count",
+            f"{spec.count} examples are asked for, {data.available} match in {spec.path}",
+            f"--set {path}.count={data.available}",
+        )
+    elif spec.count < data.available:
+        yield Finding("note", path, f"a sample of {spec.count} of {data.available} examples")
+
+
+def cell_models(cell: CellSpec) -> list[tuple[Stage, ModelSpec]]:
+    """Return the model that each stage starts from."""
+    stages = [(stage, getattr(cell, stage)) for stage in STAGES if stage != "judge"]
+    return [(stage, spec.model) for stage, spec in stages if spec is not None]
+
+
+def _check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Finding]:
+    path = f"{stage}.model"
+    yield from _check_shape(stage, model)
+    if model.path.startswith(RUN):
+        yield from _check_run(cell, stage, model)
+        return
+    if model.epoch is not None:
+        yield Finding(
+            "warning",
+            f"{path}.epoch",
+            f"an epoch means nothing for {model.path}",
+            f"--set {path}.epoch=null",
+        )
+    if model.path == SCRATCH or is_remote(model.path):
+        return
+    folder = Path(model.path).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        yield Finding(
+            "error", f"{path}.path", f"{folder} holds no config.json", "name a saved model"
+        )
+    elif model.path.startswith((".", "/", "~")) and not folder.is_dir():
+        yield Finding(
+            "error",
+            f"{path}.path",
+            f"{model.path} is not on this machine",
+            f"--set {path}.path=FOLDER-OR-HUB-NAME",
+        )
+
+
+def _check_run(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Finding]:
+    """Check a model that an earlier stage, or another run, makes."""
+    path, name = f"{stage}.model", model.path.removeprefix(RUN)
+    earlier = earlier_stage(model)
+    if earlier is None:
+        if not re.fullmatch(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}", name):
+            yield Finding(
+                "error",
+                f"{path}.path",
+                f"{name!r} is neither base nor train nor a run id ({RUN_ID_LENGTH} hex digits)",
+                "run ids are in `lima-k8s show RECIPE` under run_ids",
+            )
+        return
+    before = STAGES[: STAGES.index(stage)]
+    if earlier not in before or getattr(cell, earlier) is None:
+        yield Finding(
+            "error",
+            f"{path}.path",
+            f"{model.path} asks for a stage {earlier!r}, which does not come before {stage}",
+            f"--set {path}.path=FOLDER-OR-HUB-NAME, or add the stage",
+        )
+        return
+    trained = getattr(cell, earlier)
+    first = trained.checkpoints.first_epoch
+    last = min(trained.checkpoints.last_epoch, trained.epochs)
+    if model.epoch and not first <= model.epoch <= last:
+        yield Finding(
+            "error",
+            f"{path}.epoch",
+            f"epoch {model.epoch} is not among the exported ones, {first} to {last}",
+            f"--set {path}.epoch=null takes the last one",
+        )
+
+
+def _check_shape(stage: Stage, model: ModelSpec) -> Iterator[Finding]:
+    path, shape = f"{stage}.model.shape", model.shape
+    if model.path != SCRATCH:
+        if shape is not None:
+            yield Finding(
+                "warning", path, f"a shape means nothing for {model.path}", f"--set {path}=null"
+            )
+    elif stage == "generate":
+        yield Finding(
+            "error",
+            "generate.model.path",
+            "a model from scratch has learned nothing to generate from",
+            f"--set generate.model.path={RUN}train",
+        )
+    elif shape is None:
+        names = ", ".join(ShapeSpec.__dataclass_fields__)
+        yield Finding("error", path, "a model from scratch needs a shape", f"set {names}")
+    elif shape.hidden_size % (2 * shape.heads):
+        yield Finding(
+            "error",
+            f"{path}.heads",
+            f"hidden_size {shape.hidden_size} does not divide into {shape.heads} heads of an even "
+            "width (positions are rotations of pairs)",
+            f"--set {path}.hidden_size={_round_up(shape.hidden_size, 2 * shape.heads)}",
+        )
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+STAGE_CHECKS: tuple[Check, ...] = (check_stages, check_generation, check_judge)

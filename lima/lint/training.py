@@ -1,0 +1,161 @@
+"""Checks of the training stages: what their steps will really be (section 3)."""
+
+from collections.abc import Iterator
+
+from lima.lint.facts import Facts
+from lima.lint.finding import Check, Finding
+from lima.lint.stages import check_data
+from lima.spec import CellSpec, TrainSpec
+from lima.training.plan import Plan, learning_rate
+
+
+def check_training(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
+    """Check the stages base and train."""
+    for stage in ("base", "train"):
+        spec: TrainSpec | None = getattr(cell, stage)
+        if spec is None:
+            continue
+        dialogue = spec.text_format == "dialogue"
+        yield from check_data(spec.data, f"{stage}.data", facts, responses=dialogue)
+        if spec.heldout:
+            yield from check_data(spec.heldout, f"{stage}.heldout", facts, responses=True)
+        examples = spec.data.count or facts.data(spec.data, responses=dialogue).available
+        yield from _check_steps(spec, stage, examples)
+        yield from _check_clipping(spec, stage)
+        yield from _check_exports(spec, stage)
+        yield from _check_world(spec, stage)
+        yield from _check_compute(spec, stage)
+        yield from _check_model(cell, spec, stage, facts)
+
+
+def _check_steps(spec: TrainSpec, stage: str, examples: int | None) -> Iterator[Finding]:
+    """Check that the learning rate starts and ends where the spec says."""
+    rates, path = spec.optimizer, f"{stage}.optimizer"
+    if rates.lr_start < rates.lr_end:
+        yield Finding(
+            "warning",
+            f"{path}.lr_end",
+            f"the learning rate rises, from {rates.lr_start:g} to {rates.lr_end:g}",
+            f"--set {path}.lr_end={rates.lr_start / 10:g}",
+        )
+    if examples is None:
+        yield Finding("note", stage, "the steps are known once the data is; set data.count to plan")
+        return
+    plan = Plan(examples, spec.epochs, spec.batch_size, seed=0)
+    steps = plan.total_steps
+    if steps == 1:
+        yield Finding(
+            "warning",
+            f"{path}.lr_end",
+            f"there is one step, at {rates.lr_start:g}: {rates.lr_end:g} is never reached",
+            f"--set {stage}.batch_size to less than {examples}, or more epochs",
+        )
+        return
+    first, last = (learning_rate(rates, step, steps) for step in (1, steps))
+    yield Finding(
+        "note",
+        stage,
+        f"{examples} examples in batches of {spec.batch_size}: {plan.steps_per_epoch:g} steps an "
+        f"epoch, {steps} in all; learning rate {first:g} at step 1, {last:g} at step {steps}",
+    )
+
+
+def _check_clipping(spec: TrainSpec, stage: str) -> Iterator[Finding]:
+    clip = spec.optimizer.gradient_clip
+    yield Finding(
+        "note",
+        f"{stage}.optimizer.gradient_clip",
+        f"gradients are clipped to a norm of {clip:g}" if clip else "gradients are not clipped",
+    )
+
+
+def _check_exports(spec: TrainSpec, stage: str) -> Iterator[Finding]:
+    first, last = spec.checkpoints.first_epoch, spec.checkpoints.last_epoch
+    path = f"{stage}.checkpoints"
+    if first > min(last, spec.epochs):
+        yield Finding(
+            "error",
+            f"{path}.first_epoch",
+            f"no weights are exported: epochs {first} to {last} of {spec.epochs}",
+            f"--set {path}.first_epoch={min(last, spec.epochs)}",
+        )
+    elif last > spec.epochs:
+        yield Finding(
+            "warning",
+            f"{path}.last_epoch",
+            f"weights of epochs {first} to {last} are to be exported, but there are {spec.epochs}",
+            f"--set {path}.last_epoch={spec.epochs}",
+        )
+
+
+def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
+    """Check that a batch gives every worker the same number of full parts."""
+    workers, micro = spec.compute.workers, spec.compute.micro_batch_size
+    if spec.batch_size < workers:
+        yield Finding(
+            "error",
+            f"{stage}.compute.workers",
+            f"a batch of {spec.batch_size} leaves {workers - spec.batch_size} of {workers} workers "
+            "without an example",
+            f"--set {stage}.compute.workers={spec.batch_size}",
+        )
+    elif spec.batch_size % (workers * micro):
+        yield Finding(
+            "warning",
+            f"{stage}.batch_size",
+            f"{spec.batch_size} is not a multiple of {workers} workers times {micro} examples: "
+            "some workers wait for others",
+            f"--set {stage}.batch_size={-(-spec.batch_size // (workers * micro)) * workers * micro}"
+            f", or another {stage}.compute.micro_batch_size",
+        )
+
+
+def _check_compute(spec: TrainSpec, stage: str) -> Iterator[Finding]:
+    if spec.compute.device != "cpu":
+        return
+    if spec.compute.precision == "bf16":
+        yield Finding(
+            "warning",
+            f"{stage}.compute.precision",
+            "bf16 on a CPU is slow and rounds the weights of small models away",
+            f"--set {stage}.compute.precision=fp32",
+        )
+    if spec.compute.offload != "none":
+        yield Finding(
+            "warning",
+            f"{stage}.compute.offload",
+            "there is nothing to offload from a CPU",
+            f"--set {stage}.compute.offload=none",
+        )
+
+
+def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> Iterator[Finding]:
+    """Check trimming and special tokens against the model."""
+    model = facts.model(spec.model, cell)
+    if model is None:
+        return
+    if not model.is_here:
+        yield Finding(
+            "note",
+            f"{stage}.model",
+            f"{model.name} is not on this machine: the job checks its context length, its pad "
+            "token and its end-of-sequence token when it loads it",
+        )
+    if model.context and spec.max_length > model.context:
+        yield Finding(
+            "error",
+            f"{stage}.max_length",
+            f"texts are trimmed to {spec.max_length} tokens, but the model reads {model.context}",
+            f"--set {stage}.max_length={model.context}",
+        )
+    for role, token in (("end-of-sequence", model.eos), ("pad", model.pad)):
+        if token == spec.model.eot_token:
+            yield Finding(
+                "error",
+                f"{stage}.model.eot_token",
+                f"{token!r} is the {role} token of {model.name}; EOT must be a token of its own",
+                f"--set '{stage}.model.eot_token=<|eot|>'",
+            )
+
+
+TRAINING_CHECKS: tuple[Check, ...] = (check_training,)

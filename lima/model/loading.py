@@ -1,0 +1,230 @@
+"""Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lima.codec import run_id
+from lima.errors import InputError, ModelError
+from lima.model.tokens import add_special_tokens, train_tokenizer
+from lima.model.weights import weights_epochs, weights_path
+from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
+from lima.storage import Storage
+
+if TYPE_CHECKING:
+    import torch
+
+SCRATCH = "scratch"
+RUN = "run:"
+EARLIER_STAGES = ("base", "train")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer, the EOT token added to both."""
+
+    model: Any
+    tokenizer: Any
+    eot_id: int
+    pad_id: int
+
+
+def resolve_run(spec: ModelSpec, cell: CellSpec) -> ModelSpec:
+    """Return `spec` with `run:base` and `run:train` replaced by the run id of that stage."""
+    name = spec.path.removeprefix(RUN)
+    if not spec.path.startswith(RUN) or name not in EARLIER_STAGES:
+        return spec
+    if getattr(cell, name) is None:
+        raise ModelError(f"model.path is {spec.path!r}, but this run has no stage {name!r}")
+    return replace(spec, path=f"{RUN}{run_id(cell, 'base' if name == 'base' else 'train')}")
+
+
+def local_model(spec: ModelSpec, storage: Storage) -> str:
+    """Return a folder on this machine, or a hub name, that transformers can load.
+
+    What lies on an object store is copied to the cache first. `spec` is resolved (see
+    `resolve_run`).
+
+    Raises:
+        ModelError: there is no such run, epoch or folder.
+
+    """
+    if spec.path.startswith(RUN):
+        return str(_exported(spec, storage))
+    if "://" in spec.path:
+        return str(_cached(Storage(spec.path), "", spec.path))
+    folder = Path(spec.path).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if spec.path.startswith((".", "/", "~")):
+        raise ModelError(f"{spec.path}: no such folder; model.path must name a saved model")
+    return spec.path
+
+
+def _exported(spec: ModelSpec, storage: Storage) -> Path:
+    run = spec.path.removeprefix(RUN)
+    epochs = weights_epochs(storage, run)
+    if not epochs:
+        raise ModelError(f"{spec.path}: {storage.uri} holds no exported weights of this run")
+    epoch = spec.epoch or epochs[-1]
+    if epoch not in epochs:
+        raise ModelError(f"{spec.path}: epoch {epoch} was not exported; epochs: {epochs}")
+    path = weights_path(run, epoch)
+    return storage.local_path(path) or _cached(storage, path, f"{storage.uri}/{path}")
+
+
+def _cached(storage: Storage, path: str, uri: str) -> Path:
+    from hashlib import sha256
+
+    home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+    folder = home / sha256(uri.encode()).hexdigest()[:16]
+    if not (folder / "config.json").exists():
+        storage.download_folder(path, folder)
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
+    return folder
+
+
+def make_scratch_tokenizer(texts: Sequence[str], shape: ShapeSpec) -> Path:
+    """Train the tokenizer of a scratch model; return its folder. The same texts give the same."""
+    folder = Path(tempfile.mkdtemp(prefix="lima-tokenizer-"))
+    # One place of the vocabulary is kept for EOT.
+    train_tokenizer(texts, shape.vocab_size - 1, folder)
+    return folder
+
+
+def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
+    """Return (tokenizer, EOT id, pad id), EOT added."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=spec.revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
+    return tokenizer, *add_special_tokens(tokenizer, spec.eot_token)
+
+
+def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
+    """Return a LLaMA-architecture model with weights from torch's current random state."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if shape.hidden_size % shape.heads:
+        raise ModelError(
+            f"shape: hidden_size {shape.hidden_size} is not divisible by {shape.heads} heads"
+        )
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            intermediate_size=shape.intermediate_size,
+            max_position_embeddings=shape.context_length,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )
+
+
+def pretrained_model(path: str, spec: ModelSpec, dtype: "torch.dtype") -> Any:
+    """Return a causal language model by transformers.
+
+    Raises:
+        ModelError: nothing can be loaded from `path`.
+
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: no model can be loaded ({_first_line(error)})") from error
+
+
+def check_context(model: Any, length: int) -> None:
+    """Refuse a model that has fewer positions than the texts that it shall read."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and length > positions:
+        raise ModelError(
+            f"max_length is {length} tokens, but the model has {positions} positions; "
+            f"set train.max_length={positions} or choose another model"
+        )
+
+
+def fit_vocabulary(model: Any, tokenizer: Any, eot_id: int) -> None:
+    """Give every token of the tokenizer a row, and EOT the mean of the rows before it.
+
+    A new row starts where the known tokens are on average, so that EOT neither stands out nor
+    is out of reach. A row that training has moved already is left as it is.
+    """
+    weight = model.get_input_embeddings().weight
+    # ZeRO-3 leaves an empty tensor where a partitioned weight was, and its shape beside it.
+    rows = int(getattr(weight, "ds_shape", weight.shape)[0])
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    elif getattr(model.config, "lima_eot_id", None) == eot_id:
+        return
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        _set_to_mean(layer.weight, eot_id, rows)
+    model.config.lima_eot_id = eot_id
+
+
+def _set_to_mean(weight: Any, row: int, known: int) -> None:
+    import torch
+
+    def assign() -> None:
+        others = weight.data[:known].float().sum(dim=0)
+        if row < known:
+            others -= weight.data[row].float()
+        weight.data[row] = (others / (known - (row < known))).to(weight.dtype)
+
+    with torch.no_grad():
+        if not hasattr(weight, "ds_id"):
+            return assign()
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([weight], modifier_rank=0):
+            if torch.distributed.get_rank() == 0:
+                assign()
+    return None
+
+
+def load_for_inference(
+    spec: ModelSpec, storage: Storage, compute: ComputeSpec, run: str | None = None
+) -> LoadedModel:
+    """Load a model to sample from, in evaluation mode on its device.
+
+    Args:
+        spec: The model; `run:train` stands for the run id `run`.
+        storage: Where exported weights lie.
+        compute: Device and precision.
+        run: The run that `run:train` means.
+
+    Raises:
+        ModelError: it cannot be loaded, or was never taught to end a turn.
+
+    """
+    if spec.path == f"{RUN}train":
+        if run is None:
+            raise InputError("model.path is run:train, but no training run is given")
+        spec = replace(spec, path=f"{RUN}{run}")
+    path = local_model(spec, storage)
+    tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
+    model = pretrained_model(path, spec, torch_dtype(compute))
+    fit_vocabulary(model, tokenizer, eot_id)
+    return LoadedModel(model.to(compute.device).eval(), tokenizer, eot_id, pad_id)
+
+
+def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
+    """Return torch's type of the weights."""
+    import torch
+
+    return torch.bfloat16 if compute.precision == "bf16" else torch.float32
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]

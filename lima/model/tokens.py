@@ -1,0 +1,106 @@
+"""Tokens of a dialogue: an end-of-turn token after every utterance (section 3)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lima.errors import ModelError
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+CHAT_TEMPLATE = (
+    "{% if bos_token %}{{ bos_token }}{% endif %}"
+    "{% for message in messages %}{{ message['content'] }}EOT{% endfor %}"
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids, and for each whether it belongs to a response (its EOT included)."""
+
+    ids: list[int]
+    in_response: list[bool]
+
+
+def add_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
+    """Add the EOT token once and make sure there is a pad token; return (EOT id, pad id).
+
+    Padding is never attended to, so any token but EOT can pad. A tokenizer without a pad token,
+    as LLaMA's, gets its unknown or end-of-sequence token.
+
+    Raises:
+        ModelError: EOT is already the tokenizer's end of sequence or its pad token. The paper
+            keeps them apart, since pretraining gave the former another meaning.
+
+    """
+    if eot_token == tokenizer.eos_token:
+        raise ModelError(
+            f"eot_token {eot_token!r} is this tokenizer's end-of-sequence token; choose another, "
+            "so that it carries no meaning from pretraining (section 3)"
+        )
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [eot_token]}, replace_extra_special_tokens=False
+    )
+    eot_id = tokenizer.convert_tokens_to_ids(eot_token)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == eot_id:
+        raise ModelError(
+            "the tokenizer has no token to pad with that differs from EOT; add a pad token to it"
+        )
+    tokenizer.chat_template = CHAT_TEMPLATE.replace("EOT", eot_token)
+    return int(eot_id), int(tokenizer.pad_token_id)
+
+
+def encode_dialogue(tokenizer: Any, conversation: Sequence[str], eot_id: int) -> Encoded:
+    """Return BOS (where the tokenizer has one), then every utterance followed by EOT.
+
+    Utterances alternate, the user's first. Special tokens that the text spells out are encoded
+    as plain text, so that data cannot end a turn.
+    """
+    ids = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    in_response = [False] * len(ids)
+    for index, utterance in enumerate(conversation):
+        tokens = [*_plain_tokens(tokenizer, utterance), eot_id]
+        ids += tokens
+        in_response += [index % 2 == 1] * len(tokens)
+    return Encoded(ids, in_response)
+
+
+def encode_prompt(tokenizer: Any, conversation: Sequence[str], eot_id: int) -> list[int]:
+    """Return the token ids after which the assistant's response begins."""
+    return encode_dialogue(tokenizer, conversation, eot_id).ids
+
+
+def encode_text(tokenizer: Any, text: str) -> Encoded:
+    """Return a plain document between BOS and EOS, as in pretraining."""
+    ids = _plain_tokens(tokenizer, text)
+    if tokenizer.bos_token_id is not None:
+        ids = [int(tokenizer.bos_token_id), *ids]
+    if tokenizer.eos_token_id is not None:
+        ids = [*ids, int(tokenizer.eos_token_id)]
+    return Encoded(ids, [True] * len(ids))
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Train a byte-level BPE tokenizer and save it where transformers can load it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD
+    ).save_pretrained(folder)
+
+
+def _plain_tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])

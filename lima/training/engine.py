@@ -1,0 +1,94 @@
+"""A model under DeepSpeed ZeRO-3: on GPUs with NCCL and bf16, on CPUs with gloo and fp32."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from lima.spec import ComputeSpec, TrainSpec
+
+PERSISTENT = 1_000_000
+"""Weights with fewer elements are not partitioned: gathering them costs more than it saves."""
+
+
+def prepare_environment(device: str) -> None:
+    """Set DeepSpeed up for `device`; must come before anything else uses it."""
+    if device != "cpu":
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from deepspeed import ops
+
+    # It would compile its shared-memory collectives, a minute and a compiler; gloo serves.
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def deepspeed_config(
+    spec: TrainSpec, parts: int, *, persistent: int = PERSISTENT
+) -> dict[str, Any]:
+    """Return DeepSpeed's configuration for batches that each worker reads in `parts` parts."""
+    compute = spec.compute
+    cuda = compute.device == "cuda"
+    zero: dict[str, Any] = {
+        "stage": 3,
+        "overlap_comm": cuda,
+        "contiguous_gradients": True,
+        "stage3_param_persistence_threshold": persistent,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+    if compute.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
+    if compute.offload == "all":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
+    return {
+        "train_micro_batch_size_per_gpu": compute.micro_batch_size,
+        "gradient_accumulation_steps": parts,
+        "gradient_clipping": spec.optimizer.gradient_clip,
+        "bf16": {"enabled": compute.precision == "bf16"},
+        "zero_optimization": zero,
+        # torch's own AdamW: DeepSpeed's would be compiled when the job starts.
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+
+
+@contextlib.contextmanager
+def partitioned_loading(config: dict[str, Any]) -> Iterator[None]:
+    """Let transformers load weights straight into ZeRO-3 partitions, never whole on a worker."""
+    from transformers.integrations import HfDeepSpeedConfig
+
+    marker = HfDeepSpeedConfig(config)
+    try:
+        yield
+    finally:
+        del marker
+
+
+def start_engine(model: Any, spec: TrainSpec, config: dict[str, Any]) -> Any:
+    """Return the DeepSpeed engine of a model."""
+    import deepspeed
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=spec.optimizer.lr_start,
+        betas=(spec.optimizer.beta1, spec.optimizer.beta2),
+        eps=spec.optimizer.eps,
+        weight_decay=spec.optimizer.weight_decay,
+        fused=_fused(spec.compute),
+    )
+    engine, *_ = deepspeed.initialize(
+        model=model, optimizer=optimizer, config=config, dist_init_required=False
+    )
+    return engine
+
+
+def set_learning_rate(engine: Any, rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _fused(compute: ComputeSpec) -> bool:
+    return compute.device == "cuda" or compute.offload == "none"

@@ -1,0 +1,268 @@
+"""The training loop of one worker (section 3): the only one, for any size of model."""
+
+import logging
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lima.clock import now
+from lima.codec import run_id
+from lima.curation.dataset import load_examples, training_examples
+from lima.errors import Interrupted, ModelError
+from lima.model.dropout import add_residual_dropout
+from lima.model.loading import (
+    SCRATCH,
+    check_context,
+    fit_vocabulary,
+    load_tokenizer,
+    local_model,
+    make_scratch_tokenizer,
+    pretrained_model,
+    resolve_run,
+    scratch_model,
+    torch_dtype,
+)
+from lima.model.weights import commit_weights, weights_epochs
+from lima.spec import CellSpec, TrainSpec
+from lima.storage import Storage
+from lima.training.batches import (
+    Batch,
+    PaddedBatches,
+    encode_examples,
+    total_loss,
+)
+from lima.training.engine import (
+    deepspeed_config,
+    partitioned_loading,
+    set_learning_rate,
+    start_engine,
+)
+from lima.training.plan import Plan, learning_rate
+from lima.training.records import Records, StepRecord, mark_complete
+from lima.training.state import StateStore
+from lima.training.world import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the surroundings want to know and to say while training runs."""
+
+    on_step: Callable[[StepRecord, int], None]
+    """Called by worker 0 after each step, with the total of steps."""
+    should_stop: Callable[[], bool]
+    """Asked after each step: whether to save the state and stop."""
+
+
+class Trainer:
+    """One worker of one training run."""
+
+    def __init__(
+        self, cell: CellSpec, spec: TrainSpec, storage: Storage, world: World, hooks: Hooks
+    ) -> None:
+        """Load the model and the data of `cell`, whose last stage is `spec`."""
+        self.cell, self.spec, self.storage = cell, spec, storage
+        self.world, self.hooks = world, hooks
+        self.run = run_id(cell)
+        self.records = Records(storage, cell)
+        self.states = StateStore(storage, self.run, world, spec.checkpoints.keep_states)
+        self._load()
+
+    def _load(self) -> None:
+        spec, cell = self.spec, self.cell
+        examples = (
+            training_examples(spec.data)
+            if spec.text_format == "dialogue"
+            else load_examples(spec.data)
+        )
+        self.plan = Plan(len(examples), spec.epochs, spec.batch_size, cell.seed)
+        parts = math.ceil(spec.batch_size / (self.world.size * spec.compute.micro_batch_size))
+        self.config = deepspeed_config(spec, parts)
+        model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
+        check_context(model, spec.max_length)
+        self.eot_id, self.pad_id = eot_id, pad_id
+        if spec.residual_dropout > 0:
+            add_residual_dropout(model, spec.residual_dropout)
+        if spec.compute.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.engine = start_engine(model, spec, self.config)
+        self.batches = PaddedBatches(
+            encode_examples(examples, spec, self.tokenizer, eot_id),
+            spec,
+            pad_id,
+            batch_size=spec.batch_size,
+        )
+        self.heldout = self._heldout(eot_id, pad_id)
+
+    def _model(self, texts: Sequence[str]) -> tuple[Any, Any, int, int]:
+        """Return (model, tokenizer, EOT id, pad id)."""
+        spec = resolve_run(self.spec.model, self.cell)
+        torch.manual_seed(self._address("weights"))
+        if spec.path == SCRATCH:
+            if spec.shape is None:
+                raise ModelError("model.path is 'scratch'; model.shape must say its shape")
+            folder = str(make_scratch_tokenizer(texts, spec.shape))
+            tokenizer, eot_id, pad_id = load_tokenizer(folder, spec)
+            return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
+        path = local_model(spec, self.storage)
+        tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
+        with partitioned_loading(self.config):
+            model = pretrained_model(path, spec, torch_dtype(self.spec.compute))
+            if self.spec.text_format == "dialogue":
+                fit_vocabulary(model, tokenizer, eot_id)
+        return model, tokenizer, eot_id, pad_id
+
+    def _heldout(self, eot_id: int, pad_id: int) -> list[Batch]:
+        """Return this worker's part of the held-out examples, the same count on each."""
+        if self.spec.heldout is None:
+            return []
+        encoded = encode_examples(
+            training_examples(self.spec.heldout), self.spec, self.tokenizer, eot_id
+        )
+        size = self.world.size * self.spec.compute.micro_batch_size
+        builder = PaddedBatches(encoded, self.spec, pad_id, batch_size=size)
+        chunks = [range(i, min(i + size, len(encoded))) for i in range(0, len(encoded), size)]
+        return [builder.build(list(c), self.world.rank, self.world.size) for c in chunks]
+
+    def train(self) -> None:
+        """Train from the last saved state to the last step.
+
+        Raises:
+            Interrupted: it was asked to stop; the state after the last step is saved.
+
+        """
+        step = self.states.restore(self.engine)
+        if self.world.leads:
+            self.records.rewind(step)
+        while step < self.plan.total_steps:
+            step += 1
+            self._step(step)
+            ended = self.plan.epochs_ending_at(step)
+            for epoch in ended:
+                self._end_epoch(epoch, step)
+            stop = self.world.any(self.hooks.should_stop())
+            if stop or self._state_is_due(step, ended):
+                self._save(step)
+            if stop and step < self.plan.total_steps:
+                raise Interrupted(f"stopped on request after step {step}; the state is saved")
+        if self.world.leads:
+            mark_complete(self.storage, self.run, step)
+
+    def _step(self, step: int) -> None:
+        started = time.perf_counter()
+        rate = learning_rate(self.spec.optimizer, step, self.plan.total_steps)
+        batch = self.batches.build(self.plan.batch(step), self.world.rank, self.world.size)
+        set_learning_rate(self.engine, rate)
+        summed = self._accumulate(batch, step)
+        # Read after the step: it makes the host wait for the device once, not once a part.
+        loss = self.world.sum(float(summed))[0] / max(batch.target_tokens, 1)
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss of step {step} is {loss}; lower optimizer.lr_start (now "
+                f"{self.spec.optimizer.lr_start}) or use precision fp32"
+            )
+        if self.world.leads:
+            self._record(step, loss, rate, batch, time.perf_counter() - started)
+
+    def _accumulate(self, batch: Batch, step: int) -> torch.Tensor:
+        """Run all parts of a step and update the weights; return this worker's summed loss."""
+        self.engine.train()
+        parts = len(batch.micro_batches)
+        # DeepSpeed divides by workers and parts; the mean is over the target tokens of the batch.
+        scale = self.world.size * parts / max(batch.target_tokens, 1)
+        summed = torch.zeros((), device=self.world.device)
+        for part, micro in enumerate(batch.micro_batches):
+            torch.manual_seed(self._address("dropout", step, part, self.world.rank))
+            loss = self._loss(micro.input_ids, micro.labels)
+            self.engine.backward(loss * scale)
+            self.engine.step()
+            summed += loss.detach()
+        return summed
+
+    def _loss(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        device = self.world.device
+        logits = self.engine(
+            input_ids=input_ids.to(device, non_blocking=True), use_cache=False
+        ).logits
+        return total_loss(logits, labels.to(device, non_blocking=True))
+
+    def _record(self, step: int, loss: float, rate: float, batch: Batch, seconds: float) -> None:
+        norm = self.engine.get_global_grad_norm()
+        record = StepRecord(
+            step=step,
+            epoch=self.plan.epoch_after(step),
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=None if norm is None else float(norm),
+            examples=batch.examples,
+            tokens=batch.tokens,
+            target_tokens=batch.target_tokens,
+            seconds=seconds,
+            at=now(),
+        )
+        self.records.pending.append(record)
+        self.hooks.on_step(record, self.plan.total_steps)
+
+    def _end_epoch(self, epoch: int, step: int) -> None:
+        self._measure(epoch, step)
+        exported = self.spec.checkpoints
+        if exported.first_epoch <= epoch <= exported.last_epoch:
+            self._export(epoch)
+
+    def _measure(self, epoch: int, step: int) -> None:
+        """Write held-out loss and perplexity (section 3: perplexity is looked at, not trusted)."""
+        if not self.heldout:
+            return
+        self.engine.eval()
+        summed = 0.0
+        with torch.no_grad():
+            for batch in self.heldout:
+                for micro in batch.micro_batches:
+                    summed += float(self._loss(micro.input_ids, micro.labels))
+        tokens = sum(batch.target_tokens for batch in self.heldout)
+        loss = self.world.sum(summed)[0] / tokens
+        if self.world.leads:
+            values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
+            self.records.measured(epoch, step, values, tokens)
+
+    def _export(self, epoch: int) -> None:
+        """Write the weights as transformers opens them, unless they are there already."""
+        if self.world.any(epoch in weights_epochs(self.storage, self.run)):
+            return
+        weights = self.engine._zero3_consolidated_16bit_state_dict()
+        if self.world.leads:
+            with tempfile.TemporaryDirectory(prefix="lima-weights-") as name:
+                self._let_generation_stop()
+                self.engine.module.save_pretrained(name, state_dict=weights)
+                self.tokenizer.save_pretrained(name)
+                commit_weights(self.storage, self.run, epoch, Path(name))
+        self.world.barrier()
+
+    def _let_generation_stop(self) -> None:
+        """Save with the weights which tokens end and pad a generation by other software."""
+        settings = self.engine.module.generation_config
+        settings.eos_token_id = self.eot_id
+        settings.pad_token_id = self.pad_id
+
+    def _state_is_due(self, step: int, ended: Sequence[int]) -> bool:
+        every = self.spec.checkpoints.state_every_steps
+        due = step % every == 0 if every else bool(ended)
+        return due or step == self.plan.total_steps
+
+    def _save(self, step: int) -> None:
+        if self.world.leads:
+            self.records.flush()
+        self.states.save(self.engine, step)
+
+    def _address(self, *parts: object) -> int:
+        """Return the seed of one draw: a function of what it is for, not of what came before."""
+        text = "/".join(map(str, (self.cell.seed, *parts)))
+        return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,144 @@
+"""The state to resume from: ZeRO shards of every worker and the position in the data.
+
+STORAGE/checkpoints/run_id=R/state/step=00000031/…       one set of files a worker
+STORAGE/checkpoints/run_id=R/state/step=00000031.json    the manifest that commits them
+
+Randomness needs no saving: every draw is addressed by seed, step, part and worker.
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from lima.errors import InputError, StorageError
+from lima.model.weights import checkpoints_path
+from lima.storage import CHUNK, Storage
+from lima.training.world import World
+
+log = logging.getLogger(__name__)
+TAG = "state"
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A committed state: its step, the workers it was saved by, and size and sha256 a file."""
+
+    step: int
+    workers: int
+    files: dict[str, tuple[int, str]]
+
+
+class StateStore:
+    """Saves and restores the state of one training run; every worker takes part."""
+
+    def __init__(self, storage: Storage, run: str, world: World, keep: int) -> None:
+        """Keep the last `keep` states of `run`."""
+        self.storage, self.world, self.keep = storage, world, keep
+        self.folder = f"{checkpoints_path(run)}/state"
+
+    def save(self, engine: Any, step: int) -> None:
+        """Save the state after `step`; it counts once its manifest is written."""
+        path = self._path(step)
+        with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
+            local = Path(name)
+            (local / TAG).mkdir()  # DeepSpeed makes it only where worker 0 runs
+            engine.save_checkpoint(str(local), tag=TAG)
+            mine = sorted(p for p in (local / TAG).iterdir() if p.is_file())
+            sums = {p.name: (p.stat().st_size, _sha256(p)) for p in mine}
+            for file in mine:
+                self.storage.upload(file, f"{path}/{file.name}")
+        gathered: list[dict[str, tuple[int, str]]] = [{} for _ in range(self.world.size)]
+        dist.all_gather_object(gathered, sums)
+        if self.world.leads:
+            files = {name: value for part in gathered for name, value in part.items()}
+            manifest = {"step": step, "workers": self.world.size, "files": files}
+            self.storage.write(
+                f"{path}.json", json.dumps(manifest, indent=1).encode(), replace=True
+            )
+            self._delete_old()
+        self.world.barrier()
+
+    def restore(self, engine: Any) -> int:
+        """Load the last state that is whole; return its step, 0 if there is none."""
+        for state in reversed(self.states()):
+            if self._load(engine, state):
+                return state.step
+            if self.world.leads:
+                log.warning(
+                    "state of step %d is damaged (%s); the one before it is used",
+                    state.step,
+                    f"{self.storage.uri}/{self._path(state.step)}",
+                )
+        return 0
+
+    def states(self) -> list[SavedState]:
+        """Return the committed states, oldest first."""
+        names = [e.path.removeprefix(f"{self.folder}/") for e in self.storage.entries(self.folder)]
+        found = (self._manifest(n) for n in names if "/" not in n and n.endswith(".json"))
+        return sorted((s for s in found if s is not None), key=lambda s: s.step)
+
+    def _manifest(self, name: str) -> SavedState | None:
+        try:
+            record = json.loads(self.storage.read(f"{self.folder}/{name}"))
+            files = {k: (int(size), str(sum_)) for k, (size, sum_) in record["files"].items()}
+            return SavedState(record["step"], record["workers"], files)
+        except (ValueError, KeyError, TypeError):
+            log.warning(
+                "%s/%s/%s is not a manifest; passed over", self.storage.uri, self.folder, name
+            )
+            return None
+
+    def _load(self, engine: Any, state: SavedState) -> bool:
+        """Load a state on every worker, or on none."""
+        if state.workers != self.world.size:
+            raise InputError(
+                f"the state of step {state.step} was saved by {state.workers} workers, this run "
+                f"has {self.world.size}; start it with {state.workers}"
+            )
+        with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
+            whole = self._fetch(state, Path(name) / TAG)
+            if self.world.any(not whole):
+                return False
+            engine.load_checkpoint(name, tag=TAG, load_module_strict=True)
+        return True
+
+    def _fetch(self, state: SavedState, target: Path) -> bool:
+        """Copy this worker's files and check them; False if one is missing or damaged."""
+        for name, (size, checksum) in state.files.items():
+            if not _belongs_to(name, self.world.rank):
+                continue
+            try:
+                self.storage.download(f"{self._path(state.step)}/{name}", target / name)
+            except StorageError:
+                return False
+            if (target / name).stat().st_size != size or _sha256(target / name) != checksum:
+                return False
+        return True
+
+    def _delete_old(self) -> None:
+        for state in self.states()[: -self.keep]:
+            # The manifest first: a state without its manifest does not count.
+            self.storage.delete(f"{self._path(state.step)}.json")
+            self.storage.delete_tree(self._path(state.step))
+
+    def _path(self, step: int) -> str:
+        return f"{self.folder}/step={step:08d}"
+
+
+def _belongs_to(name: str, rank: int) -> bool:
+    """Say whether a file of DeepSpeed's ZeRO-3 layout is read by worker `rank`."""
+    return f"zero_pp_rank_{rank}_" in name or "zero_pp_rank_" not in name
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

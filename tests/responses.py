@@ -1,0 +1,47 @@
+"""Cells whose responses lie on storage already, for tests of what comes after generation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lima.clock import now
+from lima.codec import sha256_key
+from lima.results import GENERATIONS
+from lima.shards import RunTable
+from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, stage_cell
+from lima.storage import Storage
+
+
+def responded_cell(
+    storage: Storage, responses: Sequence[str], judge: JudgeSpec, first: int = 0
+) -> CellSpec:
+    """Return a cell after writing `responses` to prompt `first` and on, as one reversed shard."""
+    cell = CellSpec("judging", "tests", generate=GenerateSpec(DataSpec("none")), judge=judge)
+    rows = [_row(index, response) for index, response in enumerate(responses, first)]
+    table = RunTable(storage, GENERATIONS, stage_cell(cell, "generate"))
+    table.write(f"from-{first:05d}", rows[::-1])
+    return cell
+
+
+def _row(index: int, response: str) -> dict[str, Any]:
+    prompt = [f"Question {index}?"]
+    return {
+        "generation_key": sha256_key(["generation", index]),
+        "prompt_key": sha256_key(prompt),
+        "prompt_index": index,
+        "sample": 0,
+        "source": "tests",
+        "prompt": prompt,
+        "response": response,
+        "token_ids": [],
+        "finish_reason": "prompt_too_long" if response == TOO_LONG else "eot",
+        "prompt_tokens": 3,
+        "response_tokens": 0,
+        "logprob": 0.0,
+        "seed_address": "",
+        "model": "none",
+        "at": now(),
+    }
+
+
+TOO_LONG = "<the prompt was too long>"
+"""A response that stands for none."""

@@ -1,0 +1,311 @@
+"""Judging a cell: rows, resume, and that nothing is paid for twice."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lima_jobs.judge import run_judge
+
+from lima.codec import canonical_json, run_id
+from lima.errors import DataError, InputError, Interrupted, JudgeError, SpecError
+from lima.judging import client
+from lima.judging.attempt import Attempt
+from lima.judging.journal import Journal
+from lima.judging.likert import RUBRIC_HASH
+from lima.judging.tasks import plan_shards, plan_tasks
+from lima.progress import Progress, read_progress
+from lima.results import JUDGMENTS
+from lima.shards import RunTable, identity
+from lima.spec import CellSpec, JudgeSpec, stage_cell
+from lima.stop import VARIABLE, request_stop, stop_file
+from lima.storage import Storage
+from tests.judge_server import JudgeServer, Reply, Request, error, running
+from tests.responses import TOO_LONG, responded_cell
+
+KEY = "sk-secret-0123456789"
+CHILD = """
+import sys
+from pathlib import Path
+import msgspec
+from lima.progress import Progress
+from lima.spec import CellSpec
+from lima.storage import Storage
+from lima_jobs.judge import run_judge
+
+cell = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CellSpec)
+storage = Storage(sys.argv[2])
+run_judge(cell, storage, Progress(storage, "child"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    with running() as judge:
+        yield judge
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "study"))
+
+
+def responses(count: int) -> list[str]:
+    return [f"Response {index}." for index in range(count)]
+
+
+def index_of(text: str) -> int:
+    """Return which response a request is about."""
+    found = re.search(r"Response (\d+)\.", text)
+    assert found
+    return int(found[1])
+
+
+def judge(cell: CellSpec, storage: Storage) -> list[dict[str, Any]]:
+    """Judge a cell; return its rows."""
+    run_judge(cell, storage, Progress(storage, run_id(cell)))
+    return rows_of(cell, storage)
+
+
+def rows_of(cell: CellSpec, storage: Storage) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = RunTable(storage, JUDGMENTS, cell).read().to_pylist()
+    return rows
+
+
+def journalled(cell: CellSpec, storage: Storage) -> set[str]:
+    return set(Journal(storage, run_id(cell)).keys())
+
+
+def test_every_response_gets_a_row(server: JudgeServer, storage: Storage) -> None:
+    server.answer = lambda request: Reply(f"Fine.\n{index_of(request.text) % 6 + 1}\n" * 2)
+    spec = JudgeSpec(
+        base_url=server.base_url, model="judge", shard_rows=4, input_price=10, output_price=100
+    )
+    cell = responded_cell(storage, responses(10), spec)
+    rows = judge(cell, storage)
+    assert [row["score"] for row in rows] == [index % 6 + 1 for index in range(10)]
+    tasks = plan_tasks(cell, storage)
+    assert [row["judgment_key"] for row in rows] == [task.key for task in tasks]
+    for row, task in zip(rows, tasks, strict=True):
+        assert row.items() >= identity(cell).items()
+        assert (row["generation_key"], row["prompt_key"]) == (task.generation_key, task.prompt_key)
+        assert (row["attempt"], row["final"], row["status"]) == (1, True, "ok")
+        assert (row["judge"], row["judge_version"]) == ("judge", "judge-0125")
+        assert (row["rubric"], row["rubric_hash"]) == ("likert-6", RUBRIC_HASH)
+        assert row["cost"] == pytest.approx((400 * 10 + 50 * 100) / 1e6)
+    assert len(RunTable(storage, JUDGMENTS, cell).shards()) == 3
+    assert journalled(cell, storage) == set()
+    progress = read_progress(storage, run_id(cell))
+    assert progress
+    assert (progress["stage"], progress["done"], progress["total"]) == ("judge", 10, 10)
+    assert progress["figures"] == {"failed": 0, "cost": 0.09}
+
+
+def test_a_finished_run_asks_nothing(
+    server: JudgeServer, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = responded_cell(storage, responses(5), JudgeSpec(base_url=server.base_url, shard_rows=2))
+    rows = judge(cell, storage)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert judge(cell, storage) == rows
+    assert len(server.requests) == 5
+
+
+def test_failed_attempts_are_rows(server: JudgeServer, storage: Storage) -> None:
+    def answer(request: Request) -> Reply:
+        return {1: Reply("Hm."), 2: error(500)}.get(index_of(request.text), Reply())
+
+    server.answer = answer
+    cell = responded_cell(storage, responses(4), JudgeSpec(base_url=server.base_url, attempts=3))
+    rows = judge(cell, storage)
+    assert [(r["attempt"], r["final"], r["status"], r["score"]) for r in rows] == [
+        (1, True, "ok", 5.0),
+        (1, False, "parse_fail", None),
+        (2, False, "parse_fail", None),
+        (3, True, "parse_fail", None),
+        (1, False, "api_error", None),
+        (2, False, "api_error", None),
+        (3, True, "api_error", None),
+        (1, True, "ok", 5.0),
+    ]
+    assert rows[1]["verdict"] == "Hm."
+    assert judge(cell, storage) == rows  # a failure is final in its run
+    progress = read_progress(storage, run_id(cell))
+    assert progress
+    assert progress["figures"]["failed"] == 2
+
+
+def test_what_is_judged(server: JudgeServer, storage: Storage) -> None:
+    cell = responded_cell(
+        storage, ["Response 0.", "", TOO_LONG], JudgeSpec(base_url=server.base_url)
+    )
+    assert [row["status"] for row in judge(cell, storage)] == ["ok", "ok"]
+
+
+def test_nothing_to_judge(storage: Storage) -> None:
+    cell = responded_cell(storage, [TOO_LONG], JudgeSpec(base_url="https://8.8.8.8/v1"))
+    assert judge(cell, storage) == []
+    missing = responded_cell(Storage(storage.uri + "-other"), ["x"], JudgeSpec(max_tokens=5))
+    with pytest.raises(DataError, match="generate first"):
+        judge(missing, Storage(storage.uri + "-empty"))
+    with pytest.raises(SpecError, match="no stage judge"):
+        judge(stage_cell(cell, "generate"), storage)
+
+
+def test_without_a_key_nothing_is_asked(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    cell = responded_cell(storage, responses(2), JudgeSpec(base_url="https://8.8.8.8/v1"))
+    with pytest.raises(InputError, match="OPENAI_API_KEY"):
+        judge(cell, storage)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refused_run_writes_nothing(server: JudgeServer, storage: Storage, status: int) -> None:
+    server.answer = lambda _: error(status)
+    cell = responded_cell(storage, responses(30), JudgeSpec(base_url=server.base_url))
+    with pytest.raises(JudgeError):
+        judge(cell, storage)
+    assert rows_of(cell, storage) == []
+    assert journalled(cell, storage) == set()
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_an_endpoint_that_is_gone_fills_no_table(storage: Storage, count: int) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        cell = responded_cell(storage, responses(count), JudgeSpec(base_url=url))
+        with pytest.raises(JudgeError, match="answered none of"):
+            judge(cell, storage)
+    assert rows_of(cell, storage) == []
+    assert journalled(cell, storage) == set()
+
+
+def test_an_endpoint_that_goes_and_comes_back(server: JudgeServer, storage: Storage) -> None:
+    spec = JudgeSpec(base_url=server.base_url, shard_rows=7, concurrency=4)
+    cell = responded_cell(storage, responses(60), spec)
+    server.answer = lambda request: Reply() if request.number <= 30 else error(502)
+    with pytest.raises(JudgeError, match="answered none of"):
+        judge(cell, storage)
+    kept = rows_of(cell, storage)
+    assert len(kept) + len(journalled(cell, storage)) == 30
+    server.answer = lambda _: Reply()
+    rows = judge(cell, storage)
+    assert [row["status"] for row in rows] == ["ok"] * 60
+    assert [row for row in rows if row in kept] == kept
+    assert set(server.paid.values()) == {1}
+    assert sum(server.paid.values()) == 60
+
+
+def test_a_stop_on_request_keeps_what_was_paid_for(server: JudgeServer, storage: Storage) -> None:
+    def answer(request: Request) -> Reply:
+        if request.number == 10:
+            request_stop()
+        return Reply(delay_s=0.02)
+
+    server.answer = answer
+    spec = JudgeSpec(base_url=server.base_url, concurrency=4)
+    cell = responded_cell(storage, responses(40), spec)
+    with pytest.raises(Interrupted):
+        judge(cell, storage)
+    assert 10 <= len(server.requests) < 40
+    assert len(journalled(cell, storage)) == len(server.requests)
+    stop_file().unlink()
+    assert len(judge(cell, storage)) == 40
+    assert sum(server.paid.values()) == 40
+
+
+@pytest.mark.parametrize("paid_before", [1, 13, 31, 48])
+def test_a_killed_run_pays_for_nothing_twice(
+    server: JudgeServer, storage: Storage, tmp_path: Path, paid_before: int
+) -> None:
+    server.answer = lambda _: Reply(delay_s=0.02)
+    spec = JudgeSpec(base_url=server.base_url, shard_rows=20, concurrency=2)
+    cell = responded_cell(storage, responses(50), spec)
+    specs = tmp_path / "cell.json"
+    specs.write_text(canonical_json(cell))
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(specs), storage.uri]) as child:
+        while sum(server.paid.values()) < paid_before and child.poll() is None:
+            time.sleep(0.002)
+        os.kill(child.pid, signal.SIGKILL)
+    finished = {row["judgment_key"] for row in rows_of(cell, storage)} | journalled(cell, storage)
+    server.answer = lambda _: Reply()
+    rows = judge(cell, storage)
+
+    tasks = plan_tasks(cell, storage)
+    assert [row["judgment_key"] for row in rows] == [task.key for task in tasks]
+    paid = {index_of(text): times for text, times in server.paid.items()}
+    assert set(paid) == set(range(50))
+    assert all(paid[i] == 1 for i, task in enumerate(tasks) if task.key in finished)
+    # Only what was on its way at the moment of the kill can have been asked for again.
+    assert sum(paid.values()) - 50 <= 2 * spec.concurrency
+    assert journalled(cell, storage) == set()
+    names = {shard.name for shard in plan_shards(tasks, spec.shard_rows, set())}
+    assert set(RunTable(storage, JUDGMENTS, cell).shards()) == names
+
+
+def test_a_kill_between_shard_and_journal(server: JudgeServer, storage: Storage) -> None:
+    cell = responded_cell(storage, responses(3), JudgeSpec(base_url=server.base_url))
+    rows = judge(cell, storage)
+    Journal(storage, run_id(cell)).save(rows[0]["judgment_key"], [])
+    assert judge(cell, storage) == rows
+    assert journalled(cell, storage) == set()
+
+
+def test_a_full_journal_needs_no_endpoint(server: JudgeServer, storage: Storage) -> None:
+    cell = responded_cell(storage, responses(6), JudgeSpec(base_url=server.base_url, shard_rows=4))
+    attempts = [Attempt("truncated", error="long"), Attempt("ok", score=3.0, completion_tokens=9)]
+    for task in plan_tasks(cell, storage):
+        Journal(storage, run_id(cell)).save(task.key, attempts)
+    rows = judge(cell, storage)
+    assert server.requests == []
+    assert [(row["status"], row["score"]) for row in rows] == [("truncated", None), ("ok", 3.0)] * 6
+    assert [row["at"] for row in rows] == [attempt.at for attempt in attempts] * 6
+    assert journalled(cell, storage) == set()
+
+
+def test_a_damaged_journal_entry_is_named(server: JudgeServer, storage: Storage) -> None:
+    cell = responded_cell(storage, responses(2), JudgeSpec(base_url=server.base_url))
+    key = plan_tasks(cell, storage)[0].key
+    path = f"journal/run_id={run_id(cell)}/{key}.json"
+    storage.write(path, b'[{"status": "ok", "score"')
+    with pytest.raises(DataError, match=key):
+        judge(cell, storage)
+    storage.delete(path)
+    assert len(judge(cell, storage)) == 2
+
+
+def test_responses_that_came_later_are_judged_once(server: JudgeServer, storage: Storage) -> None:
+    spec = JudgeSpec(base_url=server.base_url, shard_rows=4)
+    early = judge(responded_cell(storage, responses(6), spec), storage)
+    cell = responded_cell(storage, responses(12)[6:], spec, first=6)
+    rows = judge(cell, storage)
+    assert len({row["judgment_key"] for row in rows}) == len(rows) == 12
+    assert all(row in rows for row in early)
+    assert sum(server.paid.values()) == 12
+
+
+def test_the_key_is_stored_nowhere(server: JudgeServer, storage: Storage) -> None:
+    server.answer = lambda request: error(500, KEY) if request.number % 2 else Reply()
+    cell = responded_cell(storage, responses(12), JudgeSpec(base_url=server.base_url))
+    assert len(judge(cell, storage)) > 12
+    for entry in storage.entries(""):
+        assert KEY.encode() not in storage.read(entry.path)
+    table = RunTable(storage, JUDGMENTS, cell)
+    assert any("***" in str(row["error"]) for row in table.read(["error"]).to_pylist())
+    assert KEY not in json.dumps(table.read().to_pylist(), default=str)

@@ -1,0 +1,186 @@
+"""Every finding of lint, made to appear by a change to a study that has none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lima.lint import Finding, lint
+from lima.recipes import RECIPES, load_study
+from lima.spec import CellSpec
+
+
+def findings(*overrides: str, recipe: str = "tiny") -> list[Finding]:
+    arms = ["howto-32"] if recipe == "tiny" else []
+    return lint(load_study(recipe, overrides, arms, [0]))
+
+
+def one(found: list[Finding], level: str, path: str) -> Finding:
+    (match,) = [f for f in found if (f.level, f.path) == (level, path)]
+    return match
+
+
+def record(*utterances: str) -> str:
+    return json.dumps({"conversations": utterances, "source": "test"}) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_small_study_has_no_errors_and_no_warnings() -> None:
+    assert {f.level for f in lint(RECIPES["tiny"]())} == {"note"}
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "tiny"])
+def test_a_recipe_lacks_nothing_but_the_users_data(name: str) -> None:
+    found = lint(RECIPES[name]())
+    assert all(f.message.endswith("is not on this machine") for f in found if f.level == "error")
+    assert not [f for f in found if f.level == "warning"]
+    missing = one(findings(recipe="lima_65b"), "error", "train.data.path")
+    assert "data/lima/train.jsonl" in missing.message
+    assert "--set train.data.path=FILE" in missing.fix
+
+
+def test_a_recipe_is_clean_once_its_data_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "lima"
+    folder.mkdir(parents=True)
+    for name, count in (("train", 1030), ("dev", 50), ("test", 300)):
+        lines = (record(f"prompt {i}", "response") for i in range(count))
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    found = findings(recipe="lima_65b")
+    assert {f.level for f in found} == {"note"}
+    assert one(found, "note", "train.data").message == "a sample of 1000 of 1030 examples"
+
+
+def test_the_steps_are_said() -> None:
+    message = one(findings(recipe="lima_65b"), "note", "train").message
+    assert message == (
+        "1000 examples in batches of 32: 31.25 steps an epoch, 469 in all; "
+        "learning rate 1e-05 at step 1, 1e-06 at step 469"
+    )
+    unknown = findings("train.data.count=null", recipe="lima_65b")
+    assert "set data.count" in one(unknown, "note", "train").message
+    # Without a count, what is really there decides: 42 authored examples.
+    assert "42 examples" in one(findings("train.data.count=null"), "note", "train").message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "level", "path", "message"),
+    [
+        (["train.optimizer.lr_end=0.01"], "warning", "train.optimizer.lr_end", "rises"),
+        (
+            ["train.data.count=8", "train.epochs=1", "train.checkpoints.first_epoch=1"],
+            "warning",
+            "train.optimizer.lr_end",
+            "one step, at 0.001: 0.0001 is never reached",
+        ),
+        (["train.optimizer.gradient_clip=0"], "note", "train.optimizer.gradient_clip", "not clip"),
+        ([], "note", "train.optimizer.gradient_clip", "clipped to a norm of 1"),
+        (["train.epochs=5"], "error", "train.checkpoints.first_epoch", "13 to 15 of 5"),
+        (["train.epochs=14"], "warning", "train.checkpoints.last_epoch", "there are 14"),
+        (["train.max_length=513"], "error", "train.max_length", "the model reads 512"),
+        (["base.max_length=1024"], "error", "base.max_length", "the model reads 512"),
+        (["train.compute.workers=9"], "error", "train.compute.workers", "leaves 1 of 9"),
+        (["train.compute.workers=3"], "warning", "train.batch_size", "3 workers times 4"),
+        (["train.compute.precision=bf16"], "warning", "train.compute.precision", "CPU"),
+        (["train.compute.offload=all"], "warning", "train.compute.offload", "nothing to offload"),
+        (["train.model.eot_token=</s>"], "error", "train.model.eot_token", "end-of-sequence"),
+        (["train.model.eot_token=<pad>"], "error", "train.model.eot_token", "pad token"),
+        (["train.model.path=./gone"], "error", "train.model.path", "not on this machine"),
+        (["train.model.path=run:train"], "error", "train.model.path", "does not come before"),
+        (["train.model.path=run:last"], "error", "train.model.path", "run id (16 hex digits)"),
+        (["train.model.path=org/name"], "note", "train.model", "org/name is not on this machine"),
+        (["train.model.path=org/name"], "warning", "base", "no stage uses it"),
+        (["train.model.path=org/name", "train.model.epoch=1"], "warning", "train.model.epoch", ""),
+        (["base=null"], "error", "train.model.path", "asks for a stage 'base'"),
+        (["base.model.shape=null"], "error", "base.model.shape", "needs a shape"),
+        (["base.model.shape.heads=3"], "error", "base.model.shape.heads", "even width"),
+        (["base.model.path=org/name"], "warning", "base.model.shape", "means nothing"),
+        (["train=null"], "error", "generate.model.path", "asks for a stage 'train'"),
+        (["generate.model.epoch=12"], "error", "generate.model.epoch", "13 to 15"),
+        (["generate.model.path=scratch"], "error", "generate.model.path", "learned nothing"),
+        (["generate.model.eot_token=X"], "error", "generate.model.eot_token", "'<|eot|>'"),
+        (["generate.decoding.top_k=50"], "warning", "generate.decoding.top_k", "50 likeliest"),
+        (["generate.decoding.temperature=0"], "warning", "generate.decoding.samples", "the same"),
+        (
+            ["generate.decoding.max_new_tokens=600"],
+            "warning",
+            "generate.decoding.max_new_tokens",
+            "context of 512",
+        ),
+        (["base=null", "train=null", "generate=null"], "error", "train", "no stage"),
+        (["generate=null", "judge.model=m"], "error", "judge", "no responses"),
+        (["judge.api_key_env=NO_SUCH_KEY"], "note", "judge.api_key_env", "NO_SUCH_KEY"),
+        (["train.data.count=43"], "error", "train.data.count", "43 examples are asked for, 42"),
+        (["train.data.path=authored:nothing"], "error", "train.data", "no such examples"),
+        (["train.data.path=s3://b/x.jsonl"], "note", "train.data", "was not looked at"),
+        (["train.data.sources=[x]"], "error", "train.data", "no examples with a source like x"),
+        (["train.data.path=pydoc:topics"], "error", "train.data", "needs a response"),
+        (["train.heldout.path=gone"], "error", "train.heldout.path", "not on this machine"),
+        (["generate.prompts.path=gone"], "error", "generate.prompts.path", "not on this machine"),
+    ],
+)
+def test_a_finding(overrides: list[str], level: str, path: str, message: str) -> None:
+    finding = one(findings(*overrides), level, path)
+    assert message in finding.message
+    assert finding.fix or level == "note"
+    assert finding.runs == ("howto-32/0",)
+
+
+def test_a_fix_that_is_an_override_mends_what_it_is_for() -> None:
+    for override in ("train.max_length=513", "train.compute.workers=3", "train.epochs=14"):
+        before = {f for f in findings(override) if f.level != "note"}
+        assert len(before) == 1
+        fix = before.pop().fix.removeprefix("--set ").partition(",")[0]
+        assert not [f for f in findings(override, fix) if f.level != "note"]
+
+
+def test_files_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(record("prompt", "response") + record("prompt", " "))
+    found = findings("train.data.path=mine.jsonl", "train.data.count=null")
+    assert (
+        "mine.jsonl:2: utterance 2 is an empty response"
+        in one(found, "error", "train.data").message
+    )
+
+
+def test_a_model_folder_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    empty = findings("base=null", "train.model.path=./model")
+    assert "no config.json" in one(empty, "error", "train.model.path").message
+    (folder / "config.json").write_text('{"max_position_embeddings": 64}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"eos_token": {"content": "<|end|>"}, "pad_token": "<|eot|>"}'
+    )
+    found = findings("base=null", "train.model.path=./model")
+    assert "the model reads 64" in one(found, "error", "train.max_length").message
+    assert "pad token of model" in one(found, "error", "train.model.eot_token").message
+    own = findings("base=null", "train.model.path=./model", "train.model.eot_token=<|end|>")
+    assert "end-of-sequence token" in one(own, "error", "train.model.eot_token").message
+
+
+def test_runs_that_cannot_be_told_apart() -> None:
+    cells = load_study("tiny", ["seed=0"])
+    assert one(lint(cells[:2]), "error", "arm").runs == ("diverse-32/0", "diverse-32/0")
+
+
+def test_arms_that_an_override_made_the_same() -> None:
+    found = lint(load_study("tiny", ["train.data.path=authored:howto"], [], [0]))
+    assert one(found, "warning", "arm").runs == ("diverse-32/0", "howto-32/0")
+
+
+def test_what_holds_for_several_runs_is_said_once() -> None:
+    cells: tuple[CellSpec, ...] = load_study("tiny", ["generate.decoding.top_k=9"])
+    finding = one(lint(cells), "warning", "generate.decoding.top_k")
+    assert finding.runs == tuple(f"{cell.arm}/{cell.seed}" for cell in cells)
+
+
+def test_errors_come_first() -> None:
+    found = findings("train.max_length=513", "generate.decoding.top_k=9")
+    levels = [f.level for f in found]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
+    assert levels[:2] == ["error", "warning"]

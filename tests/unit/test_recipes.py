@@ -1,0 +1,165 @@
+"""The recipes against the paper, and reading a study from a file."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lima.codec import decode, encode, run_id
+from lima.errors import SpecError
+from lima.recipes import RECIPES, describe, load_study
+from lima.spec import CellSpec, DataSpec, GenerateSpec, TrainSpec
+from lima.training.plan import Plan
+
+PAPER_65B = ("lima_65b", "alpaca_65b", "dialogue_65b", "structure_65b")
+
+
+def parts(cell: CellSpec) -> tuple[TrainSpec, GenerateSpec]:
+    assert cell.train
+    assert cell.generate
+    return cell.train, cell.generate
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_valid_and_its_runs_differ(name: str) -> None:
+    cells = RECIPES[name]()
+    assert [decode(CellSpec, encode(cell)) for cell in cells] == list(cells)
+    assert len({run_id(cell) for cell in cells}) == len(cells)
+    assert max(Counter((cell.arm, cell.seed) for cell in cells).values()) == 1
+    assert {cell.experiment for cell in cells} == {name}
+    assert describe(RECIPES[name]).endswith(".")
+
+
+@pytest.mark.parametrize("name", [*PAPER_65B, "ablations_7b"])
+def test_the_settings_of_sections_3_and_4(name: str) -> None:
+    small = name == "ablations_7b"
+    for cell in RECIPES[name]():
+        train, generate = parts(cell)
+        optimizer, decoding = train.optimizer, generate.decoding
+        assert (optimizer.beta1, optimizer.beta2, optimizer.weight_decay) == (0.9, 0.95, 0.1)
+        assert (optimizer.lr_start, optimizer.lr_end) == (1e-5, 1e-6)
+        assert (train.epochs, train.max_length) == (15, 2048)
+        assert (train.batch_size, train.residual_dropout) == ((64, 0.2) if small else (32, 0.3))
+        assert (train.checkpoints.first_epoch, train.checkpoints.last_epoch) == (5, 10)
+        assert (decoding.top_p, decoding.temperature) == (0.9, 0.7)
+        assert (decoding.repetition_penalty, decoding.max_new_tokens) == (1.2, 2048)
+        assert (decoding.top_k, decoding.samples) == (0, 5 if small else 1)
+        assert ("7b" if small else "65b") in train.model.path
+
+
+def test_lima_takes_469_steps() -> None:
+    train, generate = parts(RECIPES["lima_65b"]()[0])
+    assert train.data.count == 1000
+    assert generate.prompts.count == 300
+    plan = Plan(1000, train.epochs, train.batch_size, seed=0)
+    assert (plan.steps_per_epoch, plan.total_steps) == (31.25, 469)
+
+
+def test_the_ablations_vary_the_data_alone() -> None:
+    cells = RECIPES["ablations_7b"]()
+    sizes = {
+        cell.arm: (parts(cell)[0].data.path.rsplit("/", 1)[-1], parts(cell)[0].data.count)
+        for cell in cells
+    }
+    filtered = "stackexchange-filtered.jsonl"
+    assert sizes == {
+        "wikihow-2k": ("wikihow.jsonl", 2000),
+        "unfiltered-2k": ("stackexchange-unfiltered.jsonl", 2000),
+        **{f"filtered-{k}k": (filtered, 1000 * k) for k in (2, 4, 8, 16, 32)},
+    }
+    rest = load_study("ablations_7b", ["arm=x", "seed=0", "train.data={path: x}"])
+    assert len(set(rest)) == 1
+    assert {cell.judge.model for cell in cells if cell.judge} == {"gpt-3.5-turbo"}
+
+
+def test_sizes_of_the_other_studies() -> None:
+    counts = {
+        (name, cell.arm): parts(cell)[0].data.count
+        for name in PAPER_65B
+        for cell in RECIPES[name]()
+    }
+    assert counts == {
+        ("lima_65b", "lima-1000"): 1000,
+        ("alpaca_65b", "alpaca-52k"): 52_000,
+        ("dialogue_65b", "dialogue-1030"): 1030,
+        ("structure_65b", "without-structure"): 1000,
+        ("structure_65b", "with-structure"): 1006,
+    }
+
+
+def test_the_small_study_needs_nothing_but_this_package() -> None:
+    cells = RECIPES["tiny"]()
+    assert len({run_id(cell, "base") for cell in cells}) == 1
+    for cell in cells:
+        assert cell.base
+        train, generate = parts(cell)
+        data = (cell.base.data, train.data, train.heldout, generate.prompts)
+        assert all(
+            isinstance(d, DataSpec) and d.path.startswith(("authored:", "pydoc:")) for d in data
+        )
+        assert {s.compute.device for s in (cell.base, train, generate)} == {"cpu"}
+    assert len({cell.arm for cell in cells}) >= 2
+    assert {cell.seed for cell in cells} == {0, 1}
+
+
+def test_arms_and_seeds_are_chosen_before_overrides() -> None:
+    cells = load_study("tiny", ["arm=renamed", "seed=5"], ["howto-32"], [1])
+    assert [(cell.arm, cell.seed) for cell in cells] == [("renamed", 5)]
+    assert parts(cells[0])[0].data.path == "authored:howto"
+
+
+def test_a_json_or_a_yaml_file_is_a_study(tmp_path: Path) -> None:
+    cells = RECIPES["tiny"]()
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({"runs": [encode(c) for c in cells], "run_ids": ["any"]}))
+    assert load_study(str(file)) == cells
+    hand = tmp_path / "study.yaml"
+    hand.write_text(
+        "runs:\n- experiment: e\n  arm: no\n  train:\n    model: {path: m}\n"
+        "    data: {path: d}\n    optimizer: {lr_start: 1e-4}\n"
+    )
+    (cell,) = load_study(str(hand))
+    assert cell.train
+    assert (cell.arm, cell.train.optimizer.lr_start) == ("no", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"runs": [', "not JSON"),
+        (b"runs: [", "not YAML"),
+        (b"a: b", "not a study"),
+        (b"", "not a study"),
+        (b"[1]", "not a study"),
+        (b'{"runs": []}', "not a study"),
+        (b"runs: [{arm: a}]", r"runs\[0\]: the key 'experiment' is missing"),
+        (b"runs: [{experiment: e, arm: a}, 3]", r"runs\[1\]: expected mapping, got 3"),
+        (b"runs: [{experiment: e, arm: a}]\nrun: 1", "unknown key 'run'; did you mean 'runs'?"),
+        (b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "study"
+    file.write_bytes(content)
+    with pytest.raises(SpecError, match=message) as error:
+        load_study(str(file))
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lima65b",), "lima65b: neither a recipe nor a file; did you mean 'lima_65b'?"),
+        (("x.json",), "x.json: neither a recipe nor a file; recipes: ablations_7b, alpaca_65b, "),
+        (("tiny", (), ["howto"]), "no run has arm 'howto'; did you mean 'howto-32'?"),
+        (("tiny", (), (), [7]), "no run has seed 7; seeds: 0, 1"),
+    ],
+)
+def test_a_name_that_does_not_exist(
+    arguments: tuple[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError) as error:
+        load_study(*arguments)
+    assert str(error.value).startswith(message)
