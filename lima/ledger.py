@@ -14,7 +14,7 @@ from lima.errors import Interrupted
 from lima.progress import read_progress
 from lima.results import ATTEMPTS, RUNS
 from lima.shards import RunTable
-from lima.spec import STAGES, CellSpec, ComputeSpec, Stage, cell_stages, stage_cell
+from lima.spec import STAGES, CellSpec, ComputeSpec, Stage, cell_stages, gpus, stage_cell
 from lima.storage import Storage
 
 COMPLETED, FAILED, INTERRUPTED, KILLED = "completed", "failed", "interrupted", "killed"
@@ -44,7 +44,7 @@ def attempt(
         "attempt_id": name,
         "host": os.environ.get("HOSTNAME") or socket.gethostname(),
         "workers": compute.workers,
-        "gpus": compute.workers if compute.device == "cuda" else 0,
+        "gpus": gpus(compute),
     }
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
     outcome, reason = COMPLETED, "all work of the stage is done"

@@ -163,7 +163,9 @@ def _cell_65b(
             compute=compute,
         ),
         generate=GenerateSpec(
-            prompts=prompts or DataSpec(TEST, count=300), batch_size=1, compute=compute
+            prompts=prompts or DataSpec(TEST, count=300),
+            # 130 GB of weights in bf16, a quarter on each GPU.
+            compute=ComputeSpec(workers=8, gpus_per_worker=4),
         ),
     )
 

@@ -116,9 +116,11 @@ class ComputeSpec:
     """What a stage computes on; part of the run, since it changes rounding."""
 
     workers: Annotated[int, Meta(ge=1, le=4096, description="Worker processes.")] = 1
-    device: Annotated[Literal["cpu", "cuda"], Meta(description="One GPU a worker, or none.")] = (
-        "cuda"
-    )
+    device: Annotated[Literal["cpu", "cuda"], Meta(description="GPUs, or none.")] = "cuda"
+    gpus_per_worker: Annotated[
+        int,
+        Meta(ge=1, description="GPUs that one copy of the model is spread over; generation only."),
+    ] = 1
     precision: Annotated[
         Literal["fp32", "bf16"], Meta(description="Of weights and activations.")
     ] = "bf16"
@@ -249,6 +251,11 @@ class CellSpec:
 
 
 BASE_ARM = "base"
+
+
+def gpus(compute: ComputeSpec) -> int:
+    """Return how many GPUs a stage holds."""
+    return compute.workers * compute.gpus_per_worker if compute.device == "cuda" else 0
 
 
 def stage_cell(cell: CellSpec, stage: Stage) -> CellSpec:

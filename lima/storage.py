@@ -73,11 +73,13 @@ class Storage:
                 return _write_local(Path(self.full_path(path)), data, replace)
         if not replace and self.exists(path):
             return False
-        with self._explained("write", path):
-            # The object appears when the stream closes, and nothing can fail before that:
-            # the data is complete in memory.
-            with self.filesystem.open_output_stream(self.full_path(path)) as stream:
-                stream.write(data)
+        # The object appears when the stream closes, and nothing can fail before that: the data
+        # is complete in memory.
+        with (
+            self._explained("write", path),
+            self.filesystem.open_output_stream(self.full_path(path)) as stream,
+        ):
+            stream.write(data)
         return True
 
     def entries(self, path: str) -> list[Entry]:

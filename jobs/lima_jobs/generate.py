@@ -1,5 +1,6 @@
 """Generation by a pool of Ray actors, one model each, over shards of prompts (section 4.1)."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from lima.curation.dataset import load_examples
-from lima.errors import Interrupted, LimaError, SpecError
+from lima.errors import Interrupted, LimaError
 from lima.generation.run import (
     PromptShard,
     generate_shard,
@@ -25,6 +26,7 @@ from lima.spec import CellSpec, stage_cell
 from lima.stop import stop_requested
 from lima.storage import Storage
 
+log = logging.getLogger(__name__)
 MAX_DEATHS = 5
 """Enough for some reclaimed machines; a prompt or a model that kills its worker kills it again."""
 STOP_POLL_S = 1.0
@@ -40,9 +42,9 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
         progress: Told about finished prompts and sampled tokens per second.
 
     Raises:
-        Interrupted: a stop was requested. Finished shards are kept.
-        LimaError: more workers died than `MAX_DEATHS`, or none can be placed, or what a worker
-            raised, as it is. Finished shards are kept.
+        Interrupted: a stop was requested; finished shards are kept.
+        LimaError: more workers died than `MAX_DEATHS`; finished shards are kept.
+        Exception: what a worker raised, as it is.
 
     """
     cell = stage_cell(cell, "generate")
@@ -98,8 +100,6 @@ class _Pool:
 
     def run(self) -> Iterator[tuple[PromptShard, int]]:
         """Yield every shard when it is written, and how many tokens were sampled for it."""
-        if self.waiting:
-            self._check_resources()
         for _ in range(min(self.compute.workers, len(self.waiting))):
             self._start()
         while self.waiting or any(shard for _, shard in self.busy.values()):
@@ -141,20 +141,14 @@ class _Pool:
     def _replace(self, actor: Any, shard: PromptShard | None, error: RayError) -> None:
         ray.kill(actor)
         self.deaths += 1
-        if shard:
-            self.waiting.appendleft(shard)
+        work = f"at shard {shard.name}" if shard else "while it loaded the model"
         if self.deaths > MAX_DEATHS:
-            work = f"at shard {shard.name}" if shard else "while it loaded the model"
             raise LimaError(
                 f"generation: {self.deaths} workers died, the last one {work}: {error}. Often "
                 "memory runs out: lower generate.batch_size, then start the command again; "
                 "finished shards are kept"
             ) from error
+        log.warning("a worker died %s and is replaced (%d of %d)", work, self.deaths, MAX_DEATHS)
+        if shard:
+            self.waiting.appendleft(shard)
         self._start()
-
-    def _check_resources(self) -> None:
-        if self.compute.device == "cuda" and not ray.cluster_resources().get("GPU"):
-            raise SpecError(
-                "generate.compute.device is cuda, but Ray has no GPU; set it to cpu, or start "
-                "the run where there is one"
-            )

@@ -10,7 +10,6 @@ already holds is not computed again, so that starting a job again resumes it. Ex
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -114,11 +113,12 @@ def main() -> None:
     parser.add_argument("--storage", required=True, help="folder or URI of the study")
     arguments = parser.parse_args()
     set_up_logging()
-    _stop_on_signals()
+    stop_file().unlink(missing_ok=True)
     try:
         cells = read_cells(arguments.specs)
         storage = Storage(arguments.storage)
         with ray_session(cells) as parallel:
+            _stop_on_signals()  # after Ray, which has handlers of its own
             run_cells(cells, storage, parallel)
     except LimaError as error:
         log.error("%s", error)
@@ -127,9 +127,6 @@ def main() -> None:
 
 def _stop_on_signals() -> None:
     """Let SIGTERM and SIGINT ask for a stop that saves the state; a second one kills."""
-    os.environ.setdefault("LIMA_STOP_FILE", str(stop_file()))
-    stop_file().unlink(missing_ok=True)
-
     def handle(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         request_stop()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from lima.errors import InputError
-from lima.spec import CellSpec, ComputeSpec
+from lima.spec import CellSpec, ComputeSpec, gpus
 
 DEFAULTS = {
     # A worker that died is seen at once instead of after seconds.
@@ -40,13 +40,13 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
         os.environ.setdefault(name, value)
     import ray
 
-    largest = max((c for cell in cells for c in _computes(cell)), key=lambda c: c.workers)
+    largest = max((c for cell in cells for c in _computes(cell)), key=_needed)
     own = not os.environ.get("RAY_ADDRESS")
     if own:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
     ray.init(
         address="local" if own else "auto",
-        num_cpus=max(os.cpu_count() or 1, largest.workers) if own else None,
+        num_cpus=max(os.cpu_count() or 1, _needed(largest)) if own else None,
         include_dashboard=False if own else None,
         # Ray's own messages only if something is wrong; ours are set up in `set_up_logging`.
         logging_config=ray.LoggingConfig(log_level="ERROR"),
@@ -73,12 +73,16 @@ def _computes(cell: CellSpec) -> list[ComputeSpec]:
     return [stage.compute for stage in stages if stage] or [ComputeSpec(device="cpu")]
 
 
+def _needed(compute: ComputeSpec) -> int:
+    return gpus(compute) or compute.workers
+
+
 def _side_by_side(largest: ComputeSpec, resources: dict[str, float]) -> int:
     kind = "GPU" if largest.device == "cuda" else "CPU"
-    there = int(resources.get(kind, 0))
-    if there < largest.workers:
+    there, needed = int(resources.get(kind, 0)), _needed(largest)
+    if there < needed:
         raise InputError(
-            f"the run asks for {largest.workers} workers of one {kind} each, and there are "
-            f"{there} {kind}s; set compute.workers, or compute.device=cpu with precision=fp32"
+            f"a stage asks for {needed} {kind}s, and there are {there}; set compute.workers of "
+            "the stage, or compute.device=cpu with compute.precision=fp32"
         )
-    return max(there // largest.workers, 1)
+    return max(there // needed, 1)

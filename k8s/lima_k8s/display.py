@@ -82,7 +82,8 @@ def _line(state: CellState) -> str:
     if state.done:
         return f"{state.name}: done"
     record = state.record
-    return f"{state.name}: {state.stage} {record['done']}/{record['total']} {record['unit']}  {state.figures}".rstrip()  # fmt: skip
+    counts = f"{record['done']}/{record['total']} {record['unit']}"
+    return f"{state.name}: {state.stage} {counts}  {state.figures}".rstrip()
 
 
 def _table(states: Sequence[CellState]) -> "Table":

@@ -39,8 +39,31 @@ class Tables:
 
     def read(self, table: Table, columns: Sequence[str], runs: set[str] | None = None) -> pa.Table:
         """Return some columns of all shards (of some runs), in the order of their paths."""
-        parts = [part for _, part in self._map(table, columns, lambda part: part, runs)]
+        parts = [part for _, part in self.map(table, columns, lambda part: part, runs)]
         return pa.concat_tables([_schema(table, columns).empty_table(), *parts])
+
+    def map(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        work: Callable[[pa.Table], pa.Table],
+        runs: set[str] | None = None,
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Yield (run id, `work` of a batch of its shards) in the order of the paths."""
+        schema = _schema(table, columns)
+
+        def task(batch: tuple[str, list[Entry]]) -> tuple[str, pa.Table]:
+            run, shards = batch
+            parts = [schema.empty_table()]
+            for shard in shards:
+                try:
+                    parts.append(self._load(shard, schema, run))
+                except (pa.ArrowException, OSError, DataError) as error:
+                    self.unreadable[shard.path] = str(error).splitlines()[0]
+            return run, work(pa.concat_tables(parts))
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            yield from pool.map(task, self._batches(table, runs))
 
     def reduce(
         self, table: Table, keys: Sequence[str], sums: Sequence[str] = ()
@@ -56,7 +79,7 @@ class Tables:
         def partial(part: pa.Table) -> pa.Table:
             return _grouped(part, keys, first, ["n", *sums])
 
-        parts = self._map(table, columns, partial)
+        parts = self.map(table, columns, partial)
         return {
             run: _grouped(pa.concat_tables(p for _, p in group), keys, again, ["n", *sums])
             for run, group in groupby(parts, key=lambda item: item[0])
@@ -83,29 +106,6 @@ class Tables:
             lines.append(f"  and {len(bad) - NAMED_FILES} more")
         files = "1 file" if len(bad) == 1 else f"{len(bad)} files"
         return "\n".join([f"{files} cannot be read as shards of the tables they lie in:", *lines])
-
-    def _map(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        work: Callable[[pa.Table], pa.Table],
-        runs: set[str] | None = None,
-    ) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (run id, `work` of a batch of its shards) in the order of the paths."""
-        schema = _schema(table, columns)
-
-        def task(batch: tuple[str, list[Entry]]) -> tuple[str, pa.Table]:
-            run, shards = batch
-            parts = [schema.empty_table()]
-            for shard in shards:
-                try:
-                    parts.append(self._load(shard, schema, run))
-                except (pa.ArrowException, OSError, DataError) as error:
-                    self.unreadable[shard.path] = str(error).splitlines()[0]
-            return run, work(pa.concat_tables(parts))
-
-        with ThreadPoolExecutor(self.threads) as pool:
-            yield from pool.map(task, self._batches(table, runs))
 
     def _batches(self, table: Table, runs: set[str] | None) -> list[tuple[str, list[Entry]]]:
         entries = self.storage.entries(table.name + self.below)
@@ -146,14 +146,16 @@ def _run_of(path: str) -> str | None:
 
 def _refuse_foreign(file: pq.ParquetFile, part: pa.Table, wanted: list[str], run: str) -> None:
     """Refuse a file that lacks columns, or whose rows are of another run than its folder's."""
-    leaves = file.metadata.schema.names
-    missing = [c for c in ("run_id", *wanted) if c not in part.column_names and c not in leaves]
+    missing = [c for c in wanted if c not in part.column_names]
     if missing:
         raise DataError(f"no column {', '.join(missing)}: a file of something else")
     if not part.num_rows:
         return
     # The statistics say whose rows these are without reading the column.
-    found = file.metadata.row_group(0).column(leaves.index("run_id")).statistics
+    first = file.metadata.row_group(0).column(0)
+    if first.path_in_schema != "run_id":
+        raise DataError("its first column is not run_id: a file of something else")
+    found = first.statistics
     if found is not None and found.has_min_max and {found.min, found.max} != {run}:
         raise DataError(f"rows of run {found.min} in the folder of run {run}")
 

@@ -29,7 +29,7 @@ NO_KEY = "none"
 """What a private endpoint gets instead of a key: the client library insists on one."""
 
 ERROR_CHARACTERS = 500
-_REFUSED_CONTENT = ("content_filter", "content_policy_violation")
+_FILTERED = ("content_filter", "content_policy_violation")
 
 
 class Judge:
@@ -143,27 +143,27 @@ class Judge:
 
     def _refused(self, error: openai.APIStatusError) -> Attempt:
         """Record an HTTP error, or end the run where it would meet every request."""
-        reason = self._failure(error.message)
-        said = f"(HTTP {error.status_code}: {reason.error})"
-        at, variable = f"the judge at {self.spec.base_url}", self.spec.api_key_env
-        if error.status_code in (401, 403):
+        status = error.status_code
+        failure = replace(
+            self._failure(error.message), http_status=status, request_id=error.request_id
+        )
+        endpoint = f"the judge at {self.spec.base_url}"
+        said, variable = f"(HTTP {status}: {failure.error})", self.spec.api_key_env
+        if status in (401, 403):
             raise JudgeError(
-                f"{at} refuses the key {said}; check the environment variable {variable}"
+                f"{endpoint} refuses the key {said}; check the environment variable {variable}"
             )
-        if error.status_code == 404:
+        if status == 404:
             raise JudgeError(
-                f"{at} does not know model {self.spec.model!r} or is not an endpoint {said}; "
+                f"{endpoint} does not know model {self.spec.model!r}, or there is none {said}; "
                 "check judge.model and judge.base_url"
             )
         if error.code == "insufficient_quota":
             raise JudgeError(
-                f"{at} says that the account has no credit left {said}; top up the account of "
-                f"the key in {variable}, then start again: finished judgments are kept"
+                f"{endpoint} says that the account has no credit left {said}; top up the account "
+                f"of the key in {variable}, then start again: finished judgments are kept"
             )
-        status = "refusal" if error.code in _REFUSED_CONTENT else reason.status
-        return replace(
-            reason, status=status, http_status=error.status_code, request_id=error.request_id
-        )
+        return replace(failure, status="refusal") if error.code in _FILTERED else failure
 
     def _failure(self, text: str) -> Attempt:
         # An endpoint may repeat the key that it was given.

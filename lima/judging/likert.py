@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from lima.codec import sha256_key
 
-NAME = "likert-6"
-
 UTTERANCE = """\
 [{role} {code}]
 {text}

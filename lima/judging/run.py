@@ -77,14 +77,13 @@ class _Run:
 
     def _resume(self) -> list[Shard]:
         """Take over what storage holds; return the shards that are left."""
-        shards = plan_shards(self.tasks, self.spec.shard_rows, self._written())
-        journalled = set(self.journal.keys())
+        written, journalled = self._written(), set(self.journal.keys())
+        shards = plan_shards(self.tasks, self.spec.shard_rows, written)
         kept = [(s, t) for s in shards for t in s.tasks if t.key in journalled]
         loaded = self.writers.map(self.journal.load, [task.key for _, task in kept])
         for (shard, task), attempts in zip(kept, loaded, strict=True):
             self._count(shard, task, attempts)
-        # Written, but the process was killed before it dropped them.
-        self.journal.drop(journalled - {task.key for _, task in kept})
+        self.journal.drop(journalled & written)  # killed between the two
         for shard in shards:
             if shard.complete:
                 self._write(shard)

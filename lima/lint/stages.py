@@ -78,6 +78,29 @@ def check_generation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
             )
 
 
+def check_compute(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
+    """Check that a CPU is not asked for what only a GPU does well."""
+    for stage in ("base", "train", "generate"):
+        spec = getattr(cell, stage)
+        if spec is None or spec.compute.device != "cpu":
+            continue
+        path = f"{stage}.compute"
+        if spec.compute.precision == "bf16":
+            yield Finding(
+                "warning",
+                f"{path}.precision",
+                "bf16 on a CPU is slow and rounds the weights of small models away",
+                f"--set {path}.precision=fp32",
+            )
+        if spec.compute.offload != "none":
+            yield Finding(
+                "warning",
+                f"{path}.offload",
+                "there is nothing to offload from a CPU",
+                f"--set {path}.offload=none",
+            )
+
+
 def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
     """Say what the judge needs where it runs."""
     if cell.judge and cell.judge.api_key_env not in os.environ:
@@ -217,4 +240,4 @@ def _round_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-STAGE_CHECKS: tuple[Check, ...] = (check_stages, check_generation, check_judge)
+STAGE_CHECKS: tuple[Check, ...] = (check_stages, check_generation, check_compute, check_judge)

@@ -24,7 +24,6 @@ def check_training(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
         yield from _check_clipping(spec, stage)
         yield from _check_exports(spec, stage)
         yield from _check_world(spec, stage)
-        yield from _check_compute(spec, stage)
         yield from _check_model(cell, spec, stage, facts)
 
 
@@ -48,7 +47,7 @@ def _check_steps(spec: TrainSpec, stage: str, examples: int | None) -> Iterator[
             "warning",
             f"{path}.lr_end",
             f"there is one step, at {rates.lr_start:g}: {rates.lr_end:g} is never reached",
-            f"--set {stage}.batch_size to less than {examples}, or more epochs",
+            f"a {stage}.batch_size below {examples}, or more {stage}.epochs",
         )
         return
     first, last = (learning_rate(rates, step, steps) for step in (1, steps))
@@ -107,25 +106,6 @@ def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
             "some workers wait for others",
             f"--set {stage}.batch_size={-(-spec.batch_size // (workers * micro)) * workers * micro}"
             f", or another {stage}.compute.micro_batch_size",
-        )
-
-
-def _check_compute(spec: TrainSpec, stage: str) -> Iterator[Finding]:
-    if spec.compute.device != "cpu":
-        return
-    if spec.compute.precision == "bf16":
-        yield Finding(
-            "warning",
-            f"{stage}.compute.precision",
-            "bf16 on a CPU is slow and rounds the weights of small models away",
-            f"--set {stage}.compute.precision=fp32",
-        )
-    if spec.compute.offload != "none":
-        yield Finding(
-            "warning",
-            f"{stage}.compute.offload",
-            "there is nothing to offload from a CPU",
-            f"--set {stage}.compute.offload=none",
         )
 
 

@@ -130,8 +130,10 @@ def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
     )
 
 
-def pretrained_model(path: str, spec: ModelSpec, dtype: "torch.dtype") -> Any:
-    """Return a causal language model by transformers.
+def pretrained_model(
+    path: str, spec: ModelSpec, dtype: "torch.dtype", device_map: str | None = None
+) -> Any:
+    """Return a causal language model by transformers; `device_map` "auto" spreads it over GPUs.
 
     Raises:
         ModelError: nothing can be loaded from `path`.
@@ -140,7 +142,9 @@ def pretrained_model(path: str, spec: ModelSpec, dtype: "torch.dtype") -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(
+            path, revision=spec.revision, dtype=dtype, device_map=device_map
+        )
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: no model can be loaded ({_first_line(error)})") from error
 
@@ -214,9 +218,12 @@ def load_for_inference(
         spec = replace(spec, path=f"{RUN}{run}")
     path = local_model(spec, storage)
     tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
-    model = pretrained_model(path, spec, torch_dtype(compute))
+    spread = compute.device == "cuda" and compute.gpus_per_worker > 1
+    model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
     fit_vocabulary(model, tokenizer, eot_id)
-    return LoadedModel(model.to(compute.device).eval(), tokenizer, eot_id, pad_id)
+    if not spread:
+        model = model.to(compute.device)
+    return LoadedModel(model.eval(), tokenizer, eot_id, pad_id)
 
 
 def torch_dtype(compute: ComputeSpec) -> "torch.dtype":

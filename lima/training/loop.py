@@ -92,7 +92,7 @@ class Trainer:
         if spec.residual_dropout > 0:
             add_residual_dropout(model, spec.residual_dropout)
         if spec.compute.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self.engine = start_engine(model, spec, self.config)
         self.batches = PaddedBatches(
             encode_examples(examples, spec, self.tokenizer, eot_id),
@@ -164,9 +164,10 @@ class Trainer:
         summed = self._accumulate(batch, step)
         # Read after the step: it makes the host wait for the device once, not once a part.
         loss = self.world.sum(float(summed))[0] / max(batch.target_tokens, 1)
-        if not math.isfinite(loss):
+        # DeepSpeed passes over a step whose gradients overflow; that must not go unnoticed.
+        if not math.isfinite(loss) or not self.engine.was_step_applied():
             raise ModelError(
-                f"the loss of step {step} is {loss}; lower optimizer.lr_start (now "
+                f"training diverges: step {step} has loss {loss:g} and no usable gradients; lower optimizer.lr_start (now "
                 f"{self.spec.optimizer.lr_start}) or use precision fp32"
             )
         if self.world.leads:

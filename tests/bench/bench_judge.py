@@ -1,10 +1,14 @@
-"""How near the judge comes to the rate that its concurrency allows."""
+"""How near the judge comes to the rate that its concurrency allows, and to the bare library's."""
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from lima.judging.run import judge_responses
@@ -16,30 +20,53 @@ from lima.storage import Storage
 from tests.responses import responded_cell
 
 SERVER = Path(__file__).parents[1] / "judge_server.py"
-CONCURRENCY = 64
+IN_FLIGHT = 64
+
+
+@contextlib.contextmanager
+def judge_process(delay_s: float, expected: int) -> Iterator[str]:
+    """Serve from another process, so that the two do not share an interpreter; yield its URL."""
+    command = [sys.executable, str(SERVER), "--delay-s", str(delay_s)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as server:
+        assert server.stdin
+        assert server.stdout
+        yield server.stdout.readline().strip()
+        server.stdin.close()
+        assert int(server.stdout.read()) == expected
+
+
+async def ask_bare(url: str, texts: list[str]) -> None:
+    """Ask with the client library alone: no rubric, no records, no limits but the number."""
+    left = iter(texts)
+
+    async def work(library: openai.AsyncOpenAI) -> None:
+        for text in left:
+            await library.chat.completions.create(
+                model="judge", messages=[{"role": "user", "content": text}]
+            )
+
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as library:
+        await asyncio.gather(*[work(library) for _ in range(IN_FLIGHT)])
 
 
 @pytest.mark.bench
 @pytest.mark.parametrize(("delay_s", "count"), [(0.05, 6400), (0.5, 1920)])
 def test_rate_at_64_in_flight(tmp_path: Path, delay_s: float, count: int) -> None:
-    """Prints the ratio to the ideal rate, 64 answers in the time of one."""
+    """Print both ratios; the ideal is 64 answers in the time of one."""
+    texts = [f"{i} " + "word " * 300 for i in range(count)]
     storage = Storage(str(tmp_path))
-    command = [sys.executable, str(SERVER), "--delay-s", str(delay_s)]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as server:
-        assert server.stdin
-        assert server.stdout
-        spec = JudgeSpec(base_url=server.stdout.readline().strip(), concurrency=CONCURRENCY)
-        cell = responded_cell(storage, [f"{i} " + "word " * 300 for i in range(count)], spec)
-        started, worked = time.perf_counter(), time.process_time()
+    with judge_process(delay_s, expected=count) as url:
+        started = time.perf_counter()
+        asyncio.run(ask_bare(url, texts))
+        bare = count / (time.perf_counter() - started)
+    with judge_process(delay_s, expected=count) as url:
+        cell = responded_cell(storage, texts, JudgeSpec(base_url=url, concurrency=IN_FLIGHT))
+        started = time.perf_counter()
         judge_responses(cell, storage, Progress(storage, "bench"))
-        seconds, worked = time.perf_counter() - started, time.process_time() - worked
-        server.stdin.close()
-        asked = int(server.stdout.read())
-    judged = RunTable(storage, JUDGMENTS, cell).read(["score"]).num_rows
-    assert asked == judged == count
-    ideal = CONCURRENCY / delay_s
+        ours = count / (time.perf_counter() - started)
+    assert RunTable(storage, JUDGMENTS, cell).read(["score"]).num_rows == count
+    ideal = IN_FLIGHT / delay_s
     print(
-        f"judge, {delay_s * 1000:.0f} ms an answer, {CONCURRENCY} in flight: "
-        f"{count / seconds:.0f} of {ideal:.0f} a second = {count / seconds / ideal:.2f}, "
-        f"{worked / count * 1000:.2f} ms of CPU each"
+        f"judge, {delay_s * 1000:.0f} ms an answer, {IN_FLIGHT} in flight: {ours:.0f} responses "
+        f"a second, {ours / ideal:.2f} of the ideal, {ours / bare:.2f} of the bare library"
     )

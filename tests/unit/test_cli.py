@@ -116,20 +116,23 @@ def test_show_applies_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     assert {run_["seed"] for run_ in document["runs"]} == {1}
 
 
-def test_lint_judges(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_lint_judges(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lint", "tiny"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "6 runs: 0 errors, 0 warnings, 8 notes"
-    assert run(["lint", "tiny", "--arm", "howto-32", "--set", "train.max_length=600"]) == 2
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{len(RECIPES['tiny']())} runs: 0 errors, 0 warnings, ")
+    gone = ["--set", "train.data.path=gone.jsonl"]
+    assert run(["lint", "tiny", "--arm", "howto-32", *gone]) == 2
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.startswith(
-        "error    train.max_length: texts are trimmed to 600 tokens, but the model reads 512\n"
-        "         fix: --set train.max_length=512\n"
+        "error    train.data.path: gone.jsonl is not on this machine\n"
+        "         fix: put the file there, or name yours: --set train.data.path=FILE\n"
     )
-    assert run(["lint", "tiny", "--set", "train.max_length=600", "--format", "json"]) == 2
+    assert run(["lint", "tiny", "--arm", "howto-32", *gone, "--format", "json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert document["counts"]["error"] == 1
-    assert document["findings"][0]["fix"] == "--set train.max_length=512"
+    assert document["findings"][0]["path"] == "train.data.path"
+    assert document["findings"][0]["runs"] == ["howto-32/0", "howto-32/1"]
 
 
 @pytest.mark.parametrize(

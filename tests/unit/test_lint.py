@@ -1,18 +1,57 @@
 """Every finding of lint, made to appear by a change to a study that has none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lima.lint import Finding, lint
+from lima.overrides import apply_overrides
 from lima.recipes import RECIPES, load_study
-from lima.spec import CellSpec
+from lima.spec import (
+    CellSpec,
+    CheckpointSpec,
+    ComputeSpec,
+    DataSpec,
+    DecodingSpec,
+    GenerateSpec,
+    JudgeSpec,
+    ModelSpec,
+    OptimizerSpec,
+    ShapeSpec,
+    TrainSpec,
+)
+
+STUDY = CellSpec(
+    "study",
+    "arm",
+    base=TrainSpec(
+        model=ModelSpec("scratch", shape=ShapeSpec(2048, 128, 4, 4, 352, 512)),
+        data=DataSpec("pydoc:topics"),
+        max_length=512,
+        text_format="text",
+        checkpoints=CheckpointSpec(first_epoch=15, last_epoch=15),
+        compute=ComputeSpec(device="cpu", precision="fp32"),
+    ),
+    train=TrainSpec(
+        model=ModelSpec("run:base"),
+        data=DataSpec("mine.jsonl", count=32),
+        heldout=DataSpec("mine.jsonl", count=4),
+        batch_size=8,
+        max_length=512,
+        optimizer=OptimizerSpec(lr_start=1e-3, lr_end=1e-4),
+        checkpoints=CheckpointSpec(first_epoch=13, last_epoch=15),
+        compute=ComputeSpec(workers=2, device="cpu", precision="fp32", micro_batch_size=4),
+    ),
+    generate=GenerateSpec(
+        prompts=DataSpec("mine.jsonl"), decoding=DecodingSpec(max_new_tokens=64, samples=2)
+    ),
+)
 
 
-def findings(*overrides: str, recipe: str = "tiny") -> list[Finding]:
-    arms = ["howto-32"] if recipe == "tiny" else []
-    return lint(load_study(recipe, overrides, arms, [0]))
+def findings(*overrides: str) -> list[Finding]:
+    return lint(apply_overrides([STUDY], overrides))
 
 
 def one(found: list[Finding], level: str, path: str) -> Finding:
@@ -20,16 +59,22 @@ def one(found: list[Finding], level: str, path: str) -> Finding:
     return match
 
 
+def write_data(file: Path, count: int) -> None:
+    file.write_text("".join(record(f"prompt {i}", "response") for i in range(count)))
+
+
 def record(*utterances: str) -> str:
     return json.dumps({"conversations": utterances, "source": "test"}) + "\n"
 
 
 @pytest.fixture(autouse=True)
-def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_data(Path("mine.jsonl"), 42)
 
 
-def test_the_small_study_has_no_errors_and_no_warnings() -> None:
+def test_studies_that_have_all_they_need() -> None:
+    assert {f.level for f in findings()} == {"note"}
     assert {f.level for f in lint(RECIPES["tiny"]())} == {"note"}
 
 
@@ -38,8 +83,7 @@ def test_a_recipe_lacks_nothing_but_the_users_data(name: str) -> None:
     found = lint(RECIPES[name]())
     assert all(f.message.endswith("is not on this machine") for f in found if f.level == "error")
     assert not [f for f in found if f.level == "warning"]
-    missing = one(findings(recipe="lima_65b"), "error", "train.data.path")
-    assert "data/lima/train.jsonl" in missing.message
+    missing = next(f for f in found if (f.level, f.path) == ("error", "train.data.path"))
     assert "--set train.data.path=FILE" in missing.fix
 
 
@@ -47,22 +91,21 @@ def test_a_recipe_is_clean_once_its_data_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "lima"
     folder.mkdir(parents=True)
     for name, count in (("train", 1030), ("dev", 50), ("test", 300)):
-        lines = (record(f"prompt {i}", "response") for i in range(count))
-        (folder / f"{name}.jsonl").write_text("".join(lines))
-    found = findings(recipe="lima_65b")
+        write_data(folder / f"{name}.jsonl", count)
+    found = lint(RECIPES["lima_65b"]())
     assert {f.level for f in found} == {"note"}
     assert one(found, "note", "train.data").message == "a sample of 1000 of 1030 examples"
 
 
 def test_the_steps_are_said() -> None:
-    message = one(findings(recipe="lima_65b"), "note", "train").message
+    message = one(lint(RECIPES["lima_65b"]()), "note", "train").message
     assert message == (
         "1000 examples in batches of 32: 31.25 steps an epoch, 469 in all; "
         "learning rate 1e-05 at step 1, 1e-06 at step 469"
     )
-    unknown = findings("train.data.count=null", recipe="lima_65b")
+    unknown = findings("train.data.count=null", "train.data.path=s3://bucket/x.jsonl")
     assert "set data.count" in one(unknown, "note", "train").message
-    # Without a count, what is really there decides: 42 authored examples.
+    # Without a count, what is really there decides.
     assert "42 examples" in one(findings("train.data.count=null"), "note", "train").message
 
 
@@ -85,6 +128,7 @@ def test_the_steps_are_said() -> None:
         (["train.compute.workers=9"], "error", "train.compute.workers", "leaves 1 of 9"),
         (["train.compute.workers=3"], "warning", "train.batch_size", "3 workers times 4"),
         (["train.compute.precision=bf16"], "warning", "train.compute.precision", "CPU"),
+        (["generate.compute.device=cpu"], "warning", "generate.compute.precision", "CPU"),
         (["train.compute.offload=all"], "warning", "train.compute.offload", "nothing to offload"),
         (["train.model.eot_token=</s>"], "error", "train.model.eot_token", "end-of-sequence"),
         (["train.model.eot_token=<pad>"], "error", "train.model.eot_token", "pad token"),
@@ -126,7 +170,7 @@ def test_a_finding(overrides: list[str], level: str, path: str, message: str) ->
     finding = one(findings(*overrides), level, path)
     assert message in finding.message
     assert finding.fix or level == "note"
-    assert finding.runs == ("howto-32/0",)
+    assert finding.runs == ("arm/0",)
 
 
 def test_a_fix_that_is_an_override_mends_what_it_is_for() -> None:
@@ -138,8 +182,7 @@ def test_a_fix_that_is_an_override_mends_what_it_is_for() -> None:
 
 
 def test_files_are_read(tmp_path: Path) -> None:
-    file = tmp_path / "mine.jsonl"
-    file.write_text(record("prompt", "response") + record("prompt", " "))
+    (tmp_path / "mine.jsonl").write_text(record("prompt", "response") + record("prompt", " "))
     found = findings("train.data.path=mine.jsonl", "train.data.count=null")
     assert (
         "mine.jsonl:2: utterance 2 is an empty response"
@@ -164,23 +207,27 @@ def test_a_model_folder_is_read(tmp_path: Path) -> None:
 
 
 def test_runs_that_cannot_be_told_apart() -> None:
-    cells = load_study("tiny", ["seed=0"])
-    assert one(lint(cells[:2]), "error", "arm").runs == ("diverse-32/0", "diverse-32/0")
+    other = replace(STUDY, judge=JudgeSpec())
+    assert one(lint([STUDY, other]), "error", "arm").runs == ("arm/0", "arm/0")
 
 
 def test_arms_that_an_override_made_the_same() -> None:
-    found = lint(load_study("tiny", ["train.data.path=authored:howto"], [], [0]))
+    found = lint(load_study("tiny", ["train.data.path=mine.jsonl"], [], [0]))
     assert one(found, "warning", "arm").runs == ("diverse-32/0", "howto-32/0")
 
 
 def test_what_holds_for_several_runs_is_said_once() -> None:
-    cells: tuple[CellSpec, ...] = load_study("tiny", ["generate.decoding.top_k=9"])
+    cells = apply_overrides(
+        [replace(STUDY, seed=seed) for seed in range(3)], ["generate.decoding.top_k=9"]
+    )
     finding = one(lint(cells), "warning", "generate.decoding.top_k")
-    assert finding.runs == tuple(f"{cell.arm}/{cell.seed}" for cell in cells)
+    assert finding.runs == ("arm/0", "arm/1", "arm/2")
 
 
-def test_errors_come_first() -> None:
-    found = findings("train.max_length=513", "generate.decoding.top_k=9")
-    levels = [f.level for f in found]
-    assert levels == sorted(levels, key=["error", "warning", "note"].index)
-    assert levels[:2] == ["error", "warning"]
+def test_errors_come_first_then_the_order_of_the_stages() -> None:
+    found = findings("train.max_length=513", "generate.decoding.top_k=9", "base.max_length=513")
+    assert [(f.level, f.path) for f in found[:3]] == [
+        ("error", "base.max_length"),
+        ("error", "train.max_length"),
+        ("warning", "generate.decoding.top_k"),
+    ]

@@ -8,7 +8,7 @@ from lima.codec import run_id
 from lima.errors import SpecError
 from lima.overrides import apply_overrides
 from lima.recipes import lima_65b, tiny
-from lima.spec import CellSpec, DataSpec, DecodingSpec, JudgeSpec, TrainSpec
+from lima.spec import CellSpec, DataSpec, JudgeSpec, TrainSpec
 
 
 def apply(*texts: str) -> CellSpec:
@@ -48,10 +48,7 @@ def test_a_value_may_hold_equals_signs_and_the_last_one_wins() -> None:
 
 def test_every_run_is_changed() -> None:
     cells = apply_overrides(tiny(), ["generate.decoding.samples=7"])
-    assert {c.generate.decoding for c in cells if c.generate} == {
-        DecodingSpec(max_new_tokens=64, samples=7)
-    }
-    assert len(cells) == len(tiny())
+    assert [c.generate.decoding.samples for c in cells if c.generate] == [7] * len(tiny())
 
 
 def test_nothing_to_change_changes_nothing() -> None:

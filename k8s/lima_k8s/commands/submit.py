@@ -33,6 +33,7 @@ LOCAL_STORAGE = "lima-results"
 @click.option("--dry-run", is_flag=True, help="Show what would run and what is finished already.")
 @click.option("--wait", is_flag=True, help="Wait for the end; --local always does.")
 def command(
+    *,
     kind: str,
     recipe: str,
     overrides: tuple[str, ...],

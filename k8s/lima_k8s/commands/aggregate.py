@@ -1,0 +1,184 @@
+"""`lima-k8s aggregate`."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lima.errors import InputError
+from lima_k8s.options import format_option
+from lima_k8s.output import say, write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+Columns = dict[str, list[str]]
+"""Texts of a table: header to the values, a row each."""
+
+
+@click.command("aggregate")
+@click.argument("storage")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COL",
+    help="Group by this column; repeatable. Without it: a row for each cell. One of experiment, "
+    "arm, seed, run_id, epoch (of the checkpoint), source (of the prompt), judge, rubric.",
+)
+@format_option("table", "json", "csv", "parquet")
+@click.option("--experiment", help="Only this experiment.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
+def command(
+    storage: str,
+    by: tuple[str, ...],
+    output_format: str,
+    experiment: str | None,
+    skip_unreadable: bool,
+) -> None:
+    """Means and intervals over all runs of a storage.
+
+    Scores are means with 95 % intervals clustered by prompt. A failed judgment is never a score;
+    the bounds say how far the unscored responses could move the mean. Works while a study runs.
+    """
+    if output_format == "parquet" and sys.stdout.isatty():
+        raise InputError("--format parquet writes bytes; send them to a file: … > results.parquet")
+    from lima.evaluation.aggregate import DEFAULT_BY, aggregate
+    from lima.storage import Storage
+
+    columns = by or DEFAULT_BY
+    table = aggregate(
+        Storage(storage),
+        columns,
+        experiment=experiment,
+        skip_unreadable=skip_unreadable,
+        note=say,
+    )
+    if output_format == "json":
+        write_json({"rows": table.to_pylist()})
+    elif output_format == "table":
+        print_table(table.to_pylist(), columns)
+    else:
+        _write_bytes(table, output_format)
+
+
+def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
+    """Print the columns that hold something, for people; below each other if too wide."""
+    if not rows:
+        say("no cells have started yet")
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    names = {name: [_text(row[name]) for row in rows] for name in by}
+    names = {name: values for name, values in names.items() if _tells_apart(name, names)}
+    measures = {header: [write(row) for row in rows] for header, write in COLUMNS.items()}
+    measures = {header: values for header, values in measures.items() if any(values)}
+    # A pipe has no width: everything goes into one line there.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    console = Console(width=width, markup=False, highlight=False)
+    for block in _blocks(names, measures, width):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for header in block:
+            is_text = header in names or header == "unscored"
+            table.add_column(header, justify="left" if is_text else "right", overflow="fold")
+        for line in zip(*block.values(), strict=True):
+            table.add_row(*line)
+        console.print(table)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _tells_apart(name: str, columns: Columns) -> bool:
+    """Say whether a column is needed to tell the rows apart; experiments and runs may not be."""
+    if name == "experiment":
+        return len(set(columns[name])) > 1
+    others = list(zip(*(values for n, values in columns.items() if n != "run_id"), strict=True))
+    return name != "run_id" or len(set(others)) < len(columns[name])
+
+
+def _blocks(names: Columns, measures: Columns, width: int) -> Iterator[Columns]:
+    """Yield as many columns as fit into a line, and then the next ones, each with the names."""
+
+    def taken(columns: Columns) -> int:
+        return sum(2 + max(map(len, (header, *values))) for header, values in columns.items())
+
+    block: Columns = {}
+    for header, values in measures.items():
+        if block and taken({**names, **block, header: values}) > width:
+            yield {**names, **block}
+            block = {}
+        block[header] = values
+    yield {**names, **block}
+
+
+def _number(name: str, form: str, scale: float = 1) -> Callable[[Row], str]:
+    return lambda row: "" if row[name] is None else format(row[name] * scale, form)
+
+
+def _score(row: Row) -> str:
+    if row["score"] is None:
+        return ""
+    interval = f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if row["ci_low"] is not None else ""
+    return f"{row['score']:.2f}{interval}"
+
+
+def _bounds(row: Row) -> str:
+    if row["bound_low"] is None or row["bound_low"] == row["bound_high"]:
+        return ""
+    return f"{row['bound_low']:.2f} to {row['bound_high']:.2f}"
+
+
+def _scored(row: Row) -> str:
+    return "" if row["judged"] is None else f"{row['scored']}/{row['responses'] or row['judged']}"
+
+
+def _counts(row: Row, names: Sequence[str]) -> str:
+    return ", ".join(f"{row[n]} {n.replace('_', ' ')}" for n in names if row[n])
+
+
+def _unscored(row: Row) -> str:
+    return _counts(row, ("parse_fail", "refusal", "truncated", "api_error", "not_judged"))
+
+
+def _attempts(row: Row) -> str:
+    if row["attempts"] is None:
+        return ""
+    ended = _counts(row, ("failed", "interrupted", "killed", "open"))
+    return f"{row['attempts']}{f' ({ended})' if ended else ''}"
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "cells": lambda row: str(row["cells"]) if row["cells"] > 1 else "",
+    "score [95 % interval]": _score,
+    "scored": _scored,
+    "unscored": _unscored,
+    "bounds": _bounds,
+    "examples": _number("examples", ",d"),
+    "loss": _number("loss", ".3f"),
+    "held-out ppl": _number("perplexity", ".2f"),
+    "responses": _number("responses", ",d"),
+    "tokens": _number("response_tokens", ".0f"),
+    "eot %": _number("eot", ".0f", 100),
+    "attempts": _attempts,
+    "GPU h": lambda row: _number("gpu_hours", ".2f")(row) if row["gpu_hours"] else "",
+    "hours": _number("wall_hours", ".2f"),
+    "$": lambda row: _number("cost", ".2f")(row) if row["cost"] else "",
+}
+"""What a terminal shows; the other formats hold everything."""
+
+
+def _write_bytes(table: "pa.Table", output_format: str) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    stream = sys.stdout.buffer
+    if output_format == "csv":
+        pyarrow.csv.write_csv(table, stream)
+    else:
+        pyarrow.parquet.write_table(table, stream)

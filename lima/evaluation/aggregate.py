@@ -1,0 +1,175 @@
+"""A study's results as one row a cell, or a group of cells (section 5).
+
+A failed judgment is never a score: it is counted by its status, and the bounds say what it
+could change. Null means not known yet or not asked for; it is never written as zero.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lima.errors import InputError
+from lima.evaluation.lineage import Chain, differing, read_chains
+from lima.evaluation.measures import Results, read_results, summarise
+from lima.evaluation.scan import Tables
+from lima.results import Column
+from lima.storage import Storage
+
+logger = logging.getLogger(__name__)
+Note = Callable[[str], None]
+
+BY: tuple[Column, ...] = (
+    Column("experiment", pa.string(), "study"),
+    Column("arm", pa.string(), "what the cells vary"),
+    Column("seed", pa.int64(), "seed of the cell"),
+    Column("run_id", pa.string(), "last run of the cell"),
+    Column("epoch", pa.int64(), "checkpoint that was sampled from; null: the last", nullable=True),
+    Column("source", pa.string(), "where the prompts come from", nullable=True),
+    Column("judge", pa.string(), "model that was asked", nullable=True),
+    Column("rubric", pa.string(), "its instructions", nullable=True),
+)
+"""What rows can be grouped by."""
+
+DEFAULT_BY = ("experiment", "arm", "seed", "run_id")
+
+MEASURES: tuple[Column, ...] = (
+    Column("cells", pa.int64(), "cells in the row: last runs, finished or not"),
+    Column("prompts", pa.int64(), "different prompts that were answered"),
+    Column("responses", pa.int64(), "sampled responses"),
+    Column("judged", pa.int64(), "responses whose last attempt at a judgment is known"),
+    Column("scored", pa.int64(), "judgments that gave a score"),
+    Column("parse_fail", pa.int64(), "judgments without a readable score"),
+    Column("refusal", pa.int64(), "judgments that the judge refused"),
+    Column("truncated", pa.int64(), "judgments that were cut off"),
+    Column("api_error", pa.int64(), "judgments that the endpoint failed to give"),
+    Column("not_judged", pa.int64(), "responses without a final judgment"),
+    Column("score", pa.float64(), "mean of the scores, 1 to 6"),
+    Column("ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt"),
+    Column("ci_high", pa.float64(), "upper end of that interval"),
+    Column("bound_low", pa.float64(), "mean if every unscored response deserved a 1"),
+    Column("bound_high", pa.float64(), "mean if every unscored response deserved a 6"),
+    Column("response_tokens", pa.float64(), "mean length of a response, tokens"),
+    Column("eot", pa.float64(), "share of responses that ended by themselves"),
+    Column("length", pa.float64(), "share cut off at the longest length"),
+    Column("prompt_too_long", pa.float64(), "share not sampled: no room after the prompt"),
+    Column("perplexity", pa.float64(), "held-out, last epoch; mean over training runs"),
+    Column("best_perplexity", pa.float64(), "held-out, lowest over epochs; mean over runs"),
+    Column("loss", pa.float64(), "training loss of the last epoch, nats a token; mean over runs"),
+    Column("examples", pa.int64(), "training examples; null if the runs differ"),
+    Column("steps", pa.float64(), "optimizer steps; mean over training runs"),
+    Column("cost", pa.float64(), "paid to the judge, all attempts, US dollars"),
+    Column("attempts", pa.int64(), "starts of a stage"),
+    Column("failed", pa.int64(), "attempts that ended with an error"),
+    Column("interrupted", pa.int64(), "attempts that were asked to stop"),
+    Column("killed", pa.int64(), "attempts without an end that a later one followed"),
+    Column("open", pa.int64(), "attempts without an end so far: running, or killed"),
+    Column("gpu_hours", pa.float64(), "GPUs times hours, of attempts that ended"),
+    Column("wall_hours", pa.float64(), "hours of attempts that ended, one after the other"),
+)
+"""What a row says. A run that several rows share (one training, two judges) counts in each."""
+
+
+def aggregate(
+    storage: Storage,
+    by: Sequence[str] = DEFAULT_BY,
+    *,
+    experiment: str | None = None,
+    skip_unreadable: bool = False,
+    note: Note = logger.warning,
+) -> pa.Table:
+    """Return one row for each combination of `by`, with the columns of `MEASURES`.
+
+    By default a row is one cell, so that two specs of one arm and seed stay apart. Grouped by
+    `source`, what belongs to whole runs (training, attempts, hours) is null.
+
+    Args:
+        storage: the study, finished or still running.
+        by: names from `BY`.
+        experiment: only this experiment.
+        skip_unreadable: leave out shards that cannot be read, and say so, instead of raising.
+        note: called with each message that a reader of the table should see.
+
+    Raises:
+        InputError: an unknown column or experiment.
+        DataError: no runs, or shards that cannot be read (all are named).
+        StorageError: storage cannot be reached.
+
+    """
+    known = [column.name for column in BY]
+    unknown = [name for name in by if name not in known]
+    if unknown:
+        raise InputError(f"--by {unknown[0]}: no such column; choose from {', '.join(known)}")
+    tables = Tables(storage, experiment)
+    chains = read_chains(tables)
+    results = read_results(tables, chains)
+    report_unreadable(tables, skip_unreadable, note)
+    if results.orphans:
+        note(f"left out: rows of runs that table `runs` does not have: {_few(results.orphans)}")
+    rows = _rows(results, chains, list(dict.fromkeys(by)), note)
+    columns = [next(c for c in BY if c.name == name) for name in dict.fromkeys(by)]
+    return pa.Table.from_pylist(rows, schema=_schema([*columns, *MEASURES]))
+
+
+def report_unreadable(tables: Tables, skip: bool, note: Note) -> None:
+    """Raise for shards that could not be read, or say that they were left out.
+
+    Raises:
+        DataError: there are some, and they must not be skipped.
+
+    """
+    if not skip:
+        tables.require_readable()
+    elif tables.unreadable:
+        note(f"left out: {tables.describe_unreadable()}")
+
+
+def grouped(
+    chains: Iterable[Chain], key: Callable[[Chain], tuple[Any, ...]]
+) -> dict[tuple[Any, ...], list[Chain]]:
+    """Return the chains by `key`, in the order in which keys first appear."""
+    groups: dict[tuple[Any, ...], list[Chain]] = {}
+    for chain in chains:
+        groups.setdefault(key(chain), []).append(chain)
+    return groups
+
+
+def _rows(results: Results, chains: list[Chain], by: list[str], note: Note) -> list[dict[str, Any]]:
+    of_runs = [name for name in by if name != "source"]
+    rows = []
+    for key, members in grouped(chains, lambda c: tuple(c.label[n] for n in of_runs)).items():
+        named = dict(zip(of_runs, key, strict=True))
+        _mention_merged(named, members, note)
+        sources = results.sources(members) if "source" in by else [None]
+        rows += [{**named, "source": s, **summarise(results, members, s)} for s in sources]
+    return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
+
+
+def _mention_merged(named: dict[str, Any], members: list[Chain], note: Note) -> None:
+    """Say so when a row merges cells of one arm that were run with different settings."""
+    for (experiment, arm), same in grouped(members, lambda c: (c.experiment, c.arm)).items():
+        different = differing(same)
+        if different:
+            where = ", ".join(f"{k}={v}" for k, v in named.items()) or f"{experiment}, {arm}"
+            what = "; ".join(f"{p}: {' / '.join(map(str, v))}" for p, v in different.items())
+            note(
+                f"{where}: {len(same)} cells of arm {arm!r} with different settings are merged "
+                f"({what}); add --by run_id to keep them apart"
+            )
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return (value is None, 0 if value is None else value)
+
+
+def _schema(columns: Sequence[Column]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns],
+    )
+
+
+def _few(names: Iterable[str], most: int = 5) -> str:
+    listed = sorted(names)
+    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + rest

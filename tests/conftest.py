@@ -1,0 +1,71 @@
+"""Fixtures that several test modules share."""
+
+import os
+
+# Before anything imports ray, deepspeed or torch.
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data that lies beside a checkout; not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the real data of ../shared/data, which is not part of the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a real S3 server with a bucket `study`; yield its endpoint."""
+    binary = ROOT / ".cache" / "bin" / "versitygw"
+    if not binary.exists():
+        pytest.fail("no S3 server: run `make tools` first")
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "study").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    access = ["--access", "testkey", "--secret", "testsecret"]
+    server = subprocess.Popen(
+        [binary, *access, "--port", f"127.0.0.1:{port}", "--quiet", "posix", folder],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for_port(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3_storage(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Return the URI of an empty prefix on the S3 server, with its credentials set."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    return f"s3://study/{tmp_path.name}"
+
+
+def _wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:
+    while server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"the S3 server ended with {server.returncode}")

@@ -1,0 +1,115 @@
+"""Storage behaves the same on a local folder and on a real S3 server."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from lima.errors import StorageError
+from lima.storage import Storage
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return Storage(str(tmp_path / "study"))
+    return Storage(request.getfixturevalue("s3_storage"))
+
+
+def test_writes_reads_lists_and_deletes(storage: Storage) -> None:
+    assert storage.entries("") == []
+    assert storage.write("a/one", b"1")
+    assert storage.write("a/b/two", b"22")
+    assert storage.read("a/b/two") == b"22"
+    assert [(e.path, e.size) for e in storage.entries("a")] == [("a/b/two", 2), ("a/one", 1)]
+    storage.delete("a/one")
+    storage.delete("a/one")
+    assert not storage.exists("a/one")
+    storage.delete_tree("a")
+    assert storage.entries("") == []
+
+
+def test_first_writer_wins_unless_replacing(storage: Storage) -> None:
+    assert storage.write("x", b"first")
+    assert not storage.write("x", b"second")
+    assert storage.read("x") == b"first"
+    assert storage.write("x", b"third", replace=True)
+    assert storage.read("x") == b"third"
+
+
+def test_folders_travel_whole(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "weights").write_bytes(bytes(range(256)) * 5000)
+    (source / "empty").write_bytes(b"")
+    entries = storage.upload_folder(source, "c/w")
+    assert [(e.path, e.size) for e in entries] == [
+        ("c/w/deep/weights", 1_280_000),
+        ("c/w/empty", 0),
+    ]
+    target = storage.download_folder("c/w", tmp_path / "target")
+    assert (target / "deep/weights").read_bytes() == (source / "deep/weights").read_bytes()
+    assert (target / "empty").read_bytes() == b""
+
+
+def test_concurrent_local_writers_leave_one_whole_object(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    wins: list[bool] = []
+    writers = [
+        threading.Thread(target=lambda i=i: wins.append(storage.write("x", bytes([i]) * 100_000)))
+        for i in range(8)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert wins.count(True) == 1
+    assert len(set(storage.read("x"))) == 1
+    assert [e.path for e in storage.entries("")] == ["x"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+    import signal
+
+    storage = Storage(str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*/table/x"):
+            storage.write("table/x", b"0" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "table").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [("s3://", "no bucket is named"), ("foo://bucket/x", "cannot open this kind of storage")],
+)
+def test_an_unusable_uri_is_explained(uri: str, reason: str) -> None:
+    with pytest.raises(StorageError, match=reason):
+        Storage(uri)
+
+
+def test_an_unreachable_server_names_the_endpoint_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
+    with pytest.raises(StorageError, match="AWS_ENDPOINT_URL"):
+        Storage("s3://study/x").exists("y")
+
+
+def test_wrong_credentials_name_their_variables(
+    s3_storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match="AWS_ACCESS_KEY_ID"):
+        Storage(s3_storage).write("x", b"1")
+
+
+def test_a_missing_bucket_is_named(s3_storage: str) -> None:
+    with pytest.raises(StorageError, match="s3://nowhere/x"):
+        Storage("s3://nowhere/x").read("y")

@@ -1,0 +1,281 @@
+"""The training loop under DeepSpeed ZeRO-3, in this process (section 3)."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from lima.codec import run_id
+from lima.curation.dataset import training_examples
+from lima.errors import DataError, InputError, Interrupted, ModelError
+from lima.model.loading import load_for_inference
+from lima.model.tokens import encode_dialogue
+from lima.model.weights import weights_epochs, weights_path
+from lima.results import METRICS, STEPS
+from lima.shards import RunTable
+from lima.spec import CellSpec, DataSpec, ModelSpec, OptimizerSpec
+from lima.storage import Storage
+from lima.training.loop import Hooks, Trainer
+from lima.training.plan import Plan, learning_rate
+from lima.training.records import StepRecord, completion_path
+from lima.training.world import World
+from tests.models import make_base, small_cell
+
+pytestmark = pytest.mark.slow
+STEPS_IN_ALL = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_group() -> Iterator[None]:
+    """Be a world of one worker, as Ray Train would set it up."""
+    os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
+    from lima.training.engine import prepare_environment
+
+    prepare_environment("cpu")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+def train(cell: CellSpec, storage: Storage, stop_after: int | None = None) -> Trainer:
+    """Train `cell`; with `stop_after`, ask for a stop after that step."""
+    seen: list[StepRecord] = []
+    hooks = Hooks(
+        on_step=lambda record, total: seen.append(record),
+        should_stop=lambda: bool(seen) and seen[-1].step == stop_after,
+    )
+    assert cell.train is not None
+    trainer = Trainer(cell, cell.train, storage, World(0, 1, torch.device("cpu")), hooks)
+    trainer.train()
+    return trainer
+
+
+def weights(storage: Storage, cell: CellSpec, epoch: int) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    path = storage.local_path(f"{weights_path(run_id(cell), epoch)}/model.safetensors")
+    assert path is not None
+    return load_file(path)
+
+
+def step_rows(storage: Storage, cell: CellSpec) -> list[dict[str, Any]]:
+    rows = RunTable(storage, STEPS, cell).read().to_pylist()
+    return [{k: v for k, v in row.items() if k not in ("seconds", "at")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[CellSpec, Storage, Trainer]:
+    """Return a run that trained without disturbance."""
+    cell, storage = small_cell(base), Storage(str(tmp_path_factory.mktemp("finished")))
+    return cell, storage, train(cell, storage)
+
+
+def test_rows_of_every_step(finished: tuple[CellSpec, Storage, Trainer]) -> None:
+    cell, storage, _ = finished
+    rows = step_rows(storage, cell)
+    assert [row["step"] for row in rows] == list(range(1, STEPS_IN_ALL + 1))
+    assert rows[0]["learning_rate"] == 1e-3
+    assert rows[-1]["learning_rate"] == 1e-4
+    assert sum(row["examples"] for row in rows) == 30
+    assert all(0 < row["target_tokens"] < row["tokens"] for row in rows)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert storage.exists(completion_path(run_id(cell)))
+
+
+def test_exported_weights_are_the_trained_model(
+    finished: tuple[CellSpec, Storage, Trainer],
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    cell, storage, trainer = finished
+    assert weights_epochs(storage, run_id(cell)) == [2, 3]
+    folder = storage.local_path(weights_path(run_id(cell), 3))
+    exported = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_tokens_to_ids("<|eot|>") == trainer.eot_id
+    assert exported.generation_config.eos_token_id == trainer.eot_id
+    ids = torch.randint(5, 300, (2, 40))
+    trainer.engine.eval()
+    with torch.no_grad():
+        assert torch.equal(exported(input_ids=ids).logits, trainer.engine(input_ids=ids).logits)
+
+
+def test_perplexity_is_that_of_plain_transformers(
+    finished: tuple[CellSpec, Storage, Trainer],
+) -> None:
+    cell, storage, _ = finished
+    assert cell.train is not None
+    assert cell.train.heldout is not None
+    spec = ModelSpec(f"run:{run_id(cell)}", epoch=2)
+    loaded = load_for_inference(spec, storage, cell.train.compute)
+    loss, count = 0.0, 0
+    for example in training_examples(cell.train.heldout):
+        encoded = encode_dialogue(loaded.tokenizer, example.conversation, loaded.eot_id)
+        ids, marked = torch.tensor([encoded.ids[:128]]), encoded.in_response[:128]
+        with torch.no_grad():
+            logprobs = loaded.model(input_ids=ids).logits[0].log_softmax(-1)
+        for position in range(1, ids.shape[1]):
+            if marked[position]:
+                loss -= float(logprobs[position - 1, ids[0, position]])
+                count += 1
+    rows = RunTable(storage, METRICS, cell).read().to_pylist()
+    (perplexity,) = (r for r in rows if r["epoch"] == 2 and r["name"] == "heldout_perplexity")
+    assert perplexity["tokens"] == count
+    assert perplexity["value"] == pytest.approx(math.exp(loss / count), rel=1e-4)
+
+
+def test_the_same_steps_as_a_plain_torch_loop(base: Path, tmp_path: Path) -> None:
+    """Loss and weights against transformers and torch alone, without dropout."""
+    from transformers import AutoModelForCausalLM
+
+    cell, storage = small_cell(base, residual_dropout=0.0, loss_on="all"), Storage(str(tmp_path))
+    trainer = train(cell, storage)
+    assert cell.train is not None
+    model = AutoModelForCausalLM.from_pretrained(base)
+    size = model.get_input_embeddings().weight.shape[0]
+    model.resize_token_embeddings(size + 1, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[size] = layer.weight[:size].mean(0)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
+    examples = training_examples(cell.train.data)
+    plan = Plan(10, 3, 4, cell.seed)
+    losses = []
+    for step in range(1, plan.total_steps + 1):
+        summed, count = torch.zeros(()), 0
+        for index in plan.batch(step):
+            dialogue = encode_dialogue(
+                trainer.tokenizer, examples[index].conversation, trainer.eot_id
+            )
+            ids = torch.tensor([dialogue.ids[:128]])
+            logits = model(input_ids=ids).logits[0, :-1]
+            summed = summed + torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
+            count += ids.shape[1] - 1
+        optimizer.zero_grad()
+        (summed / count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(cell.train.optimizer, step, plan.total_steps)
+        optimizer.step()
+        losses.append(float(summed / count))
+    ours = [row["loss"] for row in step_rows(storage, cell)]
+    assert ours == pytest.approx(losses, rel=1e-4)
+    for name, value in weights(storage, cell, 3).items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_stopped_run_resumes_to_the_same_bits(
+    finished: tuple[CellSpec, Storage, Trainer], tmp_path: Path
+) -> None:
+    cell, undisturbed, _ = finished
+    storage = Storage(str(tmp_path))
+    for step in (1, 4):
+        with pytest.raises(Interrupted, match=f"after step {step}"):
+            train(cell, storage, stop_after=step)
+        assert not storage.exists(completion_path(run_id(cell)))
+    train(cell, storage)
+    assert step_rows(storage, cell) == step_rows(undisturbed, cell)
+    for epoch in (2, 3):
+        expected = weights(undisturbed, cell, epoch)
+        for name, value in weights(storage, cell, epoch).items():
+            assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+def test_a_damaged_state_gives_way_to_the_one_before(
+    finished: tuple[CellSpec, Storage, Trainer],
+    tmp_path: Path,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cell, undisturbed, _ = finished
+    storage = Storage(str(tmp_path))
+    with pytest.raises(Interrupted):
+        train(cell, storage, stop_after=7)
+    last = sorted(p for p in tmp_path.glob("checkpoints/*/state/step=*") if p.is_dir())[-1]
+    file = next(last.glob("*optim_states.pt"))
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        broken = content[:-100] if damage == "truncated" else content[:-100] + b"x" * 100
+        file.write_bytes(broken)
+    train(cell, storage)
+    assert "state of step 7 is damaged" in caplog.text
+    assert step_rows(storage, cell) == step_rows(undisturbed, cell)
+    expected = weights(undisturbed, cell, 3)
+    assert all(torch.equal(v, expected[k]) for k, v in weights(storage, cell, 3).items())
+
+
+def test_only_the_last_states_are_kept(finished: tuple[CellSpec, Storage, Trainer]) -> None:
+    _, storage, trainer = finished
+    assert [state.step for state in trainer.states.states()] == [5, STEPS_IN_ALL]
+    left = {e.path.split("/")[3] for e in storage.entries(trainer.states.folder)}
+    assert left == {"step=00000005", "step=00000005.json", "step=00000008", "step=00000008.json"}
+
+
+def test_gradient_checkpointing_changes_nothing(
+    finished: tuple[CellSpec, Storage, Trainer], base: Path, tmp_path: Path
+) -> None:
+    cell, undisturbed, _ = finished
+    assert cell.train is not None
+    compute = replace(cell.train.compute, gradient_checkpointing=True)
+    other = replace(cell, train=replace(cell.train, compute=compute))
+    storage = Storage(str(tmp_path))
+    train(other, storage)
+    expected = weights(undisturbed, cell, 3)
+    for name, value in weights(storage, other, 3).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_states_of_another_world_are_refused(
+    finished: tuple[CellSpec, Storage, Trainer],
+) -> None:
+    _, _, trainer = finished
+    states = trainer.states
+    old = states.world
+    states.world = World(0, 2, old.device)
+    try:
+        with pytest.raises(InputError, match="saved by 1 workers, this run has 2"):
+            states.restore(trainer.engine)
+    finally:
+        states.world = old
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"max_length": 512}, ModelError, "the model has 256 positions"),
+        ({"data": DataSpec("authored:howto", count=1000)}, DataError, "1000 examples are asked"),
+        ({"data": DataSpec("authored:test")}, DataError, "ends with the user's utterance"),
+        ({"max_length": 8}, DataError, "no token of a response is left"),
+        ({"model": ModelSpec("./nowhere")}, ModelError, "no such folder"),
+        ({"model": ModelSpec("run:0123456789abcdef")}, ModelError, "no exported weights"),
+        ({"model": ModelSpec("no-such/model")}, ModelError, "no tokenizer can be loaded"),
+    ],
+)
+def test_bad_input_is_explained(
+    base: Path, tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train(small_cell(base, **change), Storage(str(tmp_path)))
+
+
+def test_a_diverging_run_says_what_to_change(base: Path, tmp_path: Path) -> None:
+    # Each step multiplies the weights by 1 - lr * decay, so that they overflow for certain.
+    optimizer = OptimizerSpec(lr_start=1.0, lr_end=1.0, weight_decay=1e30)
+    with pytest.raises(ModelError, match="lower optimizer.lr_start"):
+        train(small_cell(base, optimizer=optimizer), Storage(str(tmp_path)))
