@@ -19,15 +19,22 @@ RUN_ID_LENGTH = 16
 """Hex digits of a run id: short enough for the names of Kubernetes objects."""
 
 
-def encode(spec: object) -> Any:
-    """Return `spec` as plain dicts, lists, strings and numbers, with all defaults."""
+def encode(spec: object, *, operational: bool = True) -> Any:
+    """Return `spec` as plain dicts, lists, strings and numbers, with all defaults.
+
+    Without `operational`, fields that are no part of a run's identity are left out.
+    """
     # Not msgspec.to_builtins: it leaves out the defaults of what msgspec.convert has made.
     if dataclasses.is_dataclass(spec):
-        return {f.name: encode(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+        return {
+            f.name: encode(getattr(spec, f.name), operational=operational)
+            for f in dataclasses.fields(spec)
+            if operational or not f.metadata.get("operational")
+        }
     if isinstance(spec, dict):
-        return {key: encode(value) for key, value in spec.items()}
+        return {key: encode(value, operational=operational) for key, value in spec.items()}
     if isinstance(spec, list | tuple):
-        return [encode(item) for item in spec]
+        return [encode(item, operational=operational) for item in spec]
     return spec
 
 
@@ -44,8 +51,8 @@ def sha256_key(value: object) -> str:
 
 
 def spec_hash(cell: CellSpec) -> str:
-    """Return the full hash of a cell, recorded in every row."""
-    return sha256_key(cell)
+    """Return the full hash of what a cell finds, recorded in every row."""
+    return sha256_key(encode(cell, operational=False))
 
 
 def run_id(cell: CellSpec, stage: Stage | None = None) -> str:

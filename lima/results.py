@@ -42,7 +42,7 @@ class Table:
 
 _IDENTITY = (
     Column("run_id", pa.string(), "run that wrote the row: first 16 digits of spec_hash"),
-    Column("spec_hash", pa.string(), "sha256 of the canonical spec of that run"),
+    Column("spec_hash", pa.string(), "sha256 of the canonical spec of that run, operational fields left out"),
     Column("experiment", pa.string(), "study the run belongs to"),
     Column("arm", pa.string(), "what the cell varies"),
     Column("seed", pa.int64(), "seed of the cell"),

@@ -5,13 +5,17 @@ what storage already holds. Field descriptions and ranges below are the one sour
 JSON Schema, the reference docs and the error messages. Sections are those of the LIMA paper.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 Stage = Literal["base", "train", "generate", "judge"]
 STAGES: tuple[Stage, ...] = ("base", "train", "generate", "judge")
+
+OPERATIONAL = {"operational": True}
+"""Marks what decides how fast a stage goes, not what it finds: no part of a run's identity, so
+that a resumed run may change it."""
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
 
@@ -213,24 +217,30 @@ class JudgeSpec:
     )
     api_key_env: Annotated[
         str, Meta(description="Environment variable that holds the key; the key is never stored.")
-    ] = "OPENAI_API_KEY"
+    ] = field(default="OPENAI_API_KEY", metadata=OPERATIONAL)
     rubric: Annotated[Literal["likert-6"], Meta(description="likert-6: six-point helpfulness.")] = (
         "likert-6"
     )
     temperature: Annotated[float, Meta(ge=0, le=2, description="Of the judge.")] = 0.0
     max_tokens: Annotated[int, Meta(ge=1, description="Longest verdict, in tokens.")] = 1024
-    concurrency: Annotated[int, Meta(ge=1, le=4096, description="Requests in flight.")] = 16
+    concurrency: Annotated[int, Meta(ge=1, le=4096, description="Requests in flight.")] = field(
+        default=16, metadata=OPERATIONAL
+    )
     attempts: Annotated[
         int, Meta(ge=1, le=20, description="Tries a response before it stays unscored.")
     ] = 4
-    timeout_s: Annotated[float, Meta(gt=0, description="Seconds to wait for an answer.")] = 60.0
-    shard_rows: Annotated[int, Meta(ge=1, description="Responses a Parquet shard.")] = 100
+    timeout_s: Annotated[float, Meta(gt=0, description="Seconds to wait for an answer.")] = field(
+        default=60.0, metadata=OPERATIONAL
+    )
+    shard_rows: Annotated[int, Meta(ge=1, description="Responses a Parquet shard.")] = field(
+        default=100, metadata=OPERATIONAL
+    )
     input_price: Annotated[float, Meta(ge=0, description="US dollars a million prompt tokens.")] = (
-        0.0
+        field(default=0.0, metadata=OPERATIONAL)
     )
     output_price: Annotated[
         float, Meta(ge=0, description="US dollars a million completion tokens.")
-    ] = 0.0
+    ] = field(default=0.0, metadata=OPERATIONAL)
 
 
 @dataclass(frozen=True)

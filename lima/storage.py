@@ -40,9 +40,10 @@ class Storage:
             StorageError: the URI names no file system that can be used here.
 
         """
-        self.uri = uri
         self.filesystem, self.root = _open(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        # Absolute: other processes open the same storage from other folders.
+        self.uri = self.root if self.is_local else uri.rstrip("/")
 
     def full_path(self, path: str) -> str:
         """Return `path` as the file system below names it."""

@@ -87,10 +87,12 @@ class JudgeServer:
                 task.cancel()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._exchange(reader, writer):
-                pass
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while await self._exchange(reader, writer):
+                    pass
+        finally:
+            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -109,7 +111,7 @@ class JudgeServer:
             return False
         if reply.paid:
             self.paid[request.text] += 1
-        writer.write(_http(reply, _completion(request, reply)))
+        writer.write(_http(request, reply))
         await writer.drain()
         return True
 
@@ -125,11 +127,12 @@ def _completion(request: Request, reply: Reply) -> str:
     return json.dumps({**identity, "model": model, "choices": [choice], "usage": usage})
 
 
-def _http(reply: Reply, body: str) -> bytes:
+def _http(request: Request, reply: Reply) -> bytes:
+    body = _completion(request, reply)
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body.encode())),
-        "x-request-id": "req-1",
+        "x-request-id": f"req-{request.number}",
         **reply.headers,
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -90,7 +90,7 @@ class _Pool:
 
     def __init__(self, cell: CellSpec, storage: Storage, pending: Sequence[PromptShard]) -> None:
         self.compute = generate_spec(cell).compute
-        gpus = int(self.compute.device == "cuda")
+        gpus = self.compute.gpus_per_worker if self.compute.device == "cuda" else 0
         self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(GenerateWorker)
         # Workers need not share the driver's working folder.
         self.arguments = (cell, storage.root if storage.is_local else storage.uri)

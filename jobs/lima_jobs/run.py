@@ -127,6 +127,7 @@ def main() -> None:
 
 def _stop_on_signals() -> None:
     """Let SIGTERM and SIGINT ask for a stop that saves the state; a second one kills."""
+
     def handle(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         request_stop()

@@ -48,6 +48,7 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
         ),
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
     )
+    progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
     ended_by = _fit(trainer)
     if ended_by is not None:
         raise ended_by

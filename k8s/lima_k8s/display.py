@@ -63,18 +63,16 @@ class PlainLines:
 
     def __init__(self) -> None:
         """Begin with nothing said."""
-        self._said: dict[str, tuple[str, float]] = {}
+        self._said: dict[str, tuple[CellState, float]] = {}
 
     def show(self, states: Sequence[CellState]) -> None:
         """Say what is new."""
+        now = time.monotonic()
         for state in states:
-            stage, when = self._said.get(state.run, ("", 0.0))
-            now = time.monotonic()
-            if not state.record or (state.stage == stage and now - when < PLAIN_INTERVAL_S):
+            before, when = self._said.get(state.run, (CellState(state.run, state.name), 0.0))
+            if state == before or (state.stage == before.stage and now - when < PLAIN_INTERVAL_S):
                 continue
-            if state.done and stage == DONE:
-                continue
-            self._said[state.run] = (state.stage, now)
+            self._said[state.run] = (state, now)
             say(_line(state))
 
 

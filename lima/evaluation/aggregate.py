@@ -97,19 +97,42 @@ def aggregate(
         StorageError: storage cannot be reached.
 
     """
-    known = [column.name for column in BY]
-    unknown = [name for name in by if name not in known]
-    if unknown:
-        raise InputError(f"--by {unknown[0]}: no such column; choose from {', '.join(known)}")
+    rows = aggregate_rows(
+        storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
+    )
+    columns = [*(c for name in by for c in BY if c.name == name), *MEASURES]
+    fields = [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def aggregate_rows(
+    storage: Storage,
+    by: Sequence[str] = DEFAULT_BY,
+    *,
+    experiment: str | None = None,
+    skip_unreadable: bool = False,
+    note: Note = logger.warning,
+) -> list[dict[str, Any]]:
+    """Return the rows of `aggregate` as plain values; errors are the same."""
+    _refuse_unknown(by)
     tables = Tables(storage, experiment)
     chains = read_chains(tables)
-    results = read_results(tables, chains)
+    results = read_results(tables)
     report_unreadable(tables, skip_unreadable, note)
-    if results.orphans:
-        note(f"left out: rows of runs that table `runs` does not have: {_few(results.orphans)}")
-    rows = _rows(results, chains, list(dict.fromkeys(by)), note)
-    columns = [next(c for c in BY if c.name == name) for name in dict.fromkeys(by)]
-    return pa.Table.from_pylist(rows, schema=_schema([*columns, *MEASURES]))
+    strangers = results.strangers(chains)
+    if strangers:
+        note(f"left out: rows of runs that table `runs` does not have: {', '.join(strangers)}")
+    empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
+    return [{**empty, **row} for row in _rows(results, chains, by, note)]
+
+
+def _refuse_unknown(by: Sequence[str]) -> None:
+    known = [column.name for column in BY]
+    for name in by:
+        if name not in known:
+            raise InputError(f"--by {name}: no such column; choose from {', '.join(known)}")
+        if list(by).count(name) > 1:
+            raise InputError(f"--by {name}: named twice")
 
 
 def report_unreadable(tables: Tables, skip: bool, note: Note) -> None:
@@ -135,14 +158,16 @@ def grouped(
     return groups
 
 
-def _rows(results: Results, chains: list[Chain], by: list[str], note: Note) -> list[dict[str, Any]]:
+def _rows(
+    results: Results, chains: list[Chain], by: Sequence[str], note: Note
+) -> list[dict[str, Any]]:
     of_runs = [name for name in by if name != "source"]
     rows = []
     for key, members in grouped(chains, lambda c: tuple(c.label[n] for n in of_runs)).items():
         named = dict(zip(of_runs, key, strict=True))
         _mention_merged(named, members, note)
         sources = results.sources(members) if "source" in by else [None]
-        rows += [{**named, "source": s, **summarise(results, members, s)} for s in sources]
+        rows += [{**named, **_source(by, s), **summarise(results, members, s)} for s in sources]
     return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
 
 
@@ -159,17 +184,9 @@ def _mention_merged(named: dict[str, Any], members: list[Chain], note: Note) -> 
             )
 
 
+def _source(by: Sequence[str], source: str | None) -> dict[str, str | None]:
+    return {"source": source} if "source" in by else {}
+
+
 def _sortable(value: Any) -> tuple[bool, Any]:
     return (value is None, 0 if value is None else value)
-
-
-def _schema(columns: Sequence[Column]) -> pa.Schema:
-    return pa.schema(
-        [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns],
-    )
-
-
-def _few(names: Iterable[str], most: int = 5) -> str:
-    listed = sorted(names)
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + rest

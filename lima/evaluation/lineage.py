@@ -14,7 +14,7 @@ from lima.evaluation.scan import Tables
 from lima.results import RUNS
 from lima.spec import STAGES, Stage
 
-RUN_COLUMNS = [c.name for c in RUNS.columns if c.name != "spec_hash"]
+RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in ("spec_hash", "created_at")]
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,20 @@ them in one message.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lima.errors import DataError
+from lima.errors import DataError, StorageError
 from lima.results import Table
 from lima.storage import Entry, Storage
 
+T = TypeVar("T")
 WHOLE_BYTES = 1 << 20
 """Up to this size an object of an object store is fetched whole: a request costs more."""
 BATCH = 32
@@ -37,53 +38,38 @@ class Tables:
         self.unreadable: dict[str, str] = {}
         self.threads = (os.cpu_count() or 1) if storage.is_local else REMOTE_THREADS
 
-    def read(self, table: Table, columns: Sequence[str], runs: set[str] | None = None) -> pa.Table:
+    def read(
+        self, table: Table, columns: Sequence[str], runs: Collection[str] | None = None
+    ) -> pa.Table:
         """Return some columns of all shards (of some runs), in the order of their paths."""
-        parts = [part for _, part in self.map(table, columns, lambda part: part, runs)]
-        return pa.concat_tables([_schema(table, columns).empty_table(), *parts])
+        parts = [part for _, part in self.map(table, columns, lambda part: part, runs=runs)]
+        # Not schema.empty_table(): it imports pandas where that is installed.
+        empty = pa.Table.from_batches([], _Wanted(table, columns).schema)
+        return pa.concat_tables([empty, *parts])
 
     def map(
         self,
         table: Table,
         columns: Sequence[str],
-        work: Callable[[pa.Table], pa.Table],
-        runs: set[str] | None = None,
-    ) -> Iterator[tuple[str, pa.Table]]:
-        """Yield (run id, `work` of a batch of its shards) in the order of the paths."""
-        schema = _schema(table, columns)
+        work: Callable[[pa.Table], T],
+        *,
+        encoded: Collection[str] = (),
+        runs: Collection[str] | None = None,
+    ) -> Iterator[tuple[str, T]]:
+        """Yield (run id, `work` of a batch of its shards), in the order of the paths.
 
-        def task(batch: tuple[str, list[Entry]]) -> tuple[str, pa.Table]:
+        `work` is done in the thread that read the batch, which has rows; only its result is
+        kept. The columns that are `encoded` come as dictionary arrays.
+        """
+        wanted = _Wanted(table, columns, encoded)
+
+        def task(batch: tuple[str, list[Entry]]) -> tuple[str, T] | None:
             run, shards = batch
-            parts = [schema.empty_table()]
-            for shard in shards:
-                try:
-                    parts.append(self._load(shard, schema, run))
-                except (pa.ArrowException, OSError, DataError) as error:
-                    self.unreadable[shard.path] = str(error).splitlines()[0]
-            return run, work(pa.concat_tables(parts))
+            parts = [part for shard in shards if (part := self._try(shard, wanted, run))]
+            return (run, work(pa.concat_tables(parts))) if parts else None
 
         with ThreadPoolExecutor(self.threads) as pool:
-            yield from pool.map(task, self._batches(table, runs))
-
-    def reduce(
-        self, table: Table, keys: Sequence[str], sums: Sequence[str] = ()
-    ) -> dict[str, pa.Table]:
-        """Return, for each run, one row a combination of `keys`: `n` rows, and sums of columns.
-
-        Shards are reduced as they are read, so that memory is that of the answer.
-        """
-        columns = [*keys, *sums]
-        first = [([], "count_all"), *((c, "sum") for c in sums)]
-        again = [(c, "sum") for c in ("n", *sums)]
-
-        def partial(part: pa.Table) -> pa.Table:
-            return _grouped(part, keys, first, ["n", *sums])
-
-        parts = self.map(table, columns, partial)
-        return {
-            run: _grouped(pa.concat_tables(p for _, p in group), keys, again, ["n", *sums])
-            for run, group in groupby(parts, key=lambda item: item[0])
-        }
+            yield from filter(None, pool.map(task, self._batches(table, runs)))
 
     def require_readable(self) -> None:
         """Raise one error for all shards that could not be read.
@@ -107,7 +93,7 @@ class Tables:
         files = "1 file" if len(bad) == 1 else f"{len(bad)} files"
         return "\n".join([f"{files} cannot be read as shards of the tables they lie in:", *lines])
 
-    def _batches(self, table: Table, runs: set[str] | None) -> list[tuple[str, list[Entry]]]:
+    def _batches(self, table: Table, runs: Collection[str] | None) -> list[tuple[str, list[Entry]]]:
         entries = self.storage.entries(table.name + self.below)
         shards = [e for e in entries if e.path.endswith(".parquet")]
         batches = []
@@ -120,16 +106,29 @@ class Tables:
                 batches += [(run, members[i : i + BATCH]) for i in range(0, len(members), BATCH)]
         return batches
 
-    def _load(self, shard: Entry, schema: pa.Schema, run: str) -> pa.Table:
-        """Return the columns of `schema` of one shard."""
-        wanted = [c for c in schema.names if c != "run_id"]
-        with self._open(shard) as source, pq.ParquetFile(source, pre_buffer=True) as file:
-            part = file.read(columns=wanted, use_threads=False)
-            _refuse_foreign(file, part, wanted, run)
-        if "run_id" in schema.names:
-            part = part.append_column("run_id", pa.repeat(pa.scalar(run), part.num_rows))
-        part = part.select(schema.names)
-        return part if part.schema.equals(schema) else part.cast(schema)
+    def _try(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table | None:
+        """Return the wanted columns of one shard; None if there is nothing to read."""
+        try:
+            part = self._load(shard, wanted, run)
+            return part if part.num_rows else None
+        except (pa.ArrowException, OSError, DataError, StorageError) as error:
+            # A run that resumes deletes the rows of work that was lost.
+            if isinstance(error, FileNotFoundError) or not self.storage.exists(shard.path):
+                return None
+            if isinstance(error, StorageError):
+                raise
+            self.unreadable[shard.path] = str(error).splitlines()[0]
+            return None
+
+    def _load(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table:
+        with (
+            self._open(shard) as source,
+            pq.ParquetFile(source, pre_buffer=True, read_dictionary=wanted.encoded) as file,
+        ):
+            part = wanted.of(file.read(columns=wanted.names, use_threads=False))
+            if part.num_rows:
+                _refuse_rows_of_others(file.metadata, run)
+        return part
 
     def _open(self, shard: Entry) -> pa.NativeFile:
         if not self.storage.is_local and shard.size <= WHOLE_BYTES:
@@ -144,15 +143,9 @@ def _run_of(path: str) -> str | None:
     return parts[2].removeprefix("run_id=") if is_shard else None
 
 
-def _refuse_foreign(file: pq.ParquetFile, part: pa.Table, wanted: list[str], run: str) -> None:
-    """Refuse a file that lacks columns, or whose rows are of another run than its folder's."""
-    missing = [c for c in wanted if c not in part.column_names]
-    if missing:
-        raise DataError(f"no column {', '.join(missing)}: a file of something else")
-    if not part.num_rows:
-        return
-    # The statistics say whose rows these are without reading the column.
-    first = file.metadata.row_group(0).column(0)
+def _refuse_rows_of_others(metadata: pq.FileMetaData, run: str) -> None:
+    """Refuse a shard in another run's folder, by the statistics of its first column."""
+    first = metadata.row_group(0).column(0)
     if first.path_in_schema != "run_id":
         raise DataError("its first column is not run_id: a file of something else")
     found = first.statistics
@@ -160,14 +153,34 @@ def _refuse_foreign(file: pq.ParquetFile, part: pa.Table, wanted: list[str], run
         raise DataError(f"rows of run {found.min} in the folder of run {run}")
 
 
-def _schema(table: Table, columns: Sequence[str]) -> pa.Schema:
-    schema = table.schema
-    return pa.schema([schema.field(c).remove_metadata() for c in columns])
+class _Wanted:
+    """Some columns of a table, and how they are to come."""
 
+    def __init__(self, table: Table, columns: Sequence[str], encoded: Collection[str] = ()) -> None:
+        fields = [table.schema.field(c).remove_metadata() for c in columns]
+        self.names = list(columns)
+        self.encoded = [name for name in columns if name in encoded]
+        self.required = [field.name for field in fields if not field.nullable]
+        self.schema = pa.schema([self._field(field) for field in fields])
 
-def _grouped(
-    part: pa.Table, keys: Sequence[str], aggregates: Sequence[Any], names: Sequence[str]
-) -> pa.Table:
-    # One thread: the pool's threads are busy with the next shards.
-    grouped = part.group_by(list(keys), use_threads=False).aggregate(aggregates)
-    return grouped.rename_columns([*keys, *names])
+    def of(self, part: pa.Table) -> pa.Table:
+        """Return the columns in their order, with the types of the table.
+
+        Raises:
+            DataError: one is absent or has nulls, so that this is a file of something else.
+            pa.ArrowException: one has a type that cannot become that of the table.
+
+        """
+        missing = set(self.names).difference(part.column_names)
+        if missing:
+            raise DataError(f"no column {', '.join(sorted(missing))}: a file of something else")
+        part = part.select(self.names)
+        part = part if part.schema.equals(self.schema) else part.cast(self.schema)
+        for name in self.required:
+            if part[name].null_count:
+                raise DataError(f"column {name} has nulls: a file of something else")
+        return part
+
+    def _field(self, field: "pa.Field[Any]") -> "pa.Field[Any]":
+        encoded = field.name in self.encoded
+        return field.with_type(pa.dictionary(pa.int32(), field.type)) if encoded else field

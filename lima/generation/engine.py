@@ -135,7 +135,8 @@ class TransformersEngine:
             if not going:
                 return
             if len(going) < len(rows):
-                kept = torch.tensor(going, device=device)
+                # On the CPU, since the cache of a model that is spread lies on several GPUs.
+                kept = torch.tensor(going)
                 cache.batch_select_indices(kept)
                 rows = [rows[i] for i in going]
                 sampled, mask, positions, history, addresses = (

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import openai
 import stamina
 
-from lima.errors import InputError, JudgeError, SpecError
+from lima.errors import InputError, JudgeError, LimaError, SpecError
 from lima.judging.attempt import Attempt, read_completion
 from lima.judging.likert import build_request
 from lima.judging.ratelimit import Gate
@@ -62,6 +62,10 @@ class Judge:
         trace: TracebackType | None,
     ) -> None:
         await self._client.close()
+
+    async def stop(self, reason: LimaError) -> None:
+        """Send nothing more: `score` raises `reason` instead. What is in flight goes on."""
+        await self._gate.close(reason)
 
     async def score(self, prompt: Sequence[str], response: str) -> list[Attempt]:
         """Ask until there is a score, at most `spec.attempts` times; return every attempt.
@@ -115,8 +119,8 @@ class Judge:
     async def _send(self, text: str) -> Attempt:
         try:
             async with asyncio.timeout(self.spec.timeout_s):
-                # Not chat.completions.create: building its typed request and answer takes
-                # more time than sending and receiving them, and checks neither.
+                # Not chat.completions.create: its typed request and answer are two fifths of
+                # the time that a request takes here, and neither is checked.
                 answer = await self._client.post(
                     "/chat/completions",
                     cast_to=openai.AsyncAPIResponse[object],

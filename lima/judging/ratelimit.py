@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from lima.errors import Interrupted, JudgeError
+from lima.errors import Interrupted, JudgeError, LimaError
+from lima.judging.attempt import RATE_LIMITED
 from lima.stop import stop_requested
 
 PATIENCE_S = 600.0
@@ -16,7 +17,6 @@ PATIENCE_S = 600.0
 LOOK_S = 1.0
 """Time between two looks at the request to stop during a pause."""
 
-TOO_MANY_REQUESTS = 429
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
 
@@ -36,6 +36,7 @@ class Gate:
         self._free = asyncio.Condition()
         self._paused_until = 0.0
         self._refused_since: float | None = None
+        self._closed: LimaError | None = None
 
     async def __aenter__(self) -> None:
         """Wait for a place and for the end of a pause.
@@ -43,10 +44,11 @@ class Gate:
         Raises:
             Interrupted: a stop was requested.
             JudgeError: the endpoint's rate limit asks for more patience than there is.
+            LimaError: the gate was closed with it.
 
         """
         async with self._free:
-            await self._free.wait_for(lambda: self.in_flight < self.limit)
+            await self._free.wait_for(lambda: self.in_flight < self.limit or self._closed)
             self.in_flight += 1
         try:
             await self._pause()
@@ -63,7 +65,7 @@ class Gate:
     def observe(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from an answer: its HTTP status and what its headers say about limits."""
         now = time.monotonic()
-        if status == TOO_MANY_REQUESTS:
+        if status == RATE_LIMITED:
             self.limit = max(1, self.limit // 2)
             self._refused_since = self._refused_since or now
         else:
@@ -71,22 +73,34 @@ class Gate:
             self._refused_since = None
         self._paused_until = max(self._paused_until, now + asked_pause(headers))
 
+    async def close(self, reason: LimaError) -> None:
+        """Let nobody in any more, not even those who wait; they get `reason`."""
+        async with self._free:
+            self._closed = reason
+            self._free.notify_all()
+
     async def _pause(self) -> None:
         while True:
-            if stop_requested():
-                raise Interrupted("stopped on request while judging; start again to go on")
-            now = time.monotonic()
-            waited_from = self._refused_since or now
-            if max(now, self._paused_until) - waited_from > PATIENCE_S:
-                wait = max(0.0, self._paused_until - now)
-                raise JudgeError(
-                    f"the judge's rate limit lets nothing through (it asks to wait {wait:.0f} s "
-                    f"more); judge.concurrency is {self.concurrency}: lower it or raise the "
-                    "account's limit, then start again: finished judgments are kept"
-                )
-            if now >= self._paused_until:
+            self._refuse()
+            pause = self._paused_until - time.monotonic()
+            if pause <= 0:
                 return
-            await asyncio.sleep(min(LOOK_S, self._paused_until - now))
+            await asyncio.sleep(min(LOOK_S, pause))
+
+    def _refuse(self) -> None:
+        """Raise what speaks against sending anything."""
+        if self._closed:
+            raise self._closed
+        if stop_requested():
+            raise Interrupted("stopped on request while judging; finished judgments are kept")
+        now = time.monotonic()
+        if max(now, self._paused_until) - (self._refused_since or now) > PATIENCE_S:
+            raise JudgeError(
+                "the judge's rate limit lets nothing through (it asks to wait "
+                f"{max(0.0, self._paused_until - now):.0f} s more); lower judge.concurrency, now "
+                f"{self.concurrency}, or raise the account's limit, then start again: finished "
+                "judgments are kept"
+            )
 
 
 def asked_pause(headers: Mapping[str, str]) -> float:

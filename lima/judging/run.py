@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from lima.errors import Interrupted, JudgeError
+from lima.errors import JudgeError, LimaError
 from lima.judging.attempt import Attempt
 from lima.judging.client import Judge
 from lima.judging.journal import Journal
@@ -20,16 +20,14 @@ from lima.storage import Storage
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
+Finished = tuple[Shard, Task, list[Attempt]]
 
 DEAD_AFTER = 20
 """Responses in a row without any answer after which the endpoint counts as gone: fewer could be
 prompts that it refuses, more would be asked for nothing."""
 
-WORKERS_A_REQUEST = 2
-"""Workers for each request in flight: while one records its answer, another asks."""
-
-WRITERS = 16
-"""Objects that are written at the same time."""
+WRITERS = 8
+"""Objects that are written at the same time: shards, the journal, the progress."""
 
 
 def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> None:
@@ -61,7 +59,10 @@ class _Run:
         self.done = self.failed = 0
         self.cost = 0.0
         self.alive = False
-        self.unanswered: list[tuple[Shard, Task, list[Attempt]]] = []
+        self.stopped: LimaError | None = None
+        self.unanswered: list[Finished] = []
+        # Bounded: an endpoint must not be paid faster than storage can keep what it says.
+        self.unsaved: asyncio.Queue[Finished] = asyncio.Queue(self.spec.concurrency)
 
     async def judge(self) -> None:
         """Judge what storage does not hold yet."""
@@ -72,18 +73,20 @@ class _Run:
                     await self._ask_all(shards)
             finally:
                 self._report(force=True)
+        if self.stopped:
+            raise self.stopped
         if self.failed:
             log.warning("%d of %d responses stay unscored", self.failed, len(self.tasks))
 
     def _resume(self) -> list[Shard]:
         """Take over what storage holds; return the shards that are left."""
-        written, journalled = self._written(), set(self.journal.keys())
+        written, journalled = self._written(), self.journal.load()
         shards = plan_shards(self.tasks, self.spec.shard_rows, written)
-        kept = [(s, t) for s in shards for t in s.tasks if t.key in journalled]
-        loaded = self.writers.map(self.journal.load, [task.key for _, task in kept])
-        for (shard, task), attempts in zip(kept, loaded, strict=True):
-            self._count(shard, task, attempts)
-        self.journal.drop(journalled & written)  # killed between the two
+        for shard in shards:
+            for task in shard.tasks:
+                if task.key in journalled:
+                    self._count(shard, task, journalled[task.key])
+        self.journal.drop(written)
         for shard in shards:
             if shard.complete:
                 self._write(shard)
@@ -102,54 +105,68 @@ class _Run:
     async def _ask_all(self, shards: Sequence[Shard]) -> None:
         left = [(s, t) for s in shards for t in s.tasks if t.key not in s.finished]
         queue = iter(left)
-        workers = min(len(left), WORKERS_A_REQUEST * self.spec.concurrency)
-        async with Judge(self.spec) as judge:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    reporter = group.create_task(self._report_on())
-                    working = [group.create_task(self._work(judge, queue)) for _ in range(workers)]
-                    await asyncio.wait(working)
-                    reporter.cancel()
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-        if any(task.result() for task in working):
-            raise Interrupted("stopped on request while judging; finished judgments are kept")
-        if self.unanswered and not self.alive:
-            raise self._gone()
-        await self._record_unanswered()
+        try:
+            async with Judge(self.spec) as judge, asyncio.TaskGroup() as group:
+                helpers = [
+                    group.create_task(self._save_on(group)),
+                    group.create_task(self._report_on()),
+                ]
+                workers = min(len(left), self.spec.concurrency)
+                await asyncio.wait(
+                    [group.create_task(self._work(judge, queue)) for _ in range(workers)]
+                )
+                await self._settle()
+                await self.unsaved.join()
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
-    async def _work(self, judge: Judge, queue: Iterator[tuple[Shard, Task]]) -> bool:
-        """Take tasks off the queue; True: a stop was requested before it was empty."""
+    async def _work(self, judge: Judge, queue: Iterator[tuple[Shard, Task]]) -> None:
         for shard, task in queue:
             try:
                 attempts = await judge.score(task.prompt, task.response)
-            except Interrupted:
-                return True
-            await self._answered(shard, task, attempts)
-        return False
+                await self._answered(shard, task, attempts)
+            except LimaError as error:
+                self.stopped = self.stopped or error
+                # What is in flight is waited for: it will have been paid for.
+                await judge.stop(self.stopped)
+                return
 
     async def _answered(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
-        """Record a finished task, but hold failures back while the endpoint may be gone."""
+        """Have a finished task saved, but hold failures back while the endpoint may be gone."""
         if all(attempt.status == "api_error" for attempt in attempts):
             self.unanswered.append((shard, task, attempts))
             if len(self.unanswered) >= DEAD_AFTER:
                 raise self._gone()
             return
         self.alive = True
-        # First what was paid for: the run may be stopped at every `await`.
-        await self._record(shard, task, attempts)
-        await self._record_unanswered()
+        await self.unsaved.put((shard, task, attempts))
+        await self._settle()
 
-    async def _record_unanswered(self) -> None:
+    async def _settle(self) -> None:
+        """Have the failures saved that were held back, unless there never was an answer."""
+        if self.stopped or not self.unanswered:
+            return
+        if not self.alive:
+            self.stopped = self._gone()
+            return
         held, self.unanswered = self.unanswered, []
-        for shard, task, attempts in held:
-            await self._record(shard, task, attempts)
+        for finished in held:
+            await self.unsaved.put(finished)
 
-    async def _record(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
-        await self._in_thread(self.journal.save, task.key, attempts)
-        self._count(shard, task, attempts)
-        if shard.complete:
-            await self._in_thread(self._write, shard)
+    async def _save_on(self, group: asyncio.TaskGroup) -> None:
+        """Save what is finished; what finishes during a write goes into the next, together."""
+        while True:
+            batch = [await self.unsaved.get()]
+            while not self.unsaved.empty():
+                batch.append(self.unsaved.get_nowait())
+            await self._in_thread(self.journal.save, {t.key: a for _, t, a in batch})
+            for shard, task, attempts in batch:
+                self._count(shard, task, attempts)
+                if shard.complete:
+                    group.create_task(self._in_thread(self._write, shard))
+                self.unsaved.task_done()
 
     def _count(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
         shard.finished[task.key] = attempts
@@ -171,9 +188,9 @@ class _Run:
         )
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what touches storage beside the event loop; once begun, it is finished."""
+        """Run what touches storage beside the event loop."""
         future = self.writers.submit(work, *args, **kwargs)
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return await asyncio.wrap_future(future)
 
     async def _report_on(self) -> None:
         while True:

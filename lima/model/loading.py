@@ -1,9 +1,11 @@
 """Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +79,20 @@ def _exported(spec: ModelSpec, storage: Storage) -> Path:
 
 
 def _cached(storage: Storage, path: str, uri: str) -> Path:
-    from hashlib import sha256
-
+    """Return the local copy of a saved model; workers of one machine share it."""
     home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
     folder = home / sha256(uri.encode()).hexdigest()[:16]
-    if not (folder / "config.json").exists():
-        storage.download_folder(path, folder)
-    if not (folder / "config.json").exists():
+    if folder.exists():
+        return folder
+    if not storage.exists(f"{path}/config.json".lstrip("/")):
         raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
+    home.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
+    storage.download_folder(path, partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another worker was first; its copy is the same
+        shutil.rmtree(partial)
     return folder
 
 

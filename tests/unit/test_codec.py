@@ -217,3 +217,11 @@ def test_every_field_can_be_put_into_words() -> None:
         return len(nested) + sum(check(k) for k in nested if k)
 
     assert check(CellSpec) > 100
+
+
+def test_operational_fields_are_no_part_of_the_identity() -> None:
+    cell = CellSpec("e", "a", judge=JudgeSpec())
+    slower = replace(cell, judge=JudgeSpec(concurrency=1, timeout_s=5.0))
+    other = replace(cell, judge=JudgeSpec(temperature=1.0))
+    assert run_id(slower) == run_id(cell) != run_id(other)
+    assert encode(slower) != encode(cell)

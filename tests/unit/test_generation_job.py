@@ -158,7 +158,8 @@ def test_workers_that_always_die_end_the_run(
     cell: CellSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lima_jobs.generate, "MAX_DEATHS", 1)
-    one = altered(cell, shard_prompts=PROMPTS, compute=ComputeSpec(1, "cpu", "fp32"))
+    compute = ComputeSpec(device="cpu", precision="fp32")
+    one = altered(cell, shard_prompts=PROMPTS, compute=compute)
     storage = Storage(str(tmp_path))
     killer = Killer(table(one, storage), count=2, shards=0)
     killer.start()

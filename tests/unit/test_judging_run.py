@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lima_jobs.judge import run_judge
 
 from lima.codec import canonical_json, run_id
 from lima.errors import DataError, InputError, Interrupted, JudgeError, SpecError
@@ -28,6 +27,7 @@ from lima.shards import RunTable, identity
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.stop import VARIABLE, request_stop, stop_file
 from lima.storage import Storage
+from lima_jobs.judge import run_judge
 from tests.judge_server import JudgeServer, Reply, Request, error, running
 from tests.responses import TOO_LONG, responded_cell
 
@@ -88,7 +88,7 @@ def rows_of(cell: CellSpec, storage: Storage) -> list[dict[str, Any]]:
 
 
 def journalled(cell: CellSpec, storage: Storage) -> set[str]:
-    return set(Journal(storage, run_id(cell)).keys())
+    return set(Journal(storage, run_id(cell)).load())
 
 
 def test_every_response_gets_a_row(server: JudgeServer, storage: Storage) -> None:
@@ -197,7 +197,7 @@ def test_an_endpoint_that_is_gone_fills_no_table(storage: Storage, count: int) -
 
 
 def test_an_endpoint_that_goes_and_comes_back(server: JudgeServer, storage: Storage) -> None:
-    spec = JudgeSpec(base_url=server.base_url, shard_rows=7, concurrency=4)
+    spec = JudgeSpec(base_url=server.base_url, shard_rows=7, concurrency=1)
     cell = responded_cell(storage, responses(60), spec)
     server.answer = lambda request: Reply() if request.number <= 30 else error(502)
     with pytest.raises(JudgeError, match="answered none of"):
@@ -230,12 +230,33 @@ def test_a_stop_on_request_keeps_what_was_paid_for(server: JudgeServer, storage:
     assert sum(server.paid.values()) == 40
 
 
-@pytest.mark.parametrize("paid_before", [1, 13, 31, 48])
+def test_a_stop_ends_a_long_pause(server: JudgeServer, storage: Storage) -> None:
+    def answer(_: Request) -> Reply:
+        request_stop()
+        return error(429, retry_after="500")
+
+    server.answer = answer
+    with pytest.raises(Interrupted):
+        judge(responded_cell(storage, responses(5), JudgeSpec(base_url=server.base_url)), storage)
+
+
+def test_answers_in_flight_are_kept_when_the_run_ends(
+    server: JudgeServer, storage: Storage
+) -> None:
+    server.answer = lambda r: error(401) if r.number == 10 else Reply(delay_s=0.1)
+    cell = responded_cell(storage, responses(40), JudgeSpec(base_url=server.base_url))
+    with pytest.raises(JudgeError, match="refuses the key"):
+        judge(cell, storage)
+    assert sum(server.paid.values()) == 15  # of 16 in flight
+    assert len(journalled(cell, storage)) == 15
+
+
+@pytest.mark.parametrize("paid_before", [1, 13, 24, 48])
 def test_a_killed_run_pays_for_nothing_twice(
     server: JudgeServer, storage: Storage, tmp_path: Path, paid_before: int
 ) -> None:
     server.answer = lambda _: Reply(delay_s=0.02)
-    spec = JudgeSpec(base_url=server.base_url, shard_rows=20, concurrency=2)
+    spec = JudgeSpec(base_url=server.base_url, shard_rows=25, concurrency=2)
     cell = responded_cell(storage, responses(50), spec)
     specs = tmp_path / "cell.json"
     specs.write_text(canonical_json(cell))
@@ -252,8 +273,9 @@ def test_a_killed_run_pays_for_nothing_twice(
     paid = {index_of(text): times for text, times in server.paid.items()}
     assert set(paid) == set(range(50))
     assert all(paid[i] == 1 for i, task in enumerate(tasks) if task.key in finished)
-    # Only what was on its way at the moment of the kill can have been asked for again.
-    assert sum(paid.values()) - 50 <= 2 * spec.concurrency
+    # Only what was on its way to storage at the moment of the kill is asked for again: in
+    # flight, waiting to be written, and being written.
+    assert sum(paid.values()) - 50 <= 3 * spec.concurrency
     assert journalled(cell, storage) == set()
     names = {shard.name for shard in plan_shards(tasks, spec.shard_rows, set())}
     assert set(RunTable(storage, JUDGMENTS, cell).shards()) == names
@@ -262,7 +284,7 @@ def test_a_killed_run_pays_for_nothing_twice(
 def test_a_kill_between_shard_and_journal(server: JudgeServer, storage: Storage) -> None:
     cell = responded_cell(storage, responses(3), JudgeSpec(base_url=server.base_url))
     rows = judge(cell, storage)
-    Journal(storage, run_id(cell)).save(rows[0]["judgment_key"], [])
+    Journal(storage, run_id(cell)).save({rows[0]["judgment_key"]: [Attempt("ok", score=5.0)]})
     assert judge(cell, storage) == rows
     assert journalled(cell, storage) == set()
 
@@ -271,7 +293,7 @@ def test_a_full_journal_needs_no_endpoint(server: JudgeServer, storage: Storage)
     cell = responded_cell(storage, responses(6), JudgeSpec(base_url=server.base_url, shard_rows=4))
     attempts = [Attempt("truncated", error="long"), Attempt("ok", score=3.0, completion_tokens=9)]
     for task in plan_tasks(cell, storage):
-        Journal(storage, run_id(cell)).save(task.key, attempts)
+        Journal(storage, run_id(cell)).save({task.key: attempts})
     rows = judge(cell, storage)
     assert server.requests == []
     assert [(row["status"], row["score"]) for row in rows] == [("truncated", None), ("ok", 3.0)] * 6
@@ -281,10 +303,9 @@ def test_a_full_journal_needs_no_endpoint(server: JudgeServer, storage: Storage)
 
 def test_a_damaged_journal_entry_is_named(server: JudgeServer, storage: Storage) -> None:
     cell = responded_cell(storage, responses(2), JudgeSpec(base_url=server.base_url))
-    key = plan_tasks(cell, storage)[0].key
-    path = f"journal/run_id={run_id(cell)}/{key}.json"
-    storage.write(path, b'[{"status": "ok", "score"')
-    with pytest.raises(DataError, match=key):
+    path = f"journal/run_id={run_id(cell)}/0123456789abcdef.json"
+    storage.write(path, b'{"key": [{"status": "ok", "score"')
+    with pytest.raises(DataError, match=path):
         judge(cell, storage)
     storage.delete(path)
     assert len(judge(cell, storage)) == 2
@@ -309,3 +330,17 @@ def test_the_key_is_stored_nowhere(server: JudgeServer, storage: Storage) -> Non
     table = RunTable(storage, JUDGMENTS, cell)
     assert any("***" in str(row["error"]) for row in table.read(["error"]).to_pylist())
     assert KEY not in json.dumps(table.read().to_pylist(), default=str)
+
+
+def test_requests_are_rows_and_not_lines_of_a_log(
+    server: JudgeServer, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = lambda request: Reply("Hm.") if request.number % 2 else Reply()
+    cell = responded_cell(storage, responses(4), JudgeSpec(base_url=server.base_url))
+    with caplog.at_level("INFO"):
+        judge(cell, storage)
+    assert caplog.messages == []
+    server.answer = lambda _: Reply("Hm.")
+    other = responded_cell(storage, responses(4), JudgeSpec(base_url=server.base_url, attempts=1))
+    judge(other, storage)
+    assert caplog.messages == ["4 of 4 responses stay unscored"]

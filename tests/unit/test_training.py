@@ -38,7 +38,7 @@ def process_group() -> Iterator[None]:
     from lima.training.engine import prepare_environment
 
     prepare_environment("cpu")
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 

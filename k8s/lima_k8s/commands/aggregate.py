@@ -45,23 +45,19 @@ def command(
     """
     if output_format == "parquet" and sys.stdout.isatty():
         raise InputError("--format parquet writes bytes; send them to a file: … > results.parquet")
-    from lima.evaluation.aggregate import DEFAULT_BY, aggregate
+    from lima.evaluation import aggregate
     from lima.storage import Storage
 
-    columns = by or DEFAULT_BY
-    table = aggregate(
-        Storage(storage),
-        columns,
-        experiment=experiment,
-        skip_unreadable=skip_unreadable,
-        note=say,
-    )
+    opened, columns = Storage(storage), by or aggregate.DEFAULT_BY
+    options: Any = {"experiment": experiment, "skip_unreadable": skip_unreadable, "note": say}
+    if output_format in ("csv", "parquet"):
+        _write_bytes(aggregate.aggregate(opened, columns, **options), output_format)
+        return
+    rows = aggregate.aggregate_rows(opened, columns, **options)
     if output_format == "json":
-        write_json({"rows": table.to_pylist()})
-    elif output_format == "table":
-        print_table(table.to_pylist(), columns)
+        write_json({"rows": rows})
     else:
-        _write_bytes(table, output_format)
+        print_table(rows, columns)
 
 
 def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:

@@ -1,0 +1,119 @@
+"""The filters of Stack Exchange answers (section 2.1): what they measure and what they drop.
+
+A filter is a measure, a bound and a name. All measures are stored, so that a bound can be judged
+afterwards. Words are looked for in prose: not in code, not in formulas. The words themselves are
+in `words.yaml`.
+"""
+
+import re
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from lima.curation.html import CleanText
+from lima.spec_curate import FilterSpec
+from lima.yamltext import load_yaml
+
+MIN_TITLE_WORDS = 4
+"""Of a title that says all; shorter ones are keywords."""
+
+
+@cache
+def words() -> dict[str, Any]:
+    """Return the word lists."""
+    text = (resources.files("lima") / "curation" / "words.yaml").read_text("utf-8")
+    loaded: dict[str, Any] = load_yaml(text)
+    return loaded
+
+
+def first_person(prose: str) -> int:
+    """Return how many words of a text speak in the first person."""
+    return sum(len(pattern.findall(prose)) for pattern in _first_person())
+
+
+def references(prose: str) -> int:
+    """Return how often a text refers to other answers, to people, to the site, or to pictures."""
+    text = _plain(prose)
+    found = len(_MENTION.findall(text)) if "@" in text else 0
+    hits = _reference_phrases().find_matches_as_indexes(text, overlapping=True)
+    return found + sum(_is_whole(text, start, end) for _, start, end in hits)
+
+
+def title_references(title: str) -> int:
+    """Return how often a title points outside itself; a title of few words counts as one."""
+    pointing = len(_title_words().findall(_plain(title)))
+    return pointing + (len(title.split()) < MIN_TITLE_WORDS)
+
+
+def answer_measures(answer: CleanText) -> dict[str, float]:
+    """Return what the filters measure of an answer's text."""
+    return {
+        "characters": len(answer.text),
+        "first_person": first_person(answer.prose),
+        "references": references(answer.prose),
+        "images": answer.images,
+        "links": answer.links,
+        "unclosed_tags": answer.unclosed,
+    }
+
+
+def objections(measures: dict[str, float], filters: FilterSpec) -> tuple[str, ...]:
+    """Return the names of all filters that a question and its answer do not pass."""
+    found = {
+        "score": measures["answer_score"] < filters.min_score,
+        "too_short": measures["characters"] < filters.min_characters,
+        "too_long": measures["characters"] > filters.max_characters,
+        "first_person": measures["first_person"] > filters.max_first_person,
+        "references": measures["references"] > filters.max_references,
+        "title": filters.self_contained_titles and measures["title_references"] > 0,
+        "broken_html": measures["unclosed_tags"] > 0,
+    }
+    return tuple(name for name, objects in found.items() if objects)
+
+
+_MENTION = re.compile(r"(?<![\w.])@[a-z]")
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("’", "'")
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether a place holds whole words; its ends bound only where they are letters."""
+    before = start > 0 and _is_word(text[start]) and _is_word(text[start - 1])
+    after = end < len(text) and _is_word(text[end - 1]) and _is_word(text[end])
+    return not before and not after
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+@cache
+def _first_person() -> tuple[re.Pattern[str], ...]:
+    """Return patterns that begin with letters, which are found far faster than word bounds."""
+    capital, *others = words()["first_person"]
+    not_numeral = "".join(f"(?<!{word} {capital})" for word in words()["numbered"])
+    forms = "|".join(rf"{w[1:]}(?<!\w[{w[0]}{w[0].upper()}]{w[1:]})" for w in others)
+    initials = "".join({w[0] + w[0].upper() for w in others})
+    return (
+        re.compile(rf"{capital}(?<![\w/.&%+-]{capital}){not_numeral}(?!\w|[/&²-]|\.\w)"),
+        re.compile(rf"[{initials}](?:{forms})(?!\w)"),
+    )
+
+
+@cache
+def _reference_phrases() -> Any:
+    import ahocorasick_rs
+
+    phrases = [phrase for kind in words()["references"].values() for phrase in kind]
+    return ahocorasick_rs.AhoCorasick(phrases)
+
+
+@cache
+def _title_words() -> re.Pattern[str]:
+    whole = "|".join(
+        rf"(?<!\w){re.escape(word)}(?!\w)" if word.isalpha() else re.escape(word)
+        for word in words()["title"]
+    )
+    return re.compile(whole)

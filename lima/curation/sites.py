@@ -1,0 +1,56 @@
+"""The exchanges and the sets they are sampled in: STEM and other (section 2.1)."""
+
+from collections import Counter
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from lima.errors import DataError
+from lima.yamltext import load_yaml
+
+GROUPS = ("stem", "other", "dropped")
+UNLISTED = "unlisted"
+POOL = "stackexchange-{}"
+DIALOGUES = "stackexchange-dialogues"
+"""Pool of the comment chains of all exchanges."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Which exchange belongs to which group, by the names of mid-2023."""
+
+    groups: dict[str, str]
+    renamed: dict[str, str]
+
+    def name(self, site: str) -> str:
+        """Return today's name of a site."""
+        return self.renamed.get(site, site)
+
+    def pool(self, site: str) -> str:
+        """Return the pool of a site's questions: of its group, or that of unlisted sites."""
+        return POOL.format(self.groups.get(self.name(site), UNLISTED))
+
+
+def load_sites(path: str | None = None) -> Sites:
+    """Return the division of a YAML file, or the one that ships here.
+
+    Raises:
+        DataError: it cannot be read, lacks a group, or lists a site twice.
+
+    """
+    where = path or "lima/curation/sites.yaml"
+    shipped = resources.files("lima") / "curation" / "sites.yaml"
+    try:
+        text = Path(path).expanduser().read_text("utf-8") if path else shipped.read_text("utf-8")
+        document = load_yaml(text)
+        listed = {group: [str(site) for site in document[group]] for group in GROUPS}
+        renamed = {str(old): str(new) for old, new in (document.get("renamed") or {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{where}: not a division of sites; it needs the lists {', '.join(GROUPS)} ({error!r})"
+        ) from None
+    counts = Counter(site for sites in listed.values() for site in sites)
+    if twice := sorted(site for site, count in counts.items() if count > 1):
+        raise DataError(f"{where}: listed more than once: {', '.join(twice)}")
+    groups = {site: group for group, sites in listed.items() for site in sites}
+    return Sites(groups, renamed)

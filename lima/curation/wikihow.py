@@ -1,0 +1,310 @@
+"""wikiHow articles as prompts and responses (section 2.1).
+
+Layouts, told apart by their keys; all may be compressed:
+
+* JSONL, a line an article: `title` or `url`, and optionally `category`, `authors`,
+  `introduction`, then either `text` or `sections`, a list of `{"heading", "steps": [...]}` (a
+  step is text, or `{"headline", "text"}`) or `{"heading", "text"}`.
+* CSV, a row a step: `title` or `url`, and optionally `category`, `authors`, `introduction` (or
+  `overview`), `section` (or `sectionLabel`), `headline`, `text`. Rows of an article follow each
+  other.
+* JSONL, a line a section of an article: `url`, `step_texts`, a list of `{"text"}`.
+* `categories.csv` or `categories.jsonl`: `title` or `url`, and `category`, for files without.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from lima.curation.candidate import Candidate, Provenance
+from lima.curation.damage import Damage
+from lima.curation.plaintext import one_line, tidy, without_links
+from lima.curation.records import Record, base_name, files, records, rows, stem
+
+SOURCE = "wikihow"
+LICENCE = "CC BY-NC-SA 3.0"
+CONTRIBUTORS = "wikiHow contributors"
+CATEGORIES = (
+    "Arts and Entertainment",
+    "Cars and Other Vehicles",
+    "Computers and Electronics",
+    "Education and Communications",
+    "Family Life",
+    "Finance and Business",
+    "Food and Entertaining",
+    "Health",
+    "Hobbies and Crafts",
+    "Holidays and Traditions",
+    "Home and Garden",
+    "Personal Care and Style",
+    "Pets and Animals",
+    "Philosophy and Religion",
+    "Relationships",
+    "Sports and Fitness",
+    "Travel",
+    "Work World",
+    "Youth",
+)
+"""The 19 that are sampled first, then an article within each."""
+PRUNED_SECTIONS = {
+    *("about this article", "article info", "article summary", "quick summary", "quizzes"),
+    *("community q&a", "expert q&a", "expert interview", "q&a", "questions and answers"),
+    *("frequently asked questions", "reader success stories", "did this summary help you?"),
+    *("references", "sources", "citations", "sources and citations", "external links"),
+    *("related", "related articles", "related wikihows", "see also", "you might also like"),
+    *("video", "videos", "tips", "warnings", "tips and warnings"),
+    *("things you'll need", "things you’ll need"),
+}
+"""Sections that are left out, by their heading: what serves the page and not the reader, and
+tips, warnings and things needed, which LIMA's 200 articles do not have either."""
+
+_SECTION_KEYS = {"step_texts", "url"}
+_BEGINNING = re.compile(
+    r"(^|[.!?][\"”)]?\s+|\n\s*)This (?:wikiHow(?: article)?|article|how-to)\b", re.IGNORECASE
+)
+_POINTER = re.compile(
+    r"(?<![^\s(])[^.!?\n]*\b(?:wikihows?|(?:read|see|visit|check out|look at|watch) "
+    r"(?:this|our|the) (?:article|page|video))\b[^.!?\n]*[.!?)]*[ \t]*",
+    re.IGNORECASE,
+)
+# Some snapshots were cut into words and joined again.
+_APART = (
+    (re.compile(r"(\w) ([’']) (s|t|re|ve|ll|d|m)\b"), r"\1\2\3"),
+    (re.compile(r"(?<=\w)\( "), " ("),
+)
+_SPECIAL_WORD = re.compile(r".+[A-Z0-9]|.*\d|I$|I['’]|[A-Z]$")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of an article: numbered steps, or prose."""
+
+    heading: str
+    steps: tuple[str, ...] = ()
+    prose: str = ""
+
+
+@dataclass(frozen=True)
+class Article:
+    """An article as its layout gives it."""
+
+    title: str
+    url: str
+    category: str
+    authors: tuple[str, ...]
+    introduction: str
+    sections: tuple[Section, ...] = field(default=())
+
+
+def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
+    """Yield every article of `paths` (files and folders), in the order of the files' names.
+
+    The category is one of `CATEGORIES`, or empty where no file says it; an article of another
+    category is dropped (`other_category`), and one without text (`no_response`).
+
+    Raises:
+        DataError: a path does not exist, or `damage` is strict.
+
+    """
+    known = files(paths, (".jsonl", ".json", ".csv"))
+    lists = [path for path in known if stem(path).lower() == "categories"]
+    categories = _categories(lists, damage)
+    for path in known:
+        if path not in lists:
+            for article in _articles(path, damage):
+                yield candidate(article, categories)
+
+
+def candidate(article: Article, categories: dict[str, str] | None = None) -> Candidate:
+    """Return an article as a candidate: its title asks, its body answers."""
+    name = _article_name(article)
+    said = article.category or (categories or {}).get(_name_key(name), "")
+    category = top_category(said)
+    kept = [s for s in article.sections if s.heading.casefold().strip() not in PRUNED_SECTIONS]
+    body, pointers = response(article.introduction, kept)
+    reasons = [
+        *(["other_category"] if said and not category else []),
+        *([] if body else ["no_response"]),
+    ]
+    return Candidate(
+        source=SOURCE,
+        source_id=name,
+        conversation=(prompt(article.title or name), body),
+        category=category,
+        provenance=Provenance(
+            url=article.url,
+            authors=article.authors or (CONTRIBUTORS,),
+            licence=LICENCE,
+            changes="title as a question in lower case; links, images and sections pruned; "
+            "“This article” reworded",
+        ),
+        measures={
+            "response_characters": len(body),
+            "sections": len(kept),
+            "sections_pruned": len(article.sections) - len(kept),
+            "pointers_pruned": pointers,
+        },
+        reasons=tuple(reasons),
+    )
+
+
+def prompt(title: str) -> str:
+    """Return a title as a question: `How to make quinoa lasagna?`.
+
+    Words are written in lower case as in LIMA's set, but for those with a capital or a digit
+    inside (`iPhone`, `PDF`, `MP3`).
+    """
+    words = re.sub(r"^how to\s+", "", one_line(title), flags=re.IGNORECASE).rstrip("?. ").split()
+    return " ".join(["How to", *(w if _SPECIAL_WORD.match(w) else w.lower() for w in words)]) + "?"
+
+
+def response(introduction: str, sections: Sequence[Section]) -> tuple[str, int]:
+    """Return the body as text with headings and numbered steps, and the sentences pruned.
+
+    What is pruned are sentences that only point to another page (“read this article”).
+    """
+    parts = []
+    nameless = sum(not s.heading.strip() for s in sections) > 1
+    opening, count = _clean(introduction)
+    if opening:
+        parts.append(_BEGINNING.sub(r"\1The following answer", opening))
+    for number, section in enumerate(sections, start=1):
+        text, dropped = _section_text(section)
+        count += dropped
+        heading = one_line(section.heading) or (f"Part {number}" if nameless else "")
+        if text:
+            parts.append(f"## {heading}\n\n{text}" if heading else text)
+    return "\n\n".join(parts), count
+
+
+def top_category(text: str) -> str:
+    """Return the one of `CATEGORIES` that a category or a path of categories names, or ""."""
+    for part in re.split(r"[:>|/;]", text):
+        name = " ".join(part.replace("&", " and ").split()).casefold()
+        for category in CATEGORIES:
+            if name in (category.casefold(), category.casefold().replace(" other ", " ")):
+                return category
+    return ""
+
+
+def _section_text(section: Section) -> tuple[str, int]:
+    cleaned = [_clean(step) for step in section.steps]
+    steps = [text.replace("\n", "\n\t") for text, _ in cleaned if text]
+    prose, pruned = _clean(section.prose)
+    numbered = "\n".join(f"{i}. {text}" for i, text in enumerate(steps, start=1))
+    text = "\n\n".join(part for part in (prose, numbered) if part)
+    return text, pruned + sum(count for _, count in cleaned)
+
+
+def _clean(text: str) -> tuple[str, int]:
+    plain = tidy(without_links(tidy(text)))
+    for apart, joined in _APART:
+        plain = apart.sub(joined, plain)
+    # A beginning “This wikiHow teaches” is reworded, not pruned.
+    reworded = _BEGINNING.sub(r"\1This article", plain)
+    pruned, count = _POINTER.subn("", reworded)
+    return tidy(pruned), count
+
+
+def _articles(path: str, damage: Damage) -> Iterator[Article]:
+    found = rows(path, damage) if base_name(path).endswith(".csv") else records(path, damage)
+    seen: set[str] = set()
+    for key, group in itertools.groupby(found, key=lambda item: _group_key(item[1])):
+        where, first = group_first = next(group)
+        if not key:
+            for place, _ in itertools.chain([group_first], group):
+                damage.note(place, "an article has neither a title nor a url")
+        elif key in seen:
+            damage.note(where, "rows of an article that do not follow each other", key)
+        else:
+            seen.add(key)
+            yield _article(first, [first, *(record for _, record in group)])
+
+
+def _group_key(record: Record) -> str:
+    return _text(record, "url") or _text(record, "title")
+
+
+def _article(first: Record, parts: Sequence[Record]) -> Article:
+    authors = first.get("authors") or ()
+    if isinstance(authors, str):
+        authors = [name for name in re.split(r"[;,]", authors) if name.strip()]
+    return Article(
+        title=_text(first, "title"),
+        url=_text(first, "url"),
+        category=_text(first, "category"),
+        authors=tuple(one_line(str(name)) for name in authors),
+        introduction=_text(first, "introduction", "overview"),
+        sections=tuple(_sections(first, parts)),
+    )
+
+
+def _sections(first: Record, parts: Sequence[Record]) -> Iterator[Section]:
+    if first.keys() >= _SECTION_KEYS:
+        ordered = sorted(parts, key=lambda p: _number(p.get("section_id")))
+        for part in ordered:
+            yield Section(_text(part, "heading"), tuple(_steps(part["step_texts"])))
+    elif isinstance(first.get("sections"), list):
+        for part in parts:
+            for section in part["sections"]:
+                if isinstance(section, dict):
+                    steps = tuple(_steps(section.get("steps")))
+                    yield Section(_text(section, "heading"), steps, _text(section, "text"))
+    elif "headline" in first or "section" in first or "sectionLabel" in first:
+        by_name = itertools.groupby(parts, key=lambda p: _text(p, "section", "sectionLabel"))
+        for heading, group in by_name:
+            yield Section(heading, tuple(_steps(group)))
+    else:
+        yield Section("", prose="\n\n".join(filter(None, (_text(p, "text") for p in parts))))
+
+
+def _steps(steps: Any) -> Iterator[str]:
+    for step in steps if isinstance(steps, Iterable) and not isinstance(steps, str) else ():
+        if isinstance(step, str):
+            yield step
+        elif isinstance(step, dict):
+            headline, text = _text(step, "headline").strip(), _text(step, "text").strip()
+            stop = "" if not headline or headline.endswith((".", "!", "?", ":")) else "."
+            yield " ".join(part for part in (headline + stop, text) if part)
+
+
+def _categories(paths: Sequence[str], damage: Damage) -> dict[str, str]:
+    found = {}
+    for path in paths:
+        for where, row in (rows if base_name(path).endswith(".csv") else records)(path, damage):
+            name, category = _group_key(row), _text(row, "category")
+            if name and category:
+                found[_name_key(_slug_title(name))] = category
+            else:
+                damage.note(where, "a category list needs a title or a url, and a category")
+    return found
+
+
+def _article_name(article: Article) -> str:
+    return _slug_title(article.url) if article.url else one_line(article.title)
+
+
+def _slug_title(url_or_title: str) -> str:
+    """Return the title that an address ends with: `…/Adjust-Ski-Bindings`."""
+    if "/" not in url_or_title or " " in url_or_title.strip():
+        return one_line(url_or_title)
+    slug = re.split("[#?]", url_or_title, maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1]
+    return one_line(unquote(slug).replace("-", " "))
+
+
+def _name_key(name: str) -> str:
+    return re.sub(r"^how to\s+|[^\w]", "", name.casefold().strip())
+
+
+def _text(record: Record, *keys: str) -> str:
+    for key in keys:
+        if isinstance(value := record.get(key), str) and value.strip():
+            return value
+    return ""
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

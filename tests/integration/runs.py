@@ -1,0 +1,152 @@
+"""Starting, watching and killing real jobs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lima.codec import encode, run_id
+from lima.model.weights import weights_epochs, weights_path
+from lima.progress import read_progress
+from lima.results import GENERATIONS, METRICS, RUNS, STEPS, Table
+from lima.shards import RunTable
+from lima.spec import (
+    CellSpec,
+    CheckpointSpec,
+    ComputeSpec,
+    DataSpec,
+    DecodingSpec,
+    GenerateSpec,
+    stage_cell,
+)
+from lima.storage import Storage
+from tests.models import small_cell
+
+VOLATILE = {"at", "seconds", "created_at"}
+"""Columns that tell the time, and so differ between two runs of the same spec."""
+ROWS: dict[str, tuple[Table, ...]] = {
+    "train": (RUNS, STEPS, METRICS),
+    "generate": (RUNS, GENERATIONS),
+}
+
+
+def study_cell(base: Path, arm: str = "howto", seed: int = 0) -> CellSpec:
+    """Return a cell that trains with two ZeRO-3 workers and then generates."""
+    cpu = ComputeSpec(
+        workers=2,
+        device="cpu",
+        precision="fp32",
+        gradient_checkpointing=False,
+        micro_batch_size=2,
+    )
+    cell = small_cell(
+        base,
+        compute=cpu,
+        epochs=4,
+        checkpoints=CheckpointSpec(first_epoch=3, last_epoch=4, state_every_steps=2),
+    )
+    generate = GenerateSpec(
+        prompts=DataSpec("authored:test", count=8),
+        decoding=DecodingSpec(max_new_tokens=24, samples=2),
+        batch_size=4,
+        shard_prompts=2,
+        compute=ComputeSpec(workers=1, device="cpu", precision="fp32"),
+    )
+    return CellSpec("integration", arm, seed, train=cell.train, generate=generate)
+
+
+class Job:
+    """A job process that runs cells, with a log beside its storage."""
+
+    def __init__(self, cells: Sequence[CellSpec], uri: str, folder: Path) -> None:
+        """Start the job's entrypoint, as `submit` and a RayJob do."""
+        folder.mkdir(parents=True, exist_ok=True)
+        specs = folder / "specs.json"
+        specs.write_text(json.dumps({"runs": [encode(c) for c in cells]}), "utf-8")
+        self.cells, self.storage, self.log = cells, Storage(uri), folder / "job.log"
+        with self.log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "lima_jobs.run", str(specs), "--storage", uri],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "LIMA_STOP_FILE": str(folder / "stop")},
+                start_new_session=True,
+            )
+
+    def wait(self) -> int:
+        """Wait for the end; return the exit code."""
+        return self.process.wait()
+
+    def finish(self) -> None:
+        """Wait for the end, which must be a good one."""
+        code = self.wait()
+        assert code == 0, self.log.read_text("utf-8")[-6000:]
+
+    def wait_until(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until the progress of the first cell is what `reached` says."""
+        while self.process.poll() is None:
+            record = read_progress(self.storage, run_id(self.cells[0]))
+            if record and reached(record):
+                return record
+            time.sleep(0.02)
+        raise AssertionError(f"the job ended early:\n{self.log.read_text('utf-8')[-6000:]}")
+
+    def kill(self) -> None:
+        """Kill the driver alone, at once; Ray's processes have to notice by themselves."""
+        family = self._family()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        _, alive = psutil.wait_procs(family, timeout=600)
+        assert not alive, f"left behind: {alive}"
+
+    def kill_worker(self, name: str) -> int:
+        """Kill one Ray worker whose process title holds `name`; return its process id."""
+        while self.process.poll() is None:
+            found = [p for p in self._family() if name in _title(p)]
+            if found:
+                victim = max(found, key=lambda p: p.pid)
+                victim.kill()
+                return int(victim.pid)
+            time.sleep(0.02)
+        raise AssertionError(f"the job ended before a {name} was seen")
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
+def rows(storage: Storage, cell: CellSpec) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of a cell without the columns that tell the time."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for stage, tables in ROWS.items():
+        for table in tables:
+            part = RunTable(storage, table, stage_cell(cell, stage)).read().to_pylist()  # type: ignore[arg-type]
+            found[f"{stage}.{table.name}"] = [
+                {k: v for k, v in row.items() if k not in VOLATILE} for row in part
+            ]
+    return found
+
+
+def weights(storage: Storage, cell: CellSpec) -> dict[int, bytes]:
+    """Return the exported weights of every epoch, as bytes."""
+    run = run_id(cell, "train")
+    return {
+        epoch: storage.read(f"{weights_path(run, epoch)}/model.safetensors")
+        for epoch in weights_epochs(storage, run)
+    }
