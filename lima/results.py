@@ -42,7 +42,11 @@ class Table:
 
 _IDENTITY = (
     Column("run_id", pa.string(), "run that wrote the row: first 16 digits of spec_hash"),
-    Column("spec_hash", pa.string(), "sha256 of the canonical spec of that run, operational fields left out"),
+    Column(
+        "spec_hash",
+        pa.string(),
+        "sha256 of the canonical spec of that run, operational fields left out",
+    ),
     Column("experiment", pa.string(), "study the run belongs to"),
     Column("arm", pa.string(), "what the cell varies"),
     Column("seed", pa.int64(), "seed of the cell"),
@@ -53,7 +57,7 @@ RUNS = Table(
     "a stage of a cell, written when it first starts",
     (
         *_IDENTITY,
-        Column("stage", pa.string(), "base, train, generate or judge"),
+        Column("stage", pa.string(), "curate, base, train, generate or judge"),
         Column("parent_run_id", pa.string(), "run of the stage before it", nullable=True),
         Column("examples", pa.int64(), "training examples of the cell", nullable=True),
         Column("spec", pa.string(), "canonical JSON of the spec"),
@@ -67,7 +71,7 @@ ATTEMPTS = Table(
     "a start or an end of an attempt at a stage; a start without an end was killed",
     (
         *_IDENTITY,
-        Column("stage", pa.string(), "base, train, generate or judge"),
+        Column("stage", pa.string(), "curate, base, train, generate or judge"),
         Column("attempt_id", pa.string(), "one process that tried the stage"),
         Column("event", pa.string(), "started or ended"),
         Column("at", TIME, "when it happened"),
@@ -165,6 +169,55 @@ JUDGMENTS = Table(
     ),
 )
 
+CANDIDATES = Table(
+    "candidates",
+    "a conversation that curation saw, kept or not",
+    (
+        *_IDENTITY,
+        Column("candidate_key", pa.string(), "sha256 of source and source_id"),
+        Column("pool", pa.string(), "what arms draw it from"),
+        Column("source", pa.string(), "kind and collection, as stackexchange/SITE"),
+        Column("source_id", pa.string(), "name of the original in its source: post ids, a line"),
+        Column("category", pa.string(), "what sampling is balanced over; empty: nothing"),
+        Column("conversation", pa.list_(pa.string()), "cleaned utterances, the user's first"),
+        Column("score", pa.int64(), "votes for it, by which it is ranked", nullable=True),
+        Column("keep", pa.bool_(), "whether no filter objects"),
+        Column("reasons", pa.list_(pa.string()), "all filters that object"),
+        Column("measures", pa.map_(pa.string(), pa.float64()), "what each filter measured"),
+        Column("passed_over", pa.list_(pa.string()), "originals it was preferred to, id:score"),
+        Column("url", pa.string(), "page of the original"),
+        Column("authors", pa.list_(pa.string()), "names, with profiles where there are any"),
+        Column("licence", pa.string(), "of the text"),
+        Column("created", TIME, "when it was written", nullable=True),
+        Column("changes", pa.string(), "what curation changed in the text"),
+    ),
+)
+
+EXAMPLES = Table(
+    "examples",
+    "a candidate that an arm took, or turned away",
+    (
+        *_IDENTITY,
+        Column("data_set", pa.string(), "arm, and name of its file"),
+        Column("split", pa.string(), "train, dev or test"),
+        Column("line", pa.int64(), "in its file, 1 is the first; null: turned away", nullable=True),
+        Column("candidate_key", pa.string(), "sha256 of source and source_id"),
+        Column("pool", pa.string(), "what it was drawn from"),
+        Column("category", pa.string(), "category it was drawn for"),
+        Column("source", pa.string(), "kind and collection, as stackexchange/SITE"),
+        Column("source_id", pa.string(), "name of the original in its source"),
+        Column("conversation", pa.list_(pa.string()), "cleaned utterances, the user's first"),
+        Column("inherited_from", pa.string(), "arm that took it first", nullable=True),
+        Column("reason", pa.string(), "why it was turned away", nullable=True),
+        Column("evidence", pa.string(), "what shows that", nullable=True),
+        Column("other_key", pa.string(), "candidate that it repeats or overlaps", nullable=True),
+    ),
+)
+
 TABLES: dict[str, Table] = {
-    table.name: table for table in (RUNS, ATTEMPTS, STEPS, METRICS, GENERATIONS, JUDGMENTS)
+    table.name: table
+    for table in (
+        *(RUNS, ATTEMPTS, CANDIDATES, EXAMPLES),
+        *(STEPS, METRICS, GENERATIONS, JUDGMENTS),
+    )
 }

@@ -1,6 +1,6 @@
 """Specs: frozen dataclasses that say everything about a run.
 
-A `CellSpec` is what a user submits: up to four stages that run in order, each of which skips
+A `CellSpec` is what a user submits: up to five stages that run in order, each of which skips
 what storage already holds. Field descriptions and ranges below are the one source of the
 JSON Schema, the reference docs and the error messages. Sections are those of the LIMA paper.
 """
@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-Stage = Literal["base", "train", "generate", "judge"]
-STAGES: tuple[Stage, ...] = ("base", "train", "generate", "judge")
+from lima.spec_curate import CurateSpec
+
+Stage = Literal["curate", "base", "train", "generate", "judge"]
+STAGES: tuple[Stage, ...] = ("curate", "base", "train", "generate", "judge")
 
 OPERATIONAL = {"operational": True}
 """Marks what decides how fast a stage goes, not what it finds: no part of a run's identity, so
@@ -252,6 +254,9 @@ class CellSpec:
     seed: Annotated[
         int, Meta(ge=0, lt=2**31, description="Of data order, dropout, new weights and sampling.")
     ] = 0
+    curate: Annotated[
+        CurateSpec | None, Meta(description="Makes data sets from their sources.")
+    ] = None
     base: Annotated[
         TrainSpec | None, Meta(description="Makes the base model where there is none to load.")
     ] = None
@@ -260,7 +265,7 @@ class CellSpec:
     judge: Annotated[JudgeSpec | None, Meta(description="Scores of the responses.")] = None
 
 
-BASE_ARM = "base"
+BASE_ARM, CURATION_ARM = "base", "curation"
 
 
 def gpus(compute: ComputeSpec) -> int:
@@ -272,8 +277,10 @@ def stage_cell(cell: CellSpec, stage: Stage) -> CellSpec:
     """Return the part of `cell` that decides the outcome of `stage`: its identity.
 
     Later stages are left out, so that another judge reuses the responses and another decoding
-    reuses the weights. The base model is shared by all arms and seeds.
+    reuses the weights. Curated data and the base model are shared by all arms and seeds.
     """
+    if stage == "curate":
+        return CellSpec(cell.experiment, CURATION_ARM, curate=cell.curate)
     if stage == "base":
         return CellSpec(cell.experiment, BASE_ARM, base=cell.base)
     later = STAGES[STAGES.index(stage) + 1 :]

@@ -33,7 +33,10 @@ class SourceSpec:
     ]
     paths: Annotated[
         tuple[str, ...],
-        Meta(min_length=1, description="Files, folders, globs or storage URIs; read sorted."),
+        Meta(
+            min_length=1,
+            description="Files and folders, local or storage URIs; read in the order of names.",
+        ),
     ]
     pool: Annotated[
         str,
@@ -77,6 +80,10 @@ class FilterSpec:
         float,
         Meta(ge=0, le=1, description="Share of prompts that are the description, not the title."),
     ] = 0.5
+    max_description: Annotated[
+        int,
+        Meta(ge=0, description="Longest description, in characters; else the title is the prompt."),
+    ] = 1000
     min_dialogue_turns: Annotated[
         int,
         Meta(ge=2, description="Fewest comments by turns after the answer, for a dialogue."),
@@ -156,11 +163,11 @@ class AssemblySpec:
     near_duplicate: Annotated[
         float,
         Meta(gt=0, le=1, description="Estimated Jaccard similarity from which texts are the same."),
-    ] = 0.8
+    ] = 0.7
     overlap_words: Annotated[
         int,
         Meta(ge=3, description="Words in a row shared with a dev or test prompt that exclude."),
-    ] = 13
+    ] = 8
     refuse_licences: Annotated[
         tuple[str, ...], Meta(description="Globs of licences that no arm may hold.")
     ] = ()

@@ -63,7 +63,7 @@ class Storage:
         """Return the bytes of an object."""
         with (
             self._explained("read", path),
-            self.filesystem.open_input_stream(self.full_path(path)) as stream,
+            self.filesystem.open_input_stream(self.full_path(path), compression=None) as stream,
         ):
             return bytes(stream.read())
 
@@ -78,7 +78,7 @@ class Storage:
         # is complete in memory.
         with (
             self._explained("write", path),
-            self.filesystem.open_output_stream(self.full_path(path)) as stream,
+            self.filesystem.open_output_stream(self.full_path(path), compression=None) as stream,
         ):
             stream.write(data)
         return True

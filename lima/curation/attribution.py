@@ -21,7 +21,7 @@ COLUMNS = (
 TITLE = 100
 NO_AUTHOR, NO_CHANGES = "author unknown", "none"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~])")
-_PROFILE = re.compile(r"(.*?)\s*<(https?://[^\s<>]+)>")
+_PROFILE = re.compile(r"(.*)\s\((https?://[^\s()]+)\)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -108,7 +108,7 @@ def _work(entry: Entry) -> str:
 
 
 def _author(name: str) -> str:
-    """Return an author as a link if a profile follows: `Ada <https://…/users/1>`."""
+    """Return an author as a link if a profile follows: `Ada (https://…/users/1)`."""
     found = _PROFILE.fullmatch(name)
     return _link(found[1], found[2]) if found else escaped(name)
 

@@ -40,6 +40,8 @@ class Candidate:
     """What each filter measured, by the filter's name."""
     reasons: tuple[str, ...] = ()
     """The filters that object; empty: the candidate can be kept."""
+    passed_over: tuple[str, ...] = ()
+    """Originals that this one was preferred to: answers with a lower score, as `id:score`."""
 
     @property
     def keep(self) -> bool:

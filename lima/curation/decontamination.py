@@ -105,5 +105,10 @@ class HeldOut:
 
 def _split(text: str) -> _Text:
     found = list(_WORD.finditer(text))
-    words = tuple(unicodedata.normalize("NFKC", match[0]).casefold() for match in found)
+    plain = str if text.isascii() else _compatible
+    words = tuple(plain(match[0]).casefold() for match in found)
     return _Text(words, tuple(match.span() for match in found), text)
+
+
+def _compatible(word: str) -> str:
+    return unicodedata.normalize("NFKC", word)

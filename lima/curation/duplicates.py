@@ -1,8 +1,8 @@
 """Exact and near duplicates: MinHash over word shingles, every match checked exactly.
 
 MinHash only proposes pairs. Each is then judged by the true Jaccard similarity of the two sets of
-shingles, so that no example is dropped for an accident of hashing. A pair at the threshold is
-missed with a probability of 1 in 6,500, one of similarity .8 in 20 million.
+shingles, so that no example is dropped for an accident of hashing. Bands are as narrow as they
+must be for a pair at the threshold to be missed less than once in a thousand (`MISSED`).
 """
 
 import hashlib
@@ -17,7 +17,10 @@ of one word in twenty leaves most."""
 THRESHOLD = 0.7
 """Jaccard similarity of shingles from which two texts are the same. One word in thirty replaced
 at random leaves about .74."""
-PERMUTATIONS, BANDS = 128, 32
+PERMUTATIONS = 128
+ROWS = (8, 4, 2, 1)
+"""Values a band, from few candidates to many."""
+MISSED = 1e-3
 SEED = 1
 _WORD = re.compile(r"\w+")
 
@@ -30,6 +33,16 @@ class Match:
     similarity: float
     """Jaccard similarity of the shingles; 1 with the same words is an exact duplicate."""
     exact: bool
+
+
+@dataclass(frozen=True)
+class _Prints:
+    """A text and what it is compared by."""
+
+    text: str
+    digest: bytes
+    shingles: set[str]
+    sketch: object
 
 
 def words(text: str) -> list[str]:
@@ -53,28 +66,35 @@ class DuplicateIndex:
         self.threshold = threshold
         self._exact: dict[bytes, str] = {}
         self._entries: list[tuple[str, str]] = []
-        self._index = rensa.RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=BANDS)
+        self._last: _Prints | None = None
+        self._index = rensa.RMinHashLSH(
+            threshold=threshold, num_perm=PERMUTATIONS, num_bands=_bands(threshold)
+        )
 
     def find(self, text: str) -> Match | None:
         """Return the most similar text of the index that is a duplicate; the earliest of equals."""
-        found_words = words(text)
-        if key := self._exact.get(_digest(found_words)):
+        mine = self._prints(text)
+        if key := self._exact.get(mine.digest):
             return Match(key, 1.0, exact=True)
-        mine = shingles(found_words)
         best: Match | None = None
-        for position in sorted(self._index.query(_sketch(mine))):
+        for position in sorted(self._index.query(mine.sketch)):
             key, other = self._entries[position]
-            similarity = jaccard(mine, shingles(words(other)))
+            similarity = jaccard(mine.shingles, shingles(words(other)))
             if similarity >= self.threshold and (best is None or similarity > best.similarity):
                 best = Match(key, similarity, exact=False)
         return best
 
     def add(self, key: str, text: str) -> None:
         """Add a text under the name that a match gives back."""
-        found_words = words(text)
-        self._exact.setdefault(_digest(found_words), key)
-        self._index.insert(len(self._entries), _sketch(shingles(found_words)))
+        mine = self._prints(text)
+        self._exact.setdefault(mine.digest, key)
+        self._index.insert(len(self._entries), mine.sketch)
         self._entries.append((key, text))
+
+    def _prints(self, text: str) -> "_Prints":
+        if self._last is None or self._last.text != text:  # what is added was mostly just sought
+            self._last = _prints(text)
+        return self._last
 
 
 def jaccard(one: set[str], other: set[str]) -> float:
@@ -95,13 +115,18 @@ def duplicate_pairs(
         index.add(key, text)
 
 
-def _sketch(found: set[str]) -> object:
+def _bands(threshold: float) -> int:
+    """Return how many bands find a pair at the threshold, but for a share of `MISSED`."""
+    enough = (r for r in ROWS if (1 - threshold**r) ** (PERMUTATIONS // r) < MISSED)
+    return PERMUTATIONS // next(enough, 1)
+
+
+def _prints(text: str) -> _Prints:
     import rensa
 
+    found_words = words(text)
+    found = shingles(found_words)
     sketch = rensa.RMinHash(num_perm=PERMUTATIONS, seed=SEED)
-    sketch.update(sorted(found))
-    return sketch
-
-
-def _digest(found_words: Sequence[str]) -> bytes:
-    return hashlib.sha256(" ".join(found_words).encode()).digest()
+    sketch.update(list(found))
+    digest = hashlib.sha256(" ".join(found_words).encode()).digest()
+    return _Prints(text, digest, found, sketch)

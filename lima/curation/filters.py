@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from lima.curation.html import CleanText
+from lima.curation.html import CleanText, without_formulas
 from lima.spec_curate import FilterSpec
 from lima.yamltext import load_yaml
 
@@ -34,23 +34,22 @@ def first_person(prose: str) -> int:
 def references(prose: str) -> int:
     """Return how often a text refers to other answers, to people, to the site, or to pictures."""
     text = _plain(prose)
-    found = len(_MENTION.findall(text)) if "@" in text else 0
-    hits = _reference_phrases().find_matches_as_indexes(text, overlapping=True)
-    return found + sum(_is_whole(text, start, end) for _, start, end in hits)
+    mentions = len(_MENTION.findall(text)) if "@" in text else 0
+    return mentions + _count(_phrases("references"), text)
 
 
 def title_references(title: str) -> int:
     """Return how often a title points outside itself; a title of few words counts as one."""
-    pointing = len(_title_words().findall(_plain(title)))
-    return pointing + (len(title.split()) < MIN_TITLE_WORDS)
+    return _count(_phrases("title"), _plain(title)) + (len(title.split()) < MIN_TITLE_WORDS)
 
 
 def answer_measures(answer: CleanText) -> dict[str, float]:
     """Return what the filters measure of an answer's text."""
+    prose = without_formulas(answer.prose)
     return {
         "characters": len(answer.text),
-        "first_person": first_person(answer.prose),
-        "references": references(answer.prose),
+        "first_person": first_person(prose),
+        "references": references(prose),
         "images": answer.images,
         "links": answer.links,
         "unclosed_tags": answer.unclosed,
@@ -78,11 +77,15 @@ def _plain(text: str) -> str:
     return text.lower().replace("’", "'")
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether a place holds whole words; its ends bound only where they are letters."""
-    before = start > 0 and _is_word(text[start]) and _is_word(text[start - 1])
-    after = end < len(text) and _is_word(text[end - 1]) and _is_word(text[end])
-    return not before and not after
+def _count(phrases: Any, text: str) -> int:
+    """Count places with one of the phrases as whole words; its ends bound only where they are
+    letters."""
+    found = 0
+    for _, start, end in phrases.find_matches_as_indexes(text, overlapping=True):
+        before = start > 0 and _is_word(text[start]) and _is_word(text[start - 1])
+        after = end < len(text) and _is_word(text[end - 1]) and _is_word(text[end])
+        found += not before and not after
+    return found
 
 
 def _is_word(character: str) -> bool:
@@ -103,17 +106,13 @@ def _first_person() -> tuple[re.Pattern[str], ...]:
 
 
 @cache
-def _reference_phrases() -> Any:
+def _phrases(name: str) -> Any:
+    """Return the automaton that finds all phrases of a list, or of its lists, in one pass."""
     import ahocorasick_rs
 
-    phrases = [phrase for kind in words()["references"].values() for phrase in kind]
-    return ahocorasick_rs.AhoCorasick(phrases)
-
-
-@cache
-def _title_words() -> re.Pattern[str]:
-    whole = "|".join(
-        rf"(?<!\w){re.escape(word)}(?!\w)" if word.isalpha() else re.escape(word)
-        for word in words()["title"]
+    listed = words()[name]
+    lists = listed.values() if isinstance(listed, dict) else [listed]
+    return ahocorasick_rs.AhoCorasick(
+        [phrase for phrases in lists for phrase in phrases],
+        implementation=ahocorasick_rs.Implementation.DFA,
     )
-    return re.compile(whole)

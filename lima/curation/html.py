@@ -1,7 +1,9 @@
 """Cleaning of posts: HTML to text that keeps code blocks and lists, as Markdown (section 2.1).
 
 Links keep their words, images and all other tags go. libxml2 parses, so that tags that never
-close do no harm.
+close do no harm. The tree is walked once; what belongs to lines and paragraphs is marked by
+control characters, and spaces are put in order for the whole post at once, which is far faster
+than by paragraph.
 """
 
 import re
@@ -11,8 +13,9 @@ from typing import Any
 
 from lxml import etree
 
-CODE_START, CODE_END, BREAK = "\x01", "\x02", "\x03"
-"""Stand around code and for `<br>` while a post is cleaned. XML cannot hold them."""
+CODE, BREAK, GONE, PARAGRAPH, LINE, SPACE = "\x01\x02\x03\x04\x05\x06"
+"""Marks: code (held apart), `<br>`, something taken out, bounds of paragraphs, and line ends and
+spaces of lists and quotes. XML cannot hold these characters."""
 MAX_DEPTH = 100
 """Elements within each other that are followed; what lies deeper is flattened."""
 
@@ -20,15 +23,16 @@ _PARSER = etree.HTMLParser(remove_comments=True, remove_pis=True, no_network=Tru
 _CONTROL_REFERENCE = re.compile(
     r"&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01])|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));?"
 )
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
-_CODE = re.compile(f"{CODE_START}[^{CODE_END}]*{CODE_END}")
-_MATH = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
-_URL = re.compile(r"\(?\b(?:https?://|www\.)[^\s<>]*[^\s<>.,;:!?'\"]")
+_INVISIBLE = "\u200b\u2060\ufeff"
+_OTHER_SPACES = "\u00a0\u2003\u2009\u200a\u202f\u3000"
+_BREAKS = re.compile(f"[ \\n{BREAK}]*{BREAK}[ \\n{BREAK}]*")
+_LINE_END = re.compile(f"[ {SPACE}]*{LINE}")
+_DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
+_BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\x01-\x08]*[^\s<>.,;:!?'\")\x01-\x08]")
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
-_EMPTY_BRACKETS = re.compile(r"(?:^|(?<= )) ?[(\[]\s*[)\]] ?")
-_SPACE_BEFORE_STOP = re.compile(r"(?<=\w) +(?=[.,;](?: |$))")
-_SPACE = " \n\t\u00a0"
-_VOID = ("<br", "<hr", "<img")
+_NUMBERED = re.compile(rf"\d+\.{SPACE}")
+_VOID = ("<br", "<hr", "<img", "<!--")
 
 _DROPPED = frozenset({"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"})
 """Not shown, or struck out by the author: gone with what they hold."""
@@ -50,7 +54,7 @@ class CleanText:
     text: str
     """Markdown: paragraphs, fenced and inline code, lists, quotes."""
     prose: str
-    """The text without code and formulas, for filters that look at words."""
+    """The text without code, for filters that look at words."""
     links: int
     images: int
     unclosed: int
@@ -61,52 +65,225 @@ def clean(html: str) -> CleanText:
     """Return a post's HTML as text."""
     if "&#" in html:
         html = _CONTROL_REFERENCE.sub("", html)
-    if not html.isascii():
-        html = _INVISIBLE.sub("", html)
-    blocks: list[str] = []
-    root = etree.HTML(html, _PARSER) if html.strip() else None
+    root = etree.HTML(html, _PARSER) if html and not html.isspace() else None
+    walk = _Walk()
+    paragraphs: list[str] = []
     if root is not None:
-        _blocks(root, 0, blocks)
-    marked = "\n\n".join(blocks)
-    prose = _CODE.sub(" ", marked) if CODE_START in marked else marked
+        walk.blocks(root, 0, paragraphs)
+    marked = _tidy(PARAGRAPH.join(paragraphs))
+    parts = marked.split(CODE)
     return CleanText(
-        text=marked.replace(CODE_START, "").replace(CODE_END, ""),
-        prose=_MATH.sub(" ", prose) if "$" in prose or "\\" in prose else prose,
-        links=html.count("<a "),
-        images=html.count("<img"),
+        text="".join([part + code for part, code in zip(parts, [*walk.codes, ""], strict=True)]),
+        prose=" ".join(parts),
+        links=walk.links,
+        images=walk.images,
         unclosed=_unclosed(html),
     )
 
 
+def without_formulas(prose: str) -> str:
+    """Return a text without what stands between the signs of TeX."""
+    if "$" in prose:
+        prose = _DOLLARS.sub(" ", prose)
+    if "\\(" in prose or "\\[" in prose:
+        prose = _BACKSLASHES.sub(" ", prose)
+    return prose
+
+
 def clean_inline(text: str) -> str:
     """Return a single line of plain text, as a title, with its spaces in order."""
-    return " ".join(_INVISIBLE.sub("", text).split())
+    return " ".join(_plain_spaces(text).split())
+
+
+def _plain_spaces(text: str) -> str:
+    """Return a text with simple spaces only. Searching for each is faster than one pattern."""
+    if not text.isascii():
+        for character in _INVISIBLE:
+            if character in text:
+                text = text.replace(character, "")
+        for character in _OTHER_SPACES:
+            if character in text:
+                text = text.replace(character, " ")
+    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
 
 
 def _unclosed(html: str) -> int:
     closing = html.count("</")
-    opening = html.count("<") - closing - sum(html.count(tag) for tag in _VOID)
-    return abs(opening - closing - html.count("<!--"))
+    opening = html.count("<") - closing
+    if opening == closing:
+        return 0
+    return abs(opening - closing - sum(html.count(tag) for tag in _VOID))
 
 
-def _blocks(element: Any, depth: int, out: list[str]) -> None:
-    """Append the blocks of an element; text between them makes paragraphs."""
-    inline: list[str] = [element.text] if element.text else []
-    for child in element:
-        tag = child.tag
-        writer = _WRITERS.get(tag)
-        if writer is None or depth >= MAX_DEPTH:
-            if len(child) == 0 or depth >= MAX_DEPTH or not _holds_blocks(child):
-                _inline(child, tag, depth, inline)
-                continue
-            writer = _blocks
+def _tidy(text: str) -> str:
+    """Put spaces in order, take out addresses and the brackets around nothing, end lines."""
+    text = _plain_spaces(text)
+    while "  " in text:
+        text = text.replace("  ", " ")
+    if "://" in text or "www." in text:
+        text = _URL.sub(GONE, text)
+    if GONE in text:
+        text = _closed_up(text)
+    if BREAK in text:
+        text = _BREAKS.sub(LINE, text)
+    paragraphs = [p for part in text.split(PARAGRAPH) if (p := part.strip(f" {LINE}"))]
+    text = "\n\n".join(paragraphs)
+    if LINE in text or SPACE in text:
+        text = _LINE_END.sub("\n", text).replace(SPACE, " ")
+    return text
+
+
+def _closed_up(text: str) -> str:
+    """Close the gaps where something was taken out, with brackets that are left empty."""
+    closed, *parts = text.split(GONE)
+    for part in parts:
+        before, after = closed.rstrip(" ,;"), part.lstrip(" ,;")
+        if before.endswith(("(", "[")) and after.startswith((")", "]")):
+            closed, part = before[:-1].rstrip(" "), after[1:]
+        elif closed.endswith(" ") and part.startswith((" ", ".", ",", ";", "!", "?", ")")):
+            closed = closed[:-1]
+        closed += part
+    return closed
+
+
+class _Walk:
+    """One pass over the tree of a post."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+        self.links = self.images = 0
+
+    def blocks(self, element: Any, depth: int, out: list[str]) -> None:
+        """Append the blocks of an element; text between them makes paragraphs."""
+        inline: list[str] = [element.text] if element.text else []
+        for child in element:
+            tag = child.tag
+            writer = _WRITERS.get(tag)
+            if writer is None or depth >= MAX_DEPTH:
+                if len(child) == 0 or depth >= MAX_DEPTH or not _holds_blocks(child):
+                    self.inline(child, tag, depth, inline)
+                    continue
+                writer = _Walk.blocks
+            if inline:
+                out.append("".join(inline))
+            writer(self, child, depth + 1, out)
+            tail = child.tail
+            inline = [tail] if tail and not tail.isspace() else []
         if inline:
-            _paragraph(inline, out)
-        writer(child, depth + 1, out)
-        tail = child.tail
-        inline = [tail] if tail and not tail.isspace() else []
-    if inline:
-        _paragraph(inline, out)
+            out.append("".join(inline))
+
+    def paragraph(self, element: Any, depth: int, out: list[str]) -> None:
+        """Append a paragraph, which holds no blocks once it is parsed."""
+        if len(element) == 0:
+            out.append(element.text or "")
+            return
+        parts = [element.text or ""]
+        for child in element:
+            self.inline(child, child.tag, depth, parts)
+        out.append("".join(parts))
+
+    def inline(self, element: Any, tag: Any, depth: int, out: list[str]) -> None:
+        """Append the text of an inline element and of its tail."""
+        if tag == "code":
+            self.inline_code(element, out)
+        elif tag == "br":
+            out.append(BREAK)
+        elif tag in ("sup", "sub"):
+            out.append(_script(tag, "".join(element.itertext())))
+        elif tag in _DROPPED:
+            self.images += tag == "img"
+            out.append(GONE)
+        elif depth >= MAX_DEPTH:
+            out.append("".join(element.itertext()))
+        else:
+            begin = len(out)
+            if element.text:
+                out.append(element.text)
+            for child in element:
+                self.inline(child, child.tag, depth + 1, out)
+            if tag == "a":
+                self.links += 1
+                out[begin:] = [_link_text("".join(out[begin:]))]
+        if element.tail:
+            out.append(element.tail)
+
+    def inline_code(self, element: Any, out: list[str]) -> None:
+        """Append a span of code, as one line."""
+        code = " ".join("".join(element.itertext()).split())
+        if code:
+            fence, space = ("``", " ") if "`" in code else ("`", "")
+            self.codes.append(f"{fence}{space}{code}{space}{fence}")
+            out.append(CODE)
+
+    def code_block(self, element: Any, _depth: int, out: list[str]) -> None:
+        """Append a block of code, line by line as it is."""
+        for line_break in element.iter("br"):
+            line_break.tail = "\n" + (line_break.tail or "")
+        code = "".join(element.itertext()).replace("\r", "").strip("\n").rstrip()
+        if code:
+            fence = "```"
+            while fence in code:
+                fence += "`"
+            self.codes.append(f"{fence}\n{code}\n{fence}")
+            out.append(CODE)
+
+    def quote(self, element: Any, depth: int, out: list[str]) -> None:
+        """Append a quote, `> ` before each line."""
+        first_code = len(self.codes)
+        blocks = self.within(element, depth)
+        if blocks:
+            out.append(self.prefixed(blocks, f">{SPACE}", f"{LINE}>{LINE}>{SPACE}", first_code))
+
+    def listing(self, element: Any, depth: int, out: list[str]) -> None:
+        """Append a list as one block; numbers count from the list's start."""
+        number = _start(element) if element.tag == "ol" else None
+        items: list[str] = []
+        loose = False
+        for child in element:
+            first_code = len(self.codes)
+            if child.tag in ("ul", "ol"):  # a list right within a list
+                inner: list[str] = []
+                self.listing(child, depth + 1, inner)
+                items += [SPACE * 2 + self.prefixed(inner, SPACE * 2, "", first_code)] * bool(inner)
+                continue
+            blocks = self.within(child, depth)
+            if not blocks:
+                continue
+            marker = "*" if number is None else f"{number}."
+            tight = len(blocks) == 1 or (len(blocks) == 2 and _is_list(blocks[1]))
+            loose = loose or not tight
+            indent = SPACE * (len(marker) + 1)
+            between = LINE + indent if tight else LINE + LINE + indent
+            body = self.prefixed(blocks, indent, between, first_code)
+            items.append(f"{marker}{SPACE}{body.removeprefix(indent)}")
+            number = None if number is None else number + 1
+        if items:
+            out.append((LINE * 2 if loose else LINE).join(items))
+
+    def table(self, element: Any, depth: int, out: list[str]) -> None:
+        """Append a table as one block, a line a row."""
+        rows = []
+        for row in element.iter("tr"):
+            cells = [" ".join(self.within(cell, depth)).replace(LINE, " ") for cell in row]
+            if any(cells):
+                rows.append(f"| {' | '.join(cells)} |")
+        if rows:
+            out.append(LINE.join(rows))
+
+    def within(self, element: Any, depth: int) -> list[str]:
+        """Return the blocks of an element that is written as a whole, without empty ones."""
+        blocks: list[str] = []
+        self.blocks(element, depth + 1, blocks)
+        texts = (_BREAKS.sub(LINE, b) if BREAK in b else b for b in blocks)
+        return [stripped for text in texts if (stripped := text.strip(f" \n\u00a0{GONE}{LINE}"))]
+
+    def prefixed(self, blocks: list[str], prefix: str, between: str, first_code: int) -> str:
+        """Return blocks as one text with a prefix before each line, in code too."""
+        plain = prefix.replace(SPACE, " ")
+        for index in range(first_code, len(self.codes)):
+            lines = self.codes[index].split("\n")
+            self.codes[index] = "\n".join([lines[0], *((plain + x).rstrip() for x in lines[1:])])
+        return prefix + between.join(block.replace(LINE, LINE + prefix) for block in blocks)
 
 
 def _holds_blocks(element: Any) -> bool:
@@ -114,88 +291,10 @@ def _holds_blocks(element: Any) -> bool:
     return element.tag not in _DROPPED and any(e.tag in _BLOCKS for e in element.iterdescendants())
 
 
-def _text_block(element: Any, depth: int, out: list[str]) -> None:
-    """Append a paragraph, which holds no blocks once it is parsed."""
-    parts = [element.text] if element.text else []
-    for child in element:
-        _inline(child, child.tag, depth, parts)
-    if parts:
-        _paragraph(parts, out)
-
-
-def _paragraph(parts: list[str], out: list[str]) -> None:
-    text = "".join(parts) if len(parts) > 1 else parts[0]
-    if CODE_START not in text:
-        text = _tidy(text)
-    else:
-        pieces, end = [], 0
-        for code in _CODE.finditer(text):
-            pieces += [_tidy(text[end : code.start()]), code.group()]
-            end = code.end()
-        text = "".join([*pieces, _tidy(text[end:])])
-    text = text.strip(" ")
-    if BREAK in text:
-        lines = (line.strip(" ") for line in text.split(BREAK))
-        text = "\n".join(line for line in lines if line)
-    if text:
-        out.append(text)
-
-
-def _tidy(text: str) -> str:
-    """Put the spaces of prose in order; take out addresses and the brackets they leave."""
-    words = " ".join(text.split())
-    if not words:
-        return " " if text else ""
-    if text[0] in _SPACE:
-        words = " " + words
-    if text[-1] in _SPACE:
-        words += " "
-    if "://" in words or "www." in words:
-        words = _URL.sub("", words)
-    if "()" in words or "[]" in words or "( )" in words or "[ ]" in words:
-        words = _EMPTY_BRACKETS.sub("", words)
-    if " ." in words or " ," in words or " ;" in words:
-        words = _SPACE_BEFORE_STOP.sub("", words)
-    return words
-
-
-def _inline(element: Any, tag: Any, depth: int, out: list[str]) -> None:
-    """Append the text of an inline element and of its tail."""
-    if tag == "code":
-        out.append(_inline_code("".join(element.itertext())))
-    elif tag == "br":
-        out.append(BREAK)
-    elif tag == "a":
-        out.append(_link_text(element))
-    elif tag in ("sup", "sub"):
-        out.append(_script(tag, "".join(element.itertext())))
-    elif depth >= MAX_DEPTH:
-        out.append("".join(element.itertext()))
-    elif tag not in _DROPPED:
-        if element.text:
-            out.append(element.text)
-        for child in element:
-            _inline(child, child.tag, depth + 1, out)
-    if element.tail:
-        out.append(element.tail)
-
-
-def _inline_code(code: str) -> str:
-    code = " ".join(code.split())
-    if not code:
-        return ""
-    fence, space = ("``", " ") if "`" in code else ("`", "")
-    return f"{CODE_START}{fence}{space}{code}{space}{fence}{CODE_END}"
-
-
-def _link_text(element: Any) -> str:
+def _link_text(text: str) -> str:
     """Return the words of a link; none if they are an address or the number of a note."""
-    parts: list[str] = [element.text or ""]
-    for child in element:
-        _inline(child, child.tag, MAX_DEPTH - 1, parts)
-    text = "".join(parts)
-    words = text.strip()
-    return "" if _FOOTNOTE.fullmatch(words) or _URL.fullmatch(words) else text
+    words = text.strip(f" \n{GONE}")
+    return GONE if not words or _FOOTNOTE.fullmatch(words) or _URL.fullmatch(words) else text
 
 
 def _script(tag: str, text: str) -> str:
@@ -208,84 +307,21 @@ def _script(tag: str, text: str) -> str:
     return f"^{text}" if len(text) == 1 and text.isalnum() else text
 
 
-def _code_block(element: Any, _depth: int, out: list[str]) -> None:
-    for line_break in element.iter("br"):
-        line_break.tail = "\n" + (line_break.tail or "")
-    code = "".join(element.itertext()).replace("\r\n", "\n").strip("\n").rstrip()
-    if code.strip():
-        fence = "```"
-        while fence in code:
-            fence += "`"
-        out.append(f"{CODE_START}{fence}\n{code}\n{fence}{CODE_END}")
-
-
-def _quote(element: Any, depth: int, out: list[str]) -> None:
-    blocks: list[str] = []
-    _blocks(element, depth, blocks)
-    if blocks:
-        lines = "\n\n".join(blocks).split("\n")
-        out.append("\n".join(f"> {line}".rstrip() for line in lines))
-
-
-def _list(element: Any, depth: int, out: list[str]) -> None:
-    """Append a list as one block; numbers count from the list's start."""
-    number = _start(element) if element.tag == "ol" else None
-    items: list[str] = []
-    loose = False
-    for child in element:
-        blocks: list[str] = []
-        if child.tag in ("ul", "ol"):  # a list right within a list
-            _list(child, depth + 1, blocks)
-            items.extend(_indented(block, 2) for block in blocks)
-            continue
-        _blocks(child, depth + 1, blocks)
-        if not blocks:
-            continue
-        marker = "* " if number is None else f"{number}. "
-        tight = len(blocks) == 1 or (len(blocks) == 2 and _is_list(blocks[1]))
-        loose = loose or not tight
-        items.append(
-            marker + _indented(("\n" if tight else "\n\n").join(blocks), len(marker))[len(marker) :]
-        )
-        number = None if number is None else number + 1
-    if items:
-        out.append(("\n\n" if loose else "\n").join(items))
-
-
 def _is_list(block: str) -> bool:
-    return block.startswith("* ") or re.match(r"\d+\. ", block) is not None
+    return block.startswith(f"*{SPACE}") or _NUMBERED.match(block) is not None
 
 
 def _start(element: Any) -> int:
     text = element.get("start", "")
-    return int(text) if text.isdecimal() else 1
+    return int(text) if text.isdecimal() and len(text) < 10 else 1
 
 
-def _indented(text: str, width: int) -> str:
-    return "\n".join(" " * width + line if line else line for line in text.split("\n"))
-
-
-def _table(element: Any, depth: int, out: list[str]) -> None:
-    """Append a table as one block, a line a row."""
-    rows = []
-    for row in element.iter("tr"):
-        cells = []
-        for cell in row:
-            blocks: list[str] = []
-            _blocks(cell, depth + 1, blocks)
-            cells.append(" ".join(blocks).replace("\n", " "))
-        if any(cells):
-            rows.append(f"| {' | '.join(cells)} |")
-    if rows:
-        out.append("\n".join(rows))
-
-
-_WRITERS: dict[str, Callable[[Any, int, list[str]], None]] = {
-    **dict.fromkeys(_BLOCKS, _blocks),
-    **dict.fromkeys(("p", "h1", "h2", "h3", "h4", "h5", "h6"), _text_block),
-    "pre": _code_block,
-    "blockquote": _quote,
-    "ul": _list,
-    "ol": _list,
-    "table": _table,
+_WRITERS: dict[str, Callable[[_Walk, Any, int, list[str]], None]] = {
+    **dict.fromkeys(_BLOCKS, _Walk.blocks),
+    **dict.fromkeys(("p", "h1", "h2", "h3", "h4", "h5", "h6"), _Walk.paragraph),
+    "pre": _Walk.code_block,
+    "blockquote": _Walk.quote,
+    "ul": _Walk.listing,
+    "ol": _Walk.listing,
+    "table": _Walk.table,
 }

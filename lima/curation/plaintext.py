@@ -3,9 +3,11 @@
 import html
 import re
 
-_IMAGE = re.compile(r"!\[[^\]]*\]\([^)\s]*\)")
-_MARKDOWN_LINK = re.compile(r"\[([^\]\[]+)\]\(\s*<?(?:https?://|www\.|/)[^)\s]*(?:\s[^)]*)?\)")
-_WIKI_FILE = re.compile(r"\[\[(?:Image|File):[^\]]*\]\]", re.IGNORECASE)
+_IMAGE = re.compile(r"[ \t]?!\[[^\]]*\]\([^)\s]*\)")
+_MARKDOWN_LINK = re.compile(
+    r"\[([^\]\[]+)\]\(\s*<?(?:https?://|www\.|/)(?:[^()\s]|\([^()\s]*\))*(?:\s[^)]*)?\)"
+)
+_WIKI_FILE = re.compile(r"[ \t]?\[\[(?:Image|File):[^\]]*\]\]", re.IGNORECASE)
 _WIKI_LINK = re.compile(r"\[\[(?:[^\]|]*\|)?([^\]|]+)\]\]")
 _URL = r"<?\b(?:https?://|www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]>?"
 _ADDRESS = re.compile(rf"[ \t]?(?:\(\s*{_URL}\s*\)|{_URL})")

@@ -23,12 +23,13 @@ SHORTLIST = 3000
 RESPONSES = 3
 MIN_CHARACTERS, MAX_CHARACTERS = 80, 4096
 """Of a response. The shortest of LIMA's 150 has 92 characters."""
-PROMPT_TAGS = {"WP", "SP", "EU", "CW", "RF"}
-"""Tags of prompts that text can answer. Others are stories, images, events and meta posts."""
+PROMPT_TAGS = {"WP", "SP", "EU", "CW", "RF", "SERIOUS"}
+"""Tags of prompts that text can answer."""
+OTHER_TAGS = {"CC", "IP", "META", "MODPOST", "MP", "NSFW", "OT", "PI", "PM", "TT"}
+"""Tags of stories, pictures, events and talk about the subreddit."""
 GONE = {"[removed]", "[deleted]", "[deleted by user]"}
 
 _TAG = re.compile(r"^\s*[\[({]\s*([A-Za-z]{2,12})\s*[\])}]\s*[:\-–—]?\s*")
-_TAG_LIKE = re.compile(r"[A-Z]{2,12}|[A-Z][a-z]+")
 _HAS_ADDRESS = re.compile(r"https?://|www\.")
 _BOT = re.compile(r"(?:^automoderator$|[-_]?bot$)", re.IGNORECASE)
 
@@ -90,9 +91,9 @@ def prompt(title: str) -> tuple[str, str]:
     """Return a title without its tag, and the tag: `[WP] You wake up.`."""
     text = one_line(without_links(title))
     match = _TAG.match(text)
-    if not match or not _TAG_LIKE.fullmatch(match[1]):
-        return text, ""
-    return text[match.end() :], match[1].upper()
+    if match and match[1].upper() in PROMPT_TAGS | OTHER_TAGS:
+        return text[match.end() :], match[1].upper()
+    return text, ""
 
 
 def _submissions(
@@ -179,7 +180,7 @@ def _submission(record: Record, subreddit: str) -> Candidate:
         "link": not _is_self(record) or bool(_HAS_ADDRESS.search(record["title"])),
         "has_body": bool(body) and body not in GONE,
         "moderator": _from_moderator(record),
-        "other_tag": bool(tag) and tag not in PROMPT_TAGS and subreddit == "WritingPrompts",
+        "other_tag": tag in OTHER_TAGS,
         "no_prompt": not text,
     }
     return Candidate(

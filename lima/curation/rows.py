@@ -4,7 +4,6 @@ A row begins at `<row` and nowhere else, since XML has no bare `<` within a row.
 row never reaches the next, and what is not needed is never parsed.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,30 +12,94 @@ from lxml import etree
 from lima.curation.damage import Damage
 
 START = b"<row"
-NOT_WELL_FORMED = "row is not well-formed XML"
-_END = re.compile(rb"\s*(?:</[A-Za-z]+>\s*)?\Z")
+NOT_XML = "row is not well-formed XML"
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+
+Attributes = dict[str, str]
 
 
 def frames(
     chunks: Iterable[bytes], where: str, max_bytes: int, damage: Damage
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield `(position, bytes)` of every row: from `<row` to the next one or the end.
+    """Yield `(position, row)` of every row, from `<row` to the next one or the end.
 
-    Memory is bounded by one chunk and one row. A longer row than `max_bytes` is damage.
+    Memory is bounded by a chunk and `max_bytes`; a longer row is damage, and so is a file
+    without rows.
+
+    Args:
+        chunks: The file, in pieces of any size.
+        where: Its name, for the log.
+        max_bytes: Longest row.
+        damage: The log.
+
     """
-    position, rest, size = 0, b"", 0
+    inside, base, rest, cut = False, 0, b"", 0
     for chunk in chunks:
-        parts = (rest + chunk).split(START)
-        # The first part ends the row that an earlier chunk began, or stands before all rows.
-        for part in parts[:-1]:
-            size += len(part)
-            if position:
-                yield from _frame(position, part, size, where, max_bytes, damage)
-            position, size = position + size + len(START) if position else size + len(START), 0
-        rest = parts[-1]
-    if position:
-        yield from _frame(position, rest, size + len(rest), where, max_bytes, damage)
+        *parts, rest_of_chunk = (rest + chunk).split(START)
+        for part in parts:
+            if inside:
+                yield from _frame(part, base - cut, cut, where, max_bytes, damage)
+            inside, base, cut = True, base + len(part) + len(START), 0
+        rest = rest_of_chunk
+        if len(rest) > max_bytes:
+            # Keep as much as may be the beginning of the next `<row`.
+            dropped = len(rest) - len(START) + 1
+            rest, base, cut = rest[dropped:], base + dropped, cut + dropped
+    if inside:
+        yield from _frame(rest, base - cut, cut, where, max_bytes, damage)
+    else:
+        damage.note(where, "holds no rows")
 
 
-def _frame() -> None: ...
+def _frame(
+    part: bytes, position: int, cut: int, where: str, max_bytes: int, damage: Damage
+) -> Iterator[tuple[int, bytes]]:
+    size = cut + len(part)
+    if size > max_bytes:
+        damage.note(f"{where}: byte {position}", "row is too long", f"{size} bytes")
+    elif part[:1].isspace():
+        yield position, START + part
+    elif part[:2] != b"s>":  # `<rows>` is a root that some tools write
+        damage.note(f"{where}: byte {position}", NOT_XML)
+
+
+def attribute(row: bytes, name: bytes) -> bytes:
+    """Return an attribute of a row as it is written; empty if it is not found at a glance."""
+    start = row.find(b" " + name + b'="')
+    if start < 0:
+        return b""
+    start += len(name) + 3
+    end = row.find(b'"', start)
+    return row[start:end] if end >= 0 else b""
+
+
+def parse_rows(rows: Sequence[bytes]) -> list[Attributes | None]:
+    """Return the attributes of rows as `frames` yields them; None for one that is not XML."""
+    tidy = [_ended(row) for row in rows]
+    try:
+        root = etree.fromstring(b"<rows>" + b"".join(tidy) + b"</rows>", _PARSER)
+    except etree.XMLSyntaxError:
+        return [_parse_one(row) for row in tidy]
+    if len(root) != len(rows):
+        return [_parse_one(row) for row in tidy]
+    return [dict(element.items()) for element in root]
+
+
+def _ended(row: bytes) -> bytes:
+    """Return a row without what follows it: spaces, and the end tag of the document."""
+    row = row.rstrip()
+    if row.endswith(b"/>"):
+        return row
+    end = max(row.rfind(b"/>"), row.rfind(b"</row>") + 4)
+    tail = row[end + 2 :].strip() if end >= 4 else b""
+    if tail.startswith(b"</") and tail.endswith(b">") and tail.count(b"<") == 1:
+        return row[: end + 2]
+    return row
+
+
+def _parse_one(row: bytes) -> Attributes | None:
+    try:
+        element: Any = etree.fromstring(row, _PARSER)
+    except etree.XMLSyntaxError:
+        return None
+    return dict(element.items())

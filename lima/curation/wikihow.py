@@ -73,6 +73,7 @@ _POINTER = re.compile(
 # Some snapshots were cut into words and joined again.
 _APART = (
     (re.compile(r"(\w) ([’']) (s|t|re|ve|ll|d|m)\b"), r"\1\2\3"),
+    (re.compile(r"(\w) (n[’']t)\b"), r"\1\2"),
     (re.compile(r"(?<=\w)\( "), " ("),
 )
 _SPECIAL_WORD = re.compile(r".+[A-Z0-9]|.*\d|I$|I['’]|[A-Z]$")
@@ -192,7 +193,7 @@ def top_category(text: str) -> str:
 
 def _section_text(section: Section) -> tuple[str, int]:
     cleaned = [_clean(step) for step in section.steps]
-    steps = [text.replace("\n", "\n\t") for text, _ in cleaned if text]
+    steps = [re.sub(r"\n(?=.)", "\n\t", text) for text, _ in cleaned if text]
     prose, pruned = _clean(section.prose)
     numbered = "\n".join(f"{i}. {text}" for i, text in enumerate(steps, start=1))
     text = "\n\n".join(part for part in (prose, numbered) if part)

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import InputError
-from lima.evaluation.lineage import Chain, differing, read_chains
+from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
 from lima.evaluation.scan import Tables
+from lima.evaluation.settings import differing
 from lima.results import Column
 from lima.storage import Storage
 

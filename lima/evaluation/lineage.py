@@ -5,14 +5,13 @@ is one chain; chains of one arm share the earlier runs.
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lima.errors import DataError, InputError
 from lima.evaluation.scan import Tables
 from lima.results import RUNS
-from lima.spec import STAGES, Stage
+from lima.spec import Stage
 
 RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in ("spec_hash", "created_at")]
 
@@ -62,37 +61,6 @@ def read_chains(tables: Tables) -> list[Chain]:
     leaves = [r for r in rows.values() if r["run_id"] not in parents and r["stage"] != "base"]
     chains = [_chain(leaf, rows) for leaf in leaves]
     return sorted(chains, key=lambda c: (c.experiment, c.arm, c.seed, c.run_id))
-
-
-def settings(chain: Chain, stage: Stage) -> dict[str, Any]:
-    """Return the settings of a stage as `train.optimizer.lr_start: 1e-5`, without seeds."""
-    flat: dict[str, Any] = {}
-    _flatten(chain.spec.get(stage) or {}, stage, flat)
-    return {path: value for path, value in flat.items() if not path.endswith(".seed")}
-
-
-def differing(chains: Iterable[Chain], stages: Sequence[Stage] = STAGES) -> dict[str, list[Any]]:
-    """Return the settings that differ between chains, seeds aside: path to the values.
-
-    A stage that a chain has not reached yet says nothing about its settings.
-    """
-    chains, found = list(chains), {}
-    for stage in stages:
-        reached = [flat for chain in chains if (flat := settings(chain, stage))]
-        for path in dict.fromkeys(path for flat in reached for path in flat):
-            values = [flat.get(path) for flat in reached]
-            unique = [v for i, v in enumerate(values) if v not in values[:i]]
-            if len(unique) > 1:
-                found[path] = unique
-    return found
-
-
-def _flatten(value: dict[str, Any], where: str, into: dict[str, Any]) -> None:
-    for key, item in value.items():
-        if isinstance(item, dict):
-            _flatten(item, f"{where}.{key}", into)
-        else:
-            into[f"{where}.{key}"] = item
 
 
 def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:

@@ -21,8 +21,8 @@ from lima.storage import Entry, Storage
 T = TypeVar("T")
 WHOLE_BYTES = 1 << 20
 """Up to this size an object of an object store is fetched whole: a request costs more."""
-BATCH = 32
-"""Shards of a run that one thread reads and reduces at a time."""
+LOCAL_BATCH, REMOTE_BATCH = 128, 16
+"""Shards of a run that one thread reads and reduces at a time; a distant one is waited for."""
 REMOTE_THREADS = 16
 NAMED_FILES = 50
 """Unreadable files that a message names before it only counts."""
@@ -37,6 +37,7 @@ class Tables:
         self.below = f"/experiment={quote(experiment, safe='')}" if experiment else ""
         self.unreadable: dict[str, str] = {}
         self.threads = (os.cpu_count() or 1) if storage.is_local else REMOTE_THREADS
+        self.batch = LOCAL_BATCH if storage.is_local else REMOTE_BATCH
 
     def read(
         self, table: Table, columns: Sequence[str], runs: Collection[str] | None = None
@@ -103,7 +104,8 @@ class Tables:
                 misplaced = dict.fromkeys((s.path for s in members), "not in a run's folder")
                 self.unreadable.update(misplaced)
             elif runs is None or run in runs:
-                batches += [(run, members[i : i + BATCH]) for i in range(0, len(members), BATCH)]
+                starts = range(0, len(members), self.batch)
+                batches += [(run, members[i : i + self.batch]) for i in starts]
         return batches
 
     def _try(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table | None:
@@ -123,7 +125,10 @@ class Tables:
     def _load(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table:
         with (
             self._open(shard) as source,
-            pq.ParquetFile(source, pre_buffer=True, read_dictionary=wanted.encoded) as file,
+            # Many small reads are one request where each costs a journey, but waste time here.
+            pq.ParquetFile(
+                source, pre_buffer=not self.storage.is_local, read_dictionary=wanted.encoded
+            ) as file,
         ):
             part = wanted.of(file.read(columns=wanted.names, use_threads=False))
             if part.num_rows:

@@ -91,7 +91,7 @@ def merged(tallies: Sequence[Tally]) -> Tally:
     if len(tallies) == 1:
         return tallies[0]
     encoded: Any = pa.concat_arrays([t.prompts for t in tallies]).dictionary_encode()
-    place, prompts = np.from_dlpack(encoded.indices), len(encoded.dictionary)
+    place, prompts = _codes_of(encoded), len(encoded.dictionary)
     counts = np.concatenate([t.counts for t in tallies])
     sums = np.concatenate([t.sums for t in tallies])
     sources = [source for t in tallies for source in t.sources or ()]
@@ -135,13 +135,17 @@ def _first(place: Places, values: Sequence[str], prompts: int) -> list[str]:
     """Return a value of each prompt; its rows all have the same."""
     row = np.zeros(prompts, dtype=np.int64)
     row[place] = np.arange(len(place))
-    return [values[i] for i in row]
+    return [values[i] for i in row.tolist()]
 
 
 def _codes(column: "pa.ChunkedArray[Any]") -> tuple[Strings, Places]:
     """Return the different values of a dictionary column, and which one each row has."""
     array: Any = pa.concat_arrays(column.unify_dictionaries().chunks)
-    return array.dictionary, np.from_dlpack(array.indices).astype(np.int64)
+    return array.dictionary, _codes_of(array)
+
+
+def _codes_of(array: Any) -> Places:
+    return np.from_dlpack(array.indices).astype(np.int64)
 
 
 def _floats(column: "pa.ChunkedArray[Any]") -> NDArray[np.float64]:

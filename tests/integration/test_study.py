@@ -55,28 +55,46 @@ def outcomes(storage: Storage, cell: CellSpec) -> list[str]:
     return [row["outcome"] for row in sorted(ended, key=lambda row: row["attempt_id"])]
 
 
+def submit_command(cell: CellSpec, folder: Path) -> list[str]:
+    """Return the command that a user types to run `cell` below `folder`."""
+    recipe = folder / "study.json"
+    recipe.write_text(json.dumps({"runs": [encode(cell)]}), "utf-8")
+    command = [sys.executable, "-m", "lima_k8s", "submit", "ablation", "--local"]
+    return [*command, "--recipe", str(recipe), "--storage", str(folder / "study")]
+
+
+def submit(cell: CellSpec, folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        submit_command(cell, folder), stderr=subprocess.PIPE, text=True, check=False
+    )
+
+
 def test_killed_workers_change_nothing(
     cell: CellSpec, undisturbed: Storage, tmp_path: Path
 ) -> None:
     job = Job([cell], str(tmp_path / "study"), tmp_path)
-    step = random.Random(1).randint(3, 8)
-    job.wait_until(lambda r: r["stage"] == "train" and r["done"] >= step)
+    moments = random.Random(1)
+    job.wait_until(lambda r: r["stage"] == "train" and r["done"] >= 1)
+    time.sleep(moments.random())
     job.kill_worker("RayTrainWorker")
     job.wait_until(lambda r: r["stage"] == "generate")
     job.kill_worker("GenerateWorker")
     job.finish()
     assert_same(cell, job.storage, undisturbed)
-    assert outcomes(job.storage, cell) == ["killed", "completed"]
+    # A worker that sees another one die can still say so; one that is killed cannot.
+    first, last = outcomes(job.storage, cell)
+    assert first in ("killed", "failed")
+    assert last == "completed"
 
 
 def test_a_killed_driver_resumes_to_the_same_study(
     cell: CellSpec, undisturbed: Storage, tmp_path: Path
 ) -> None:
     moments = random.Random(2)
-    for step in sorted(moments.sample(range(2, 9), 2)):
+    for _ in range(2):
         job = Job([cell], str(tmp_path / "study"), tmp_path)
-        job.wait_until(lambda r, s=step: r["stage"] == "train" and r["done"] >= s)  # type: ignore[misc]
-        time.sleep(moments.random() / 2)
+        job.wait_until(lambda r: r["stage"] == "train" and r["done"] >= 1)
+        time.sleep(moments.random())
         job.kill()
     job = Job([cell], str(tmp_path / "study"), tmp_path)
     job.finish()
@@ -87,13 +105,9 @@ def test_a_killed_driver_resumes_to_the_same_study(
 def test_an_interrupted_submit_goes_on_where_it_was(
     cell: CellSpec, undisturbed: Storage, tmp_path: Path
 ) -> None:
-    recipe = tmp_path / "study.json"
-    recipe.write_text(json.dumps({"runs": [encode(cell)]}), "utf-8")
     uri = str(tmp_path / "study")
-    command = [sys.executable, "-m", "lima_k8s", "submit", "ablation", "--local",
-               "--recipe", str(recipe), "--storage", uri]  # fmt: skip
-    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (record := read_progress(Storage(uri), run_id(cell))) or record["done"] < 3:
+    first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.PIPE, text=True)
+    while not (record := read_progress(Storage(uri), run_id(cell))) or record["done"] < 1:
         assert first.poll() is None
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
@@ -102,11 +116,11 @@ def test_an_interrupted_submit_goes_on_where_it_was(
     assert "the same command goes on" in messages
     assert outcomes(Storage(uri), cell) == ["interrupted"]
     saved = sorted(p.name for p in tmp_path.glob("study/checkpoints/*/state/step=*.json"))
-    second = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    second = submit(cell, tmp_path)
     assert second.returncode == 0, second.stderr
     assert_same(cell, Storage(uri), undisturbed)
     assert saved, "the interrupted attempt saved its state"
-    third = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    third = submit(cell, tmp_path)
     assert "finished already" in third.stderr
     assert third.returncode == 0
 
@@ -119,11 +133,12 @@ def test_the_same_study_on_s3(
     assert_same(cell, job.storage, undisturbed)
 
 
-def test_a_user_s_mistake_is_no_traceback(base: Path, tmp_path: Path) -> None:
-    cell = study_cell(tmp_path / "no-such-model")
-    job = Job([cell], str(tmp_path / "study"), tmp_path)
-    assert job.wait() == 2
-    log = job.log.read_text("utf-8")
-    assert "no such folder; model.path must name a saved model" in log
-    assert "Traceback" not in log
-    assert outcomes(job.storage, cell) == ["failed"]
+def test_a_user_s_mistake_is_no_traceback(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}", "utf-8")
+    result = submit(study_cell(model), tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "no tokenizer can be loaded" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert outcomes(Storage(str(tmp_path / "study")), study_cell(model)) == ["failed"]

@@ -2,6 +2,7 @@
 
 import json
 import typing
+from dataclasses import replace
 from types import UnionType
 from typing import Any
 
@@ -23,7 +24,7 @@ from lima.codec import (
     type_text,
 )
 from lima.errors import SpecError
-from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
+from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, TrainSpec
 
 PINNED = CellSpec(
     "pinned", "arm", generate=GenerateSpec(prompts=DataSpec("p.jsonl"), model=ModelSpec("m"))

@@ -1,0 +1,243 @@
+"""The figures of a report: which data each shows, and what it says in words (section 5)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lima.evaluation import figures
+from lima.evaluation.figures import Bar, Curve, Points, Range
+from lima.evaluation.lineage import Chain
+from lima.evaluation.measures import OWN_STAGES, Effort, runs_of, summarise, total_effort
+from lima.evaluation.series import Series, series_of
+from lima.evaluation.settings import settings
+from lima.evaluation.study import Study, lengths_of, mean_curve, quantile
+from lima.evaluation.tally import FINISH_REASONS
+from lima.spec import Stage
+
+SIZE = "train.data.count"
+CHECKPOINT = "generate.model.epoch"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure as SVG, what it says in words, and what it is about; its texts are the page's."""
+
+    svg: str
+    alt: str
+    about: str = ""
+
+
+def panels(study: Study) -> dict[str, Panel | None]:
+    """Return the figures of a study by name; None where the data for one is missing."""
+    makers: tuple[Callable[[Study], Panel | None], ...] = (
+        score, quantity, checkpoints, loss, perplexity, lengths, stops, attempts, hours
+    )  # fmt: skip
+    return {maker.__name__: maker(study) for maker in makers}
+
+
+def loss(study: Study) -> Panel | None:
+    """Training loss by epoch."""
+    lines = _curves(study, study.losses)
+    if not lines:
+        return None
+    svg = figures.curves(lines, "epoch", "loss, nats a token")
+    return Panel(svg, _ends("Training loss at the end of each line", lines))
+
+
+def perplexity(study: Study) -> Panel | None:
+    """Held-out perplexity by epoch."""
+    lines = _curves(study, study.perplexities)
+    if not lines:
+        return None
+    svg = figures.curves(lines, "epoch", "perplexity", marked=True)
+    return Panel(svg, _ends("Held-out perplexity at the end of each line", lines))
+
+
+def score(study: Study) -> Panel | None:
+    """Mean score by arm (figure 5)."""
+    rows = [row for s in series_of(study.chains, "judge") if (row := _score_range(study, s))]
+    if not rows:
+        return None
+    said = "; ".join(f"{r.label} {_with_interval(r.value, r.inner)}" for r in rows)
+    return Panel(figures.ranges(rows, "mean score, 1 to 6"), f"Mean score: {said}")
+
+
+def quantity(study: Study) -> Panel | None:
+    """Score, or without scores held-out perplexity, by training examples (figure 6)."""
+    judged = [s for s in series_of(study.chains, "judge") if _score_range(study, s)]
+    members = judged or [s for s in series_of(study.chains, "train") if _perplexity(study, s)]
+    members = [s for s in members if _examples(s)]
+    if len({_examples(s) for s in members}) < 2:
+        return None
+    name = "mean score" if judged else "held-out perplexity"
+    lines = _quantity_curves(study, members, bool(judged))
+    said = "; ".join(
+        f"{c.label}: {', '.join(f'{y:.2f} with {x:,.0f}' for x, y in c.points)}" for c in lines
+    )
+    svg = figures.curves(lines, "training examples", name, log_x=True, marked=True)
+    return Panel(svg, f"{name} by training examples: {said}", about=name)
+
+
+def checkpoints(study: Study) -> Panel | None:
+    """Score against held-out perplexity, checkpoint by checkpoint (figure 9)."""
+    lines = [c for s in series_of(study.chains, "train") if (c := _checkpoint_curve(study, s))]
+    if not lines:
+        return None
+    said = []
+    for line in lines:
+        marks = zip(line.notes, line.points, strict=True)
+        said.append(f"{line.label} {', '.join(f'{n}: {y:.2f} at {x:.2f}' for n, (x, y) in marks)}")
+    svg = figures.curves(lines, "held-out perplexity", "mean score", marked=True)
+    return Panel(svg, f"Mean score at a held-out perplexity: {'; '.join(said)}")
+
+
+def lengths(study: Study) -> Panel | None:
+    """Lengths of responses."""
+    rows = []
+    for s in series_of(study.chains, "generate"):
+        counts = lengths_of(study, s.chains)
+        if counts:
+            q = [quantile(counts, share) for share in (0.05, 0.25, 0.5, 0.75, 0.95)]
+            rows.append(Range(s.label, s.colour, q[2], (q[1], q[3]), (q[0], q[4])))
+    if not rows:
+        return None
+    said = "; ".join(f"{r.label} {r.value:.0f}" for r in rows)
+    return Panel(figures.ranges(rows, "tokens a response"), f"Median tokens a response: {said}")
+
+
+def stops(study: Study) -> Panel | None:
+    """Why responses ended."""
+    rows = []
+    for s in series_of(study.chains, "generate"):
+        row = summarise(study.results, s.chains)
+        if row.get("responses"):
+            rows.append(Bar(s.label, [row[reason] for reason in FINISH_REASONS]))
+    if not rows:
+        return None
+    parts = ("ended by itself", "cut at the limit", "prompt too long")
+    said = "; ".join(f"{r.label} {r.parts[0]:.0%}" for r in rows)
+    svg = figures.bars(rows, parts, "responses, %", share=True)
+    return Panel(svg, f"Responses that ended by themselves: {said}")
+
+
+def attempts(study: Study) -> Panel | None:
+    """How attempts ended."""
+    rows = [Bar(s.label, _outcomes(e)) for s in series_of(study.chains) if (e := _effort(study, s))]
+    if not rows:
+        return None
+    said = "; ".join(f"{r.label} {r.parts[0]:.0f} of {sum(r.parts):.0f}" for r in rows)
+    parts = ("completed", "interrupted", "killed", "failed", "open")
+    return Panel(figures.bars(rows, parts, "attempts"), f"Attempts that were completed: {said}")
+
+
+def hours(study: Study) -> Panel | None:
+    """Hours by stage."""
+    of_gpus = any(e.gpu_hours for e in study.results.efforts.values())
+    unit = "GPU hours" if of_gpus else "hours"
+    rows = [
+        Bar(s.label, [_hours(study, s, stage, of_gpus) for stage in OWN_STAGES])
+        for s in series_of(study.chains)
+    ]
+    if not any(sum(row.parts) for row in rows):
+        return None
+    said = "; ".join(f"{r.label} {sum(r.parts):.2f}" for r in rows)
+    return Panel(figures.bars(rows, OWN_STAGES, unit), f"{unit}: {said}", about=unit)
+
+
+def _curves(study: Study, points: dict[str, Points]) -> list[Curve]:
+    lines = []
+    for s in series_of(study.chains, "train"):
+        runs = [points[run] for run in runs_of(s.chains, "train", points)]
+        if runs:
+            thin = runs if len(runs) > 1 else []
+            lines.append(Curve(s.label, s.colour, mean_curve(runs), runs=thin))
+    return lines
+
+
+def _score_range(study: Study, series: Series) -> Range | None:
+    row = summarise(study.results, series.chains)
+    if row.get("score") is None:
+        return None
+    by_seed = [summarise(study.results, [c]).get("score") for c in series.chains]
+    singles = [value for value in by_seed if value is not None]
+    return Range(
+        series.label, series.colour, row["score"],
+        (row["ci_low"], row["ci_high"]) if row["ci_low"] is not None else None,
+        (row["bound_low"], row["bound_high"]), singles if len(singles) > 1 else (),
+    )  # fmt: skip
+
+
+def _quantity_curves(study: Study, members: Sequence[Series], judged: bool) -> list[Curve]:
+    """Join arms that differ in nothing but the number of examples; the rest are points."""
+    groups: dict[tuple[Any, ...], list[Series]] = {}
+    for s in sorted(members, key=lambda s: _examples(s) or 0):
+        groups.setdefault(_all_but_size(s.chains[0], judged), []).append(s)
+    lines = []
+    for group in groups.values():
+        rows = [_score_range(study, s) for s in group] if judged else []
+        values = [r.value if r else None for r in rows] or [_perplexity(study, s) for s in group]
+        points = [(float(_examples(s) or 0), v or 0.0) for s, v in zip(group, values, strict=True)]
+        label = group[0].label if len(group) == 1 else f"{group[0].label} to {group[-1].label}"
+        intervals = [r.inner if r else None for r in rows]
+        lines.append(Curve(label, group[0].colour, points, intervals=intervals))
+    return lines
+
+
+def _all_but_size(chain: Chain, judged: bool) -> tuple[Any, ...]:
+    stages: tuple[Stage, ...] = ("base", *OWN_STAGES) if judged else ("base", "train")
+    flat = {path: value for stage in stages for path, value in settings(chain, stage).items()}
+    return tuple((path, str(value)) for path, value in flat.items() if path != SIZE)
+
+
+def _checkpoint_curve(study: Study, series: Series) -> Curve | None:
+    """Return perplexity and score of the checkpoints of one arm; None if fewer than two."""
+    by_epoch: dict[int, list[Chain]] = {}
+    for chain in series.chains:
+        heldout = study.perplexities.get(chain.runs.get("train", ""))
+        epoch = settings(chain, "generate").get(CHECKPOINT) or (heldout and int(heldout[-1][0]))
+        if epoch and heldout:
+            by_epoch.setdefault(epoch, []).append(chain)
+    points, notes = [], []
+    for epoch, chains in sorted(by_epoch.items()):
+        value = summarise(study.results, chains).get("score")
+        runs = runs_of(chains, "train", study.perplexities)
+        at = [y for run in runs for x, y in study.perplexities[run] if x == epoch]
+        if value is not None and at:
+            points.append((sum(at) / len(at), value))
+            notes.append(f"epoch {epoch}")
+    return Curve(series.label, series.colour, points, notes=notes) if len(points) > 1 else None
+
+
+def _examples(series: Series) -> int | None:
+    sizes = {chain.examples for chain in series.chains}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _perplexity(study: Study, series: Series) -> float | None:
+    value: float | None = summarise(study.results, series.chains).get("perplexity")
+    return value
+
+
+def _effort(study: Study, series: Series) -> Effort | None:
+    runs = [r for stage in OWN_STAGES for r in runs_of(series.chains, stage, study.results.efforts)]
+    return total_effort(study.results.efforts[run] for run in runs) if runs else None
+
+
+def _outcomes(effort: Effort) -> list[float]:
+    ended = (effort.interrupted, effort.killed, effort.failed, effort.open)
+    return [float(n) for n in (effort.attempts - sum(ended), *ended)]
+
+
+def _hours(study: Study, series: Series, stage: Stage, of_gpus: bool) -> float:
+    efforts = [
+        study.results.efforts[r] for r in runs_of(series.chains, stage, study.results.efforts)
+    ]
+    return sum(e.gpu_hours if of_gpus else e.wall_hours for e in efforts)
+
+
+def _ends(what: str, lines: Sequence[Curve]) -> str:
+    return f"{what}: " + "; ".join(f"{c.label} {c.points[-1][1]:.3g}" for c in lines)
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    return f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})" if interval else f"{value:.2f}"
