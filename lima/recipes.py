@@ -15,6 +15,7 @@ from typing import Any
 from lima.codec import closest, decode, unknown_key
 from lima.errors import SpecError
 from lima.overrides import apply_overrides
+from lima.recipes_curate import curate_ablations, curate_alpaca, curate_lima, curate_small
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -100,7 +101,7 @@ def structure_65b() -> tuple[CellSpec, ...]:
 
 
 def tiny() -> tuple[CellSpec, ...]:
-    """A diversity and quantity study that two CPU cores finish in minutes.
+    """A diversity study that two CPU cores finish in minutes.
 
     A small LLaMA is pretrained on Python's language reference, then fine-tuned on examples that
     ship with this package, which also holds the prompts. Nothing is downloaded.
@@ -108,14 +109,16 @@ def tiny() -> tuple[CellSpec, ...]:
     arms = {
         "diverse-32": DataSpec("authored:diverse", count=32),
         "howto-32": DataSpec("authored:howto", count=32),
-        "mixed-64": DataSpec("authored:diverse+howto", count=64),
     }
     return tuple(_cell_tiny(arm, seed, data) for arm, data in arms.items() for seed in (0, 1))
 
 
 RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
-    for recipe in (lima_65b, alpaca_65b, ablations_7b, dialogue_65b, structure_65b, tiny)
+    for recipe in (
+        *(lima_65b, alpaca_65b, ablations_7b, dialogue_65b, structure_65b, tiny),
+        *(curate_lima, curate_ablations, curate_alpaca, curate_small),
+    )
 }
 
 
@@ -193,7 +196,7 @@ def _cell_7b(arm: str, seed: int, data: DataSpec) -> CellSpec:
 
 # The numbers of `tiny`. They are chosen by the time they take on two cores.
 TINY_COMPUTE = ComputeSpec(
-    workers=1, device="cpu", precision="fp32", gradient_checkpointing=False, micro_batch_size=16
+    workers=1, device="cpu", precision="fp32", gradient_checkpointing=False, micro_batch_size=8
 )
 TINY_BASE = TrainSpec(
     model=ModelSpec(
@@ -208,27 +211,27 @@ TINY_BASE = TrainSpec(
         ),
     ),
     data=DataSpec("pydoc:topics"),
-    epochs=4,
-    batch_size=16,
+    epochs=3,
+    batch_size=8,
     max_length=256,
     residual_dropout=0.0,
     loss_on="all",
     text_format="text",
     optimizer=OptimizerSpec(lr_start=3e-3, lr_end=3e-4),
-    checkpoints=CheckpointSpec(first_epoch=4, last_epoch=4),
-    compute=TINY_COMPUTE,
+    checkpoints=CheckpointSpec(first_epoch=3, last_epoch=3),
+    compute=replace(TINY_COMPUTE, workers=2, micro_batch_size=4),
 )
 TINY_TRAIN = TrainSpec(
     model=ModelSpec("run:base"),
     data=DataSpec("authored:diverse+howto"),
     heldout=DataSpec("authored:dev"),
-    epochs=15,
+    epochs=5,
     batch_size=8,
-    max_length=512,
+    max_length=256,
     residual_dropout=0.2,
     optimizer=OptimizerSpec(lr_start=1e-3, lr_end=1e-4),
-    checkpoints=CheckpointSpec(first_epoch=13, last_epoch=15),
-    compute=replace(TINY_COMPUTE, workers=2, micro_batch_size=4),
+    checkpoints=CheckpointSpec(first_epoch=4, last_epoch=5),
+    compute=TINY_COMPUTE,
 )
 TINY_GENERATE = GenerateSpec(
     prompts=DataSpec("authored:test"),

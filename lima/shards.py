@@ -58,11 +58,14 @@ class RunTable:
         """Say whether a shard exists, and so needs no work."""
         return self.storage.exists(self.path(shard))
 
-    def write(self, shard: str, rows: Sequence[dict[str, Any]]) -> bool:
-        """Write rows as one shard, unless it exists. The identity columns are filled in."""
+    def write(self, shard: str, rows: Sequence[dict[str, Any]], *, replace: bool = False) -> bool:
+        """Write rows as one shard, unless it exists. The identity columns are filled in.
+
+        Only what people decide again is ever replaced: arms drawn anew after other picks.
+        """
         full = [{**self.identity, **row} for row in rows]
         table = pa.Table.from_pylist(full, schema=self.table.schema)
-        return self.storage.write(self.path(shard), to_parquet(table))
+        return self.storage.write(self.path(shard), to_parquet(table), replace=replace)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows of the run, shard by shard in the order of their names."""

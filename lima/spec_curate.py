@@ -73,6 +73,14 @@ class FilterSpec:
         int,
         Meta(ge=0, description="Most references to other answers or to the site, outside code."),
     ] = 0
+    max_dangling: Annotated[
+        int,
+        Meta(ge=0, description="Most places that pointed to a link's address: `here`, notes."),
+    ] = 0
+    max_images: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Most images in the answer; null: any, and all are taken out."),
+    ] = None
     self_contained_titles: Annotated[
         bool, Meta(description="Keep only questions whose title says all.")
     ] = True
@@ -183,6 +191,9 @@ class CurateSpec:
 
     sources: Annotated[tuple[SourceSpec, ...], Meta(min_length=1, description="What is read.")]
     arms: Annotated[tuple[ArmSpec, ...], Meta(min_length=1, description="What is written.")]
+    root: Annotated[
+        str, Meta(description="Folder or storage URI that relative paths stand below; empty: here.")
+    ] = ""
     filters: FilterSpec = FilterSpec()
     assembly: AssemblySpec = AssemblySpec()
     limits: LimitSpec = LimitSpec()

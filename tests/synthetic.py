@@ -71,7 +71,7 @@ class Study:
     steps_per_epoch: int = 4
     checkpoints: tuple[int | None, ...] = (None,)
     judges: tuple[str, ...] = ("judge-a",)
-    stages: tuple[Stage, ...] = STAGES
+    stages: tuple[Stage, ...] = ("base", "train", "generate", "judge")
     experiment: str = "synthetic"
     failure_rate: float = 0.1
     heldout: bool = True

@@ -36,9 +36,11 @@ def run_cells(cells: Sequence[CellSpec], storage: Storage, parallel: int) -> Non
         LimaError: the worst that ended a cell, once all have ended.
 
     """
-    for cell in {run_id(c, "base"): c for c in cells if c.base}.values():
-        # Once for all cells that share it, before they ask for it side by side.
-        run_stage(cell, "base", storage)
+    shared: tuple[Stage, ...] = ("curate", "base")
+    for stage in shared:
+        for cell in {run_id(c, stage): c for c in cells if getattr(c, stage)}.values():
+            # Once for all cells that share it, before they ask for it side by side.
+            run_stage(cell, stage, storage)
     with ThreadPoolExecutor(parallel) as pool:
         errors = [error for error in pool.map(lambda c: _try_cell(c, storage), cells) if error]
     if errors:
@@ -67,14 +69,21 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
     if stop_requested():
         raise Interrupted(f"stopped on request before {stage}; the same command resumes it")
     progress = Progress(storage, run_id(cell))
-    examples = len(load_examples(cell.train.data)) if cell.train else None
+    trains = cell.train if stage != "curate" else None
+    examples = len(load_examples(trains.data)) if trains else None
     record_run(storage, cell, stage, examples)
     log.info("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, stage)
     _run_stage(cell, stage, storage, progress)
 
 
 def _run_stage(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:
-    if stage in ("base", "train"):
+    if stage == "curate":
+        from lima.spec import ComputeSpec
+        from lima_jobs.curate import run_curate
+
+        with attempt(storage, cell, stage, ComputeSpec(device="cpu"), progress.run):
+            run_curate(cell, storage, progress)
+    elif stage in ("base", "train"):
         from lima_jobs.train import run_train
 
         run_train(cell, stage, storage, progress)

@@ -21,6 +21,8 @@ DEFAULTS = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_COLOR_PREFIX": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray would run its workers at the lowest priority; they are what the job is for.
+    "RAY_worker_niceness": "0",
     # One worker is one CPU: more threads than that only get in each other's way.
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -43,12 +45,13 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     import ray
 
     largest = max((c for cell in cells for c in _computes(cell)), key=_needed)
+    base = max((_needed(c.base.compute) for c in cells if c.base), default=0)
     own = not os.environ.get("RAY_ADDRESS")
     if own:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
     ray.init(
         address="local" if own else "auto",
-        num_cpus=max(os.cpu_count() or 1, _needed(largest)) if own else None,
+        num_cpus=max(os.cpu_count() or 1, _needed(largest), base) if own else None,
         include_dashboard=False if own else None,
         # Ray's own messages only if something is wrong; ours are set up in `set_up_logging`.
         logging_config=ray.LoggingConfig(log_level="ERROR"),
@@ -71,7 +74,8 @@ def set_up_logging() -> None:
 
 
 def _computes(cell: CellSpec) -> list[ComputeSpec]:
-    stages = (cell.base, cell.train, cell.generate)
+    # Not `base`, which runs before all cells and alone.
+    stages = (cell.train, cell.generate)
     return [stage.compute for stage in stages if stage] or [ComputeSpec(device="cpu")]
 
 

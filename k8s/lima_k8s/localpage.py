@@ -60,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: LocalPage
     server_version, sys_version = "lima-k8s", ""
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one packet: two would wait 40 ms for each other
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Send the page."""

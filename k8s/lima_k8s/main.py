@@ -16,6 +16,7 @@ COMMANDS = {
     "show": "Show the full specs of a recipe or a file.",
     "lint": "Judge a recipe or a file before anything is started.",
     "submit": "Run a study: all stages up to KIND.",
+    "curate": "Look at curated data: what is in it, why, and choose by hand.",
     "aggregate": "Means and intervals over all runs of a storage.",
     "report": "Write a study's figures as one self-contained page.",
 }

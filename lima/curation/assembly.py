@@ -257,9 +257,11 @@ def _stand_in(
 
 def _joined(filters: Losses, arm: Assembly, part: Part) -> Losses:
     """Return what filters and gates together cost a pool."""
-    gates = Losses.of((r.objection.reason,) for r in arm.rejected if r.pool == part.pool)
+    turned = [(r.objection.reason,) for r in arm.rejected if r.pool == part.pool]
+    taken = sum(choice.pool == part.pool for choice in arm.chosen)
+    gates = Losses.of(turned)
     return Losses(
-        max(filters.seen, gates.seen),
+        max(filters.seen, len(turned) + taken),
         filters.dropped + gates.dropped,
         filters.only + gates.only,
     )

@@ -34,6 +34,8 @@ class Candidate:
     """Utterances in turn, the user's first; only a prompt for a test set."""
     category: str = ""
     """What sampling is balanced over: a site, a wikiHow category, a task."""
+    tags: tuple[str, ...] = ()
+    """Labels that the source gave it."""
     score: int | None = None
     provenance: Provenance = Provenance()
     measures: dict[str, float] = field(default_factory=dict)

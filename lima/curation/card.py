@@ -18,8 +18,13 @@ from lima.curation.style import style_warnings
 from lima.curation.table1 import Row, to_markdown
 
 EVIDENCE = 20
-"""Rejections shown a reason; the table `candidates` holds them all."""
+"""Rejections shown a reason, and doubts about style; the table `candidates` holds them all."""
 TITLE = 70
+HUB_LICENCES = {
+    *(f"cc-{terms}-{v}" for terms in ("by", "by-sa", "by-nc", "by-nc-sa") for v in ("3.0", "4.0")),
+    *("apache-2.0", "mit", "cc0-1.0", "cc-by-sa-2.5"),
+}
+"""Licences that the hub knows by name."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
@@ -75,11 +80,16 @@ def _front_matter(title: str, arms: Sequence[Arm], every: Sequence[Candidate]) -
     import yaml
 
     names = {found.name for c in every for found in licences(c.provenance.licence)}
-    only = names.pop() if len(names) == 1 else ""
+    hub_name = names.pop().lower().replace(" ", "-") if len(names) == 1 else ""
+    terms = (
+        {"license": hub_name}
+        if hub_name in HUB_LICENCES
+        else {"license": "other", "license_name": "mixed", "license_link": "attribution.md"}
+    )
     largest = max((len(arm.examples) for arm in arms), default=0)
     values = {
         "pretty_name": title,
-        "license": only.lower().replace(" ", "-") if only.startswith("CC ") else "other",
+        **terms,
         "task_categories": ["text-generation"],
         "size_categories": [next((s for n, s in SIZES if largest < n), "100K<n<1M")],
         "configs": [

@@ -89,7 +89,7 @@ class HeldOut:
         return best
 
     def _short_prompt(self, text: _Text) -> Overlap | None:
-        for size in range(min(self.run - 1, len(text.words)), 0, -1):
+        for size in sorted({len(words) for words in self._short}, reverse=True):
             whole = size == len(text.words)
             for start in range(len(text.words) - size + 1) if size >= SHORTEST or whole else ():
                 number = self._short.get(text.words[start : start + size])

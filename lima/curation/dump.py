@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lima.curation.damage import Damage
 from lima.curation.records import base_name, files, open_bytes
@@ -108,7 +108,7 @@ def _read(path: str, damage: Damage) -> Chunks:
     with open_bytes(path) as stream:
         while True:
             try:
-                chunk = stream.read1(CHUNK)  # type: ignore[attr-defined]
+                chunk = stream.read1(CHUNK)
             except _errors_of(path) as error:
                 damage.note(path, "file breaks off or is damaged", str(error))
                 return
@@ -196,6 +196,6 @@ def _as_utf8(chunks: Chunks, where: str, damage: Damage) -> Chunks:
         yield from chunks
         return
     damage.note(where, "not in UTF-8, recoded", encoding)
-    yield cast("bytes", decoder.decode(first).encode())
+    yield decoder.decode(first).encode()
     for chunk in chunks:
         yield decoder.decode(chunk).encode()

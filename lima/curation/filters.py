@@ -14,7 +14,7 @@ from lima.curation.html import CleanText, without_formulas
 from lima.spec_curate import FilterSpec
 from lima.yamltext import load_yaml
 
-MIN_TITLE_WORDS = 4
+MIN_TITLE_WORDS = 3
 """Of a title that says all; shorter ones are keywords."""
 
 
@@ -50,6 +50,7 @@ def answer_measures(answer: CleanText) -> dict[str, float]:
         "characters": len(answer.text),
         "first_person": first_person(prose),
         "references": references(prose),
+        "dangling": answer.dangling,
         "images": answer.images,
         "links": answer.links,
         "unclosed_tags": answer.unclosed,
@@ -64,6 +65,8 @@ def objections(measures: dict[str, float], filters: FilterSpec) -> tuple[str, ..
         "too_long": measures["characters"] > filters.max_characters,
         "first_person": measures["first_person"] > filters.max_first_person,
         "references": measures["references"] > filters.max_references,
+        "dangling": measures["dangling"] > filters.max_dangling,
+        "images": filters.max_images is not None and measures["images"] > filters.max_images,
         "title": filters.self_contained_titles and measures["title_references"] > 0,
         "broken_html": measures["unclosed_tags"] > 0,
     }

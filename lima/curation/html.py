@@ -13,15 +13,27 @@ from typing import Any
 
 from lxml import etree
 
-CODE, BREAK, GONE, PARAGRAPH, LINE, SPACE = "\x01\x02\x03\x04\x05\x06"
-"""Marks: code (held apart), `<br>`, something taken out, bounds of paragraphs, and line ends and
-spaces of lists and quotes. XML cannot hold these characters."""
+CODE, BREAK, GONE, GAP, PARAGRAPH, LINE, SPACE, HEADING = "\x01\x02\x03\x04\x05\x06\x07\x08"
+"""Marks: code (held apart), `<br>`, something taken out, words of a link taken out, bounds of
+paragraphs, line ends and spaces of lists and quotes, and headings. XML cannot hold them."""
+POINTERS = frozenset(
+    {
+        *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
+        *("this article", "this paper", "this page", "this post", "this answer", "this question"),
+        *("these", "see here", "over here", "right here", "click here", "more", "read more"),
+        *("this site", "this video", "this image", "image", "picture", "paper", "article"),
+    }
+)
+"""Words of links that point to what is taken out with the address."""
+LOOSE_WORDS = 5
+"""Words of a last paragraph that ends without a stop and so led to what is taken out."""
 MAX_DEPTH = 100
 """Elements within each other that are followed; what lies deeper is flattened."""
 
 _PARSER = etree.HTMLParser(remove_comments=True, remove_pis=True, no_network=True)
 _CONTROL_REFERENCE = re.compile(
-    r"&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01])|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F]));?"
+    r"&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01])(?![0-9])"
+    r"|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F])(?![0-9a-fA-F]));?"
 )
 _INVISIBLE = "\u200b\u2060\ufeff"
 _OTHER_SPACES = "\u00a0\u2003\u2009\u200a\u202f\u3000"
@@ -31,15 +43,21 @@ _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
 _BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
 _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\x01-\x08]*[^\s<>.,;:!?'\")\x01-\x08]")
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
+_AFTER_GAP = f" .,;!?)\n{LINE}"
+"""Before these a space is one too many."""
+_TAKEN_OUT = re.compile(f"([{GONE}{GAP}])")
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 _VOID = ("<br", "<hr", "<img", "<!--")
 
 _DROPPED = frozenset({"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"})
 """Not shown, or struck out by the author: gone with what they hold."""
 _BLOCKS = frozenset(
-    "address article aside blockquote body center dd details div dl dt figcaption figure footer "
-    "form h1 h2 h3 h4 h5 h6 header hr html li main nav ol p pre section summary table tbody td "
-    "tfoot th thead tr ul".split()
+    {
+        *("address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div"),
+        *("dl", "dt", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5"),
+        *("h6", "header", "hr", "html", "li", "main", "nav", "ol", "p", "pre", "section"),
+        *("summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul"),
+    }
 )
 _RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ")
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
@@ -57,6 +75,8 @@ class CleanText:
     """The text without code, for filters that look at words."""
     links: int
     images: int
+    dangling: int
+    """Places that pointed to an address: `here`, the number of a note, the address itself."""
     unclosed: int
     """Tags that are not closed, or closed and never opened; 0 in what a site wrote itself."""
 
@@ -70,13 +90,14 @@ def clean(html: str) -> CleanText:
     paragraphs: list[str] = []
     if root is not None:
         walk.blocks(root, 0, paragraphs)
-    marked = _tidy(PARAGRAPH.join(paragraphs))
+    marked, gaps = _tidy(PARAGRAPH.join(paragraphs))
     parts = marked.split(CODE)
     return CleanText(
-        text="".join([part + code for part, code in zip(parts, [*walk.codes, ""], strict=True)]),
+        text="".join([part + code for part, code in zip(parts, [*walk.codes, ""], strict=False)]),
         prose=" ".join(parts),
         links=walk.links,
         images=walk.images,
+        dangling=walk.pointers + gaps,
         unclosed=_unclosed(html),
     )
 
@@ -115,35 +136,58 @@ def _unclosed(html: str) -> int:
     return abs(opening - closing - sum(html.count(tag) for tag in _VOID))
 
 
-def _tidy(text: str) -> str:
-    """Put spaces in order, take out addresses and the brackets around nothing, end lines."""
-    text = _plain_spaces(text)
+def _tidy(text: str) -> tuple[str, int]:
+    """Put spaces in order, take out addresses and what led to them only, end lines.
+
+    Returns the text and how many gaps are left within sentences.
+    """
+    text, gaps = _plain_spaces(text), 0
     while "  " in text:
         text = text.replace("  ", " ")
     if "://" in text or "www." in text:
-        text = _URL.sub(GONE, text)
-    if GONE in text:
-        text = _closed_up(text)
+        text = _URL.sub(GAP, text)
     if BREAK in text:
         text = _BREAKS.sub(LINE, text)
-    paragraphs = [p for part in text.split(PARAGRAPH) if (p := part.strip(f" {LINE}"))]
+    stripped = (part.strip(f" {LINE}{GONE}") for part in text.split(PARAGRAPH))
+    paragraphs = [part for part in stripped if part.strip(f" {GONE}{GAP}")]
+    while len(paragraphs) > 1 and _is_loose_end(paragraphs[-1]):
+        paragraphs.pop()
     text = "\n\n".join(paragraphs)
+    if GONE in text or GAP in text:
+        text, gaps = _closed_up(text)
+    if HEADING in text:
+        text = text.replace(HEADING, "")
     if LINE in text or SPACE in text:
         text = _LINE_END.sub("\n", text).replace(SPACE, " ")
-    return text
+    return text, gaps
 
 
-def _closed_up(text: str) -> str:
+def _closed_up(text: str) -> tuple[str, int]:
     """Close the gaps where something was taken out, with brackets that are left empty."""
-    closed, *parts = text.split(GONE)
-    for part in parts:
-        before, after = closed.rstrip(" ,;"), part.lstrip(" ,;")
-        if before.endswith(("(", "[")) and after.startswith((")", "]")):
-            closed, part = before[:-1].rstrip(" "), after[1:]
-        elif closed.endswith(" ") and part.startswith((" ", ".", ",", ";", "!", "?", ")")):
+    pieces = _TAKEN_OUT.split(text)
+    closed, gaps = pieces[0], 0
+    for mark, after in zip(pieces[1::2], pieces[2::2], strict=True):
+        before, rest = closed.rstrip(" ,;"), after.lstrip(" ,;")
+        if before.endswith(("(", "[")) and rest.startswith((")", "]")):
+            closed = before[:-1].rstrip(" ") + rest[1:]
+            continue
+        gaps += mark == GAP
+        if closed.endswith(" ") and (not after or after[0] in _AFTER_GAP):
             closed = closed[:-1]
-        closed += part
-    return closed
+        closed += after
+    return closed, gaps
+
+
+def _is_loose_end(paragraph: str) -> bool:
+    """Whether a last paragraph only led to something that is taken out, as `Source` or `Here:`."""
+    if SPACE in paragraph:  # a list or a quote
+        return False
+    paragraph = paragraph.strip(f" {LINE}{GONE}{GAP}")
+    if not paragraph or paragraph.startswith(HEADING) or paragraph.endswith(":"):
+        return True
+    plain = paragraph[0].isalpha() and CODE not in paragraph and "$" not in paragraph
+    unfinished = paragraph[-1].isalpha() and len(paragraph.split()) <= LOOSE_WORDS
+    return plain and unfinished and LINE not in paragraph
 
 
 class _Walk:
@@ -151,7 +195,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.codes: list[str] = []
-        self.links = self.images = 0
+        self.links = self.images = self.pointers = 0
 
     def blocks(self, element: Any, depth: int, out: list[str]) -> None:
         """Append the blocks of an element; text between them makes paragraphs."""
@@ -189,7 +233,8 @@ class _Walk:
         elif tag == "br":
             out.append(BREAK)
         elif tag in ("sup", "sub"):
-            out.append(_script(tag, "".join(element.itertext())))
+            note = tag == "sup" and next(element.iterdescendants("a"), None) is not None
+            out.append(GONE if note else _script(tag, "".join(element.itertext())))
         elif tag in _DROPPED:
             self.images += tag == "img"
             out.append(GONE)
@@ -202,10 +247,26 @@ class _Walk:
             for child in element:
                 self.inline(child, child.tag, depth + 1, out)
             if tag == "a":
-                self.links += 1
-                out[begin:] = [_link_text("".join(out[begin:]))]
+                out[begin:] = [self.link("".join(out[begin:]))]
         if element.tail:
             out.append(element.tail)
+
+    def link(self, text: str) -> str:
+        """Return the words of a link; none if they are an address or the number of a note."""
+        self.links += 1
+        words = text.strip(f" \n{GONE}{GAP}")
+        if not words:
+            return GONE
+        if _FOOTNOTE.fullmatch(words) or _URL.fullmatch(words):
+            return GAP
+        self.pointers += words.casefold() in POINTERS
+        return text
+
+    def heading(self, element: Any, depth: int, out: list[str]) -> None:
+        """Append a heading."""
+        parts: list[str] = []
+        self.paragraph(element, depth, parts)
+        out += [HEADING + part for part in parts if part]
 
     def inline_code(self, element: Any, out: list[str]) -> None:
         """Append a span of code, as one line."""
@@ -275,7 +336,8 @@ class _Walk:
         blocks: list[str] = []
         self.blocks(element, depth + 1, blocks)
         texts = (_BREAKS.sub(LINE, b) if BREAK in b else b for b in blocks)
-        return [stripped for text in texts if (stripped := text.strip(f" \n\u00a0{GONE}{LINE}"))]
+        stripped = (text.strip(f" \n\u00a0{GONE}{LINE}") for text in texts)
+        return [text for text in stripped if text.strip(f" {GONE}{GAP}")]
 
     def prefixed(self, blocks: list[str], prefix: str, between: str, first_code: int) -> str:
         """Return blocks as one text with a prefix before each line, in code too."""
@@ -289,12 +351,6 @@ class _Walk:
 def _holds_blocks(element: Any) -> bool:
     """Whether an inline element was opened around blocks, as `<b><p>…</p></b>`."""
     return element.tag not in _DROPPED and any(e.tag in _BLOCKS for e in element.iterdescendants())
-
-
-def _link_text(text: str) -> str:
-    """Return the words of a link; none if they are an address or the number of a note."""
-    words = text.strip(f" \n{GONE}")
-    return GONE if not words or _FOOTNOTE.fullmatch(words) or _URL.fullmatch(words) else text
 
 
 def _script(tag: str, text: str) -> str:
@@ -318,7 +374,8 @@ def _start(element: Any) -> int:
 
 _WRITERS: dict[str, Callable[[_Walk, Any, int, list[str]], None]] = {
     **dict.fromkeys(_BLOCKS, _Walk.blocks),
-    **dict.fromkeys(("p", "h1", "h2", "h3", "h4", "h5", "h6"), _Walk.paragraph),
+    **dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), _Walk.heading),
+    "p": _Walk.paragraph,
     "pre": _Walk.code_block,
     "blockquote": _Walk.quote,
     "ul": _Walk.listing,

@@ -40,9 +40,8 @@ def _turns(record: Record) -> list[Any]:
         if isinstance(found, list):
             return [_turn(i, item, role, content) for i, item in enumerate(found)]
     if isinstance(record.get("instruction"), str):
-        history = [turn for pair in record.get("history") or [] for turn in pair]
         prompt = join(record["instruction"], str(record.get("input") or ""))
-        return [*history, prompt, *_response(record.get("output"))]
+        return [*_history(record.get("history")), prompt, *_response(record.get("output"))]
     if isinstance(record.get("prompt"), str):
         return [record["prompt"], *_response(record.get("response"))]
     return []
@@ -54,6 +53,14 @@ def _turn(index: int, item: Any, role: str, content: str) -> Any:
     if ROLES.get(str(item.get(role))) != index % 2:
         raise ValueError(f"utterance {index + 1} is by {item.get(role)!r}, out of turn")
     return item.get(content)
+
+
+def _history(value: Any) -> list[Any]:
+    if not value:
+        return []
+    if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
+        raise ValueError("the history is not a list of pairs")
+    return [turn for pair in value for turn in pair]
 
 
 def _response(value: Any) -> list[Any]:

@@ -4,6 +4,7 @@ What cannot be read is noted as damage and passed over; the rest goes on.
 """
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
@@ -12,7 +13,7 @@ import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -68,7 +69,7 @@ def records(path: str, damage: Damage, *, containing: bytes = b"") -> Iterator[t
     """
     with open_bytes(path) as stream:
         try:
-            start = cast("bytes", stream.peek(64))  # type: ignore[attr-defined]
+            start = stream.peek(64)
         except _unreadable(path) as error:
             damage.note(path, "cannot be read", str(error))
             return
@@ -103,23 +104,30 @@ def rows(path: str, damage: Damage) -> Iterator[tuple[str, Record]]:
             damage.note(f"{path}:{reader.line_num}", "cannot be read on", str(error))
 
 
-def open_bytes(path: str) -> BinaryIO:
+@contextlib.contextmanager
+def open_bytes(path: str) -> Iterator[io.BufferedReader]:
     """Open a local file or an object for reading, unpacked by its suffix.
 
     Raises:
         DataError: there is no such file.
+        StorageError: a storage could not be reached.
 
     """
+    with _opened(path) as raw, io.BufferedReader(_unpacked(raw, path)) as stream:
+        yield stream
+
+
+def _opened(path: str) -> Any:
+    if "://" in path:
+        folder, _, name = path.rpartition("/")
+        storage = Storage(folder)
+        if storage.exists(name):
+            return storage.filesystem.open_input_file(storage.full_path(name))
+        raise DataError(f"{path}: no such object")
     try:
-        if "://" in path:
-            folder, _, name = path.rpartition("/")
-            storage = Storage(folder)
-            raw: Any = storage.filesystem.open_input_file(storage.full_path(name))
-        else:
-            raw = Path(path).expanduser().open("rb")
+        return Path(path).expanduser().open("rb")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return cast("BinaryIO", io.BufferedReader(_unpacked(raw, path)))
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _unpacked(raw: Any, path: str) -> Any:
@@ -155,7 +163,9 @@ def _files_of(path: str, suffixes: Sequence[str]) -> list[str]:
     return found
 
 
-def _list_items(path: str, stream: BinaryIO, damage: Damage) -> Iterator[tuple[str, Record]]:
+def _list_items(
+    path: str, stream: io.BufferedReader, damage: Damage
+) -> Iterator[tuple[str, Record]]:
     items = _document(path, stream, damage) or []
     for number, item in enumerate(items):
         where = f"{path}[{number}]"
@@ -165,7 +175,7 @@ def _list_items(path: str, stream: BinaryIO, damage: Damage) -> Iterator[tuple[s
             damage.note(where, "not a JSON object")
 
 
-def _document(path: str, stream: BinaryIO, damage: Damage) -> Any:
+def _document(path: str, stream: io.BufferedReader, damage: Damage) -> Any:
     try:
         data = stream.read(MAX_DOCUMENT + 1)
         if len(data) <= MAX_DOCUMENT:
@@ -179,7 +189,7 @@ def _document(path: str, stream: BinaryIO, damage: Damage) -> Any:
 
 
 def _lines(
-    path: str, stream: BinaryIO, damage: Damage, containing: bytes
+    path: str, stream: io.BufferedReader, damage: Damage, containing: bytes
 ) -> Iterator[tuple[str, Record]]:
     for number, line in _bounded_lines(path, stream, damage):
         if containing not in line or not line.strip():
@@ -197,7 +207,9 @@ def _lines(
             damage.note(where, "not a JSON object")
 
 
-def _bounded_lines(path: str, stream: BinaryIO, damage: Damage) -> Iterator[tuple[int, bytes]]:
+def _bounded_lines(
+    path: str, stream: io.BufferedReader, damage: Damage
+) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
         while line := stream.readline(MAX_LINE):

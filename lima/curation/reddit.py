@@ -19,6 +19,11 @@ from lima.curation.plaintext import one_line, tidy, without_links
 from lima.curation.records import Record, files, records
 
 LICENCE = "Reddit user content"
+SUFFIXES = (
+    *(".jsonl", ".json", ".ndjson", "_submissions", "_comments"),
+    *(f"-{month:02d}" for month in range(1, 13)),
+)
+"""What names end with. Monthly files have no suffix once unpacked: RS_2018-02, RC_2016-10."""
 SHORTLIST = 3000
 RESPONSES = 3
 MIN_CHARACTERS, MAX_CHARACTERS = 80, 4096
@@ -100,7 +105,7 @@ def _submissions(
     paths: Sequence[str], subreddit: str, comments: list[str], damage: Damage
 ) -> Iterator[Candidate]:
     """Yield the submissions; files of comments are noted in `comments` and left for later."""
-    for path in files(paths, (".jsonl", ".json", ".ndjson", "_submissions", "_comments", *_MONTHS)):
+    for path in files(paths, SUFFIXES):
         for where, record in records(path, damage, containing=subreddit.encode()):
             if "body" in record and "title" not in record:
                 comments.append(path)
@@ -108,10 +113,6 @@ def _submissions(
             there = str(record.get("subreddit", "")).casefold() == subreddit.casefold()
             if there and _valid(record, "title", where, damage):
                 yield _submission(record, subreddit)
-
-
-# Pushshift's monthly files have no suffix once they are unpacked: RS_2018-02, RC_2016-10.
-_MONTHS = tuple(f"-{month:02d}" for month in range(1, 13))
 
 
 def _shortlisted(

@@ -37,30 +37,32 @@ def frames(
     for chunk in chunks:
         *parts, rest_of_chunk = (rest + chunk).split(START)
         for part in parts:
-            if inside:
-                yield from _frame(part, base - cut, cut, where, max_bytes, damage)
+            position, size = base - cut, cut + len(part)
+            if inside and (problem := _problem(part, size, max_bytes)):
+                damage.note(f"{where}: byte {position}", *problem)
+            elif inside and part[:1].isspace():
+                yield position, START + part
             inside, base, cut = True, base + len(part) + len(START), 0
         rest = rest_of_chunk
         if len(rest) > max_bytes:
             # Keep as much as may be the beginning of the next `<row`.
             dropped = len(rest) - len(START) + 1
             rest, base, cut = rest[dropped:], base + dropped, cut + dropped
-    if inside:
-        yield from _frame(rest, base - cut, cut, where, max_bytes, damage)
-    else:
+    if not inside:
         damage.note(where, "holds no rows")
+    elif problem := _problem(rest, cut + len(rest), max_bytes):
+        damage.note(f"{where}: byte {base - cut}", *problem)
+    elif rest[:1].isspace():
+        yield base - cut, START + rest
 
 
-def _frame(
-    part: bytes, position: int, cut: int, where: str, max_bytes: int, damage: Damage
-) -> Iterator[tuple[int, bytes]]:
-    size = cut + len(part)
+def _problem(part: bytes, size: int, max_bytes: int) -> tuple[str, str] | None:
+    """Return what is wrong with the text between one `<row` and the next."""
     if size > max_bytes:
-        damage.note(f"{where}: byte {position}", "row is too long", f"{size} bytes")
-    elif part[:1].isspace():
-        yield position, START + part
-    elif part[:2] != b"s>":  # `<rows>` is a root that some tools write
-        damage.note(f"{where}: byte {position}", NOT_XML)
+        return "row is too long", f"{size} bytes"
+    if part[:1].isspace() or part[:2] == b"s>":  # `<rows>` is a root that some tools write
+        return None
+    return NOT_XML, ""
 
 
 def attribute(row: bytes, name: bytes) -> bytes:

@@ -13,6 +13,9 @@ UNLISTED = "unlisted"
 POOL = "stackexchange-{}"
 DIALOGUES = "stackexchange-dialogues"
 """Pool of the comment chains of all exchanges."""
+REST = "stackexchange-rest"
+"""Pool of what can be no example: questions without an answer, answers whose question is gone,
+wikis of tags."""
 
 
 @dataclass(frozen=True)

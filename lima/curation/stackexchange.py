@@ -5,6 +5,7 @@ text, answers whose question is gone and posts of other types. A post that is no
 own is an answer that another was preferred to, named there in `passed_over`.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +26,14 @@ SOURCE = "stackexchange/{}"
 MIN_DESCRIPTION = 40
 """Characters of a description that can stand as a prompt."""
 CHANGES = "HTML to Markdown; links, images and other tags removed; {} as the prompt"
+TITLE, DESCRIPTION = CHANGES.format("the title"), CHANGES.format("the description")
+_TAG_BOUNDS = re.compile(r"[<>|]+")
 BATCH = 128
 """Questions that are parsed together."""
 LICENCES = (("2011-04-08", "CC BY-SA 2.5"), ("2018-05-02", "CC BY-SA 3.0"), ("9", "CC BY-SA 4.0"))
 """Of a post without ContentLicense, by the date it was written before."""
+COMMENTS = "/comments"
+"""End of the source id of a dialogue."""
 ORPHAN, OTHER_TYPE, NO_ANSWER, DAMAGED = "orphan", "other_type", "no_answer", "damaged"
 
 
@@ -39,6 +44,11 @@ class _Thread:
     question: Post | None = None
     answers: list[tuple[int, int, bytes]] = field(default_factory=list)
     """`(-score, id, row)`."""
+
+
+def is_dialogue(candidate: Candidate) -> bool:
+    """Whether a candidate is the talk below an answer."""
+    return candidate.source_id.endswith(COMMENTS)
 
 
 def read_partition(site: SplitSite, partition: int, spec: CurateSpec) -> Iterator[Candidate]:
@@ -59,6 +69,7 @@ class _Reader:
     def __init__(self, site: str, spec: CurateSpec, names: Names, damage: Damage) -> None:
         self.site, self.spec, self.names, self.damage = site, spec, names, damage
         self.source = SOURCE.format(site)
+        self.known: dict[str, str] = {}
 
     def read(self, rows: Sequence[bytes], comments: Sequence[bytes]) -> Iterator[Candidate]:
         threads, others = self._threads(rows)
@@ -131,7 +142,8 @@ class _Reader:
             "answers": float(len(thread.answers)),
             "description": float(is_description),
         }
-        conversation, reasons = (prompt,), (NO_ANSWER,)
+        conversation: tuple[str, ...] = (prompt,)
+        reasons: tuple[str, ...] = (NO_ANSWER,)
         if answer:
             text = clean(answer.get("Body", ""))
             measures["answer_score"] = float(_int(answer, "Score"))
@@ -143,11 +155,12 @@ class _Reader:
             source_id=_source_id(own, best),
             conversation=conversation if all(conversation) else conversation[:1],
             category=self.site,
+            tags=split_tags(question.get("Tags", "")),
             score=_int(question, "Score"),
             provenance=self._provenance(
                 f"a/{best}" if best else f"questions/{own}",
                 (question, answer) if answer else (question,),
-                CHANGES.format("the description" if is_description else "the title"),
+                DESCRIPTION if is_description else TITLE,
             ),
             measures=measures,
             reasons=reasons if all(conversation) else (*reasons, "no_text"),
@@ -190,9 +203,10 @@ class _Reader:
         own, best = question["Id"], answer["Id"]
         yield Candidate(
             source=self.source,
-            source_id=f"{own}/{best}/comments",
+            source_id=f"{own}/{best}{COMMENTS}",
             conversation=(f"{title}\n\n{asked.text}".strip(), answered.text, *talk.utterances),
             category=self.site,
+            tags=split_tags(question.get("Tags", "")),
             score=_int(answer, "Score"),
             provenance=self._provenance(
                 f"a/{best}", (question, answer), CHANGES.format("title and description")
@@ -234,7 +248,14 @@ class _Reader:
         return f"{self._name(user)} <https://{self.site}/users/{user}>"
 
     def _name(self, user: str) -> str:
-        return self.names.get(int(user)) or f"user {user}"
+        if user not in self.known:
+            self.known[user] = self.names.get(int(user)) or f"user {user}"
+        return self.known[user]
+
+
+def split_tags(text: str) -> tuple[str, ...]:
+    """Return the tags of a question: `<a><b>`, and `|a|b|` since 2024."""
+    return tuple(tag for tag in _TAG_BOUNDS.split(text) if tag)
 
 
 def _source_id(question: int, answer: int | None) -> str:

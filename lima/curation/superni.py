@@ -77,7 +77,7 @@ def read(
             continue
         examples = list(_examples(task, path, damage, seed))
         shared = _shared(stem(path), task, len(examples))
-        shown = {_text(e.get("input")) for e in task.get("Positive Examples", ())}
+        shown = {e.get("input") for e in _dicts(task.get("Positive Examples"))}
         for name, given, output in examples[:instances]:
             yield _candidate(shared, name, given, output, shown=given in shown)
 
@@ -143,6 +143,10 @@ def _candidate(shared: Candidate, name: str, given: str, output: str, *, shown: 
         measures={**shared.measures, "response_characters": len(response)},
         reasons=tuple(reasons),
     )
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _texts(value: Any) -> list[str]:

@@ -230,14 +230,14 @@ def _group_key(record: Record) -> str:
 
 
 def _article(first: Record, parts: Sequence[Record]) -> Article:
-    authors = first.get("authors") or ()
+    authors = first.get("authors")
     if isinstance(authors, str):
         authors = [name for name in re.split(r"[;,]", authors) if name.strip()]
     return Article(
         title=_text(first, "title"),
         url=_text(first, "url"),
         category=_text(first, "category"),
-        authors=tuple(one_line(str(name)) for name in authors),
+        authors=tuple(one_line(str(name)) for name in _list(authors)),
         introduction=_text(first, "introduction", "overview"),
         sections=tuple(_sections(first, parts)),
     )
@@ -247,12 +247,12 @@ def _sections(first: Record, parts: Sequence[Record]) -> Iterator[Section]:
     if first.keys() >= _SECTION_KEYS:
         ordered = sorted(parts, key=lambda p: _number(p.get("section_id")))
         for part in ordered:
-            yield Section(_text(part, "heading"), tuple(_steps(part["step_texts"])))
+            yield Section(_text(part, "heading"), tuple(_steps(_list(part.get("step_texts")))))
     elif isinstance(first.get("sections"), list):
         for part in parts:
-            for section in part["sections"]:
+            for section in _list(part.get("sections")):
                 if isinstance(section, dict):
-                    steps = tuple(_steps(section.get("steps")))
+                    steps = tuple(_steps(_list(section.get("steps"))))
                     yield Section(_text(section, "heading"), steps, _text(section, "text"))
     elif "headline" in first or "section" in first or "sectionLabel" in first:
         by_name = itertools.groupby(parts, key=lambda p: _text(p, "section", "sectionLabel"))
@@ -262,8 +262,8 @@ def _sections(first: Record, parts: Sequence[Record]) -> Iterator[Section]:
         yield Section("", prose="\n\n".join(filter(None, (_text(p, "text") for p in parts))))
 
 
-def _steps(steps: Any) -> Iterator[str]:
-    for step in steps if isinstance(steps, Iterable) and not isinstance(steps, str) else ():
+def _steps(steps: Iterable[Any]) -> Iterator[str]:
+    for step in steps:
         if isinstance(step, str):
             yield step
         elif isinstance(step, dict):
@@ -305,6 +305,10 @@ def _text(record: Record, *keys: str) -> str:
         if isinstance(value := record.get(key), str) and value.strip():
             return value
     return ""
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _number(value: object) -> int:

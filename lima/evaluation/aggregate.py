@@ -178,7 +178,9 @@ def _mention_merged(named: dict[str, Any], members: list[Chain], note: Note) -> 
         different = differing(same)
         if different:
             where = ", ".join(f"{k}={v}" for k, v in named.items()) or f"{experiment}, {arm}"
-            what = "; ".join(f"{p}: {' / '.join(map(str, v))}" for p, v in different.items())
+            what = "; ".join(
+                f"{p}: {' / '.join(sorted(map(str, v)))}" for p, v in different.items()
+            )
             note(
                 f"{where}: {len(same)} cells of arm {arm!r} with different settings are merged "
                 f"({what}); add --by run_id to keep them apart"

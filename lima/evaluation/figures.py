@@ -21,19 +21,23 @@ if TYPE_CHECKING:
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "http://www.w3.org/1999/xlink"
 ElementTree.register_namespace("", SVG.strip("{}"))
 ElementTree.register_namespace("xlink", XLINK)
-WIDTH = 5.4
-"""Inches; at 72 units an inch this is about a phone's width in pixels."""
+WIDTH = 4.4
+"""Inches of 72 units, less than a phone's pixels: its text must not shrink there."""
 INK, MUTED, LINE, SURFACE = "#010101", "#020202", "#030303", "#040404"
 HUES = tuple(f"#0a000{i}" for i in range(8))
-CSS = {INK: "ink", MUTED: "muted", LINE: "line", SURFACE: "surface"} | {
-    hue: f"hue-{i}" for i, hue in enumerate(HUES)
+PARTS = tuple(f"#0b000{i}" for i in range(5))
+CSS = {
+    **{INK: "ink", MUTED: "muted", LINE: "line", SURFACE: "surface"},
+    **{hue: f"hue-{i}" for i, hue in enumerate(HUES)},
+    **{part: f"part-{i}" for i, part in enumerate(PARTS)},
 }
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+"""Stand-ins of the colours, and the variables of the page that they become."""
+MARKERS = ("o", "s", "^", "D", "v", "h", "<", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lima",
-    "font.size": 9,
+    "font.size": 8.5,
     "font.family": "sans-serif",
     "text.parse_math": False,
     "text.color": INK,
@@ -51,8 +55,8 @@ STYLE = {
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
     "legend.frameon": False,
-    "legend.handlelength": 2.4,
-    "lines.linewidth": 1.8,
+    "legend.handlelength": 2.2,
+    "lines.linewidth": 1.6,
     "lines.markersize": 5,
 }
 
@@ -98,7 +102,7 @@ def curves(
     """Draw lines over a common x; `marked` shows every point."""
     columns = _legend_columns([line.label for line in lines])
     rows = -(-len(lines) // columns) if len(lines) > 1 else 0
-    with _figure(2.9 + 0.2 * rows) as (figure, axes):
+    with _figure(2.5 + 0.18 * rows) as (figure, axes):
         for line in lines:
             _draw_curve(axes, line, marked)
         axes.set_xlabel(x_label)
@@ -106,7 +110,7 @@ def curves(
         if log_x:
             _log_axis(axes, sorted({x for line in lines for x, _ in line.points}))
         if rows:
-            figure.legend(loc="outside lower left", ncols=columns, fontsize=8.5)
+            figure.legend(loc="outside lower left", ncols=columns, fontsize=8)
         return _svg(figure)
 
 
@@ -135,16 +139,17 @@ def bars(rows: Sequence[Bar], parts: Sequence[str], x_label: str, *, share: bool
         starts = [0.0] * len(rows)
         for number, part in enumerate(parts):
             values = [row.parts[number] * scale for row in rows]
-            hue = HUES[number % len(HUES)]
             drawn = axes.barh(range(len(rows)), values, left=starts, height=0.62, label=part,
-                              color=hue, edgecolor=SURFACE, linewidth=1)  # fmt: skip
-            axes.bar_label(drawn, label_type="center", color=SURFACE, fontsize=8,
+                              color=PARTS[number], edgecolor=SURFACE, linewidth=1)  # fmt: skip
+            axes.bar_label(drawn, label_type="center", color=SURFACE, fontsize=7.5,
                            labels=[_in_bar(v, scale, rows, share) for v in values])  # fmt: skip
             starts = [start + value for start, value in zip(starts, values, strict=True)]
         if share:
             axes.set_xlim(0, 100)
+        elif all(value == int(value) for row in rows for value in row.parts):
+            axes.locator_params(axis="x", integer=True)
         axes.grid(visible=False, axis="y")
-        figure.legend(loc="outside lower left", ncols=len(parts), fontsize=8.5, handlelength=1.2)
+        figure.legend(loc="outside lower left", ncols=len(parts), fontsize=8, handlelength=1.2)
         return _svg(figure)
 
 
@@ -171,23 +176,25 @@ def _draw_curve(axes: "Axes", line: Curve, marked: bool) -> None:
         linestyle=dash if line.joined else "none",
         marker=marker if marked or len(line.points) == 1 else "",
         markeredgecolor=SURFACE,
-        markeredgewidth=0.8,
+        markeredgewidth=0.6,
     )
     for (x, y), note in zip(line.points, line.notes, strict=False):
-        axes.annotate(note, (x, y), (5, 4), textcoords="offset points", fontsize=8, color=MUTED)
+        axes.annotate(note, (x, y), (5, 4), textcoords="offset points", fontsize=7.5, color=MUTED)
 
 
 def _log_axis(axes: "Axes", values: Sequence[float]) -> None:
     from matplotlib.ticker import NullLocator
 
     axes.set_xscale("log")
-    axes.set_xticks(values, [f"{value:,.0f}" for value in values])
+    # Neighbours that would be written over each other share a label.
+    shown = [v for i, v in enumerate(values) if i == 0 or v >= 1.25 * values[i - 1]]
+    axes.set_xticks(shown, [f"{value:,.0f}" for value in shown])
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
     longest = max(map(len, labels), default=0)
-    return 3 if longest <= 16 else 2 if longest <= 30 else 1
+    return 3 if longest <= 14 else 2 if longest <= 26 else 1
 
 
 @contextmanager
@@ -208,9 +215,9 @@ def _rows(
     labels: Sequence[str], x_label: str, legend_rows: int = 0
 ) -> Iterator[tuple["Figure", "Axes"]]:
     """Yield a figure with one row a label, the first on top."""
-    wrapped = ["\n".join(textwrap.wrap(label, 26)) for label in labels]
+    wrapped = ["\n".join(textwrap.wrap(label, 24)) for label in labels]
     lines = sum(max(1.0, 0.62 * (1 + label.count("\n"))) for label in wrapped)
-    with _figure(0.6 + 0.34 * lines + 0.25 * legend_rows) as (figure, axes):
+    with _figure(0.5 + 0.28 * lines + 0.22 * legend_rows) as (figure, axes):
         axes.set_yticks(range(len(labels)), wrapped)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -13,6 +13,8 @@ from lima.evaluation.scan import Tables
 from lima.results import RUNS
 from lima.spec import Stage
 
+SHARED: tuple[Stage, ...] = ("curate", "base")
+"""Stages that cells share, and that are no arm of the study."""
 RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in ("spec_hash", "created_at")]
 
 
@@ -47,7 +49,7 @@ class Chain:
 def read_chains(tables: Tables) -> list[Chain]:
     """Return the chains of a study, sorted by experiment, arm, seed and run.
 
-    The shared base model is part of chains, but no chain of its own: it is not an arm.
+    Curated data and the base model are part of chains, but no chains of their own.
 
     Raises:
         DataError: there are no runs, or a row of `runs` holds no spec.
@@ -58,7 +60,7 @@ def read_chains(tables: Tables) -> list[Chain]:
     if not rows:
         _refuse_empty(tables)
     parents = {row["parent_run_id"] for row in rows.values()}
-    leaves = [r for r in rows.values() if r["run_id"] not in parents and r["stage"] != "base"]
+    leaves = [r for r in rows.values() if r["run_id"] not in parents and r["stage"] not in SHARED]
     chains = [_chain(leaf, rows) for leaf in leaves]
     return sorted(chains, key=lambda c: (c.experiment, c.arm, c.seed, c.run_id))
 

@@ -25,7 +25,7 @@ from lima.results import ATTEMPTS, GENERATIONS, JUDGMENTS, METRICS, STEPS
 from lima.spec import Stage
 
 OWN_STAGES: tuple[Stage, ...] = ("train", "generate", "judge")
-"""Stages of a cell itself; the base model is shared by all."""
+"""Stages of a cell itself; curated data and the base model are shared."""
 PERPLEXITY = "heldout_perplexity"
 
 

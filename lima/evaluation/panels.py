@@ -12,7 +12,7 @@ from lima.evaluation.series import Series, series_of
 from lima.evaluation.settings import settings
 from lima.evaluation.study import Study, lengths_of, mean_curve, quantile
 from lima.evaluation.tally import FINISH_REASONS
-from lima.spec import Stage
+from lima.spec import STAGES, Stage
 
 SIZE = "train.data.count"
 CHECKPOINT = "generate.model.epoch"
@@ -184,7 +184,7 @@ def _quantity_curves(study: Study, members: Sequence[Series], judged: bool) -> l
 
 
 def _all_but_size(chain: Chain, judged: bool) -> tuple[Any, ...]:
-    stages: tuple[Stage, ...] = ("base", *OWN_STAGES) if judged else ("base", "train")
+    stages = STAGES if judged else STAGES[: STAGES.index("train") + 1]
     flat = {path: value for stage in stages for path, value in settings(chain, stage).items()}
     return tuple((path, str(value)) for path, value in flat.items() if path != SIZE)
 

@@ -105,7 +105,7 @@ def render_report(
         samples=samples,
         effort=_effort(study),
         methods=_methods(study.chains),
-        cells=[_cell(study.results, chain) for chain in study.chains],
+        cells=_cells(study),
         versions=_versions(study.chains),
         failures=(*STATUSES[1:], "not_judged"),
         shown=_shown,
@@ -135,16 +135,23 @@ def _facts(study: Study) -> dict[str, Any]:
         "seeds": len({chain.seed for chain in study.chains}),
         "cells": len(study.chains),
         "finished": finished,
-        "models": _values(study.chains, "train", "model.path"),
-        "bases": _values(study.chains, "base", "data.path"),
+        "models": _models(study.chains),
         "prompts_from": _values(study.chains, "generate", "prompts.path"),
         "judges": _values(study.chains, "judge", "model"),
+        "same_prompts": not any(p.startswith("generate.prompts") for p in _varied(study.chains)),
     }
 
 
-def _values(chains: Sequence[Chain], stage: Stage, path: str) -> list[Any]:
+def _values(chains: Sequence[Chain], stage: Stage, path: str) -> list[str]:
     found = [settings(chain, stage).get(f"{stage}.{path}") for chain in chains]
     return list(dict.fromkeys(str(value) for value in found if value is not None))
+
+
+def _models(chains: Sequence[Chain]) -> list[str]:
+    """Return what was fine-tuned, in words."""
+    names, data = _values(chains, "train", "model.path"), _values(chains, "base", "data.path")
+    made = f"a base model made from {' and '.join(data)}"
+    return [made if name == "run:base" and data else name for name in names]
 
 
 def _summary(study: Study) -> list[dict[str, Any]]:
@@ -194,7 +201,9 @@ def _methods(chains: Sequence[Chain]) -> dict[Stage, list[dict[str, Any]]]:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return {None: "none", True: "yes", False: "no"}.get(value, str(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def _effort(study: Study) -> list[dict[str, Any]]:
@@ -224,13 +233,21 @@ def _state(results: Results, chain: Chain, stage: Stage) -> str:
     return "running or killed" if effort.open else "stopped" if effort.attempts else "begun"
 
 
-def _cell(results: Results, chain: Chain) -> dict[str, Any]:
-    runs = {
-        stage: f"{chain.runs[stage]} {_state(results, chain, stage)}"
-        for stage in OWN_STAGES
-        if stage in chain.runs
-    }
-    return {"arm": chain.arm, "seed": chain.seed, "runs": runs}
+def _cells(study: Study) -> list[dict[str, Any]]:
+    """Return the runs of each cell, and how far they are."""
+    arms = arms_of(study.chains)
+    return [
+        {
+            "arm": chain.arm,
+            "seed": chain.seed,
+            "runs": {
+                stage: f"{chain.runs[stage]} {_state(study.results, chain, stage)}"
+                for stage in OWN_STAGES
+                if stage in chain.runs
+            },
+        }
+        for chain in sorted(study.chains, key=lambda c: (arms.index(c.arm), c.seed))
+    ]
 
 
 def _versions(chains: Sequence[Chain]) -> dict[str, str]:

@@ -66,8 +66,8 @@ class Tables:
 
         def task(batch: tuple[str, list[Entry]]) -> tuple[str, T] | None:
             run, shards = batch
-            parts = [part for shard in shards if (part := self._try(shard, wanted, run))]
-            return (run, work(pa.concat_tables(parts))) if parts else None
+            part = self._read_batch(shards, wanted, run)
+            return (run, work(part)) if part else None
 
         with ThreadPoolExecutor(self.threads) as pool:
             yield from filter(None, pool.map(task, self._batches(table, runs)))
@@ -108,11 +108,22 @@ class Tables:
                 batches += [(run, members[i : i + self.batch]) for i in starts]
         return batches
 
-    def _try(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table | None:
-        """Return the wanted columns of one shard; None if there is nothing to read."""
+    def _read_batch(self, shards: list[Entry], wanted: "_Wanted", run: str) -> pa.Table | None:
+        """Return the rows of some shards; None if there are none."""
         try:
-            part = self._load(shard, wanted, run)
-            return part if part.num_rows else None
+            # All at once is faster; only if something is wrong, find out which shard it is.
+            whole = wanted.of(pa.concat_tables([self._load(s, wanted, run) for s in shards]))
+        except (pa.ArrowException, OSError, DataError, StorageError):
+            parts = [part for s in shards if (part := self._try(s, wanted, run))]
+            if not parts:
+                return None
+            whole = pa.concat_tables(parts)
+        return whole if whole.num_rows else None
+
+    def _try(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table | None:
+        """Return the rows of one shard; None if it is gone or cannot be read, which is kept."""
+        try:
+            return wanted.of(self._load(shard, wanted, run))
         except (pa.ArrowException, OSError, DataError, StorageError) as error:
             # A run that resumes deletes the rows of work that was lost.
             if isinstance(error, FileNotFoundError) or not self.storage.exists(shard.path):
@@ -123,16 +134,18 @@ class Tables:
             return None
 
     def _load(self, shard: Entry, wanted: "_Wanted", run: str) -> pa.Table:
-        with (
-            self._open(shard) as source,
-            # Many small reads are one request where each costs a journey, but waste time here.
-            pq.ParquetFile(
-                source, pre_buffer=not self.storage.is_local, read_dictionary=wanted.encoded
-            ) as file,
-        ):
-            part = wanted.of(file.read(columns=wanted.names, use_threads=False))
-            if part.num_rows:
-                _refuse_rows_of_others(file.metadata, run)
+        # Many small reads are one request where each costs a journey, but waste time here.
+        distant = not self.storage.is_local
+        try:
+            with (
+                self._open(shard) as source,
+                pq.ParquetFile(source, pre_buffer=distant, read_dictionary=wanted.encoded) as file,
+            ):
+                part = file.read(columns=wanted.names, use_threads=False)
+                if part.num_rows:
+                    _refuse_rows_of_others(file.metadata, run)
+        except KeyError as error:  # from read_dictionary, with the name as bytes
+            raise _lacking([error.args[0].decode()]) from None
         return part
 
     def _open(self, shard: Entry) -> pa.NativeFile:
@@ -158,6 +171,10 @@ def _refuse_rows_of_others(metadata: pq.FileMetaData, run: str) -> None:
         raise DataError(f"rows of run {found.min} in the folder of run {run}")
 
 
+def _lacking(columns: Sequence[str]) -> DataError:
+    return DataError(f"no column {', '.join(columns)}: a file of something else")
+
+
 class _Wanted:
     """Some columns of a table, and how they are to come."""
 
@@ -176,9 +193,9 @@ class _Wanted:
             pa.ArrowException: one has a type that cannot become that of the table.
 
         """
-        missing = set(self.names).difference(part.column_names)
+        missing = sorted(set(self.names).difference(part.column_names))
         if missing:
-            raise DataError(f"no column {', '.join(sorted(missing))}: a file of something else")
+            raise _lacking(missing)
         part = part.select(self.names)
         part = part if part.schema.equals(self.schema) else part.cast(self.schema)
         for name in self.required:

@@ -40,8 +40,8 @@ def series_of(chains: Sequence[Chain], stage: Stage | None = None) -> list[Serie
         members = [c for c in chains if c.arm == arm and (stage is None or c.spec.get(stage))]
         groups = _alike(members, stages)
         different = list(differing([group[0] for group in groups], stages))
-        for group in groups:
-            label = f"{arm} ({_named(group[0], different)})" if different else arm
+        labels = [f"{arm} ({_named(g[0], different)})" if different else arm for g in groups]
+        for label, group in sorted(zip(labels, groups, strict=True), key=lambda g: _natural(g[0])):
             found.append(Series(readable(label), arm, colour, tuple(group)))
     return found
 
@@ -65,7 +65,7 @@ def _alike(chains: Sequence[Chain], stages: Sequence[Stage]) -> list[list[Chain]
 
 def _named(chain: Chain, paths: Sequence[str]) -> str:
     values = {path: value for stage in STAGES for path, value in settings(chain, stage).items()}
-    return ", ".join(f"{path} {values.get(path)}" for path in paths)
+    return ", ".join(f"{'.'.join(path.split('.')[-2:])} {values.get(path)}" for path in paths)
 
 
 def _natural(text: str) -> list[tuple[int, float, str]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lima.lint.curation import CURATION_CHECKS
 from lima.lint.facts import Facts
 from lima.lint.finding import LEVELS, Finding
 from lima.lint.stages import STAGE_CHECKS
@@ -21,7 +22,7 @@ def lint(cells: Sequence[CellSpec]) -> list[Finding]:
     facts = Facts()
     runs: dict[Finding, list[str]] = {}
     for cell in cells:
-        for check in (*STAGE_CHECKS, *TRAINING_CHECKS):
+        for check in (*CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS):
             for finding in check(cell, facts):
                 runs.setdefault(finding, []).append(f"{cell.arm}/{cell.seed}")
     found = [replace(f, runs=tuple(r)) for f, r in runs.items()]

@@ -142,7 +142,8 @@ def check_data(spec: DataSpec, path: str, facts: Facts, *, responses: bool) -> I
 
 def cell_models(cell: CellSpec) -> list[tuple[Stage, ModelSpec]]:
     """Return the model that each stage starts from."""
-    stages = [(stage, getattr(cell, stage)) for stage in STAGES if stage != "judge"]
+    with_models: tuple[Stage, ...] = ("base", "train", "generate")
+    stages = [(stage, getattr(cell, stage)) for stage in with_models]
     return [(stage, spec.model) for stage, spec in stages if spec is not None]
 
 

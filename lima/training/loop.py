@@ -167,8 +167,8 @@ class Trainer:
         # DeepSpeed passes over a step whose gradients overflow; that must not go unnoticed.
         if not math.isfinite(loss) or not self.engine.was_step_applied():
             raise ModelError(
-                f"training diverges: step {step} has loss {loss:g} and no usable gradients; lower optimizer.lr_start (now "
-                f"{self.spec.optimizer.lr_start}) or use precision fp32"
+                f"training diverges: step {step} has loss {loss:g} and no usable gradients; lower "
+                f"optimizer.lr_start (now {self.spec.optimizer.lr_start}) or use precision fp32"
             )
         if self.world.leads:
             self._record(step, loss, rate, batch, time.perf_counter() - started)

@@ -58,7 +58,8 @@ def ours(base: Path) -> float:
 
     os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
     prepare_environment("cpu")
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    rendezvous = Path(tempfile.mkdtemp()) / "rendezvous"
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
     cell, seen = bench_cell(base), list[StepRecord]()
     assert cell.train is not None
     with tempfile.TemporaryDirectory() as folder:

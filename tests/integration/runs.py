@@ -101,7 +101,7 @@ class Job:
     def kill(self) -> None:
         """Kill the driver alone, at once; Ray's processes have to notice by themselves."""
         # Ray's agents hold nothing and take minutes to see that they are alone.
-        family = [p for p in self._family() if "Agent" not in p.name()]
+        family = [p for p in self._family() if "Agent" not in _title(p)]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         _, alive = psutil.wait_procs(family, timeout=600)

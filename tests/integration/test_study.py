@@ -59,8 +59,19 @@ def submit_command(cell: CellSpec, folder: Path) -> list[str]:
     """Return the command that a user types to run `cell` below `folder`."""
     recipe = folder / "study.json"
     recipe.write_text(json.dumps({"runs": [encode(cell)]}), "utf-8")
-    command = [sys.executable, "-m", "lima_k8s", "submit", "ablation", "--local"]
-    return [*command, "--recipe", str(recipe), "--storage", str(folder / "study")]
+    # Whoever runs the tests in the background may have told them to ignore ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; from lima_k8s.main import main; main()"]
+    return [
+        *command,
+        "submit",
+        "ablation",
+        "--local",
+        "--recipe",
+        str(recipe),
+        "--storage",
+        str(folder / "study"),
+    ]
 
 
 def submit(cell: CellSpec, folder: Path) -> "subprocess.CompletedProcess[str]":

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lima_k8s import commands
-from lima_k8s.main import COMMANDS, cli, run
-from lima_k8s.output import write_table, write_yaml
 
 import lima.errors
 from lima import __version__
 from lima.errors import JudgeError, LimaError, SpecError, StorageError
 from lima.recipes import RECIPES, load_study
 from lima.yamltext import load_yaml
+from lima_k8s import commands
+from lima_k8s.main import COMMANDS, cli, run
+from lima_k8s.output import write_table, write_yaml
 
 PROGRAM = [sys.executable, "-c", "from lima_k8s.main import main; main()"]
 HEAVY = {"pyarrow", "torch", "transformers", "ray", "numpy", "rich", "yaml", "matplotlib", "scipy"}

@@ -4,6 +4,9 @@ import http.client
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,10 +17,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from lima.curation.candidate import Candidate, Provenance
+from lima.curation.damage import Damage
 from lima.curation.picks import parse_picks
+from lima.curation.store import CandidateStore
 from lima.errors import DataError, StorageError
+from lima.spec import CellSpec
+from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
+from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
-from lima_k8s.pick import PickFile, PickSession, serve, shortlist
+from lima_k8s.picking import PickFile, PickSession, best_first, read_shortlist, serve
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
@@ -49,7 +57,7 @@ def file(tmp_path: Path) -> PickFile:
 
 @pytest.fixture
 def page(file: PickFile) -> Iterator[LocalPage]:
-    server = serve(PickSession(shortlist(_candidates(), "writingprompts"), file, 3))
+    server = serve(PickSession(best_first(_candidates()), file, 3))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -99,7 +107,7 @@ def test_decisions_are_on_disk_before_they_are_answered(page: LocalPage, file: P
 
 def test_another_session_goes_on_where_the_last_one_ended(page: LocalPage, file: PickFile) -> None:
     _call(page, "decide", index=4, decision="keep")
-    again = PickSession(shortlist(_candidates(), "writingprompts"), file, 3)
+    again = PickSession(best_first(_candidates()), file, 3)
     assert again.state({})["items"][4]["decision"] == "keep"
     assert (again.count("keep"), again.count("drop")) == (1, 0)
 
@@ -169,14 +177,59 @@ def test_the_page_allows_nothing_from_elsewhere(page: LocalPage) -> None:
     assert len(page.token) >= 32
 
 
-def test_the_shortlist_is_what_filters_keep_best_first() -> None:
+def _curated(storage: Storage, arm: str, *candidates: Candidate) -> str:
+    """Write a curation run's table as the stage does; return the run's id."""
+    part = PartSpec(arm)
+    spec = CurateSpec((SourceSpec("writingprompts", ("x",)),), (ArmSpec(arm, (part,)),))
+    store = CandidateStore(storage, CellSpec("study", arm, curate=spec))
+    for number in range(2):
+        rows = [("writingprompts", c) for c in candidates[number::2]]
+        store.write(f"{number}", rows, Damage())
+    return str(store.table.identity["run_id"])
+
+
+def test_the_shortlist_is_what_filters_keep_best_first(tmp_path: Path) -> None:
     first, second, *_ = _candidates()
     dropped = replace(first, source_id="x", reasons=("over_18",))
     unpicked = replace(first, source_id="y", reasons=("not_picked",))
-    found = shortlist([second, dropped, unpicked, first], "writingprompts")
+    storage = Storage(str(tmp_path))
+    with pytest.raises(DataError, match="curate first"):
+        read_shortlist(storage, "writingprompts")
+    run = _curated(storage, "a", second, dropped, unpicked, first)
+    found = read_shortlist(storage, "writingprompts")
     assert [c.source_id for c in found] == ["p1/c0", "y", "p1/c1"]
-    with pytest.raises(DataError, match=r"'askreddit'.*sources here: writingprompts"):
-        shortlist([first], "askreddit")
+    assert found[0] == first
+    with pytest.raises(DataError, match=r"'askreddit'.*pools here: writingprompts"):
+        read_shortlist(storage, "askreddit")
+    _curated(storage, "b", first)
+    with pytest.raises(DataError, match=f"{run}.*--run"):
+        read_shortlist(storage, "writingprompts")
+    assert read_shortlist(storage, "writingprompts", run) == found
+
+
+def test_the_command_serves_saves_and_says_the_end(tmp_path: Path) -> None:
+    """The command as a person starts it, ended with Ctrl-C."""
+    _curated(Storage(str(tmp_path)), "a", *_candidates())
+    options = [str(tmp_path), "--source", "writingprompts", "-n", "3", "--no-browser"]
+    code = f"from lima_k8s.pick import command; command({options!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline() == "10 candidates of writingprompts; pick 3 at\n"
+        address = urlsplit(process.stderr.readline().strip())
+        connection = http.client.HTTPConnection(str(address.hostname), address.port)
+        body = json.dumps({"index": 0, "decision": "keep"})
+        connection.request(
+            "POST", f"{address.path}decide", body, {"Content-Type": "application/json"}
+        )
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+    path = tmp_path / "picks" / "writingprompts.jsonl"
+    assert process.stderr.read().strip() == f"1 kept, 0 dropped: {path}"
+    assert process.wait() == 0
+    assert _decisions(PickFile(str(path))) == {"p1/c0": "keep"}
 
 
 def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The plan of a training run: batches, epochs and learning rates (section 3)."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -54,7 +55,7 @@ def test_the_learning_rate_reaches_both_ends_exactly(steps: int) -> None:
     rates = [learning_rate(spec, step, steps) for step in range(1, steps + 1)]
     assert rates[0] == 1e-5
     assert rates[-1] == 1e-6
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rates))
 
 
 def test_the_recipe_of_the_paper_uses_the_paper_s_numbers() -> None:

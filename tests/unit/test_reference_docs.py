@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from lima_k8s.main import COMMANDS
-from lima_k8s.reference import render
 
 from lima.results import TABLES
+from lima_k8s.main import COMMANDS
+from lima_k8s.reference import render
 
 PAGES = render()
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"

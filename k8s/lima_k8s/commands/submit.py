@@ -15,6 +15,7 @@ LAST_STAGE: dict[str, Stage] = {
     "ablation": "judge",
     "generate": "generate",
     "judge": "judge",
+    "curate": "curate",
 }
 LOCAL_STORAGE = "lima-results"
 
@@ -61,7 +62,8 @@ def command(
         say(line)
     if not dry_run:
         run.run()
-        say(f"results: {storage}\nnext:    lima-k8s aggregate {storage}")
+        command = "curate show" if kind == "curate" else "aggregate"
+        say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
 
 
 def up_to(cell: CellSpec, last: Stage) -> CellSpec:

@@ -1,0 +1,62 @@
+"""All sources but Stack Exchange behind one function: files of a kind to candidates."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from lima.curation import alpaca, authored, lima_release, reddit, superni, wikihow
+from lima.curation.candidate import Candidate
+from lima.curation.damage import Damage
+from lima.curation.sites import DIALOGUES, GROUPS, POOL, UNLISTED
+from lima.spec_curate import CurateSpec, SourceSpec
+
+
+def pools_of(source: SourceSpec) -> list[str]:
+    """Return the pools that a source fills: one, unless it is Stack Exchange."""
+    if source.kind == "stackexchange":
+        return [*(POOL.format(group) for group in (*GROUPS, UNLISTED)), DIALOGUES]
+    return [source.pool or source.kind]
+
+
+def pools(spec: CurateSpec) -> list[str]:
+    """Return all pools that the sources of `spec` fill."""
+    return list(dict.fromkeys(pool for source in spec.sources for pool in pools_of(source)))
+
+
+def resolved(path: str, spec: CurateSpec) -> str:
+    """Return a path of a source as it is opened."""
+    absolute = "://" in path or Path(path).expanduser().is_absolute()
+    return path if absolute or not spec.root else f"{spec.root.rstrip('/')}/{path}"
+
+
+def read_source(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:
+    """Yield the candidates of a source.
+
+    Raises:
+        DataError: a file is missing, or the input is damaged and `spec` is strict.
+
+    """
+    for candidate in _read(source, spec, damage):
+        yield _licensed(candidate, source.licence)
+
+
+def _read(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:
+    paths = [resolved(path, spec) for path in source.paths]
+    readers: dict[str, Callable[[], Iterator[Candidate]]] = {
+        "wikihow": lambda: wikihow.read(paths, damage=damage),
+        "writingprompts": lambda: reddit.read(
+            paths, damage=damage, subreddit="WritingPrompts", responses=reddit.RESPONSES
+        ),
+        "askreddit": lambda: reddit.read(paths, damage=damage, subreddit="AskReddit"),
+        "natural_instructions": lambda: superni.read(paths, damage=damage, seed=spec.seed),
+        "alpaca": lambda: alpaca.read(paths, damage=damage),
+        "authored": lambda: authored.read(paths, damage=damage),
+        "examples": lambda: lima_release.read(paths, damage=damage, licence=source.licence),
+    }
+    return readers[source.kind]()
+
+
+def _licensed(candidate: Candidate, licence: str) -> Candidate:
+    if candidate.provenance.licence or not licence:
+        return candidate
+    return replace(candidate, provenance=replace(candidate.provenance, licence=licence))

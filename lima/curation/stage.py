@@ -1,0 +1,339 @@
+"""The curate stage: units of work, each a site or a source, and what is written at the end.
+
+Layout below the storage of a study, R the id of the run:
+
+    candidates/…/run_id=R/SHARD.parquet    all candidates
+    examples/…/run_id=R/ARM.parquet        what each arm took and turned away
+    curation/run_id=R/inputs.json          files that were read, with their sizes
+    curation/run_id=R/shards/SHARD.json    counts and damage of a shard
+    curation/run_id=R/units/UNIT.json      a unit that is finished
+    datasets/run_id=R/ARM.jsonl            the data sets, in LIMA's layout
+    datasets/run_id=R/README.md, attribution.md, attribution.csv, summary.json
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lima.codec import canonical_json, run_id
+from lima.curation.arms import DrawnArm, check_arms, draw_arms
+from lima.curation.assembly import to_jsonl
+from lima.curation.attribution import entries, ledger_csv, ledger_markdown
+from lima.curation.candidate import Candidate
+from lima.curation.card import Arm, dataset_card
+from lima.curation.damage import Damage
+from lima.curation.dump import Dump, find_dumps, size_of
+from lima.curation.hands import hands_digest
+from lima.curation.records import files
+from lima.curation.sites import DIALOGUES, REST, load_sites
+from lima.curation.sources import pools, pools_of, read_source, resolved
+from lima.curation.split import SplitSite, split
+from lima.curation.stackexchange import is_dialogue, read_partition
+from lima.curation.store import CandidateStore, Row, ShardRecord, losses, total
+from lima.curation.table1 import table1, token_counter
+from lima.errors import DataError
+from lima.results import EXAMPLES
+from lima.shards import RunTable
+from lima.spec import CellSpec, stage_cell
+from lima.spec_curate import CurateSpec, SourceSpec
+from lima.storage import Storage
+
+SHARD_ROWS = 20_000
+"""Candidates of a shard; of Stack Exchange, shards are ranges of post ids instead."""
+SUFFIXES = (".7z", ".xml", ".jsonl", ".json", ".ndjson", ".csv", ".md", ".markdown")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is read at once: a site of Stack Exchange, or all of another source."""
+
+    name: str
+    source: SourceSpec
+    dump: Dump | None = None
+
+    @property
+    def size(self) -> int:
+        """Packed bytes of a site; 0 for other sources."""
+        return self.dump.size if self.dump else 0
+
+
+class Curation:
+    """The curate stage of one run. Every method can be called again, by any process."""
+
+    def __init__(self, cell: CellSpec, storage: Storage) -> None:
+        """Open the stage of `cell`.
+
+        Raises:
+            DataError: the cell has no such stage, or an arm that cannot be drawn.
+
+        """
+        if cell.curate is None:
+            raise DataError("the run has no stage 'curate'")
+        self.cell, self.storage = stage_cell(cell, "curate"), storage
+        self.spec: CurateSpec = cell.curate
+        self.store = CandidateStore(storage, self.cell)
+        self.run = run_id(self.cell)
+        self.folder = f"curation/run_id={self.run}"
+        self.datasets = f"datasets/run_id={self.run}"
+        self.sites = load_sites(resolved(self.spec.sites, self.spec) if self.spec.sites else None)
+        check_arms(self.spec, pools(self.spec))
+
+    @property
+    def done(self) -> bool:
+        """Whether all data sets are written, with the picks and edits as they are now."""
+        summary = self.summary()
+        return summary is not None and summary["hands"] == hands_digest(self.spec)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return what was written and what was left out; None before the end."""
+        path = f"{self.datasets}/summary.json"
+        if not self.storage.exists(path):
+            return None
+        found: dict[str, Any] = json.loads(self.storage.read(path))
+        return found
+
+    @property
+    def dialogues(self) -> bool:
+        """Whether an arm wants dialogues, so that comments are read."""
+        return any(part.pool == DIALOGUES for arm in self.spec.arms for part in arm.parts)
+
+    def units(self) -> list[Unit]:
+        """Return all units, the largest first, so that the last one does not keep all waiting.
+
+        Raises:
+            DataError: a source is not there, two sources hold the same site, or the files are
+                not those that this run began with.
+
+        """
+        found = [unit for source in self.spec.sources for unit in self._units_of(source)]
+        names = [unit.name for unit in found]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"curate.sources: there more than once: {', '.join(twice)}")
+        self._check_inputs()
+        return sorted(found, key=lambda unit: (-unit.size, unit.name))
+
+    def is_finished(self, unit: Unit) -> bool:
+        """Say whether a unit needs no more work."""
+        return self.storage.exists(self._unit_path(unit.name))
+
+    def read_source(self, unit: Unit) -> None:
+        """Write the candidates of a unit that is no site, and finish it.
+
+        Raises:
+            DataError: the input is missing, or damaged in strict mode.
+
+        """
+        damage = Damage(self.spec.strict)
+        rows: list[Row] = []
+        shards: list[str] = []
+        pool = pools_of(unit.source)[0]
+        for candidate in read_source(unit.source, self.spec, damage):
+            rows.append((pool, candidate))
+            if len(rows) == SHARD_ROWS:
+                shards.append(self._write_next(unit, shards, rows))
+                rows = []
+        if rows:
+            shards.append(self._write_next(unit, shards, rows))
+        self.finish(unit, shards, damage)
+
+    def split(self, unit: Unit, folder: Path) -> SplitSite:
+        """Put the rows of a site aside in an empty local folder."""
+        if unit.dump is None:
+            raise ValueError(f"{unit.name} is no site")
+        return split(unit.dump, folder, self.spec, dialogues=self.dialogues)
+
+    def partition_shard(self, unit: Unit, partition: int) -> str:
+        """Return the name of the shard that a partition of a site becomes."""
+        return f"{unit.name}-{partition:06d}"
+
+    def write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
+        """Write the candidates of one partition of a site that is put aside in `folder`."""
+        shard = self.partition_shard(unit, partition)
+        site = SplitSite(unit.name, folder, Damage(self.spec.strict))
+        rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
+        return self.store.write(shard, rows, site.damage)
+
+    def finish(self, unit: Unit, shards: Sequence[str], damage: Damage) -> None:
+        """Record that a unit is finished."""
+        record = {"unit": unit.name, "shards": list(shards), "damage": damage.to_json()}
+        data = canonical_json(record).encode()
+        self.storage.write(self._unit_path(unit.name), data, replace=True)
+
+    def assemble(self) -> dict[str, Any]:
+        """Draw all arms and write them with all that goes with them; return the summary.
+
+        Raises:
+            DataError: an exact arm cannot be filled.
+            ModelError: the tokenizer of table 1 cannot be loaded.
+
+        """
+        arms = draw_arms(self.spec, self.store)
+        table = RunTable(self.storage, EXAMPLES, self.cell)
+        for arm in arms:
+            table.write(arm.spec.name, list(_example_rows(arm)), replace=True)
+            lines = to_jsonl((c.conversation, c.source) for c in arm.examples)
+            self._write(f"{arm.spec.name}.jsonl", lines)
+        ledger = [e for arm in arms for e in entries(arm.spec.name, arm.examples)]
+        self._write("attribution.csv", ledger_csv(ledger).encode())
+        self._write("attribution.md", ledger_markdown(ledger, self.cell.experiment).encode())
+        summary = self._summary(arms)
+        self._write("README.md", self._card(arms, summary["damage"]).encode())
+        self._write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False)).encode())
+        return summary
+
+    def damage(self) -> Damage:
+        """Return what was damaged in all units that are finished, and in all shards."""
+        entries_ = self.storage.entries(f"{self.folder}/units")
+        units = [json.loads(self.storage.read(entry.path)) for entry in entries_]
+        found = [Damage.from_json(unit["damage"]) for unit in units]
+        return Damage().merge([*found, *(record.damage for record in self.store.records())])
+
+    def _units_of(self, source: SourceSpec) -> Iterable[Unit]:
+        if source.kind == "stackexchange":
+            paths = [resolved(path, self.spec) for path in source.paths]
+            return [Unit(dump.site, source, dump) for dump in find_dumps(paths)]
+        key = sha256("\n".join(sorted(source.paths)).encode()).hexdigest()[:8]
+        return [Unit(f"{pools_of(source)[0]}-{key}", source)]
+
+    def _check_inputs(self) -> None:
+        """Refuse other files under the same names: finished work would be mixed with new."""
+        paths = {resolved(p, self.spec) for source in self.spec.sources for p in source.paths}
+        sizes = {file: size_of(file) for path in sorted(paths) for file in _all_files(path)}
+        data = canonical_json(sizes).encode()
+        path = f"{self.folder}/inputs.json"
+        if self.storage.write(path, data) or self.storage.read(path) == data:
+            return
+        before = json.loads(self.storage.read(path))
+        changed = sorted(f for f in {*sizes, *before} if sizes.get(f) != before.get(f))
+        raise DataError(
+            f"input files have changed since this run began: {', '.join(changed[:5])}; give the "
+            "new ones another experiment name or another storage, or put the old ones back"
+        )
+
+    def _write_next(self, unit: Unit, shards: Sequence[str], rows: Sequence[Row]) -> str:
+        shard = f"{unit.name}-{len(shards):05d}"
+        if not self.store.has(shard):
+            self.store.write(shard, rows, Damage())
+        return shard
+
+    def _pool(self, candidate: Candidate) -> str:
+        if len(candidate.conversation) < 2:
+            return REST
+        return DIALOGUES if is_dialogue(candidate) else self.sites.pool(candidate.category)
+
+    def _summary(self, arms: Sequence[DrawnArm]) -> dict[str, Any]:
+        records = self.store.records()
+        return {
+            "run": self.run,
+            "hands": hands_digest(self.spec),
+            "arms": [_arm_summary(arm) for arm in arms],
+            "pools": {
+                pool: _pool_summary(records, pool)
+                for pool in sorted({pool for record in records for pool in record.losses})
+            },
+            "damage": self.damage().to_json(),
+        }
+
+    def _card(self, arms: Sequence[DrawnArm], damage: dict[str, Any]) -> str:
+        records = self.store.records()
+        tokenizer = self.spec.assembly.tokenizer
+        name = resolved(tokenizer, self.spec) if tokenizer and "." in tokenizer else tokenizer
+        once = {
+            (arm.spec.split, choice.candidate.key): choice for arm in arms for choice in arm.choices
+        }
+        rows = table1(
+            ((s, self._kind(c.pool), c.candidate.conversation) for (s, _), c in once.items()),
+            token_counter(name) if name else None,
+        )
+        return dataset_card(
+            self.cell.experiment,
+            [Arm(arm.spec.name, arm.spec.split, arm.examples, arm.assembly) for arm in arms],
+            run=self.run,
+            rows=rows,
+            tokenizer=tokenizer,
+            pools={pool: losses(records, pool) for pool in pools(self.spec)},
+            damage=damage,
+        )
+
+    def _kind(self, pool: str) -> str:
+        """Return what table 1 calls a pool: its kind, whatever name it was given."""
+        known = {pools_of(s)[0]: s.kind for s in self.spec.sources if s.kind != "stackexchange"}
+        return known.get(pool, pool)
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.storage.write(f"{self.datasets}/{name}", data, replace=True)
+
+    def _unit_path(self, name: str) -> str:
+        return f"{self.folder}/units/{name}.json"
+
+
+def _all_files(path: str) -> list[str]:
+    if "://" not in path and not Path(path).expanduser().is_dir():
+        return [path] if Path(path).expanduser().exists() else []
+    return files([path], SUFFIXES)
+
+
+def _example_rows(arm: DrawnArm) -> Iterable[dict[str, Any]]:
+    inherited = [name for name, _ in arm.inherited]
+    for index, choice in enumerate(arm.choices):
+        came_from = inherited[index] if index < len(inherited) else None
+        yield {
+            **_example(arm, choice.pool, choice.candidate),
+            "line": index + 1,
+            "inherited_from": came_from,
+        }
+    for rejection in arm.assembly.rejected:
+        yield {
+            **_example(arm, rejection.pool, rejection.candidate),
+            "reason": rejection.objection.reason,
+            "evidence": rejection.objection.evidence,
+            "other_key": rejection.objection.other or None,
+        }
+
+
+def _example(arm: DrawnArm, pool: str, candidate: Candidate) -> dict[str, Any]:
+    return {
+        "data_set": arm.spec.name,
+        "split": arm.spec.split,
+        "candidate_key": candidate.key,
+        "pool": pool,
+        "category": candidate.category,
+        "source": candidate.source,
+        "source_id": candidate.source_id,
+        "score": candidate.score,
+        "conversation": candidate.conversation,
+    }
+
+
+def _pool_summary(records: Sequence[ShardRecord], pool: str) -> dict[str, Any]:
+    found = losses(records, pool)
+    return {
+        "candidates": found.seen,
+        "kept": sum(count.kept for count in total(records, pool).values()),
+        "dropped": dict(sorted(found.dropped.items())),
+        "dropped_by_one_filter_alone": dict(sorted(found.only.items())),
+    }
+
+
+def _arm_summary(arm: DrawnArm) -> dict[str, Any]:
+    by_pool: dict[str, dict[str, int]] = {}
+    for choice in arm.choices:
+        categories = by_pool.setdefault(choice.pool, {})
+        name = choice.candidate.category
+        categories[name] = categories.get(name, 0) + 1
+    return {
+        "name": arm.spec.name,
+        "split": arm.spec.split,
+        "examples": len(arm.choices),
+        "inherited": len(arm.inherited),
+        "pools": {pool: dict(sorted(found.items())) for pool, found in by_pool.items()},
+        "moved": [
+            {"pool": pool, "category": category, "difference": difference}
+            for pool, category, difference in arm.assembly.moved
+        ],
+        "turned_away": len(arm.assembly.rejected),
+        "shortages": [str(shortage) for shortage in arm.assembly.shortages],
+    }

@@ -1,0 +1,340 @@
+"""The table `candidates` of a run: written shard by shard, ranked, and looked up.
+
+Beside each shard lies a small record of what is in it, written first, so that counts need no scan
+and what was damaged is known although the shard is not read again.
+"""
+
+import heapq
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lima.codec import canonical_json, run_id
+from lima.curation.assembly import Losses
+from lima.curation.candidate import Candidate, Provenance
+from lima.curation.damage import Damage
+from lima.errors import StorageError
+from lima.results import CANDIDATES
+from lima.shards import RunTable, bad_shard
+from lima.spec import CellSpec, stage_cell
+from lima.spec_curate import PartSpec
+from lima.storage import Storage
+
+READERS = 16
+"""Records that are read at the same time."""
+ALL = "*"
+"""The category that stands for all of a pool."""
+RANKING = ("candidate_key", "pool", "category", "source", "source_id", "score", "keep", "turns")
+"""Columns that decide a candidate's place."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Candidates of a category."""
+
+    seen: int = 0
+    usable: int = 0
+    """With a response; or kept, if the pool holds prompts only."""
+    kept: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        """Return both together."""
+        return Count(self.seen + other.seen, self.usable + other.usable, self.kept + other.kept)
+
+
+@dataclass
+class ShardRecord:
+    """What a shard of candidates holds, and what was damaged on the way to it."""
+
+    shard: str
+    categories: dict[str, dict[str, Count]] = field(default_factory=dict)
+    """Pool to category to counts."""
+    losses: dict[str, Losses] = field(default_factory=dict)
+    """What the filters dropped, by pool."""
+    damage: Damage = field(default_factory=Damage)
+
+    @property
+    def kept(self) -> int:
+        """Candidates that no filter objects to."""
+        return sum(c.kept for pool in self.categories.values() for c in pool.values())
+
+    @property
+    def seen(self) -> int:
+        """All candidates."""
+        return sum(losses.seen for losses in self.losses.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return {
+            "shard": self.shard,
+            "categories": {
+                pool: {c: [n.seen, n.usable, n.kept] for c, n in sorted(found.items())}
+                for pool, found in sorted(self.categories.items())
+            },
+            "losses": {
+                pool: {"seen": x.seen, "dropped": dict(x.dropped), "only": dict(x.only)}
+                for pool, x in sorted(self.losses.items())
+            },
+            "damage": self.damage.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ShardRecord":
+        """Return the record that `to_json` wrote."""
+        return cls(
+            data["shard"],
+            {p: {c: Count(*n) for c, n in f.items()} for p, f in data["categories"].items()},
+            {
+                p: Losses(x["seen"], Counter(x["dropped"]), Counter(x["only"]))
+                for p, x in data["losses"].items()
+            },
+            Damage.from_json(data["damage"]),
+        )
+
+
+Row = tuple[str, Candidate]
+"""A pool and a candidate of it."""
+
+
+def usable(candidate: Candidate) -> bool:
+    """Whether an unfiltered arm can hold a candidate: it has a response."""
+    return len(candidate.conversation) > 1 or candidate.keep
+
+
+class CandidateStore:
+    """The candidates of one run."""
+
+    def __init__(self, storage: Storage, cell: CellSpec) -> None:
+        """Open the table of the curate stage of `cell`."""
+        own = stage_cell(cell, "curate")
+        self.storage = storage
+        self.table = RunTable(storage, CANDIDATES, own)
+        self.folder = f"curation/run_id={run_id(own)}"
+
+    def has(self, shard: str) -> bool:
+        """Say whether a shard exists, and so needs no work."""
+        return self.table.has(shard)
+
+    def write(self, shard: str, rows: Sequence[Row], damage: Damage) -> ShardRecord:
+        """Write a shard with its record, unless it exists."""
+        record = _record(shard, rows, damage)
+        data = canonical_json(record.to_json()).encode()
+        self.storage.write(self._record_path(shard), data, replace=True)
+        self.table.write(shard, [_to_row(pool, candidate) for pool, candidate in rows])
+        return record
+
+    def records(self) -> list[ShardRecord]:
+        """Return the records of all shards, by name."""
+        with ThreadPoolExecutor(READERS) as readers:
+            paths = [self._record_path(shard) for shard in self.table.shards()]
+            return [
+                ShardRecord.from_json(json.loads(d)) for d in readers.map(self.storage.read, paths)
+            ]
+
+    def read(self, shard: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a shard, or some of their columns."""
+        rows: list[dict[str, Any]] = self.open(shard, columns).to_pylist()
+        return rows
+
+    def open(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a shard, or some of its columns: of others no byte is read."""
+        path = self.table.path(shard)
+        try:
+            with self.storage.filesystem.open_input_file(self.storage.full_path(path)) as stream:
+                return pq.ParquetFile(stream).read(columns=list(columns) if columns else None)
+        except pa.ArrowException as error:
+            raise bad_shard(self.storage, path, str(error).splitlines()[0]) from error
+        except OSError as error:
+            raise StorageError(f"cannot read {self.storage.uri}/{path}: {error}") from error
+
+    def candidates(self, shard: str) -> Iterator[Row]:
+        """Yield the candidates of a shard with their pools."""
+        for row in self.read(shard):
+            yield row["pool"], from_row(row)
+
+    def _record_path(self, shard: str) -> str:
+        return f"{self.folder}/shards/{shard}.json"
+
+
+class Ranking:
+    """The candidates of a pool on offer to a part of an arm, best first, read when needed."""
+
+    def __init__(
+        self,
+        store: CandidateStore,
+        records: Sequence[ShardRecord],
+        part: PartSpec,
+        seed: int,
+        may_take: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        """Rank what `part` can draw: by score or in a seeded order, ties always in that order.
+
+        Args:
+            store: Where the candidates are.
+            records: Of its shards.
+            part: Names the pool, the order, and whether filters count.
+            seed: Of the order.
+            may_take: Says by source and source id what a person picked; None: all.
+
+        """
+        self.store, self.part, self.seed, self.may_take = store, part, seed, may_take
+        self.shards = {
+            category: [r.shard for r in records if category in r.categories.get(part.pool, {})]
+            for category in {c for r in records for c in r.categories.get(part.pool, {})}
+        }
+        self._best: dict[str, list[tuple[Any, str, int]]] = {}
+        self._texts: dict[tuple[str, int], Candidate] = {}
+
+    def prepare(self, wanted: Mapping[str, int]) -> None:
+        """Rank and read the first `wanted` of each category in one pass over the shards."""
+        deeper = {c: n for c, n in wanted.items() if n > len(self._best.get(c, ()))}
+        self._rank({c: 2 * n + 16 for c, n in deeper.items()})
+        self._fetch([p for c, n in wanted.items() for p in self._best.get(c, ())[:n]])
+
+    def count(self) -> dict[str, int]:
+        """Count what can be drawn of each category, in a scan: only needed where picks decide."""
+        names = sorted({name for shards in self.shards.values() for name in shards})
+        rows = (row for name in names for row in self.store.read(name, RANKING))
+        return dict(Counter(row["category"] for row in rows if self._can_take(row)))
+
+    def offers(self, category: str) -> Iterator[Candidate]:
+        """Yield all candidates of a category, or of all, best first."""
+        position = 0
+        while True:
+            known = self._best.get(category, [])
+            if position == len(known):
+                self._rank({category: 4 * len(known) + 16})
+                if len(self._best[category]) == position:
+                    return
+                continue
+            place = known[position][1:]
+            if place not in self._texts:
+                self._fetch(known[position : position + 32])
+            yield self._texts[place]
+            position += 1
+
+    def _rank(self, wanted: Mapping[str, int]) -> None:
+        """Find the best of some categories, one shard in memory at a time."""
+        names = sorted({s for c in wanted for s in self._shards_of(c)})
+        found: defaultdict[str, list[tuple[Any, str, int]]] = defaultdict(list)
+        for shard in names:
+            for category, places in self._places(shard, wanted).items():
+                found[category] = heapq.nsmallest(wanted[category], [*found[category], *places])
+        self._best.update({category: found[category] for category in wanted})
+
+    def _places(
+        self, shard: str, wanted: Mapping[str, int]
+    ) -> dict[str, list[tuple[Any, str, int]]]:
+        places: defaultdict[str, list[tuple[Any, str, int]]] = defaultdict(list)
+        for number, row in enumerate(self.store.read(shard, RANKING)):
+            category = ALL if ALL in wanted else row["category"]
+            if category in wanted and self._can_take(row):
+                places[category].append((self._rank_of(row), shard, number))
+        return places
+
+    def _can_take(self, row: Mapping[str, Any]) -> bool:
+        passed = row["keep"] or (not self.part.filtered and row["turns"] > 1)
+        picked = self.may_take is None or self.may_take(row["source"], row["source_id"])
+        return row["pool"] == self.part.pool and passed and picked
+
+    def _rank_of(self, row: Mapping[str, Any]) -> tuple[int, bytes]:
+        address = f"{self.seed}/{row['candidate_key']}".encode()
+        score = -(row["score"] or 0) if self.part.order == "score" else 0
+        return score, blake2b(address, digest_size=8).digest()
+
+    def _shards_of(self, category: str) -> list[str]:
+        if category == ALL:
+            return sorted({shard for shards in self.shards.values() for shard in shards})
+        return self.shards.get(category, [])
+
+    def _fetch(self, places: Iterable[tuple[Any, str, int]]) -> None:
+        wanted: defaultdict[str, list[int]] = defaultdict(list)
+        for _, shard, number in places:
+            if (shard, number) not in self._texts:
+                wanted[shard].append(number)
+        for shard, numbers in sorted(wanted.items()):
+            table = self.store.open(shard).take(numbers)
+            for number, row in zip(numbers, table.to_pylist(), strict=True):
+                self._texts[shard, number] = from_row(row)
+
+
+def total(records: Iterable[ShardRecord], pool: str) -> dict[str, Count]:
+    """Return the counts of a pool's categories over all shards."""
+    counts: defaultdict[str, Count] = defaultdict(Count)
+    for record in records:
+        for category, count in record.categories.get(pool, {}).items():
+            counts[category] += count
+    return dict(sorted(counts.items()))
+
+
+def losses(records: Iterable[ShardRecord], pool: str) -> Losses:
+    """Return what the filters dropped from a pool, over all shards."""
+    found = [record.losses[pool] for record in records if pool in record.losses]
+    return Losses(
+        sum(x.seen for x in found),
+        sum((x.dropped for x in found), Counter()),
+        sum((x.only for x in found), Counter()),
+    )
+
+
+def _record(shard: str, rows: Sequence[Row], damage: Damage) -> ShardRecord:
+    counts: defaultdict[str, defaultdict[str, Count]] = defaultdict(lambda: defaultdict(Count))
+    reasons: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for pool, candidate in rows:
+        counts[pool][candidate.category] += Count(1, usable(candidate), candidate.keep)
+        reasons[pool].append(candidate.reasons)
+    return ShardRecord(
+        shard,
+        {pool: dict(found) for pool, found in counts.items()},
+        {pool: Losses.of(found) for pool, found in reasons.items()},
+        damage,
+    )
+
+
+def _to_row(pool: str, candidate: Candidate) -> dict[str, Any]:
+    origin = candidate.provenance
+    return {
+        "candidate_key": candidate.key,
+        "pool": pool,
+        "source": candidate.source,
+        "source_id": candidate.source_id,
+        "category": candidate.category,
+        "tags": candidate.tags,
+        "turns": len(candidate.conversation),
+        "conversation": candidate.conversation,
+        "score": candidate.score,
+        "keep": candidate.keep,
+        "reasons": candidate.reasons,
+        "measures": sorted(candidate.measures.items()),
+        "passed_over": candidate.passed_over,
+        "url": origin.url,
+        "authors": origin.authors,
+        "licence": origin.licence,
+        "created": origin.created,
+        "changes": origin.changes,
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Candidate:
+    """Return the candidate of a row of the table."""
+    return Candidate(
+        source=row["source"],
+        source_id=row["source_id"],
+        conversation=tuple(row["conversation"]),
+        category=row["category"],
+        tags=tuple(row["tags"]),
+        score=row["score"],
+        provenance=Provenance(
+            row["url"], tuple(row["authors"]), row["licence"], row["created"], row["changes"]
+        ),
+        measures=dict(row["measures"]),
+        reasons=tuple(row["reasons"]),
+        passed_over=tuple(row["passed_over"]),
+    )

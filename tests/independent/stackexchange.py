@@ -1,0 +1,398 @@
+"""Brute force: what curation should say of a Stack Exchange dump, by the rules of docs/curation.md.
+
+Written separately from `lima.curation` and sharing no code with it: a whole file in memory, lxml
+for both XML and HTML, plain Python for the rest. Slow and simple on purpose.
+"""
+
+import gzip
+import re
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from lxml import etree
+from lxml import html as lxml_html
+
+WORDS = Path(__file__).parents[2] / "lima" / "curation" / "words.yaml"
+BLOCKS = set(
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "center",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "html",
+        "li",
+        "main",
+        "nav",
+        "ol",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ]
+)
+GONE = {"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"}
+POINTERS = {
+    *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
+    *("this article", "this paper", "this page", "this post", "this answer", "this question"),
+    *("these", "see here", "over here", "right here", "click here", "more", "read more"),
+    *("this site", "this video", "this image", "image", "picture", "paper", "article"),
+}
+HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
+URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\ue000\ue001]*[^\s<>.,;:!?'\")\ue000\ue001]")
+NOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
+
+
+def read_posts(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of Posts.xml or Posts.xml.gz."""
+    path = folder / "Posts.xml"
+    data = path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
+    return [dict(row.attrib) for row in etree.fromstring(data).iter("row")]
+
+
+class Text:
+    """A post as paragraphs; each is a list of pieces: ("prose", …) or ("code", …)."""
+
+    def __init__(self, html: str) -> None:
+        self.links = self.images = self.pointers = 0
+        root = lxml_html.document_fromstring(html) if html.strip() else None
+        blocks = self.blocks(root) if root is not None else []
+        blocks = [block for block in map(self.trimmed, blocks) if block]
+        while len(blocks) > 1 and self.is_loose(blocks[-1]):
+            blocks.pop()
+        self.lost = 0
+        joined = self.closed([p for b in blocks for p in [*b["pieces"], ("prose", "\n\n")]][:-1])
+        self.text = "".join(text for _, text in joined)
+        self.prose = "".join(text if kind == "prose" else " " for kind, text in joined)
+
+    def blocks(self, node) -> list[dict]:
+        """Return the blocks within an element."""
+        found, inline = [], []
+
+        def flush() -> None:
+            if inline:
+                found.append({"kind": "p", "pieces": list(inline)})
+                inline.clear()
+
+        if node.text:
+            inline.append(("prose", node.text))
+        for child in node:
+            if not isinstance(child.tag, str):
+                pass
+            elif child.tag in BLOCKS or (
+                child.tag not in GONE and any(x.tag in BLOCKS for x in child.iterdescendants())
+            ):
+                flush()
+                found += self.block(child)
+            else:
+                inline += self.inline(child)
+            if child.tail:
+                inline.append(("prose", child.tail))
+        flush()
+        return found
+
+    def block(self, node) -> list[dict]:
+        """Return one block element as blocks."""
+        if node.tag == "pre":
+            for br in node.iter("br"):
+                br.tail = "\n" + (br.tail or "")
+            code = node.text_content().replace("\r", "").strip("\n").rstrip()
+            fence = "```"
+            while fence in code:
+                fence += "`"
+            return [{"kind": "code", "pieces": [("code", f"{fence}\n{code}\n{fence}")]}] * bool(
+                code
+            )
+        if node.tag == "blockquote":
+            inner = self.kept(node)
+            if not inner:
+                return []
+            lines = self.lines([p for b in inner for p in [*b["pieces"], ("hard", "\n\n")]][:-1])
+            return [{"kind": "quote", "pieces": self.prefixed(lines, "> ")}]
+        if node.tag in ("ul", "ol"):
+            return self.listing(node)
+        if node.tag == "table":
+            rows = []
+            for row in node.iter("tr"):
+                cells = []
+                for cell in row:
+                    words = [p for b in self.kept(cell) for p in [*b["pieces"], ("prose", " ")]][
+                        :-1
+                    ]
+                    cells.append(words)
+                if any(cells):
+                    pieces = [("prose", "| ")]
+                    for cell in cells:
+                        pieces += [*cell, ("prose", " | ")]
+                    rows += [*pieces[:-1], ("prose", " |"), ("hard", "\n")]
+            return [{"kind": "table", "pieces": rows[:-1]}] * bool(rows)
+        blocks = self.blocks(node)
+        if re.fullmatch("h[1-6]", node.tag):
+            for block in blocks:
+                block["kind"] = "heading"
+        return blocks
+
+    def listing(self, node) -> list[dict]:
+        number = node.get("start", "") if node.tag == "ol" else None
+        if number is not None:
+            number = int(number) if number.isdecimal() else 1
+        items, loose = [], False
+        for child in node:
+            if child.tag in ("ul", "ol"):
+                for block in self.listing(child):
+                    items.append(self.prefixed(self.lines(block["pieces"]), "  "))
+                continue
+            inner = self.kept(child)
+            if not inner:
+                continue
+            tight = len(inner) == 1 or (len(inner) == 2 and inner[1]["kind"] == "list")
+            loose = loose or not tight
+            mark = "* " if number is None else f"{number}. "
+            between = ("hard", "\n" if tight else "\n\n")
+            lines = self.lines([p for b in inner for p in [*b["pieces"], between]][:-1])
+            item = self.prefixed(lines, " " * len(mark))
+            items.append([("hard", mark), *item[1:]])
+            number = None if number is None else number + 1
+        pieces = [p for item in items for p in [*item, ("hard", "\n\n" if loose else "\n")]][:-1]
+        return [{"kind": "list", "pieces": pieces}] * bool(pieces)
+
+    def kept(self, node) -> list[dict]:
+        return [block for block in map(self.trimmed, self.blocks(node)) if block]
+
+    def lines(self, pieces) -> list[list]:
+        """Cut pieces into lines, at hard ends and at the ends of lines of code."""
+        lines = [[]]
+        for kind, text in pieces:
+            if kind == "prose":
+                lines[-1].append((kind, text))
+                continue
+            first, *rest = text.split("\n")
+            lines[-1].append((kind, first))
+            lines += [[(kind, line)] for line in rest]
+        return lines
+
+    def prefixed(self, lines, prefix: str) -> list:
+        found = []
+        for line in lines:
+            empty = not any(text for _, text in line)
+            found += [("hard", prefix.rstrip() if empty else prefix), *line, ("hard", "\n")]
+        return found[:-1]
+
+    def inline(self, node) -> list:
+        """Return an inline element as pieces."""
+        if node.tag == "code":
+            code = " ".join(node.text_content().split())
+            if "`" in code:
+                return [("code", f"`` {code} ``")]
+            return [("code", f"`{code}`")] if code else []
+        if node.tag == "br":
+            return [("hard", "\n")]
+        if node.tag in GONE:
+            self.images += node.tag == "img"
+            return [("prose", HOLE)]
+        if node.tag in ("sup", "sub"):
+            if node.tag == "sup" and node.findall(".//a"):
+                return [("prose", HOLE)]
+            return [("prose", script(node.tag, node.text_content().strip()))]
+        pieces = [("prose", node.text)] if node.text else []
+        for child in node:
+            pieces += self.inline(child)
+            pieces += [("prose", child.tail)] if child.tail else []
+        if node.tag != "a":
+            return pieces
+        self.links += 1
+        words = "".join(text for _, text in pieces).strip(f" \n{HOLE}{LOST}")
+        if not words:
+            return [("prose", HOLE)]
+        if all(kind == "prose" for kind, _ in pieces):
+            if NOTE.fullmatch(words) or URL.fullmatch(words):
+                return [("prose", LOST)]
+            self.pointers += words.casefold() in POINTERS
+        return pieces
+
+    def trimmed(self, block: dict) -> dict | None:
+        """Return a block with its spaces in order, addresses out; None if nothing is left."""
+        if block["kind"] in ("code", "quote", "list", "table"):
+            return block
+        merged = []
+        for kind, text in block["pieces"]:
+            if kind == "prose" and merged and merged[-1][0] == "prose":
+                merged[-1] = ("prose", merged[-1][1] + text)
+            else:
+                merged.append((kind, text))
+        tidy = []
+        for kind, text in merged:
+            if kind == "prose":
+                text = re.sub("[\u200b\u2060\ufeff]", "", text)
+                text = re.sub(r"[ \t\r\n\u00a0\u2003\u2009\u200a\u202f\u3000]+", " ", text)
+                text = URL.sub(LOST, text)
+            tidy.append((kind, text))
+        # No spaces around hard ends of lines, nor at the ends of the block; no empty lines.
+        pieces = []
+        for index, (kind, text) in enumerate(tidy):
+            if kind == "prose":
+                if index == 0:
+                    text = text.lstrip(f" {HOLE}")
+                elif tidy[index - 1][0] == "hard":
+                    text = text.lstrip(" ")
+                if index == len(tidy) - 1:
+                    text = text.rstrip(f" {HOLE}")
+                elif tidy[index + 1][0] == "hard":
+                    text = text.rstrip(" ")
+            if text:
+                pieces.append((kind, text))
+        while pieces and pieces[0][0] == "hard":
+            pieces.pop(0)
+        while pieces and pieces[-1][0] == "hard":
+            pieces.pop()
+        single = []
+        for piece in pieces:
+            if not (piece[0] == "hard" and single and single[-1][0] == "hard"):
+                single.append(piece)
+        if not "".join(text for _, text in single).strip(f" {HOLE}{LOST}"):
+            return None
+        return {**block, "pieces": single}
+
+    def is_loose(self, block: dict) -> bool:
+        if block["kind"] in ("code", "quote", "list", "table"):
+            return block["kind"] == "table" and False
+        text = "".join(text for _, text in block["pieces"]).strip(f" \n{HOLE}{LOST}")
+        if block["kind"] == "heading" or not text or text.endswith(":"):
+            return True
+        has_code = any(kind == "code" for kind, _ in block["pieces"])
+        plain = text[0].isalpha() and not has_code and "$" not in text and "\n" not in text
+        return plain and text[-1].isalpha() and len(text.split()) <= 5
+
+    def closed(self, pieces) -> list:
+        """Close the gaps where something was taken out, with brackets around nothing."""
+        codes = [text for kind, text in pieces if kind == "code"]
+        flat = "".join("\ue002" if kind == "code" else text for kind, text in pieces)
+        while found := re.search(f"[{HOLE}{LOST}]", flat):
+            before, after = flat[: found.start()], flat[found.end() :]
+            if before.rstrip(" ,;")[-1:] in ("(", "[") and after.lstrip(" ,;")[:1] in (")", "]"):
+                flat = before.rstrip(" ,;")[:-1].rstrip(" ") + after.lstrip(" ,;")[1:]
+                continue
+            self.lost += found[0] == LOST
+            if before.endswith(" ") and after[:1] in ("", " ", ".", ",", ";", "!", "?", ")", "\n"):
+                before = before[:-1]
+            flat = before + after
+        parts = re.split("\ue002", flat)
+        found_pieces = [("prose", parts[0])]
+        for code, part in zip(codes, parts[1:], strict=True):
+            found_pieces += [("code", code), ("prose", part)]
+        return found_pieces
+
+
+def script(tag: str, text: str) -> str:
+    """Return raised or lowered text."""
+    raised = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
+    lowered = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
+    known = raised if tag == "sup" else lowered
+    if text and all(c in known for c in text):
+        return "".join(known[c] for c in text)
+    return f"^{text}" if tag == "sup" and len(text) == 1 and text.isalnum() else text
+
+
+def count_first_person(prose: str, words: dict) -> int:
+    """Count the words of the first person."""
+    count = 0
+    for found in re.finditer(r"(?<!\w)(I|[Mm]e|[Mm]y|[Mm]yself)(?!\w)", prose):
+        before, after = prose[: found.start()], prose[found.end() :]
+        if found[1] == "I":
+            if before[-1:] in tuple("/.&%+-") or after[:1] in tuple("/&²-"):
+                continue
+            if re.match(r"\.\w", after) or any(before.endswith(f"{w} ") for w in words["numbered"]):
+                continue
+        count += 1
+    return count
+
+
+def count_phrases(text: str, phrases: list[str]) -> int:
+    """Count phrases as whole words; an end that is no letter bounds nothing."""
+    text = text.lower().replace("’", "'")
+    count = 0
+    for phrase in phrases:
+        before = r"(?<!\w)" if re.match(r"\w", phrase[0]) else ""
+        after = r"(?!\w)" if re.match(r"\w", phrase[-1]) else ""
+        count += len(re.findall(before + f"(?={re.escape(phrase)}{after})", text))
+    return count
+
+
+def without_formulas(prose: str) -> str:
+    """Take out what stands between the signs of TeX."""
+    prose = re.sub(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)", " ", prose)
+    return re.sub(r"\\\(.*?\\\)|\\\[.*?\\\]", " ", prose, flags=re.DOTALL)
+
+
+def judge(folder: Path) -> tuple[Counter[str], dict[str, dict[str, float]]]:
+    """Return how often each filter objects, and the measures of each question by `Q/A`."""
+    words = yaml.safe_load(WORDS.read_text("utf-8"))
+    phrases = [p for kind in words["references"].values() for p in kind]
+    posts = read_posts(folder)
+    questions = {p["Id"]: p for p in posts if p["PostTypeId"] == "1"}
+    answers: dict[str, list[dict[str, str]]] = {}
+    reasons: Counter[str] = Counter()
+    for post in posts:
+        if post["PostTypeId"] == "2":
+            answers.setdefault(post["ParentId"], []).append(post)
+        elif post["PostTypeId"] != "1":
+            reasons["other_type"] += 1
+    reasons["orphan"] = sum(len(a) for q, a in answers.items() if q not in questions)
+    measured = {}
+    for number, question in questions.items():
+        if number not in answers:
+            reasons["no_answer"] += 1
+            continue
+        best = min(answers[number], key=lambda a: (-int(a["Score"]), int(a["Id"])))
+        answer = Text(best["Body"])
+        prose = without_formulas(answer.prose)
+        title = " ".join(question["Title"].split())
+        found = {
+            "answer_score": int(best["Score"]),
+            "characters": len(answer.text),
+            "first_person": count_first_person(prose, words),
+            "references": count_phrases(prose, phrases)
+            + len(re.findall(r"(?<![\w.])@[a-z]", prose.lower())),
+            "dangling": answer.pointers + answer.lost,
+            "title_references": count_phrases(title, words["title"]) + (len(title.split()) < 3),
+        }
+        measured[f"{number}/{best['Id']}"] = {**found, "text": answer.text}
+        objects = {
+            "score": found["answer_score"] < 10,
+            "too_short": found["characters"] < 1200,
+            "too_long": found["characters"] > 4096,
+            "first_person": found["first_person"] > 0,
+            "references": found["references"] > 0,
+            "dangling": found["dangling"] > 0,
+            "title": found["title_references"] > 0,
+        }
+        reasons.update(name for name, value in objects.items() if value)
+        reasons["kept"] += not any(objects.values())
+    return +reasons, measured
