@@ -69,6 +69,7 @@ class LocalRun:
 
     def _follow(self, job: "subprocess.Popen[bytes]") -> int:
         """Show progress until the job ends; pass ctrl-C on to it. Return its exit code."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with display() as show, _ended_with_us(job):
             while job.poll() is None:
                 try:

@@ -107,6 +107,8 @@ class Shortage:
         """Say what is missing and what costs most."""
         text = f"{self.pool}: {self.asked} asked for, {self.found} found"
         text += f" among {self.losses.seen} candidates"
+        if not self.losses.seen:
+            return f"{text}: check the paths of its source"
         name = self.losses.costliest
         if not name:
             return f"{text}; no filter dropped any: add more data or ask for less"

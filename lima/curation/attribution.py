@@ -21,7 +21,7 @@ COLUMNS = (
 TITLE = 100
 NO_AUTHOR, NO_CHANGES = "author unknown", "none"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~])")
-_PROFILE = re.compile(r"(.*)\s\((https?://[^\s()]+)\)")
+_PROFILE = re.compile(r"(.*)\s<(https?://[^\s<>]+)>")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -51,13 +51,18 @@ def ledger_csv(ledger: Sequence[Entry]) -> str:
 
 
 def ledger_markdown(ledger: Sequence[Entry], title: str) -> str:
-    """Return the ledger as Markdown: the licences first, then every work by its source."""
-    lines = [f"# Attribution: {escaped(title)}", "", *_licence_lines(ledger), ""]
-    for source in dict.fromkeys(entry.candidate.source for entry in ledger):
-        lines += [f"## {escaped(source)}", ""]
-        lines += [_work(entry) for entry in ledger if entry.candidate.source == source]
-        lines.append("")
-    return "\n".join(lines)
+    """Return the ledger as Markdown: the licences first, then every work once, by its source."""
+    works: dict[str, list[Entry]] = {}
+    for entry in ledger:
+        works.setdefault(entry.candidate.key, []).append(entry)
+    by_source: dict[str, list[list[Entry]]] = {}
+    for uses in works.values():
+        by_source.setdefault(uses[0].candidate.source, []).append(uses)
+    lines = [f"# Attribution: {escaped(title)}", ""]
+    lines += _licence_lines([uses[0] for uses in works.values()])
+    for source, found in by_source.items():
+        lines += ["", f"## {escaped(source)}", "", *map(_work, found)]
+    return "\n".join([*lines, ""])
 
 
 def _cells(entry: Entry) -> tuple[object, ...]:
@@ -69,7 +74,7 @@ def _cells(entry: Entry) -> tuple[object, ...]:
         entry.candidate.source,
         entry.candidate.source_id,
         _title(entry.candidate),
-        "; ".join(origin.authors) or NO_AUTHOR,
+        "; ".join(dict.fromkeys(origin.authors)) or NO_AUTHOR,
         origin.url,
         " / ".join(licence.name for licence in found),
         " ".join(licence.url for licence in found if licence.url),
@@ -86,8 +91,8 @@ def _licence_lines(ledger: Sequence[Entry]) -> list[str]:
             counts[found.name] = counts.get(found.name, 0) + 1
             links[found.name] = found.url
     return [
-        "Texts are by their authors and under their licences; the last words of an entry say "
-        "what was changed. The selection is no endorsement by any of them.",
+        "Texts are by their authors and under their licences. An entry says what was changed, and "
+        "the files and lines that hold it. The selection is no endorsement by any of them.",
         "",
         *(
             f"* {count} under {_link(name, links[name])}"
@@ -96,19 +101,21 @@ def _licence_lines(ledger: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _work(entry: Entry) -> str:
-    origin = entry.candidate.provenance
-    names = ", ".join(map(_author, origin.authors)) or NO_AUTHOR
+def _work(uses: Sequence[Entry]) -> str:
+    candidate = uses[0].candidate
+    origin = candidate.provenance
+    names = ", ".join(map(_author, dict.fromkeys(origin.authors))) or NO_AUTHOR
     found = ", ".join(_link(found.name, found.url) for found in licences(origin.licence))
     date = f", {origin.created.date().isoformat()}" if origin.created else ""
+    places = ", ".join(f"{escaped(entry.data_set)}:{entry.line}" for entry in uses)
     return (
-        f"* {escaped(entry.data_set)}:{entry.line} {_link(_title(entry.candidate), origin.url)} "
-        f"by {names}{date}; {found}; changes: {escaped(origin.changes or NO_CHANGES)}"
+        f"* {_link(_title(candidate), origin.url)} by {names}{date}; {found}; "
+        f"changes: {escaped(origin.changes or NO_CHANGES)}; {places}"
     )
 
 
 def _author(name: str) -> str:
-    """Return an author as a link if a profile follows: `Ada (https://…/users/1)`."""
+    """Return an author as a link if a profile follows: `Ada <https://…/users/1>`."""
     found = _PROFILE.fullmatch(name)
     return _link(found[1], found[2]) if found else escaped(name)
 

@@ -61,7 +61,7 @@ def dataset_card(
         damage: What could not be read, as `Damage.to_json` tells it.
 
     """
-    every = [candidate for arm in arms for candidate in arm.examples]
+    every = list({c.key: c for arm in arms for c in arm.examples}.values())
     parts = [
         _front_matter(title, arms, every),
         f"# {escaped(title)}",

@@ -106,9 +106,11 @@ def _table(name: str) -> str:
 
 def _read(path: str, damage: Damage) -> Chunks:
     with open_bytes(path) as stream:
+        # An unpacker's own `read1` gives what it has; a full read would lose it to an error.
+        read = getattr(stream.raw, "read1", stream.read1)
         while True:
             try:
-                chunk = stream.read1(CHUNK)
+                chunk = read(CHUNK)
             except _errors_of(path) as error:
                 damage.note(path, "file breaks off or is damaged", str(error))
                 return

@@ -7,7 +7,7 @@ than by paragraph.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,9 @@ _BREAKS = re.compile(f"[ \\n{BREAK}]*{BREAK}[ \\n{BREAK}]*")
 _LINE_END = re.compile(f"[ {SPACE}]*{LINE}")
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
 _BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
-_URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\x01-\x08]*[^\s<>.,;:!?'\")\x01-\x08]")
+_URL = re.compile(
+    r"\b(?:https?://|www\.)(?:[^\s<>()\x01-\x08]|\([^\s<>()\x01-\x08]*\))+(?<![.,;:!?'\"])"
+)
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
 _AFTER_GAP = f" .,;!?)\n{LINE}"
 """Before these a space is one too many."""
@@ -82,7 +84,7 @@ class CleanText:
 
 
 def clean(html: str) -> CleanText:
-    """Return a post's HTML as text."""
+    """Return a post's HTML, as an attribute of XML holds it, as text."""
     if "&#" in html:
         html = _CONTROL_REFERENCE.sub("", html)
     root = etree.HTML(html, _PARSER) if html and not html.isspace() else None
@@ -305,7 +307,7 @@ class _Walk:
             if child.tag in ("ul", "ol"):  # a list right within a list
                 inner: list[str] = []
                 self.listing(child, depth + 1, inner)
-                items += [SPACE * 2 + self.prefixed(inner, SPACE * 2, "", first_code)] * bool(inner)
+                items += [self.prefixed(inner, SPACE * 2, "", first_code)] * bool(inner)
                 continue
             blocks = self.within(child, depth)
             if not blocks:
@@ -324,7 +326,7 @@ class _Walk:
     def table(self, element: Any, depth: int, out: list[str]) -> None:
         """Append a table as one block, a line a row."""
         rows = []
-        for row in element.iter("tr"):
+        for row in _rows_of(element):
             cells = [" ".join(self.within(cell, depth)).replace(LINE, " ") for cell in row]
             if any(cells):
                 rows.append(f"| {' | '.join(cells)} |")
@@ -346,6 +348,15 @@ class _Walk:
             lines = self.codes[index].split("\n")
             self.codes[index] = "\n".join([lines[0], *((plain + x).rstrip() for x in lines[1:])])
         return prefix + between.join(block.replace(LINE, LINE + prefix) for block in blocks)
+
+
+def _rows_of(table: Any) -> Iterator[Any]:
+    """Yield the rows of a table, without those of tables within it."""
+    for child in table:
+        if child.tag == "tr":
+            yield child
+        elif child.tag in ("thead", "tbody", "tfoot"):
+            yield from child.iterchildren("tr")
 
 
 def _holds_blocks(element: Any) -> bool:

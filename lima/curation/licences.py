@@ -30,7 +30,10 @@ OTHERS = {
     "cc0 1.0": Licence("CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
     "odc-by 1.0": Licence("ODC-BY 1.0", "https://opendatacommons.org/licenses/by/1-0/", True),
     "reddit user content": Licence(
-        "Reddit user content", "https://www.redditinc.com/policies/user-agreement", known=False
+        "Reddit user content",
+        "https://www.redditinc.com/policies/user-agreement",
+        attribution=True,
+        known=False,
     ),
 }
 _CC = re.compile(r"cc[ -]by((?:[ -](?:nc|sa|nd))*)(?:[ -](\d\.\d))?(?: .*)?", re.IGNORECASE)

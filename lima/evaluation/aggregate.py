@@ -5,6 +5,7 @@ could change. Null means not known yet or not asked for; it is never written as 
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -124,7 +125,13 @@ def aggregate_rows(
     if strangers:
         note(f"left out: rows of runs that table `runs` does not have: {', '.join(strangers)}")
     empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
-    return [{**empty, **row} for row in _rows(results, chains, by, note)]
+    rows = [{**empty, **row} for row in _rows(results, chains, by, note)]
+    return [{name: _finite(value) for name, value in row.items()} for row in rows]
+
+
+def _finite(value: Any) -> Any:
+    """Return a value as JSON can hold it; the perplexity of a model that diverged is infinite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse_unknown(by: Sequence[str]) -> None:

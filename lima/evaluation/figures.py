@@ -4,6 +4,7 @@ Text stays text, so that it can be read aloud, searched and set in the reader's 
 are stand-ins that become CSS variables. Arms differ by marker and dash too, not by colour alone.
 """
 
+import hashlib
 import io
 import re
 import textwrap
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SVG, XLINK = "{http://www.w3.org/2000/svg}", "http://www.w3.org/1999/xlink"
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 ElementTree.register_namespace("", SVG.strip("{}"))
-ElementTree.register_namespace("xlink", XLINK)
+ElementTree.register_namespace("xlink", XLINK.strip("{}"))
 WIDTH = 4.4
 """Inches of 72 units, less than a phone's pixels: its text must not shrink there."""
 INK, MUTED, LINE, SURFACE = "#010101", "#020202", "#030303", "#040404"
@@ -237,11 +238,23 @@ def _svg(figure: "Figure") -> str:
         for child in [c for c in parent if c.tag in (f"{SVG}metadata", f"{SVG}style")]:
             parent.remove(child)
         if parent.tag == f"{SVG}g":
-            parent.attrib.pop("id", None)  # "figure_1" in every figure
+            parent.attrib.pop("id", None)
         if "style" in parent.attrib:
             parent.set("style", _themed(parent.attrib["style"]))
+    _make_ids_unique(root)
     # The page gives the element its role and its text alternative.
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _make_ids_unique(root: ElementTree.Element) -> None:
+    """Mark all ids as this figure's: they are hashes of shapes that other figures have too."""
+    mark = hashlib.sha256(ElementTree.tostring(root)).hexdigest()[:8]
+    for element in root.iter():
+        for name, value in element.items():
+            if name == "id":
+                element.set(name, f"{mark}-{value}")
+            elif name in (f"{XLINK}href", "clip-path"):
+                element.set(name, value.replace("#", f"#{mark}-"))
 
 
 def _themed(style: str) -> str:

@@ -156,7 +156,8 @@ def judged(results: Results, chains: Sequence[Chain], source: str | None = None)
     for chain in chains:
         tally = results.judgments.get(chain.runs.get("judge", ""))
         if tally and source is not None:
-            tally = tally.answering(results.responses[chain.runs["generate"]].of_source(source))
+            responses = results.responses.get(chain.runs.get("generate", ""))
+            tally = tally.answering(responses.of_source(source)) if responses else None
         tallies += [tally] if tally else []
     return merged(tallies) if tallies else None
 
@@ -196,7 +197,7 @@ def _score_measures(
     # Every judge owes a verdict on every response.
     owed = [c.runs["generate"] for c in chains if c.runs.get("generate") in results.responses]
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
-    waiting = responses - finals if owed else None
+    waiting = max(0, responses - finals) if owed else None
     bounds = mean_bounds(total, scored, finals - scored + (waiting or 0))
     interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0])
     return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from lima import __version__
 from lima.errors import InputError
-from lima.evaluation.aggregate import report_unreadable
+from lima.evaluation.aggregate import MEASURES, report_unreadable
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import (
     OWN_STAGES,
@@ -29,6 +29,7 @@ from lima.spec import STAGES, Stage
 from lima.storage import Storage
 
 TEMPLATE = "report.html.j2"
+NOTHING = dict.fromkeys(column.name for column in MEASURES)
 SHOWN_VALUES = 6
 """Different values of a setting that its row lists before it only counts them."""
 
@@ -129,7 +130,7 @@ def _facts(study: Study) -> dict[str, Any]:
     whole = summarise(study.results, study.chains)
     finished = sum(_is_finished(study.results, chain) for chain in study.chains)
     return {
-        **dict.fromkeys(("responses", "judged", "scored", "cost", "gpu_hours", "wall_hours")),
+        **NOTHING,
         **whole,
         "arms": len(arms_of(study.chains)),
         "seeds": len({chain.seed for chain in study.chains}),
@@ -160,9 +161,9 @@ def _summary(study: Study) -> list[dict[str, Any]]:
     for series in series_of(study.chains):
         measures = summarise(study.results, series.chains)
         seeds = len({chain.seed for chain in series.chains})
-        rows.append({"label": series.label, "colour": series.colour, "seeds": seeds, **measures})
-    known = dict.fromkeys(key for row in rows for key in row)
-    return [{**known, **row} for row in rows]
+        named = {"label": series.label, "colour": series.colour, "seeds": seeds}
+        rows.append({**named, **NOTHING, **measures})
+    return rows
 
 
 def _varied(chains: Sequence[Chain]) -> dict[str, dict[str, Any]]:

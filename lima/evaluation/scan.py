@@ -39,11 +39,9 @@ class Tables:
         self.threads = (os.cpu_count() or 1) if storage.is_local else REMOTE_THREADS
         self.batch = LOCAL_BATCH if storage.is_local else REMOTE_BATCH
 
-    def read(
-        self, table: Table, columns: Sequence[str], runs: Collection[str] | None = None
-    ) -> pa.Table:
-        """Return some columns of all shards (of some runs), in the order of their paths."""
-        parts = [part for _, part in self.map(table, columns, lambda part: part, runs=runs)]
+    def read(self, table: Table, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of all shards, in the order of their paths."""
+        parts = [part for _, part in self.map(table, columns, lambda part: part)]
         # Not schema.empty_table(): it imports pandas where that is installed.
         empty = pa.Table.from_batches([], _Wanted(table, columns).schema)
         return pa.concat_tables([empty, *parts])
@@ -60,7 +58,19 @@ class Tables:
         """Yield (run id, `work` of a batch of its shards), in the order of the paths.
 
         `work` is done in the thread that read the batch, which has rows; only its result is
-        kept. The columns that are `encoded` come as dictionary arrays.
+        kept.
+
+        Args:
+            table: which table.
+            columns: the columns to read.
+            work: what to do with the rows of a batch.
+            encoded: columns that are wanted as dictionary arrays.
+            runs: only the shards of these runs.
+
+        Raises:
+            StorageError: storage cannot be reached. Shards that cannot be read are kept in
+                `unreadable` instead.
+
         """
         wanted = _Wanted(table, columns, encoded)
 

@@ -1,5 +1,6 @@
 """What a report shows of a study beyond the aggregate: curves, lengths, responses."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ def read_study(tables: Tables) -> Study:
     chains = read_chains(tables)
     perplexities: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(read_metrics(tables), key=lambda row: row["epoch"]):
-        perplexities.setdefault(row["run_id"], []).append((row["epoch"], row["value"]))
+        if math.isfinite(row["value"]):  # it is not where a model diverged
+            perplexities.setdefault(row["run_id"], []).append((row["epoch"], row["value"]))
     return Study(chains, read_results(tables), _losses(tables, chains), dict(perplexities),
                  _lengths(tables))  # fmt: skip
 

@@ -66,7 +66,9 @@ POINTERS = {
     *("this site", "this video", "this image", "image", "picture", "paper", "article"),
 }
 HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
-URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\ue000\ue001]*[^\s<>.,;:!?'\")\ue000\ue001]")
+URL = re.compile(
+    r"\b(?:https?://|www\.)(?:[^\s<>()\ue000\ue001]|\([^\s<>()\ue000\ue001]*\))+(?<![.,;:!?'\"])"
+)
 NOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
 
 
@@ -140,7 +142,7 @@ class Text:
             return self.listing(node)
         if node.tag == "table":
             rows = []
-            for row in node.iter("tr"):
+            for row in node.xpath("./tr | ./thead/tr | ./tbody/tr | ./tfoot/tr"):
                 cells = []
                 for cell in row:
                     words = [p for b in self.kept(cell) for p in [*b["pieces"], ("prose", " ")]][

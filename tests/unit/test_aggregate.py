@@ -384,6 +384,16 @@ class TestRows:
         assert row["response_tokens"] == before["response_tokens"]
         assert row["prompt_too_long"] == pytest.approx(1 / row["responses"])
 
+    def test_a_model_that_diverged_has_no_finite_perplexity(self, tmp_path: Path) -> None:
+        storage = Storage(str(tmp_path))
+        cell = write_study(storage, Study(arms=(Arm("lima"),), seeds=1, stages=("train",)))[0]
+        last = {"epoch": [9], "step": 9, "name": "heldout_perplexity", "value": math.inf,
+                "tokens": 1, "at": START}  # fmt: skip
+        write_shard(storage, METRICS, cell, "zzz", last)
+        row = aggregate_rows(storage)[0]
+        assert row["perplexity"] is None
+        assert row["best_perplexity"] > 1
+
 
 class TestBadFiles:
     """Files in a table that are not its shards."""
@@ -460,6 +470,13 @@ class TestBadFiles:
         rows = aggregate_rows(storage, skip_unreadable=True, note=note)
         assert judged not in {row["run_id"] for row in rows}
         assert any(judged in text and "table `runs`" in text for text in said)
+
+    def test_judgments_whose_responses_are_unreadable(self, storage: Storage) -> None:
+        for shard in Path(storage.full_path("generations")).glob("*/*/*.parquet"):
+            shard.write_bytes(b"")
+        for by in (["arm"], ["arm", "source"]):
+            rows = aggregate_rows(storage, by, skip_unreadable=True, note=lambda _: None)
+            assert all(row["scored"] > 0 and row["not_judged"] is None for row in rows)
 
     def test_other_files_are_left_alone(self, storage: Storage) -> None:
         before = aggregate_rows(storage)

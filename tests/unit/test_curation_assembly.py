@@ -83,7 +83,15 @@ def test_a_shortage_says_the_numbers_and_the_costliest_filter() -> None:
     )
     assert arm.moved == []
     nothing = assemble([Part("pool", (("z", 1),))], pool, Admission()).shortages[0]
-    assert "no filter dropped any" in str(nothing)
+    assert str(nothing).endswith("0 found among 0 candidates: check the paths of its source")
+
+
+def test_a_shortage_without_any_filter_to_blame() -> None:
+    pool = _Pool([_candidate("a")])
+    (shortage,) = assemble([Part("pool", (("", 2),))], pool, Admission()).shortages
+    assert str(shortage).endswith(
+        "among 1 candidates; no filter dropped any: add more data or ask for less"
+    )
 
 
 def test_gates_count_in_a_shortage() -> None:

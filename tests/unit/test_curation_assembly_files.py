@@ -26,7 +26,7 @@ ANSWER = Candidate(
     "ai.stackexchange.com",
     provenance=Provenance(
         url="https://ai.stackexchange.com/a/2",
-        authors=("Ada [x](http://evil.org) (https://ai.stackexchange.com/users/7)", "<b>Bob</b>"),
+        authors=("Ada [x](http://evil.org) <https://ai.stackexchange.com/users/7>", "<b>Bob</b>"),
         licence="CC BY-SA 4.0",
         created=datetime(2016, 8, 2, tzinfo=UTC),
         changes="links pruned",
@@ -48,7 +48,7 @@ def test_the_ledger_as_csv() -> None:
         "source": "stackexchange/ai.stackexchange.com",
         "source_id": "1/2",
         "title": "What is *backprop*? [really]",
-        "authors": "Ada [x](http://evil.org) (https://ai.stackexchange.com/users/7); <b>Bob</b>",
+        "authors": "Ada [x](http://evil.org) <https://ai.stackexchange.com/users/7>; <b>Bob</b>",
         "url": "https://ai.stackexchange.com/a/2",
         "licence": "CC BY-SA 4.0",
         "licence_url": "https://creativecommons.org/licenses/by-sa/4.0/",
@@ -60,13 +60,15 @@ def test_the_ledger_as_csv() -> None:
 
 
 def test_the_ledger_as_markdown_shows_what_is_there_and_runs_nothing() -> None:
-    text = ledger_markdown(entries("train", [ANSWER, EVIL]), "LIMA_like")
+    ledger = [*entries("train", [EVIL, ANSWER]), *entries("more", [ANSWER])]
+    text = ledger_markdown(ledger, "LIMA_like")
     html = MarkdownIt("commonmark", {"html": True}).render(text)
     assert '<a href="https://ai.stackexchange.com/a/2">What is *backprop*? [really]</a>' in html
     assert '<a href="https://ai.stackexchange.com/users/7">Ada [x](http://evil.org)</a>' in html
     assert '<a href="https://creativecommons.org/licenses/by-sa/4.0/">CC BY-SA 4.0</a>' in html
     assert "2016-08-02" in html
-    assert "changes: links pruned" in html
+    assert "changes: links pruned; train:2, more:1" in html
+    assert html.count("backprop") == 1
     assert "<b>" not in html
     assert "javascript:" not in html
     assert html.count("<h2>") == 2

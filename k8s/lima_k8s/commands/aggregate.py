@@ -1,6 +1,5 @@
 """`lima-k8s aggregate`."""
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,9 +73,9 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     measures = {header: [write(row) for row in rows] for header, write in COLUMNS.items()}
     measures = {header: values for header, values in measures.items() if any(values)}
     # A pipe has no width: everything goes into one line there.
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    width = None if sys.stdout.isatty() else 10_000
     console = Console(width=width, markup=False, highlight=False)
-    for block in _blocks(names, measures, width):
+    for block in _blocks(names, measures, console.width):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for header in block:
             is_text = header in names or header == "unscored"
