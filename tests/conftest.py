@@ -7,6 +7,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import logging
 import socket
 import subprocess
 import time
@@ -25,6 +26,17 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data of ../shared/data, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """Undo what a job's entrypoint does to the loggers of its process."""
+    rooms = [logging.getLogger(room) for room in ("lima", "lima_jobs")]
+    before = [(room.handlers, room.propagate, room.level) for room in rooms]
+    yield
+    for room, (handlers, propagate, level) in zip(rooms, before, strict=True):
+        room.handlers, room.propagate = handlers, propagate
+        room.setLevel(level)
 
 
 @pytest.fixture(scope="session")

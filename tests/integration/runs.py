@@ -71,6 +71,7 @@ class Job:
         specs = folder / "specs.json"
         specs.write_text(json.dumps({"runs": [encode(c) for c in cells]}), "utf-8")
         self.cells, self.storage, self.log = cells, Storage(uri), folder / "job.log"
+        self._before = read_progress(self.storage, run_id(cells[0]))
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "lima_jobs.run", str(specs), "--storage", uri],
@@ -90,10 +91,10 @@ class Job:
         assert code == 0, self.log.read_text("utf-8")[-6000:]
 
     def wait_until(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until the progress of the first cell is what `reached` says."""
+        """Wait until this job says a progress of the first cell that is what `reached` says."""
         while self.process.poll() is None:
             record = read_progress(self.storage, run_id(self.cells[0]))
-            if record and reached(record):
+            if record and record != self._before and reached(record):
                 return record
             time.sleep(0.02)
         raise AssertionError(f"the job ended early:\n{self.log.read_text('utf-8')[-6000:]}")
