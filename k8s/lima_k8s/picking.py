@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from lima.curation.candidate import Candidate
-from lima.curation.picks import CHANGED, DROPPED, NOT_PICKED, Picks, dump_picks, parse_picks
+from lima.curation.picks import Picks, dump_picks, parse_picks
 from lima.curation.store import from_row
 from lima.errors import DataError
 from lima.results import CANDIDATES
@@ -15,8 +15,6 @@ from lima.shards import read_parquet
 from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
 
-PICK_REASONS = {NOT_PICKED, DROPPED, CHANGED}
-"""Reasons that picking itself gives: a run that replayed picks can be picked from again."""
 CURATE_FIRST = "curate first: lima-k8s submit curate --local --recipe RECIPE"
 DECISIONS = ("keep", "drop", None)
 TITLE = 160
@@ -182,16 +180,12 @@ def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _kept(storage: Storage, shards: Sequence[str], pool: str) -> list[Candidate]:
-    """Read the candidates of a pool that are kept, or are left out by picks alone."""
+    """Read the candidates of a pool that filters keep."""
     found, pools = [], Counter[str]()
     for path in shards:
-        short = read_parquet(storage, path, ["pool", "reasons"]).to_pylist()
+        short = read_parquet(storage, path, ["pool", "keep"]).to_pylist()
         pools.update(row["pool"] for row in short)
-        mine = [
-            number
-            for number, row in enumerate(short)
-            if row["pool"] == pool and not set(row["reasons"]) - PICK_REASONS
-        ]
+        mine = [n for n, row in enumerate(short) if row["pool"] == pool and row["keep"]]
         if mine:
             found += [from_row(row) for row in read_parquet(storage, path).take(mine).to_pylist()]
     if not found:

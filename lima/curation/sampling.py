@@ -63,24 +63,28 @@ def apportion(
 ) -> dict[str, int]:
     """Divide `total` by weights into whole numbers between floors and caps.
 
-    A category that would pass a bound is set to it, and the rest is divided anew among the
-    others; then every share is rounded down, and what is left goes to the largest remainders
-    (ties: in a seeded order). The sum is `total`, or the sum of all caps if that is less.
+    Categories whose share passes a bound are set to it, those above their caps or those below
+    their floors, whichever are more out of bounds together; the rest is divided anew among the
+    others. Then every share is rounded down, and what is left goes to the largest remainders
+    (ties: in a seeded order). The sum is `total`, but no less than all floors and no more than
+    all caps.
     """
-    fixed: dict[str, int] = {}
     open_ones = [name for name in sorted(weights) if weights[name] > 0 and caps[name] > 0]
-    fixed.update({name: floors[name] for name in weights if name not in open_ones})
+    fixed = {name: floors[name] for name in weights if name not in open_ones}
     while True:
         left = total - sum(fixed.values())
         ideal = _shares(left, {name: weights[name] for name in open_ones})
-        over = [name for name in open_ones if ideal[name] > caps[name]]
-        under = [name for name in open_ones if ideal[name] < floors[name]]
-        bounds = caps if over else floors
-        for name in over or under:
-            fixed[name] = bounds[name]
-            open_ones.remove(name)
+        over = {name: ideal[name] - caps[name] for name in open_ones if ideal[name] > caps[name]}
+        under = {
+            name: floors[name] - ideal[name] for name in open_ones if ideal[name] < floors[name]
+        }
         if not over and not under:
             break
+        if sum(over.values()) >= sum(under.values()):
+            fixed.update({name: caps[name] for name in over})
+        else:
+            fixed.update({name: floors[name] for name in under})
+        open_ones = [name for name in open_ones if name not in fixed]
     counts = {name: floor(share) for name, share in ideal.items()}
     by_remainder = sorted(
         open_ones, key=lambda name: (counts[name] - ideal[name], sha256_key([seed, name]))

@@ -41,6 +41,8 @@ def load_sites(path: str | None = None) -> Sites:
         DataError: it cannot be read, lacks a group, or lists a site twice.
 
     """
+    import yaml
+
     where = path or "lima/curation/sites.yaml"
     shipped = resources.files("lima") / "curation" / "sites.yaml"
     try:
@@ -48,9 +50,10 @@ def load_sites(path: str | None = None) -> Sites:
         document = load_yaml(text)
         listed = {group: [str(site) for site in document[group]] for group in GROUPS}
         renamed = {str(old): str(new) for old, new in (document.get("renamed") or {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{where}: not a division of sites; it needs the lists {', '.join(GROUPS)} ({error!r})"
+            f"{where}: not a division of sites; it needs the lists {', '.join(GROUPS)} ({reason})"
         ) from None
     counts = Counter(site for sites in listed.values() for site in sites)
     if twice := sorted(site for site, count in counts.items() if count > 1):

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lima.codec import canonical_json, run_id
+from lima.curation import reddit
 from lima.curation.arms import DrawnArm, check_arms, draw_arms
-from lima.curation.assembly import to_jsonl
+from lima.curation.assembly import Choice, to_jsonl
 from lima.curation.attribution import entries, ledger_csv, ledger_markdown
 from lima.curation.candidate import Candidate
 from lima.curation.card import Arm, dataset_card
@@ -43,7 +44,8 @@ from lima.storage import Storage
 
 SHARD_ROWS = 20_000
 """Candidates of a shard; of Stack Exchange, shards are ranges of post ids instead."""
-SUFFIXES = (".7z", ".xml", ".jsonl", ".json", ".ndjson", ".csv", ".md", ".markdown")
+SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown", *reddit.SUFFIXES)
+"""Of all input files, whatever the kind of their source."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class Curation:
             (arm.spec.split, choice.candidate.key): choice for arm in arms for choice in arm.choices
         }
         rows = table1(
-            ((s, self._kind(c.pool), c.candidate.conversation) for (s, _), c in once.items()),
+            ((split, self._kind(c), c.candidate.conversation) for (split, _), c in once.items()),
             token_counter(name) if name else None,
         )
         return dataset_card(
@@ -258,10 +260,14 @@ class Curation:
             damage=damage,
         )
 
-    def _kind(self, pool: str) -> str:
-        """Return what table 1 calls a pool: its kind, whatever name it was given."""
+    def _kind(self, choice: Choice) -> str:
+        """Return what table 1 calls an example: its pool's kind, whatever name it was given.
+
+        Examples that were made elsewhere, as the LIMA release, name their sources themselves.
+        """
         known = {pools_of(s)[0]: s.kind for s in self.spec.sources if s.kind != "stackexchange"}
-        return known.get(pool, pool)
+        kind = known.get(choice.pool, choice.pool)
+        return choice.candidate.source if kind == "examples" else kind
 
     def _write(self, name: str, data: bytes) -> None:
         self.storage.write(f"{self.datasets}/{name}", data, replace=True)

@@ -75,6 +75,7 @@ _APART = (
     (re.compile(r"(\w) ([’']) (s|t|re|ve|ll|d|m)\b"), r"\1\2\3"),
     (re.compile(r"(\w) (n[’']t)\b"), r"\1\2"),
     (re.compile(r"(?<=\w)\( "), " ("),
+    (re.compile(r"(?<=\w)- (?!and |or |to )(?=\w)"), "-"),
 )
 _SPECIAL_WORD = re.compile(r".+[A-Z0-9]|.*\d|I$|I['’]|[A-Z]$")
 

@@ -8,6 +8,7 @@ import gzip
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lxml import etree
@@ -353,7 +354,7 @@ def without_formulas(prose: str) -> str:
     return re.sub(r"\\\(.*?\\\)|\\\[.*?\\\]", " ", prose, flags=re.DOTALL)
 
 
-def judge(folder: Path) -> tuple[Counter[str], dict[str, dict[str, float]]]:
+def judge(folder: Path) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
     """Return how often each filter objects, and the measures of each question by `Q/A`."""
     words = yaml.safe_load(WORDS.read_text("utf-8"))
     phrases = [p for kind in words["references"].values() for p in kind]

@@ -1,0 +1,163 @@
+"""Curation as a real job: many processes, killed at random, stopped, by the command line."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lima.codec import encode
+from lima.curation.split import RANGE
+from lima.spec import CellSpec
+from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
+from tests import dumps
+from tests.curating import cell, contents, curate
+from tests.integration.runs import Job
+
+pytestmark = pytest.mark.slow
+
+SITES = ("ai", "cs", "math", "physics", "cooking", "travel")
+QUESTIONS = 150
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> CurateSpec:
+    """Six sites in two forms, of three partitions each, and another source."""
+    root = tmp_path_factory.mktemp("inputs")
+    for at, site in enumerate(SITES):
+        rows = []
+        for n in range(1, QUESTIONS + 1):
+            number = n + RANGE * (n % 3)
+            text = random.Random(f"{site}{n}").randbytes(900).hex(" ", 4)
+            rows += [
+                dumps.question(number, Score=n, OwnerUserId=7),
+                dumps.answer(number + 10**6, number, OwnerUserId=8, CommentCount=4,
+                             Body=f"<p>{text}.</p>"),
+            ]  # fmt: skip
+        talk = [
+            dumps.comment(n, 10**6 + 1 + RANGE, 7 if n % 2 else 8, f"Said {site} {n}.")
+            for n in range(1, 5)
+        ]
+        tables = {
+            "Posts": dumps.document(rows),
+            "Comments": dumps.document(talk, "comments"),
+            "Users": dumps.document([dumps.user(7, "Ada"), dumps.user(8, "Bo")], "users"),
+        }
+        if at % 2:
+            dumps.write_7z(root / "dumps" / f"{site}.stackexchange.com.7z", tables)
+        else:
+            dumps.write_folder(root / "dumps" / f"{site}.stackexchange.com", tables)
+    lines = [json.dumps({"conversations": [f"Prompt {n}?", f"Response {n}."]}) for n in range(50)]
+    (root / "own.jsonl").write_text("\n".join(lines), "utf-8")
+    balanced = {"balance": "temperature", "order": "score"}
+    return CurateSpec(
+        sources=(
+            SourceSpec("stackexchange", ("dumps",)),
+            SourceSpec("examples", ("own.jsonl",), pool="own"),
+        ),
+        arms=(
+            ArmSpec(
+                "train",
+                (
+                    PartSpec("stackexchange-stem", 40, **balanced),  # type: ignore[arg-type]
+                    PartSpec("stackexchange-other", 20, **balanced),  # type: ignore[arg-type]
+                    PartSpec("own", 10),
+                ),
+            ),
+            ArmSpec("more", (PartSpec("stackexchange-dialogues", 3),), extends=("train",)),
+        ),
+        root=str(root),
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(spec: CurateSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return what one process writes."""
+    folder = tmp_path_factory.mktemp("one-process")
+    summary = curate(spec, folder)
+    assert [arm["examples"] for arm in summary["arms"]] == [70, 73]
+    return contents(folder)
+
+
+@pytest.fixture(scope="module")
+def run(spec: CurateSpec) -> CellSpec:
+    return cell(spec)
+
+
+def _left_behind(run: CellSpec) -> list[Path]:
+    from lima.codec import run_id
+
+    return list(Path("/tmp").glob(f"lima-curate-{run_id(run)}/*"))
+
+
+def test_many_processes_write_the_bytes_of_one(
+    run: CellSpec, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    job = Job([run], str(tmp_path / "study"), tmp_path)
+    job.finish()
+    assert contents(tmp_path / "study") == expected
+    assert not _left_behind(run), "what was put aside is removed"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_job_killed_at_random_ends_with_the_same_bytes(
+    run: CellSpec, expected: dict[str, bytes], tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    for _ in range(2):
+        shards = chance.randrange(1, 15)
+        job = Job([run], str(tmp_path / "study"), tmp_path)
+        job.wait_until(lambda record, n=shards: record["figures"].get("shards", 0) >= n)  # type: ignore[misc]
+        job.kill()
+        written = contents(tmp_path / "study")
+        assert not any(name.startswith("datasets") for name in written)
+        for name, data in written.items():
+            assert data == expected[name], f"{name} is whole and right"
+    job = Job([run], str(tmp_path / "study"), tmp_path)
+    job.finish()
+    assert contents(tmp_path / "study") == expected
+
+
+def test_a_worker_that_dies_costs_only_its_site(
+    run: CellSpec, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    job = Job([run], str(tmp_path / "study"), tmp_path)
+    job.kill_worker("ray::_split")
+    job.kill_worker("ray::_write")
+    job.finish()
+    assert contents(tmp_path / "study") == expected
+
+
+def test_the_command_line_curates_stops_and_goes_on(
+    run: CellSpec, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    study = tmp_path / "study.json"
+    study.write_text(json.dumps({"runs": [encode(run)]}), "utf-8")
+    command = [sys.executable, "-m", "lima_k8s", "submit", "curate", "--local",
+               "--recipe", str(study), "--storage", str(tmp_path / "study")]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stderr
+    for line in process.stderr:
+        if "sources" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    told = process.stderr.read()
+    assert process.wait() == 1
+    assert "the same command goes on" in told
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "lima-k8s curate show" in finished.stderr
+    assert contents(tmp_path / "study") == expected
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "finished already" in again.stderr
+    show = [sys.executable, "-m", "lima_k8s", "curate", "show", str(tmp_path / "study")]
+    shown = subprocess.run([*show, "--format", "json"], capture_output=True, text=True, check=True)
+    document = json.loads(shown.stdout)
+    assert [(d["name"], d["examples"]) for d in document["data_sets"]] == [
+        ("train", 70), ("more", 73)
+    ]  # fmt: skip
+    assert all(Path(d["path"]).is_file() for d in document["data_sets"])
