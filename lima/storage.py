@@ -24,10 +24,14 @@ CHUNK = 8 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """An object: its path below the storage root and its size in bytes."""
+    """An object: its path below the storage root, its size in bytes, when it was written.
+
+    `modified` is in nanoseconds since 1970; 0: the file system does not say.
+    """
 
     path: str
     size: int
+    modified: int = 0
 
 
 class Storage:
@@ -89,7 +93,11 @@ class Storage:
         with self._explained("list", path):
             infos = self.filesystem.get_file_info(selector)
         strip = len(self.root) + 1
-        found = (Entry(i.path[strip:], i.size or 0) for i in infos if i.type == pafs.FileType.File)
+        found = (
+            Entry(i.path[strip:], i.size or 0, i.mtime_ns or 0)
+            for i in infos
+            if i.type == pafs.FileType.File
+        )
         return sorted(
             (e for e in found if not e.path.rsplit("/", 1)[-1].startswith(".")),
             key=lambda e: e.path,

@@ -4,6 +4,7 @@ A site is read once, by one task, which puts its rows aside on that machine; its
 then cleaned by tasks on the same machine. Everything else is read by one task a source.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -22,8 +23,9 @@ from lima.curation.damage import Damage
 from lima.curation.split import SplitSite
 from lima.curation.stage import Curation, Unit
 from lima.errors import Interrupted, LimaError
+from lima.ledger import attempt
 from lima.progress import Progress
-from lima.spec import CellSpec
+from lima.spec import CellSpec, ComputeSpec
 from lima.stop import stop_requested
 from lima.storage import Storage
 
@@ -44,12 +46,10 @@ def run_curate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
     curation = Curation(cell, storage)
     if curation.done:
         return
-    work = _Work(curation, progress)
-    try:
-        work.run()
-    finally:
-        work.close()
-    summary = curation.assemble()
+    with attempt(storage, cell, "curate", ComputeSpec(device="cpu"), progress.run):
+        with contextlib.closing(_Work(curation, progress)) as work:
+            work.run()
+        summary = curation.assemble()
     counts = {arm["name"]: arm["examples"] for arm in summary["arms"]}
     progress.update("curate", 1, 1, "data sets", force=True, **counts)
 

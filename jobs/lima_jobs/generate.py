@@ -1,5 +1,6 @@
 """Generation by a pool of Ray actors, one model each, over shards of prompts (section 4.1)."""
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from lima.generation.run import (
     pending_shards,
     plan_shards,
 )
+from lima.ledger import attempt
 from lima.progress import Progress
 from lima.results import GENERATIONS
 from lima.shards import RunTable
@@ -53,16 +55,16 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
     pending = pending_shards(shards, RunTable(storage, GENERATIONS, cell))
     total = sum(len(shard.prompts) for shard in shards)
     done = total - sum(len(shard.prompts) for shard in pending)
-    tokens, started = 0, time.monotonic()
     progress.update("generate", done, total, "prompts")
-    pool = _Pool(cell, storage, pending)
-    try:
-        for shard, sampled in pool.run():
-            done, tokens = done + len(shard.prompts), tokens + sampled
-            rate = round(tokens / (time.monotonic() - started), 1)
-            progress.update("generate", done, total, "prompts", tokens_per_second=rate)
-    finally:
-        pool.close()
+    if not pending:
+        return
+    with attempt(storage, cell, "generate", spec.compute, progress.run):
+        tokens, started = 0, time.monotonic()
+        with contextlib.closing(_Pool(cell, storage, pending)) as pool:
+            for shard, sampled in pool.run():
+                done, tokens = done + len(shard.prompts), tokens + sampled
+                rate = round(tokens / (time.monotonic() - started), 1)
+                progress.update("generate", done, total, "prompts", tokens_per_second=rate)
 
 
 class GenerateWorker:

@@ -19,7 +19,7 @@ from pathlib import Path
 from lima.codec import decode, run_id
 from lima.curation.dataset import load_examples
 from lima.errors import Interrupted, LimaError, SpecError
-from lima.ledger import attempt, record_run
+from lima.ledger import record_run
 from lima.progress import DONE, Progress
 from lima.spec import CellSpec, Stage, cell_stages
 from lima.stop import request_stop, stop_file, stop_requested
@@ -77,27 +77,23 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
 
 
 def _run_stage(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:
+    # A stage opens its attempt itself, once it knows that something is left to do.
     if stage == "curate":
-        from lima.spec import ComputeSpec
         from lima_jobs.curate import run_curate
 
-        with attempt(storage, cell, stage, ComputeSpec(device="cpu"), progress.run):
-            run_curate(cell, storage, progress)
+        run_curate(cell, storage, progress)
     elif stage in ("base", "train"):
         from lima_jobs.train import run_train
 
         run_train(cell, stage, storage, progress)
-    elif stage == "generate" and cell.generate:
+    elif stage == "generate":
         from lima_jobs.generate import run_generate
 
-        with attempt(storage, cell, stage, cell.generate.compute, progress.run):
-            run_generate(cell, storage, progress)
-    elif stage == "judge" and cell.judge:
-        from lima.spec import ComputeSpec
+        run_generate(cell, storage, progress)
+    elif stage == "judge":
         from lima_jobs.judge import run_judge
 
-        with attempt(storage, cell, stage, ComputeSpec(device="cpu"), progress.run):
-            run_judge(cell, storage, progress)
+        run_judge(cell, storage, progress)
 
 
 def read_cells(path: str) -> list[CellSpec]:

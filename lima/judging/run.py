@@ -11,10 +11,11 @@ from lima.judging.attempt import Attempt
 from lima.judging.client import Judge
 from lima.judging.journal import Journal
 from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks
+from lima.ledger import attempt
 from lima.progress import INTERVAL_S, Progress
 from lima.results import JUDGMENTS
 from lima.shards import RunTable
-from lima.spec import CellSpec, stage_cell
+from lima.spec import CellSpec, ComputeSpec, stage_cell
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ Finished = tuple[Shard, Task, list[Attempt]]
 DEAD_AFTER = 20
 """Responses in a row without any answer after which the endpoint counts as gone: fewer could be
 prompts that it refuses, more would be asked for nothing."""
+
+DRIVER = ComputeSpec(device="cpu")
+"""What the stage holds: the driver asks, without a worker."""
 
 WRITERS = 8
 """Objects that are written at the same time: shards, the journal, the progress."""
@@ -51,6 +55,7 @@ class _Run:
     """One pass over the responses of a cell."""
 
     def __init__(self, cell: CellSpec, storage: Storage, progress: Progress) -> None:
+        self.cell, self.storage = cell, storage
         self.spec, self.progress = judge_spec(cell), progress
         self.table = RunTable(storage, JUDGMENTS, stage_cell(cell, "judge"))
         self.journal = Journal(storage, self.table.identity["run_id"])
@@ -68,15 +73,21 @@ class _Run:
         """Judge what storage does not hold yet."""
         with self.writers:
             shards = await self._in_thread(self._resume)
-            try:
-                if shards:
-                    await self._ask_all(shards)
-            finally:
+            if shards:
+                with attempt(self.storage, self.cell, "judge", DRIVER, self.progress.run):
+                    await self._finish(shards)
+            else:
                 self._report(force=True)
-        if self.stopped:
-            raise self.stopped
         if self.failed:
             log.warning("%d of %d responses stay unscored", self.failed, len(self.tasks))
+
+    async def _finish(self, shards: Sequence[Shard]) -> None:
+        try:
+            await self._ask_all(shards)
+        finally:
+            self._report(force=True)
+        if self.stopped:
+            raise self.stopped
 
     def _resume(self) -> list[Shard]:
         """Take over what storage holds; return the shards that are left."""

@@ -5,11 +5,10 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lima.codec import run_id
+from lima.codec import run_id, sha256_key
 from lima.errors import InputError, ModelError
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import weights_epochs, weights_path
@@ -79,13 +78,18 @@ def _exported(spec: ModelSpec, storage: Storage) -> Path:
 
 
 def _cached(storage: Storage, path: str, uri: str) -> Path:
-    """Return the local copy of a saved model; workers of one machine share it."""
+    """Return the local copy of a saved model; workers of one machine share it.
+
+    The copy is named by its address and the sizes and times of the files there: a model that
+    was replaced is copied anew.
+    """
+    entries = storage.entries(path)
+    if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
+        raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
     home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
-    folder = home / sha256(uri.encode()).hexdigest()[:16]
+    folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
     if folder.exists():
         return folder
-    if not storage.exists(f"{path}/config.json".lstrip("/")):
-        raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
     home.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
     storage.download_folder(path, partial)

@@ -1,0 +1,34 @@
+"""Models from object storage (the copies that workers load)."""
+
+from pathlib import Path
+
+import pytest
+
+from lima.errors import ModelError
+from lima.model.loading import local_model
+from lima.spec import ModelSpec
+from lima.storage import Storage
+
+
+def test_a_model_on_s3_is_copied_once_and_anew_when_it_changed(
+    s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMA_CACHE", str(tmp_path / "cache"))
+    there, study = Storage(f"{s3_storage}/model"), Storage(str(tmp_path / "study"))
+    there.write("config.json", b"{}")
+    there.write("weights/part", b"first")
+    spec = ModelSpec(there.uri)
+    first = Path(local_model(spec, study))
+    assert (first / "weights" / "part").read_bytes() == b"first"
+    assert Path(local_model(spec, study)) == first
+    there.write("weights/part", b"second one", replace=True)
+    assert (Path(local_model(spec, study)) / "weights" / "part").read_bytes() == b"second one"
+
+
+def test_what_is_no_model_is_said(s3_storage: str, tmp_path: Path) -> None:
+    there = Storage(f"{s3_storage}/empty")
+    there.write("notes.txt", b"no model")
+    with pytest.raises(ModelError, match=r"empty: no config\.json there"):
+        local_model(ModelSpec(there.uri), Storage(str(tmp_path)))
+    with pytest.raises(ModelError, match="no such folder"):
+        local_model(ModelSpec("./nowhere"), Storage(str(tmp_path)))
