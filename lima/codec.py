@@ -109,8 +109,9 @@ def type_text(annotation: object) -> str:
         return " or ".join(type_text(a) for a in arguments)
     if origin is typing.Literal:
         return "one of " + ", ".join(json.dumps(a) for a in arguments)
-    if origin is tuple:
-        return f"list of {type_text(arguments[0])}"
+    if origin in (tuple, dict):
+        list_or_mapping, item = ("list", 0) if origin is tuple else ("mapping", 1)
+        return f"{list_or_mapping} of {type_text(arguments[item])}"
     if spec_type(annotation):
         return "mapping"
     return _TYPE_NAMES[annotation]
@@ -181,7 +182,7 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
 def _explain(message: str, kind: object, value: object, where: str) -> str:
     """Rewrite msgspec's message as `path: what is allowed, what was given`."""
     reason, _, path = message.partition(" - at `$")
-    path = path.rstrip("`")
+    path = path.rstrip("`").partition("[...]")[0]  # a value of a mapping: its key is not told
     place = (where + path).lstrip(".") or "spec"
     if missing := re.match("Object missing required field `(.+)`", reason):
         return f"{place}: the key {missing[1]!r} is missing"

@@ -1,0 +1,377 @@
+"""Where runs run: what a cluster gives them, as frozen dataclasses.
+
+They are the one source of `cluster:` in every chart's values.yaml and values.schema.json, and
+of `queue:` in that of lima-queue. Fields are written as Helm users write keys (camelCase): a
+profile in k8s/clusters/ is such a `cluster:` document, merged over the defaults here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from lima import __version__
+from lima.codec import decode, encode
+
+RAY_VERSION = "2.60.0"
+"""Of the images; KubeRay wants to know it."""
+
+Name = Annotated[str, Meta(max_length=253)]
+Strings = dict[str, str]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The images of the pods."""
+
+    registry: Annotated[
+        str, Meta(description="Put before both names, as registry.example.com/team; empty: none.")
+    ] = ""
+    cpu: Annotated[str, Meta(min_length=1, description="Image without CUDA.")] = (
+        f"lima-k8s-cpu:{__version__}"
+    )
+    gpu: Annotated[str, Meta(min_length=1, description="Image of runs that use GPUs.")] = (
+        f"lima-k8s-gpu:{__version__}"
+    )
+    pullPolicy: Annotated[
+        Literal["IfNotPresent", "Always", "Never"], Meta(description="As Kubernetes defines it.")
+    ] = "IfNotPresent"
+    pullSecrets: Annotated[
+        tuple[Name, ...], Meta(description="Names of Secrets that open the registry.")
+    ] = ()
+
+
+@dataclass(frozen=True)
+class StorageSpec:
+    """Where all results go. Credentials come from a Secret or from the service account."""
+
+    uri: Annotated[
+        str, Meta(description="s3://BUCKET/PREFIX, gs:// or abfs://. Must be set to install.")
+    ] = ""
+    endpoint: Annotated[
+        str, Meta(description="URL of an S3 server other than AWS (AWS_ENDPOINT_URL).")
+    ] = ""
+    region: Annotated[str, Meta(description="AWS_REGION of the pods; empty: not set.")] = ""
+    secretName: Annotated[
+        Name, Meta(description="Secret whose keys (AWS_ACCESS_KEY_ID, …) become environment.")
+    ] = ""
+
+
+@dataclass(frozen=True)
+class SizeSpec:
+    """What a pod, or each worker in it, requests; limits are the same."""
+
+    cpu: Annotated[float, Meta(gt=0, description="CPU cores.")]
+    memoryGiB: Annotated[float, Meta(gt=0, description="Memory, shared memory included.")]
+    sharedMemoryGiB: Annotated[
+        float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class CpuSpec:
+    """Worker pods of runs without GPUs."""
+
+    workersPerPod: Annotated[int, Meta(ge=1, description="Worker processes in a pod.")] = 4
+    worker: Annotated[SizeSpec, Meta(description="For each worker process.")] = SizeSpec(
+        cpu=2, memoryGiB=8, sharedMemoryGiB=2
+    )
+
+
+@dataclass(frozen=True)
+class TolerationSpec:
+    """A taint that runs tolerate."""
+
+    key: Annotated[str, Meta(description="Of the taint; empty: every taint.")] = ""
+    operator: Annotated[Literal["Exists", "Equal"], Meta(description="How it matches.")] = "Exists"
+    value: Annotated[str, Meta(description="Only for Equal.")] = ""
+    effect: Annotated[
+        Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"],
+        Meta(description="Empty: every effect."),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """Worker pods of runs with GPUs, and the nodes that they need."""
+
+    resource: Annotated[str, Meta(min_length=1, description="Resource name of a GPU.")] = (
+        "nvidia.com/gpu"
+    )
+    perNode: Annotated[int, Meta(ge=1, description="GPUs of a node, the most of a pod.")] = 8
+    worker: Annotated[SizeSpec, Meta(description="For each GPU.")] = SizeSpec(
+        cpu=11, memoryGiB=200, sharedMemoryGiB=50
+    )
+    fabric: Annotated[
+        Strings,
+        Meta(
+            description="Resources of the network between nodes (EFA, RDMA) that a pod of a run "
+            "on several nodes requests."
+        ),
+    ] = field(default_factory=dict)
+    nccl: Annotated[Strings, Meta(description="Environment of GPU workers: NCCL, EFA, UCX.")] = (
+        field(default_factory=dict)
+    )
+    podAnnotations: Annotated[
+        Strings, Meta(description="Annotations of GPU workers, as for more network interfaces.")
+    ] = field(default_factory=dict)
+    runtimeClassName: Annotated[
+        str, Meta(description="Runtime class of GPU workers; empty: the default.")
+    ] = ""
+    nodeLabels: Annotated[
+        Strings, Meta(description="Labels of the nodes; lima-queue makes them a ResourceFlavor.")
+    ] = field(default_factory=dict)
+    tolerations: Annotated[
+        tuple[TolerationSpec, ...],
+        Meta(description="Taints of the nodes that runs tolerate; part of the ResourceFlavor."),
+    ] = ()
+
+
+@dataclass(frozen=True)
+class TopologySpec:
+    """How near to each other the workers of a run are placed."""
+
+    levels: Annotated[
+        tuple[str, ...],
+        Meta(description="Node labels from the widest level to the node; empty: no topology."),
+    ] = ()
+    level: Annotated[
+        str, Meta(description="Level within which a run's workers shall lie; empty: anywhere.")
+    ] = ""
+    required: Annotated[
+        bool, Meta(description="Wait for such a place, instead of only preferring it.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """The disk of a pod for weights, models and states on their way to storage."""
+
+    sizeGiB: Annotated[int, Meta(ge=1, description="Most that a pod may keep there.")] = 500
+    storageClass: Annotated[
+        str,
+        Meta(
+            description="Class of a volume that lives as long as the pod; empty: the node's own "
+            "disk (emptyDir), which the profiles put on NVMe."
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class StopSpec:
+    """How long a pod that must go may take to save its state."""
+
+    stateGiB: Annotated[
+        float, Meta(ge=0, description="Training state of a run; `lima-k8s submit` computes it.")
+    ] = 0.0
+    uploadMiBps: Annotated[
+        int, Meta(ge=1, description="MiB that a pod writes to storage a second.")
+    ] = 250
+    marginSeconds: Annotated[
+        int, Meta(ge=5, description="For the step that is under way, and for everything else.")
+    ] = 120
+
+
+@dataclass(frozen=True)
+class AutoscalingSpec:
+    """Worker pods that come and go with the work; Kueue admits each (elastic jobs)."""
+
+    enabled: Annotated[bool, Meta(description="Let the worker group grow and shrink.")] = False
+    minPods: Annotated[int, Meta(ge=0, description="Worker pods at the start and at least.")] = 1
+    idleSeconds: Annotated[
+        int, Meta(ge=1, description="A worker pod without work goes after this.")
+    ] = 120
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """Where a run runs. Nothing here changes what it finds."""
+
+    queue: Annotated[str, Meta(min_length=1, description="LocalQueue of the namespace.")] = "lima"
+    priorityClass: Annotated[
+        str, Meta(description="WorkloadPriorityClass of the run; empty: none.")
+    ] = "lima-normal"
+    image: ImageSpec = ImageSpec()
+    storage: StorageSpec = StorageSpec()
+    secrets: Annotated[
+        tuple[Name, ...],
+        Meta(description="More Secrets that become environment: HF_TOKEN, the judge's key."),
+    ] = ()
+    env: Annotated[Strings, Meta(description="More environment of all pods; no secrets.")] = field(
+        default_factory=dict
+    )
+    serviceAccount: Annotated[
+        Name, Meta(description="Identity of the pods; empty: the namespace's default.")
+    ] = ""
+    user: Annotated[int, Meta(ge=1, description="User and group id of all processes.")] = 1000
+    head: Annotated[SizeSpec, Meta(description="The head pod, where the driver runs.")] = SizeSpec(
+        cpu=4, memoryGiB=16, sharedMemoryGiB=4
+    )
+    submitter: Annotated[SizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
+        SizeSpec(cpu=0.5, memoryGiB=0.5)
+    )
+    cpu: CpuSpec = CpuSpec()
+    gpu: GpuSpec = GpuSpec()
+    topology: TopologySpec = TopologySpec()
+    cache: CacheSpec = CacheSpec()
+    stop: StopSpec = StopSpec()
+    autoscaling: AutoscalingSpec = AutoscalingSpec()
+    retries: Annotated[
+        int, Meta(ge=0, le=100, description="New Ray clusters after a failure; work goes on.")
+    ] = 5
+    waitMinutes: Annotated[
+        int, Meta(ge=1, description="The driver waits this long for its worker pods.")
+    ] = 30
+    preflight: Annotated[
+        bool, Meta(description="Check GPUs and network before weights are loaded.")
+    ] = True
+    tokenAuth: Annotated[
+        bool, Meta(description="Ray answers only to the run's own token (Ray 2.52, KubeRay 1.6).")
+    ] = True
+    rayVersion: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$", description="Of the images.")] = (
+        RAY_VERSION
+    )
+
+
+@dataclass(frozen=True)
+class PrioritySpec:
+    """Values of the WorkloadPriorityClasses; a higher one preempts a lower one."""
+
+    low: Annotated[int, Meta(description="lima-low")] = -100
+    normal: Annotated[int, Meta(description="lima-normal")] = 0
+    high: Annotated[int, Meta(description="lima-high")] = 100
+
+
+@dataclass(frozen=True)
+class QuotaSpec:
+    """What all runs of the queue may hold together."""
+
+    cpu: Annotated[float, Meta(ge=0, description="CPU cores outside GPU nodes.")] = 64
+    memoryGiB: Annotated[float, Meta(ge=0, description="Memory outside GPU nodes.")] = 256
+    gpuNodes: Annotated[int, Meta(ge=0, description="GPU nodes of `cluster.gpu`.")] = 4
+    nodeLabels: Annotated[
+        Strings, Meta(description="Labels of the nodes without GPUs; empty: any node.")
+    ] = field(default_factory=dict)
+    tolerations: Annotated[
+        tuple[TolerationSpec, ...], Meta(description="Taints of the nodes without GPUs.")
+    ] = ()
+
+
+@dataclass(frozen=True)
+class SubmittersSpec:
+    """Who may submit, watch and cancel runs in the namespace."""
+
+    users: Annotated[tuple[str, ...], Meta(description="User names.")] = ()
+    groups: Annotated[tuple[str, ...], Meta(description="Group names.")] = ()
+    serviceAccounts: Annotated[
+        tuple[str, ...], Meta(description="Service accounts, as NAMESPACE/NAME.")
+    ] = ()
+    helmSecrets: Annotated[
+        bool,
+        Meta(
+            description="Let them keep Helm's records in Secrets, Helm's default. Without it "
+            "they set HELM_DRIVER=configmap."
+        ),
+    ] = True
+
+
+@dataclass(frozen=True)
+class NetworkPolicySpec:
+    """What the pods of runs may talk to, besides each other and DNS."""
+
+    enabled: Annotated[bool, Meta(description="Make the NetworkPolicies.")] = True
+    egressPorts: Annotated[
+        tuple[int, ...],
+        Meta(description="TCP ports of storage, hub, judge and API server, at any address."),
+    ] = (443, 6443)
+    operatorLabels: Annotated[
+        Strings, Meta(description="Labels of the KubeRay operator's pods, which may ask the head.")
+    ] = field(default_factory=lambda: {"app.kubernetes.io/component": "kuberay-operator"})
+    monitoringNamespace: Annotated[
+        str, Meta(description="Namespace that may read metrics; empty: none.")
+    ] = "monitoring"
+
+
+@dataclass(frozen=True)
+class PodMonitorSpec:
+    """Metrics of Ray for the Prometheus operator."""
+
+    enabled: Annotated[bool, Meta(description="Make a PodMonitor.")] = False
+    labels: Annotated[Strings, Meta(description="Labels by which Prometheus finds it.")] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class QueueSpec:
+    """What a platform team applies once: the `queue:` of lima-queue."""
+
+    namespace: Annotated[str, Meta(min_length=1, max_length=63, description="Of the runs.")] = (
+        "lima"
+    )
+    createNamespace: Annotated[
+        bool, Meta(description="Make it, with pod security `restricted` enforced.")
+    ] = True
+    localQueue: Annotated[str, Meta(min_length=1, description="Its LocalQueue.")] = "lima"
+    clusterQueue: Annotated[str, Meta(min_length=1, description="The ClusterQueue behind.")] = (
+        "lima"
+    )
+    cohort: Annotated[
+        str, Meta(description="Cohort to lend quota to and borrow from; empty: none.")
+    ] = ""
+    quota: QuotaSpec = QuotaSpec()
+    priorities: PrioritySpec = PrioritySpec()
+    preemption: Annotated[
+        Literal["Never", "LowerPriority", "LowerOrNewerEqualPriority"],
+        Meta(description="Whom a waiting run may preempt in this queue."),
+    ] = "LowerPriority"
+    submitters: SubmittersSpec = SubmittersSpec()
+    networkPolicy: NetworkPolicySpec = NetworkPolicySpec()
+    podMonitor: PodMonitorSpec = PodMonitorSpec()
+
+
+def merge(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `defaults` with `changes` over them, as Helm merges values: mappings deep."""
+    merged = dict(defaults)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def cluster_spec(values: Mapping[str, Any], where: str = "cluster") -> ClusterSpec:
+    """Return the cluster that `values` (the content of `cluster:`) says, over the defaults.
+
+    Raises:
+        SpecError: an unknown key, a wrong type or a value out of range.
+
+    """
+    return decode(ClusterSpec, merge(encode(ClusterSpec()), values), where)
+
+
+def load_cluster(
+    profile: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> ClusterSpec:
+    """Return the cluster of a profile (a name, or a file), with `overrides` over it.
+
+    Raises:
+        InputError: there is no such profile, or it says something that no cluster has.
+
+    """
+    return cluster_spec(cluster_values(profile, overrides), profile or "cluster")
+
+
+def cluster_values(
+    profile: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what differs from a chart's defaults, to be given to Helm as `cluster:`.
+
+    Raises:
+        InputError: there is no such profile.
+
+    """
+    from lima_k8s.assets import read_profile
+
+    return merge(read_profile(profile) if profile else {}, overrides or {})
