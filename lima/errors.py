@@ -7,7 +7,8 @@
     │   └── ModelError           a model or a tokenizer
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
-    └── StorageError             exit code 3: storage could not be reached or written
+    ├── StorageError             exit code 3: storage could not be reached or written
+    └── ClusterError             exit code 3: the cluster could not be reached, or refuses
 
 A message says what is wrong, where, and what to do.
 """
@@ -47,5 +48,11 @@ class Interrupted(LimaError):  # noqa: N818 - the field's word (KeyboardInterrup
 
 class StorageError(LimaError):
     """Storage could not be reached, read or written."""
+
+    exit_code = 3
+
+
+class ClusterError(LimaError):
+    """The cluster could not be reached, refuses, or lacks an operator."""
 
     exit_code = 3

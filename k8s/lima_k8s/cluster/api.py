@@ -1,0 +1,252 @@
+"""The one place that talks to the API server, as an ordinary user of one namespace.
+
+The kubernetes library reads the kubeconfig, holds the credentials and speaks HTTP; answers are
+taken as JSON, since its models cost a second of start-up and know neither RayJobs nor Workloads.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lima.errors import ClusterError, InputError
+from lima_k8s.cluster import failures
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+Raw = dict[str, Any]
+Query = list[tuple[str, str]]
+NAMESPACE = "lima"
+"""Where runs go if neither -n nor the context says."""
+TIMEOUT_S = (5.0, 60.0)
+"""Seconds to connect, and to wait for an answer."""
+FOLLOW_TIMEOUT_S = (5.0, 3600.0)
+OK, NOT_FOUND = 200, 404
+KUBECONFIG = "~/.kube/config"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object: where the API server has it, and who brings it there."""
+
+    plural: str
+    group: str = ""
+    version: str = "v1"
+    operator: str = ""
+    namespaced: bool = True
+
+    @property
+    def api(self) -> str:
+        """Its group and version, as manifests name it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str) -> str:
+        """Return the path of its collection."""
+        root = f"/apis/{self.api}" if self.group else f"/api/{self.api}"
+        return f"{root}/namespaces/{namespace}/{self.plural}" if self.namespaced else (
+            f"{root}/{self.plural}"
+        )  # fmt: skip
+
+
+RAYJOBS = Kind("rayjobs", "ray.io", "v1", "KubeRay")
+WORKLOADS = Kind("workloads", "kueue.x-k8s.io", "v1beta2", "Kueue")
+QUEUES = Kind("localqueues", "kueue.x-k8s.io", "v1beta2", "Kueue")
+CLUSTER_QUEUES = Kind("clusterqueues", "kueue.x-k8s.io", "v1beta2", "Kueue", namespaced=False)
+PLACES = Kind("localqueues", "visibility.kueue.x-k8s.io", "v1beta2", "Kueue")
+PODS, EVENTS, CONFIGMAPS, SECRETS = (
+    Kind(plural) for plural in ("pods", "events", "configmaps", "secrets")
+)
+
+
+class Cluster:
+    """A namespace of a cluster, seen with the rights of the user."""
+
+    def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
+        """Read the kubeconfig; nothing is sent yet.
+
+        Raises:
+            InputError: there is no such context.
+            ClusterError: there is no kubeconfig, and this is no pod of a cluster.
+
+        """
+        self._client, self.context, default = _connect(context)
+        self.namespace = namespace or default or NAMESPACE
+        self.calls = 0
+        """Requests sent so far."""
+
+    @property
+    def server(self) -> str:
+        """Address of the API server."""
+        return str(self._client.configuration.host)
+
+    def list_all(self, kind: Kind, selector: str = "") -> list[Raw]:
+        """Return all objects of a kind, in one request.
+
+        Raises:
+            ClusterError: the server cannot be reached, refuses, or does not know the kind.
+
+        """
+        query = [("labelSelector", selector)] if selector else []
+        answer = self._ask("GET", kind, "list", query=query)
+        return list(answer.get("items") or []) if answer else []
+
+    def get(self, kind: Kind, name: str) -> Raw | None:
+        """Return an object; None if there is none of this name."""
+        return self._ask("GET", kind, "get", name)
+
+    def may_get(self, kind: Kind, name: str) -> Raw | None:
+        """Return an object, or None where that is not allowed or not there."""
+        try:
+            return self.get(kind, name)
+        except (ClusterError, InputError):
+            return None
+
+    def create(self, kind: Kind, manifest: Raw) -> Raw | None:
+        """Create an object."""
+        return self._ask("POST", kind, "create", body=manifest)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Delete an object and what it owns; one that is gone already is fine."""
+        options = {"propagationPolicy": "Background"}
+        self._ask("DELETE", kind, "delete", name, body=options)
+
+    def places(self, queue: str) -> list[Raw] | None:
+        """Return who waits in a queue, first first; None without Kueue's visibility API."""
+        path = f"{PLACES.path(self.namespace)}/{queue}/pendingworkloads"
+        status, body = self._send("GET", path, [("limit", "1000")], None)
+        return list(json.loads(body).get("items") or []) if status == OK else None
+
+    def log(self, pod: str, container: str, *, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of a container's log, as they come with `follow`.
+
+        Raises:
+            ClusterError: the server cannot be reached or refuses.
+
+        """
+        path = f"{PODS.path(self.namespace)}/{pod}/log"
+        query = [("container", container), *([("follow", "true")] if follow else [])]
+        response = self._open("GET", path, query, None, FOLLOW_TIMEOUT_S if follow else TIMEOUT_S)
+        if response.status != OK:
+            raise failures.refused(
+                response.status, response.read(), f"read the log of {pod}", self.context
+            )
+        pending = b""
+        for chunk in response.response.stream(decode_content=True):
+            *lines, pending = (pending + chunk).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+        if pending:
+            yield pending.decode(errors="replace")
+
+    def _ask(
+        self,
+        method: str,
+        kind: Kind,
+        verb: str,
+        name: str = "",
+        *,
+        query: Query | None = None,
+        body: Raw | None = None,
+    ) -> Raw | None:
+        path = kind.path(self.namespace) + (f"/{name}" if name else "")
+        status, answer = self._send(method, path, query or [], body)
+        if status == NOT_FOUND:
+            self._explain_not_found(kind, name, answer)
+            return None
+        if not OK <= status < 300:
+            what = f"{verb} {kind.plural}{f' {name}' if name else ''}"
+            raise failures.refused(status, answer, what, self.context)
+        document: Raw = json.loads(answer)
+        return document
+
+    def _explain_not_found(self, kind: Kind, name: str, answer: bytes) -> None:
+        """Raise if it is the kind that is not known here, not the object."""
+        if b'"details":{"name"' in answer.replace(b" ", b"") and name:
+            return
+        status, body = self._send("GET", f"/apis/{kind.group}", [], None)
+        served = json.loads(body).get("versions", []) if status == OK else []
+        versions = [v["groupVersion"] for v in served]
+        if kind.api in versions or not kind.group:
+            return
+        raise failures.missing_operator(kind.operator, f"{kind.plural}.{kind.api}", versions)
+
+    def _send(self, method: str, path: str, query: Query, body: Raw | None) -> tuple[int, bytes]:
+        response = self._open(method, path, query, body, TIMEOUT_S)
+        return int(response.status), bytes(response.read())
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: Raw | None,
+        timeout: tuple[float, float],
+    ) -> Any:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        self.calls += 1
+        try:
+            request = self._client.param_serialize(
+                method, path, query_params=list(query), header_params=headers, body=body,
+                auth_settings=["BearerToken"],
+            )  # fmt: skip
+            return self._client.call_api(*request, _request_timeout=timeout)
+        except ApiException as error:
+            raise failures.unreachable(self.server, error.reason) from error
+        except (HTTPError, OSError) as error:
+            raise failures.unreachable(self.server, error) from error
+
+
+def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
+    """Return a client, the name of its context and the context's namespace."""
+    client, config = _library()
+    settings = client.Configuration()
+    settings.retries = 1
+    files = os.environ.get("KUBECONFIG") or KUBECONFIG
+    try:
+        contexts, active = config.list_kube_config_contexts(files)
+    except config.ConfigException:
+        return _connect_inside(client, config, settings, files)
+    chosen = next((c for c in contexts if c["name"] == (context or active["name"])), None)
+    if chosen is None:
+        raise failures.unknown_context(str(context), [c["name"] for c in contexts])
+    try:
+        config.load_kube_config(files, chosen["name"], client_configuration=settings)
+    except (config.ConfigException, OSError) as error:
+        raise ClusterError(
+            f"context {chosen['name']!r} of {files} cannot be used: {error}; mend it, or choose "
+            "another with --context"
+        ) from error
+    return client.ApiClient(settings), chosen["name"], chosen["context"].get("namespace")
+
+
+def _connect_inside(
+    client: Any, config: Any, settings: Any, files: str
+) -> "tuple[ApiClient, str, str | None]":
+    """Connect as the service account of the pod that this is."""
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException:
+        raise failures.no_kubeconfig(files) from None
+    namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    inside = namespace.read_text("utf-8").strip() if namespace.exists() else None
+    return client.ApiClient(settings), "in-cluster", inside
+
+
+def _library() -> tuple[Any, Any]:
+    """Import the library without google.auth: half a second for logins that kubectl dropped."""
+    hidden = "google.auth"
+    before = sys.modules.get(hidden)
+    if before is None:
+        sys.modules[hidden] = None  # type: ignore[assignment]  # importing it fails, as if absent
+    try:
+        from kubernetes import client, config
+    finally:
+        if before is None:
+            del sys.modules[hidden]
+    return client, config

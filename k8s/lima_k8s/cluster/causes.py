@@ -1,0 +1,312 @@
+"""Why a run does not go on, by name: pure functions of what the cluster says.
+
+Every name is a heading of docs/troubleshooting.md.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lima_k8s.cluster.model import Container, Event, Pod, Queue, Run, Workload
+
+CAUSES = {
+    "image-pull-failure": "An image cannot be pulled.",
+    "init-crash-loop": "An init container fails over and over.",
+    "crash-loop": "A container fails over and over.",
+    "out-of-memory": "The kernel killed a container at its memory limit.",
+    "missing-secret": "A Secret that a pod needs does not exist.",
+    "missing-configmap": "A ConfigMap that a pod needs does not exist.",
+    "container-refused": "The node cannot make a container as the pod describes it.",
+    "pod-refused": "The namespace's rules refuse the run's pods.",
+    "pod-evicted": "A node gave up a pod.",
+    "no-node-fits": "No node has room for a pod, though its quota is there.",
+    "quota-never-fits": "The run asks for more than its queue can ever give.",
+    "queue-missing": "The queue of the run does not exist.",
+    "queue-stopped": "The queue of the run is stopped or not ready.",
+    "check-failing": "An admission check keeps the run out.",
+    "deactivated": "Kueue gave the run up.",
+    "not-managed": "Kueue has not seen the run.",
+    "run-refused": "KubeRay finds the RayJob invalid.",
+    "storage-unreachable": "The job cannot reach its storage.",
+    "bad-input": "The job cannot use its spec, its data or its model.",
+    "submitter-lost": "The pod that submits the job was lost.",
+    "deadline": "The run took longer than it may.",
+    "run-failed": "The job failed.",
+}
+"""Every cause and what it means."""
+
+PULL_FAILURES = {
+    "ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull",
+    "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed",
+}  # fmt: skip
+FIRST_TRY = "ErrImagePull"
+"""Of a pull that is tried again: the kubelet may still get through."""
+REFUSED_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found')
+KEY_MISSING = re.compile(
+    r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) (?P<name>\S+)"
+)
+NEVER_FITS = re.compile(
+    r"insufficient quota for (?P<resource>\S+) in flavor (?P<flavor>\S+?),.*?"
+    r"current podset request \((?P<request>[^)]+)\) > maximum capacity \((?P<capacity>[^)]+)\)"
+)
+UNCOVERED = re.compile(r"resource (?P<resource>\S+) unavailable in ClusterQueue")
+EXIT_CODE = re.compile(r"exit code (\d+)")
+EXIT_INPUT, EXIT_STORAGE = 2, 3
+"""Exit codes of `lima_jobs.run`."""
+LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run does not go on.
+
+    A fatal cause does not go away by waiting; the others may.
+    """
+
+    name: str
+    what: str
+    fix: str
+    where: str = ""
+    fatal: bool = True
+
+    @property
+    def text(self) -> str:
+        """The cause in one line."""
+        return f"{self.name}: {self.what}{f' ({self.where})' if self.where else ''}"
+
+
+def find_cause(
+    run: Run,
+    workload: Workload | None,
+    pods: Sequence[Pod],
+    events: Sequence[Event],
+    queue: Queue | None,
+) -> Cause | None:
+    """Return the cause that explains a run best: a fatal one if there is any."""
+    if run.succeeded or (run.ended and not _failed_by_itself(run)):
+        return None
+    found = [*from_run(run)]
+    if not run.ended:
+        found += [
+            *from_pods(pods),
+            *from_events(events),
+            *from_queue(run, workload, queue),
+        ]
+    return next((c for c in found if c.fatal), next(iter(found), None))
+
+
+def from_run(run: Run) -> Iterator[Cause]:
+    """Yield what KubeRay says of a run that failed."""
+    if run.deployment_status == "ValidationFailed":
+        yield Cause("run-refused", run.message or "no reason is given", "lima-k8s lint RECIPE")
+        return
+    if not _failed_by_itself(run):
+        return
+    if run.reason.endswith("DeadlineExceeded"):
+        yield Cause("deadline", run.message, "submit again: it goes on where it was")
+        return
+    code = EXIT_CODE.search(run.message)
+    if run.reason == "SubmissionFailed" and not code:
+        yield Cause(
+            "submitter-lost", run.message, "submit again: it goes on where it was", run.name
+        )
+        return
+    yield _failed_job(run, int(code[1]) if code else 1)
+
+
+def from_pods(pods: Iterable[Pod]) -> Iterator[Cause]:
+    """Yield what keeps pods from running, those that were killed first."""
+    alive = [pod for pod in pods if not pod.deleting]
+    for pod in alive:
+        for container in pod.containers:
+            yield from _from_container(pod, container)
+    for pod in alive:
+        if pod.unschedulable:
+            yield Cause(
+                "no-node-fits",
+                pod.unschedulable,
+                "smaller requests in the profile, or nodes: kubectl describe nodes",
+                pod.name,
+                fatal=False,
+            )
+        if pod.phase == "Failed" and pod.reason:
+            yield Cause(
+                "pod-evicted", f"{pod.reason}: {pod.message}", "nothing: it is made anew",
+                pod.name, fatal=False,
+            )  # fmt: skip
+
+
+def from_events(events: Iterable[Event]) -> Iterator[Cause]:
+    """Yield what only events tell: volumes that cannot be mounted, pods that are refused."""
+    for event in events:
+        if not event.warning:
+            continue
+        missing = MISSING.search(event.message)
+        if missing and event.reason in ("FailedMount", "Failed"):
+            yield _missing(missing["kind"], missing["name"], event.name)
+        elif event.reason.startswith(("FailedCreate", "FailedToCreate")) and (
+            "forbidden" in event.message or "is invalid" in event.message
+        ):
+            yield Cause(
+                "pod-refused",
+                event.message,
+                "ask the platform team: a ResourceQuota, LimitRange or the pod security level",
+                f"{event.kind.lower()} {event.name}",
+            )
+
+
+def from_queue(run: Run, workload: Workload | None, queue: Queue | None) -> Iterator[Cause]:
+    """Yield what keeps Kueue from admitting a run."""
+    if queue is None:
+        yield Cause(
+            "queue-missing",
+            f"there is no LocalQueue {run.queue!r} in this namespace",
+            "submit with --queue NAME: kubectl get localqueues",
+        )
+        return
+    if workload is None:
+        if run.suspended:
+            yield Cause(
+                "not-managed",
+                "Kueue has made no Workload for it yet",
+                "if this stays: is Kueue running, and does it manage RayJobs?",
+                fatal=False,
+            )
+        return
+    if not workload.active:
+        reason = workload.conditions.get("Evicted")
+        yield Cause(
+            "deactivated",
+            reason.message if reason else "its Workload was set inactive",
+            "mend what made it fail, then cancel and submit again",
+            workload.name,
+        )
+    elif not workload.has_quota:
+        yield from _no_quota(workload, queue)
+    for name, message in workload.checks.items():
+        yield Cause("check-failing", f"{name}: {message}", "ask the platform team", fatal=False)
+
+
+def _failed_by_itself(run: Run) -> bool:
+    return run.deployment_status in ("Failed", "ValidationFailed") or run.job_status == "FAILED"
+
+
+def _failed_job(run: Run, code: int) -> Cause:
+    said = job_errors(run.message)
+    log = f"lima-k8s logs {run.name}"
+    if code == EXIT_STORAGE:
+        return Cause(
+            "storage-unreachable", said,
+            "check the URI, the Secret and the endpoint, then submit again", run.storage,
+        )  # fmt: skip
+    if code == EXIT_INPUT:
+        return Cause("bad-input", said, f"mend the recipe; {log}")
+    return Cause("run-failed", said, log)
+
+
+def job_errors(message: str) -> str:
+    """Return our own error lines of a job's last log lines, else its last lines."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line.partition(" ERROR ")[2] for line in lines if " ERROR " in line]
+    return "; ".join(list(dict.fromkeys(errors)) or lines[-LAST_LINES:]) or "no reason is given"
+
+
+def _from_container(pod: Pod, container: Container) -> Iterator[Cause]:
+    where = f"pod {pod.name}, container {container.name}"
+    if "OOMKilled" in (container.reason, container.last_reason):
+        yield Cause(
+            "out-of-memory",
+            "killed at its memory limit",
+            "more memory in the profile, a smaller compute.micro_batch_size, or compute.offload",
+            where,
+        )
+    if container.reason in PULL_FAILURES:
+        yield Cause(
+            "image-pull-failure",
+            f"{container.image}: {container.message or container.reason}",
+            "check the image's name and tag in the profile, and its pull secret",
+            where,
+            fatal=container.reason != FIRST_TRY,
+        )
+    elif container.reason in REFUSED_CONTAINER:
+        yield _refused_container(container, where)
+    elif container.reason == "CrashLoopBackOff" or _failed_init(container):
+        code = container.last_exit_code if container.exit_code is None else container.exit_code
+        last = container.last_message or container.message if container.init else (
+            container.last_message
+        )  # fmt: skip
+        yield Cause(
+            "init-crash-loop" if container.init else "crash-loop",
+            f"exit code {code}, {container.restarts} restarts{f': {last}' if last else ''}",
+            f"kubectl logs {pod.name} -c {container.name} --previous",
+            where,
+            fatal=container.reason == "CrashLoopBackOff" or container.restarts > 0,
+        )
+
+
+def _failed_init(container: Container) -> bool:
+    return container.init and container.state == "terminated" and bool(container.exit_code)
+
+
+def _refused_container(container: Container, where: str) -> Cause:
+    missing = MISSING.search(container.message)
+    if missing:
+        return _missing(missing["kind"], missing["name"], where)
+    key = KEY_MISSING.search(container.message)
+    if key:
+        kind, name = key["kind"].lower(), key["name"].rpartition("/")[2]
+        return _missing(kind, name, where, f"it has no key {key['key']!r}")
+    return Cause("container-refused", container.message, "mend the profile", where)
+
+
+def _missing(kind: str, name: str, where: str, what: str = "") -> Cause:
+    creates = f"kubectl create secret generic {name} --from-literal=AWS_ACCESS_KEY_ID=…"
+    fix = creates if kind == "secret" else "cancel and submit again"
+    title = "Secret" if kind == "secret" else "ConfigMap"
+    return Cause(f"missing-{kind}", what or f"there is no {title} {name!r}", fix, where)
+
+
+def _no_quota(workload: Workload, queue: Queue) -> Iterator[Cause]:
+    condition = workload.conditions.get("QuotaReserved")
+    message = condition.message if condition else ""
+    reason = condition.reason if condition else ""
+    never = never_fits(reason, message)
+    if never:
+        yield Cause(
+            "quota-never-fits",
+            never,
+            "fewer workers or GPUs, another --queue, or more quota: ask the platform team",
+            f"queue {workload.queue}",
+        )
+    elif "ClusterQueue" in message and "doesn't exist" in message:
+        yield Cause("queue-missing", message, "ask the platform team", f"queue {workload.queue}")
+    elif queue.stopped or "is inactive" in message or "is stopped" in message:
+        why = queue.active.message if not queue.active.status else message
+        yield Cause(
+            "queue-stopped", why or "it is on hold", "ask the platform team",
+            f"queue {workload.queue}", fatal=False,
+        )  # fmt: skip
+
+
+def never_fits(reason: str, message: str) -> str:
+    """Return why a request can never be met; empty if it can.
+
+    Args:
+        reason: Of the condition QuotaReserved.
+        message: Of the same.
+
+    """
+    uncovered = UNCOVERED.search(message)
+    if uncovered:
+        return f"the queue has no quota at all for {uncovered['resource']}"
+    if reason != "ExceedsMaxQuota" and (
+        "maximum capacity" not in message or "insufficient unused quota" in message
+    ):
+        return ""
+    parts = [
+        f"{m['resource']}: {m['request']} asked for, "
+        f"at most {m['capacity']} in flavor {m['flavor']}"
+        for m in NEVER_FITS.finditer(message)
+    ]
+    return "; ".join(parts) or message

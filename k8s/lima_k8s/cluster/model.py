@@ -1,0 +1,216 @@
+"""What the command knows of a cluster, as plain values. Nothing here is a Kubernetes object."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from lima.spec import CellSpec
+
+Resources = dict[str, Decimal]
+"""Amounts by resource name, in the resource's own unit: cores, bytes, devices."""
+Role = Literal["head", "worker", "submitter", "other"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition of a Kueue object: the last word on one question."""
+
+    status: bool
+    reason: str = ""
+    message: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A RayJob of ours, with the spec from its ConfigMap."""
+
+    name: str
+    uid: str = ""
+    release: str = ""
+    kind: str = ""
+    experiment: str = ""
+    arm: str = ""
+    seed: int = 0
+    storage: str = ""
+    queue: str = ""
+    priority_class: str = ""
+    created: datetime | None = None
+    suspended: bool = False
+    deployment_status: str = ""
+    job_status: str = ""
+    reason: str = ""
+    message: str = ""
+    ray_cluster: str = ""
+    cell: CellSpec | None = None
+    run_id: str = ""
+    """Id of the cell; empty when its ConfigMap is gone or was made by another version."""
+    deleting: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run again by itself."""
+        return self.deployment_status in ("Complete", "Failed", "ValidationFailed")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended well."""
+        return self.deployment_status == "Complete" and self.job_status in ("SUCCEEDED", "")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Kueue's view of a run: what it asks for and whether it may have it."""
+
+    name: str
+    owner_uid: str = ""
+    queue: str = ""
+    priority: int = 0
+    created: datetime | None = None
+    active: bool = True
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    requests: Resources = field(default_factory=dict)
+    cluster_queue: str = ""
+    flavors: dict[str, str] = field(default_factory=dict)
+    evictions: dict[str, int] = field(default_factory=dict)
+    """How often it was evicted, by reason."""
+    checks: dict[str, str] = field(default_factory=dict)
+    """Admission checks that are not ready: name and message."""
+
+    def is_true(self, kind: str) -> bool:
+        """Say whether a condition is there and true."""
+        condition = self.conditions.get(kind)
+        return condition is not None and condition.status
+
+    @property
+    def has_quota(self) -> bool:
+        """Whether quota is set aside for it."""
+        return self.is_true("QuotaReserved")
+
+    @property
+    def admitted(self) -> bool:
+        """Whether its pods may be made."""
+        return self.is_true("Admitted")
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over and holds no quota."""
+        return self.is_true("Finished")
+
+
+@dataclass(frozen=True)
+class Container:
+    """The state of one container of a pod."""
+
+    name: str
+    image: str = ""
+    init: bool = False
+    state: Literal["waiting", "running", "terminated", "unknown"] = "unknown"
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    restarts: int = 0
+    last_reason: str = ""
+    last_exit_code: int | None = None
+    last_message: str = ""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of a run."""
+
+    name: str
+    run: str = ""
+    role: Role = "other"
+    phase: str = ""
+    node: str = ""
+    uid: str = ""
+    ready: bool = False
+    deleting: bool = False
+    created: datetime | None = None
+    unschedulable: str = ""
+    """Why no node takes it; empty when one did."""
+    reason: str = ""
+    """Why the pod as a whole failed: Evicted, NodeLost and the like."""
+    message: str = ""
+    containers: tuple[Container, ...] = ()
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a controller or a kubelet said about an object."""
+
+    kind: str
+    name: str
+    reason: str
+    message: str
+    warning: bool = True
+    count: int = 1
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What a ClusterQueue has of one resource in one flavor, and what is taken."""
+
+    resource: str
+    flavor: str
+    nominal: Decimal
+    used: Decimal = Decimal(0)
+    borrowing_limit: Decimal | None = None
+
+    @property
+    def free(self) -> Decimal:
+        """What is left of the nominal quota."""
+        return max(self.nominal - self.used, Decimal(0))
+
+
+@dataclass(frozen=True)
+class ClusterQueue:
+    """The quota that a queue draws from."""
+
+    name: str
+    quotas: tuple[Quota, ...] = ()
+    cohort: str = ""
+    strategy: str = ""
+    preemption: str = ""
+    stopped: bool = False
+    active: Condition = Condition(True)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A LocalQueue: where a namespace's runs line up."""
+
+    name: str
+    cluster_queue: str = ""
+    stopped: bool = False
+    active: Condition = Condition(True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a queue, counted from 1."""
+
+    in_queue: int
+    in_cluster_queue: int | None = None
+    """None: Kueue's visibility API is not there, so other namespaces are not counted."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything the command has read of a namespace at one time."""
+
+    runs: tuple[Run, ...] = ()
+    workloads: dict[str, Workload] = field(default_factory=dict)
+    """By the uid of the run."""
+    pods: dict[str, tuple[Pod, ...]] = field(default_factory=dict)
+    """By the name of the run."""
+    events: dict[str, tuple[Event, ...]] = field(default_factory=dict)
+    """By the name of the object they are about."""
+    queues: dict[str, Queue] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    """By the name of the workload."""
+    others: tuple[Workload, ...] = ()
+    """Workloads in the namespace that are not ours."""

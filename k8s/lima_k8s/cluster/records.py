@@ -1,0 +1,118 @@
+"""What runs wrote to their storage about themselves: how far they are, what they cost."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lima.errors import LimaError
+from lima.spec import CellSpec, cell_stages
+from lima_k8s.cluster.model import Run
+
+THREADS = 16
+HOUR = 3600.0
+COLUMNS = ("run_id", "attempt_id", "event", "at", "outcome", "reason", "gpus", "seconds")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one run on its storage."""
+
+    progress: dict[str, Any] = field(default_factory=dict)
+    """Its last progress record; empty before the first."""
+    attempts: int = 0
+    gpu_hours: float = 0.0
+    last_outcome: str = ""
+    last_reason: str = ""
+
+
+@dataclass
+class Reader:
+    """Reads records; storage that cannot be reached is told once and left out."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+    """By storage URI."""
+
+    def read(self, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
+        """Return the records of `runs` by their names.
+
+        Args:
+            runs: Those whose spec is known; others are left out.
+            now: Until when an attempt that has not ended is charged.
+
+        """
+        found: dict[str, Records] = {}
+        known = [run for run in runs if run.storage and run.cell]
+        for uri in sorted({run.storage for run in known} - self.problems.keys()):
+            here = [run for run in known if run.storage == uri]
+            try:
+                found |= _read(uri, here, now)
+            except (LimaError, OSError) as error:
+                self.problems[uri] = str(error)
+        return found
+
+
+def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
+    from lima.progress import read_progress
+    from lima.storage import Storage
+
+    storage = Storage(uri)
+    storage.entries("progress")  # says what is wrong, which a single record does not
+    with ThreadPoolExecutor(THREADS) as pool:
+        progress = list(pool.map(lambda run: read_progress(storage, run.run_id) or {}, runs))
+    rows = _attempt_rows(storage, runs)
+    return {
+        run.name: attempts_of(
+            [row for stage in stage_ids(run.cell) for row in rows.get(stage, ())], now, record
+        )
+        for run, record in zip(runs, progress, strict=True)
+    }
+
+
+def stage_ids(cell: CellSpec | None) -> list[str]:
+    """Return the run ids of the stages of a cell, under which attempts are recorded."""
+    from lima.codec import run_id
+
+    return list(dict.fromkeys(run_id(cell, s) for s in cell_stages(cell))) if cell else []
+
+
+def attempts_of(
+    rows: Iterable[dict[str, Any]], now: datetime, progress: dict[str, Any] | None = None
+) -> Records:
+    """Return what the rows of the attempts table say together.
+
+    An attempt without an end is charged until `now`: it runs, or was killed a moment ago.
+    """
+    started: dict[str, dict[str, Any]] = {}
+    ended: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        (started if row["event"] == "started" else ended)[row["attempt_id"]] = row
+    seconds = 0.0
+    for name, row in started.items():
+        end = ended.get(name)
+        lasted = end["seconds"] if end else (now - row["at"]).total_seconds()
+        seconds += max(lasted or 0.0, 0.0) * row["gpus"]
+    last = max(ended.values(), key=lambda row: row["at"], default=None)
+    return Records(
+        progress=progress or {},
+        attempts=len(started),
+        gpu_hours=seconds / HOUR,
+        last_outcome=(last or {}).get("outcome") or "",
+        last_reason=(last or {}).get("reason") or "",
+    )
+
+
+def _attempt_rows(storage: Any, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    from lima.evaluation.scan import Tables
+    from lima.results import ATTEMPTS
+
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for experiment in sorted({run.experiment for run in runs}):
+        wanted = {s for r in runs if r.experiment == experiment for s in stage_ids(r.cell)}
+        parts = Tables(storage, experiment).map(
+            ATTEMPTS, COLUMNS, lambda part: part.to_pylist(), runs=wanted
+        )
+        for run, part in parts:
+            rows.setdefault(run, []).extend(part)
+    return rows
