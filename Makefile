@@ -7,7 +7,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 SOURCES := lima jobs k8s tests
 DEMO := lima-results/demo
 
-.PHONY: demo test check unit tools docs format lock bench clean
+.PHONY: demo test check unit tools chart-tools cluster-tools docs format lock bench clean
 
 demo: .venv/ready
 	$(BIN)/lima-k8s submit ablation --local --recipe tiny --storage $(DEMO) --wait
@@ -36,10 +36,23 @@ format: .venv/ready
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-tools: .cache/bin/versitygw
+# Pinned Go programs: a module a folder of tests/tools keeps their dependencies apart, and a stamp
+# stands for all of a module's programs.
+tools: .cache/bin/.versitygw
+chart-tools: $(addprefix .cache/bin/.,helm helm-unittest helm-docs kubeconform)
+cluster-tools: tools $(addprefix .cache/bin/.,helm kubernetes etcd containerd coredns kueue \
+	kuberay-operator kwok)
 
-.cache/bin/versitygw: tests/tools/versitygw/go.mod
-	GOBIN=$(CURDIR)/.cache/bin CGO_ENABLED=0 go -C tests/tools/versitygw install tool
+PINNED = $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' tests/tools/kubernetes/go.mod)
+STAMP := -X k8s.io/component-base/version
+LDFLAGS_kubernetes = $(STAMP).gitVersion=$(PINNED) $(STAMP).gitMajor=1 \
+	$(STAMP).gitMinor=$(word 2,$(subst ., ,$(PINNED)))
+NAME_etcd := etcd
+
+.cache/bin/.%: tests/tools/%/go.mod tests/tools/%/go.sum
+	mkdir -p $(@D)
+	CGO_ENABLED=0 go -C tests/tools/$* build -ldflags '-s -w $(LDFLAGS_$*)' \
+		-o $(CURDIR)/.cache/bin/$(NAME_$*) tool
 	touch $@
 
 .venv/ready: requirements/uv.lock.txt requirements/dev.lock.txt pyproject.toml
