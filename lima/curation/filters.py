@@ -43,6 +43,13 @@ def title_references(title: str) -> int:
     return _count(_phrases("title"), _plain(title)) + (len(title.split()) < MIN_TITLE_WORDS)
 
 
+def description_references(description: CleanText) -> int:
+    """Return how often a question's description points outside itself."""
+    prose = without_formulas(description.prose)
+    listed = _count(_phrases("description"), _plain(prose))
+    return listed + references(prose) + description.dangling
+
+
 def answer_measures(answer: CleanText) -> dict[str, float]:
     """Return what the filters measure of an answer's text."""
     prose = without_formulas(answer.prose)
@@ -68,6 +75,19 @@ def objections(measures: dict[str, float], filters: FilterSpec) -> tuple[str, ..
         "dangling": measures["dangling"] > filters.max_dangling,
         "images": filters.max_images is not None and measures["images"] > filters.max_images,
         "title": filters.self_contained_titles and measures["title_references"] > 0,
+        "broken_html": measures["unclosed_tags"] > 0,
+    }
+    return tuple(name for name, objects in found.items() if objects)
+
+
+def dialogue_objections(measures: dict[str, float], filters: FilterSpec) -> tuple[str, ...]:
+    """Return the names of all filters that the talk below an answer does not pass.
+
+    Two people who talk say "I"; what they say of the page that they write on has no place.
+    """
+    found = {
+        "references": measures["references"] > filters.max_references,
+        "talk_references": measures["talk_references"] > filters.max_references,
         "broken_html": measures["unclosed_tags"] > 0,
     }
     return tuple(name for name, objects in found.items() if objects)

@@ -21,7 +21,8 @@ POINTERS = frozenset(
         *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
         *("this article", "this paper", "this page", "this post", "this answer", "this question"),
         *("these", "see here", "over here", "right here", "click here", "more", "read more"),
-        *("this site", "this video", "this image", "image", "picture", "paper", "article"),
+        *("this section", "this site", "this video", "this image"),
+        *("image", "picture", "paper", "article"),
     }
 )
 """Words of links that point to what is taken out with the address."""
@@ -48,6 +49,11 @@ _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
 _AFTER_GAP = f" .,;!?)\n{LINE}"
 """Before these a space is one too many."""
 _TAKEN_OUT = re.compile(f"([{GONE}{GAP}])")
+_EMPTIED = re.compile(
+    f"{LINE}[ {SPACE}]*(?:[{GONE}{GAP}][ {SPACE}]*)+(?![^{LINE}\n])"
+    f"|(?<![^\n{HEADING}]) *(?:[{GONE}{GAP}] *)+{LINE}"
+)
+"""Lines of which nothing is left."""
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 _VOID = ("<br", "<hr", "<img", "<!--")
 
@@ -150,8 +156,7 @@ def _tidy(text: str) -> tuple[str, int]:
         text = _URL.sub(GAP, text)
     if BREAK in text:
         text = _BREAKS.sub(LINE, text)
-    stripped = (part.strip(f" {LINE}{GONE}") for part in text.split(PARAGRAPH))
-    paragraphs = [part for part in stripped if part.strip(f" {GONE}{GAP}")]
+    paragraphs = [part for raw in text.split(PARAGRAPH) if (part := _stripped(raw))]
     while len(paragraphs) > 1 and _is_loose_end(paragraphs[-1]):
         paragraphs.pop()
     text = "\n\n".join(paragraphs)
@@ -164,10 +169,22 @@ def _tidy(text: str) -> tuple[str, int]:
     return text, gaps
 
 
+def _stripped(paragraph: str) -> str:
+    """Return a paragraph without what is empty at its ends; nothing if it holds no words."""
+    text = paragraph.strip(f" {LINE}{GONE}{HEADING}")
+    if not text.strip(f" {LINE}{GONE}{GAP}"):
+        return ""
+    return HEADING + text if HEADING in paragraph and paragraph.lstrip()[0] == HEADING else text
+
+
 def _closed_up(text: str) -> tuple[str, int]:
-    """Close the gaps where something was taken out, with brackets that are left empty."""
+    """Close the gaps where something was taken out, with lines and brackets left empty."""
+    gaps = 0
+    if LINE in text:
+        gaps = sum(found.count(GAP) for found in _EMPTIED.findall(text))
+        text = _EMPTIED.sub("", text)
     pieces = _TAKEN_OUT.split(text)
-    closed, gaps = pieces[0], 0
+    closed = pieces[0]
     for mark, after in zip(pieces[1::2], pieces[2::2], strict=True):
         before, rest = closed.rstrip(" ,;"), after.lstrip(" ,;")
         if before.endswith(("(", "[")) and rest.startswith((")", "]")):

@@ -15,7 +15,14 @@ from hashlib import blake2b
 from lima.curation.candidate import Candidate, Provenance
 from lima.curation.damage import Damage
 from lima.curation.dialogues import dialogue
-from lima.curation.filters import answer_measures, objections, title_references
+from lima.curation.filters import (
+    answer_measures,
+    description_references,
+    dialogue_objections,
+    objections,
+    references,
+    title_references,
+)
 from lima.curation.html import clean, clean_inline
 from lima.curation.rows import NOT_XML, Attributes, attribute, parse_rows
 from lima.curation.spill import Names
@@ -170,7 +177,8 @@ class _Reader:
     def _prompt(self, question: Attributes, number: int) -> tuple[str, bool]:
         """Return the title, or for a seeded share of questions the description.
 
-        A description that is too short or too long, or that shows an image, is no prompt.
+        A description that is too short or too long, that shows an image or points elsewhere, is
+        no prompt.
         """
         filters = self.spec.filters
         title, body = clean_inline(question.get("Title", "")), question.get("Body", "")
@@ -178,7 +186,7 @@ class _Reader:
             return title, False
         description = clean(body)
         fits = MIN_DESCRIPTION <= len(description.text) <= filters.max_description
-        if title and (not fits or description.unclosed):
+        if title and (not fits or description.unclosed or description_references(description)):
             return title, False
         return description.text, True
 
@@ -201,6 +209,14 @@ class _Reader:
         asked, answered = clean(question.get("Body", "")), clean(answer.get("Body", ""))
         title = clean_inline(question.get("Title", ""))
         own, best = question["Id"], answer["Id"]
+        measures = {
+            **answer_measures(answered),
+            "answer_score": float(_int(answer, "Score")),
+            "turns": float(len(talk.utterances)),
+            "left_out": float(talk.left_out),
+            "talk_references": float(references("\n".join(talk.utterances))),
+            "unclosed_tags": float(asked.unclosed + answered.unclosed),
+        }
         yield Candidate(
             source=self.source,
             source_id=f"{own}/{best}{COMMENTS}",
@@ -211,13 +227,8 @@ class _Reader:
             provenance=self._provenance(
                 f"a/{best}", (question, answer), CHANGES.format("title and description")
             ),
-            measures={
-                "answer_score": float(_int(answer, "Score")),
-                "turns": float(len(talk.utterances)),
-                "left_out": float(talk.left_out),
-                **answer_measures(answered),
-            },
-            reasons=("broken_html",) if asked.unclosed or answered.unclosed else (),
+            measures=measures,
+            reasons=dialogue_objections(measures, self.spec.filters),
         )
 
     def _without_text(self, source_id: str, page: str, reason: str) -> Candidate:

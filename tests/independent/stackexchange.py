@@ -16,55 +16,19 @@ from lxml import html as lxml_html
 
 WORDS = Path(__file__).parents[2] / "lima" / "curation" / "words.yaml"
 BLOCKS = set(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "center",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "html",
-        "li",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
+    """
+    address article aside blockquote body center dd details div dl dt figcaption figure
+    footer form h1 h2 h3 h4 h5 h6 header hr html li main nav ol p pre section summary
+    table tbody td tfoot th thead tr ul
+    """.split()
 )
 GONE = {"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"}
 POINTERS = {
     *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
     *("this article", "this paper", "this page", "this post", "this answer", "this question"),
     *("these", "see here", "over here", "right here", "click here", "more", "read more"),
-    *("this site", "this video", "this image", "image", "picture", "paper", "article"),
+    *("this section", "this site", "this video", "this image"),
+    *("image", "picture", "paper", "article"),
 }
 HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
 URL = re.compile(
@@ -294,9 +258,16 @@ class Text:
         return plain and text[-1].isalpha() and len(text.split()) <= 5
 
     def closed(self, pieces) -> list:
-        """Close the gaps where something was taken out, with brackets around nothing."""
+        """Close the gaps where something was taken out, with lines and brackets left empty."""
         codes = [text for kind, text in pieces if kind == "code"]
         flat = "".join("\ue002" if kind == "code" else text for kind, text in pieces)
+        lines = []
+        for line in flat.split("\n"):
+            if line.strip(" ") and not line.strip(f" {HOLE}{LOST}"):
+                self.lost += line.count(LOST)
+            else:
+                lines.append(line)
+        flat = "\n".join(lines)
         while found := re.search(f"[{HOLE}{LOST}]", flat):
             before, after = flat[: found.start()], flat[found.end() :]
             if before.rstrip(" ,;")[-1:] in ("(", "[") and after.lstrip(" ,;")[:1] in (")", "]"):

@@ -62,6 +62,9 @@ def test_first_person(text: str, count: int) -> None:
         ("see hereafter", 0),
         ("(source)", 1),
         ("p.s. it is so", 1),
+        ("It is so.\n\nEDIT\n\nIt is not.", 1),
+        ("Edit the file", 0),
+        ("In your question, the signs are wrong", 1),
     ],
 )
 def test_references(text: str, count: int) -> None:

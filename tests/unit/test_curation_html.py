@@ -118,6 +118,23 @@ PIECES = st.one_of(
 )
 
 
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>one<br>http://x.y</p><p>So it is.</p>", "one\n\nSo it is."),
+        ("<p>http://x.y<br>two</p>", "two"),
+        ("<p>one<br>http://x.y<br><a href='x'>http://x.y</a><br>two</p>", "one\ntwo"),
+        ("<h2><br>Title</h2><p>So it is.</p>", "Title\n\nSo it is."),
+        ("<h2><br>http://x.y</h2><p>So it is.</p>", "So it is."),
+        ("<ul><li><p>one</p></li><li><p>two</p></li></ul>", "* one\n* two"),
+        ("<ul><li>one<br>http://x.y</li><li>two</li></ul>", "* one\n* two"),
+        ("<blockquote>one<br>http://x.y<br>two</blockquote>", "> one\n>\n> two"),
+    ],
+)
+def test_lines_of_addresses_leave_no_empty_ones(html: str, text: str) -> None:
+    assert clean(html).text == text
+
+
 @given(st.lists(PIECES, max_size=40))
 def test_any_html_becomes_text_without_marks(pieces: list[str]) -> None:
     post = clean("".join(pieces))

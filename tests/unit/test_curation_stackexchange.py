@@ -162,9 +162,13 @@ def test_descriptions_that_cannot_stand_alone_give_way_to_the_title(
         dumps.question(3, Body="<p>What is this, that is in the picture here?</p><img src='x'>"),
         dumps.question(4, Body="<p>What is this, that <b>never closes, however long?</p>"),
         dumps.question(5, Title="", Body="<p>Only words</p>"),
+        dumps.question(6, Body="<p>Is it as in <a href='x'>this question</a>, only larger?</p>"),
+        dumps.question(7, Body="<p>The other question is answered, but why is it so here?</p>"),
+        dumps.question(8, Body="<p>Some previous question asked it, yet what is it at all?</p>"),
+        dumps.question(9, Body="<p>What does this mean, and how is it done, in some words?</p>"),
     )
     found = read(folder, filters=FilterSpec(description_share=1.0))
-    assert [c.measures["description"] for c in found] == [0, 0, 0, 0, 1]
+    assert [c.measures["description"] for c in found] == [0, 0, 0, 0, 1, 0, 1, 0, 1]
 
 
 def _talk() -> tuple[list[str], list[str]]:
@@ -210,9 +214,25 @@ def test_comments_by_turns_are_a_dialogue(tmp_path: Path, read: Read) -> None:
     )
     assert found.measures["turns"] == 4
     assert found.measures["left_out"] == 4
+    assert found.keep
     longer = replace(FilterSpec(), min_dialogue_turns=5)
     assert not any(map(is_dialogue, read(folder, dialogues=True, filters=longer)))
     assert not any(map(is_dialogue, read(folder)))
+
+
+def test_talk_about_the_page_is_dropped_by_name(tmp_path: Path, read: Read) -> None:
+    posts, comments = _talk()
+    comments[7] = dumps.comment(8, 2, 8, "Yes, see my answer as it is now.")
+    users = [dumps.user(7, "Ada"), dumps.user(8, "Bo B"), dumps.user(5, "Carl")]
+    folder = _folder(
+        tmp_path, *posts,
+        comments=dumps.document(comments, "comments"), users=dumps.document(users, "users"),
+    )  # fmt: skip
+    (found,) = filter(is_dialogue, read(folder, dialogues=True))
+    assert found.reasons == ("talk_references",)
+    loose = FilterSpec(max_references=1)
+    (found,) = filter(is_dialogue, read(folder, dialogues=True, filters=loose))
+    assert found.keep
 
 
 TABLES_OF_A_TALK = ("Posts", "Comments", "Users")
