@@ -256,7 +256,7 @@ def test_a_repeated_answer_is_taken_once_and_shown(inputs: Path, tmp_path: Path)
         assembly=AssemblySpec(near_duplicate=0.7),
     )
     curate(spec, tmp_path / "out")
-    record_run(Storage(str(tmp_path / "out")), cell(spec), "curate", None)
+    record_run(Storage(str(tmp_path / "out")), cell(spec), "curate")
     run = CurationRun(Storage(str(tmp_path / "out")))
     (turned_away,) = run.why("ai.stackexchange.com/2")
     (place,) = turned_away.places
@@ -343,7 +343,7 @@ def test_why_names_the_filters_the_lines_and_the_votes(inputs: Path, tmp_path: P
     spec = _spec(inputs, filters=FilterSpec(description_share=0.0))
     curate(spec, tmp_path / "out")
     storage = Storage(str(tmp_path / "out"))
-    record_run(storage, cell(spec), "curate", None)
+    record_run(storage, cell(spec), "curate")
     run = CurationRun(storage, run_id(cell(spec)))
     (dropped,) = run.why("https://ai.stackexchange.com/questions/65576/what-is-it?x=1")
     assert dropped.row["reasons"] == ["first_person"]
