@@ -3,63 +3,36 @@
 Times are UTC. Keys are sha256 of canonical JSON. Every row names its run and its spec.
 """
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
-TIME = pa.timestamp("us", tz="UTC")
+from lima.columns import IDENTITY, TIME, Column, Table, maybe
+from lima.results_labels import ANNOTATIONS, ITEMS
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its name, its Arrow type and what it means."""
-
-    name: str
-    type: pa.DataType
-    meaning: str
-    nullable: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its name, what a row is, and its columns."""
-
-    name: str
-    row: str
-    columns: tuple[Column, ...]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema, with the meaning of each column in its metadata."""
-        return pa.schema(
-            [
-                pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning})
-                for c in self.columns
-            ],
-            metadata={"lima_table": self.name},
-        )
-
-
-_IDENTITY = (
-    Column("run_id", pa.string(), "run that wrote the row: first 16 digits of spec_hash"),
-    Column(
-        "spec_hash",
-        pa.string(),
-        "sha256 of the canonical spec of that run, operational fields left out",
-    ),
-    Column("experiment", pa.string(), "study the run belongs to"),
-    Column("arm", pa.string(), "what the cell varies"),
-    Column("seed", pa.int64(), "seed of the cell"),
-)
+__all__ = [
+    "ANNOTATIONS",
+    "ATTEMPTS",
+    "CANDIDATES",
+    "EXAMPLES",
+    "GENERATIONS",
+    "ITEMS",
+    "JUDGMENTS",
+    "METRICS",
+    "RUNS",
+    "STEPS",
+    "TABLES",
+    "TIME",
+    "Column",
+    "Table",
+]
 
 RUNS = Table(
     "runs",
     "a stage of a cell, written when it first starts",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("stage", pa.string(), "curate, base, train, generate or judge"),
         Column("parent_run_id", pa.string(), "run of the stage before it", nullable=True),
-        Column("examples", pa.int64(), "training examples of the cell", nullable=True),
+        Column("examples", pa.int64(), "training examples of the stage", nullable=True),
         Column("spec", pa.string(), "canonical JSON of the spec"),
         Column("versions", pa.string(), "JSON: versions of python, torch and the like"),
         Column("created_at", TIME, "first start"),
@@ -70,18 +43,18 @@ ATTEMPTS = Table(
     "attempts",
     "a start or an end of an attempt at a stage; a start without an end was killed",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("stage", pa.string(), "curate, base, train, generate or judge"),
         Column("attempt_id", pa.string(), "one process that tried the stage"),
         Column("event", pa.string(), "started or ended"),
         Column("at", TIME, "when it happened"),
-        Column("outcome", pa.string(), "completed, failed or interrupted", nullable=True),
+        Column("outcome", pa.string(), "completed, failed, interrupted or killed", nullable=True),
         Column("reason", pa.string(), "why it ended, in words", nullable=True),
         Column("host", pa.string(), "machine of the driver"),
         Column("workers", pa.int64(), "worker processes"),
         Column("gpus", pa.int64(), "GPUs held"),
         Column("seconds", pa.float64(), "wall time since the start, s", nullable=True),
-        Column("resumed_from", pa.string(), "saved state it began from", nullable=True),
+        Column("resumed_from", pa.int64(), "step of the state it began from", nullable=True),
     ),
 )
 
@@ -89,7 +62,7 @@ STEPS = Table(
     "steps",
     "an optimizer step",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("step", pa.int64(), "1 is the first"),
         Column("epoch", pa.float64(), "passes over the data after the step"),
         Column("loss", pa.float64(), "mean cross-entropy of the target tokens, nats"),
@@ -107,7 +80,7 @@ METRICS = Table(
     "metrics",
     "a measurement of a checkpoint",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("epoch", pa.int64(), "epoch of the checkpoint"),
         Column("step", pa.int64(), "step of the checkpoint"),
         Column("name", pa.string(), "heldout_loss (nats a token) or heldout_perplexity"),
@@ -121,7 +94,7 @@ GENERATIONS = Table(
     "generations",
     "a sampled response",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("generation_key", pa.string(), "sha256 of run id, prompt key and sample"),
         Column("prompt_key", pa.string(), "sha256 of the prompt's utterances"),
         Column("prompt_index", pa.int64(), "position of the prompt in its selection"),
@@ -142,27 +115,34 @@ GENERATIONS = Table(
 
 JUDGMENTS = Table(
     "judgments",
-    "an attempt to have a response scored; the last attempt decides",
+    "an attempt to have a response scored, or two compared; the last attempt decides",
     (
-        *_IDENTITY,
-        Column("judgment_key", pa.string(), "sha256 of generation key, judge and rubric"),
+        *IDENTITY,
+        Column("judgment_key", pa.string(), "sha256 of the responses, judge and rubric"),
         Column("generation_key", pa.string(), "response that is judged"),
         Column("prompt_key", pa.string(), "its prompt"),
         Column("sample", pa.int64(), "its sample"),
         Column("attempt", pa.int64(), "1 is the first"),
         Column("final", pa.bool_(), "the attempt that decides"),
         Column("status", pa.string(), "ok, parse_fail, refusal, truncated or api_error"),
-        Column("score", pa.float64(), "1 to 6; null unless status is ok", nullable=True),
+        maybe("score", pa.float64(), "1 to 6; null unless status is ok"),
+        maybe("label", pa.string(), "A, B or neither; null unless ok, and for scores", later=True),
+        maybe("item_id", pa.string(), "pair that is compared, as in items", later=True),
+        maybe("presentation", pa.int64(), "0: the pair's first showing", later=True),
+        maybe("response_2", pa.string(), "generation key it is compared with", later=True),
+        maybe("arm_2", pa.string(), "arm of that response", later=True),
+        maybe("shown", pa.string(), "12: the judged response is A; 21: it is B", later=True),
+        maybe("instruction_hash", pa.string(), "sha256 of what raters are told", later=True),
         Column("judge", pa.string(), "model that was asked"),
-        Column("judge_version", pa.string(), "model that says it answered", nullable=True),
+        maybe("judge_version", pa.string(), "model that says it answered"),
         Column("rubric", pa.string(), "name of the instructions"),
         Column("rubric_hash", pa.string(), "sha256 of their text"),
-        Column("verdict", pa.string(), "the judge's words", nullable=True),
-        Column("error", pa.string(), "what went wrong, in words", nullable=True),
-        Column("http_status", pa.int64(), "of the answer", nullable=True),
-        Column("request_id", pa.string(), "the endpoint's own id", nullable=True),
-        Column("prompt_tokens", pa.int64(), "billed input tokens", nullable=True),
-        Column("completion_tokens", pa.int64(), "billed output tokens", nullable=True),
+        maybe("verdict", pa.string(), "the judge's words"),
+        maybe("error", pa.string(), "what went wrong, in words"),
+        maybe("http_status", pa.int64(), "of the answer"),
+        maybe("request_id", pa.string(), "the endpoint's own id"),
+        maybe("prompt_tokens", pa.int64(), "billed input tokens"),
+        maybe("completion_tokens", pa.int64(), "billed output tokens"),
         Column("cost", pa.float64(), "US dollars by the prices of the spec"),
         Column("seconds", pa.float64(), "wall time of the request, s"),
         Column("at", TIME, "when it was answered"),
@@ -173,7 +153,7 @@ CANDIDATES = Table(
     "candidates",
     "a conversation that curation saw, kept or not",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("candidate_key", pa.string(), "sha256 of source and source_id"),
         Column("pool", pa.string(), "what arms draw it from"),
         Column("source", pa.string(), "kind and collection, as stackexchange/SITE"),
@@ -199,7 +179,7 @@ EXAMPLES = Table(
     "examples",
     "a candidate that an arm took, or turned away",
     (
-        *_IDENTITY,
+        *IDENTITY,
         Column("data_set", pa.string(), "arm, and name of its file"),
         Column("split", pa.string(), "train, dev or test"),
         Column("line", pa.int64(), "in its file, 1 is the first; null: turned away", nullable=True),
@@ -221,6 +201,6 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *(RUNS, ATTEMPTS, CANDIDATES, EXAMPLES),
-        *(STEPS, METRICS, GENERATIONS, JUDGMENTS),
+        *(STEPS, METRICS, GENERATIONS, JUDGMENTS, ITEMS, ANNOTATIONS),
     )
 }

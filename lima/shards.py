@@ -5,7 +5,7 @@ STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lima.codec import run_id, spec_hash
 from lima.errors import DataError
-from lima.results import TABLES, Table
+from lima.results import Table
 from lima.spec import CellSpec
 from lima.storage import Storage
 
@@ -39,9 +39,18 @@ class RunTable:
 
     def __init__(self, storage: Storage, table: Table, cell: CellSpec) -> None:
         """Name the part of `table` that the run of `cell` (see `stage_cell`) writes."""
-        self.storage, self.table = storage, table
-        self.identity = identity(cell)
-        self.folder = run_folder(table, cell.experiment, self.identity["run_id"])
+        self._name(storage, table, identity(cell))
+
+    @classmethod
+    def of(cls, storage: Storage, table: Table, identity: dict[str, Any]) -> Self:
+        """Name the part of `table` of a run that is no cell; `identity` names it."""
+        part = cls.__new__(cls)
+        part._name(storage, table, identity)
+        return part
+
+    def _name(self, storage: Storage, table: Table, identity: dict[str, Any]) -> None:
+        self.storage, self.table, self.identity = storage, table, identity
+        self.folder = run_folder(table, identity["experiment"], identity["run_id"])
 
     def path(self, shard: str) -> str:
         """Return where a shard lies."""
@@ -70,14 +79,16 @@ class RunTable:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows of the run, shard by shard in the order of their names."""
         schema = self.table.schema
-        wanted = [schema.field(c) for c in columns] if columns else list(schema)
-        parts = [
-            read_parquet(self.storage, self.path(s), [f.name for f in wanted]).cast(
-                pa.schema(wanted)
-            )
-            for s in self.shards()
-        ]
-        return pa.concat_tables(parts) if parts else pa.schema(wanted).empty_table()
+        wanted = pa.schema([schema.field(c) for c in columns] if columns else list(schema))
+        parts = [self._part(self.path(shard), wanted) for shard in self.shards()]
+        return pa.concat_tables(parts) if parts else wanted.empty_table()
+
+    def _part(self, path: str, wanted: pa.Schema) -> pa.Table:
+        part = read_parquet(self.storage, path, wanted.names)
+        try:
+            return part.cast(wanted)
+        except (pa.ArrowException, ValueError) as error:
+            raise bad_shard(self.storage, path, str(error).splitlines()[0]) from error
 
 
 def to_parquet(table: pa.Table) -> bytes:
@@ -96,9 +107,13 @@ def read_parquet(storage: Storage, path: str, columns: Sequence[str] | None = No
     """
     data = storage.read(path)
     try:
-        return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns) if columns else None)
+        file = pq.ParquetFile(io.BytesIO(data))
+        missing = [c for c in columns or () if c not in file.schema_arrow.names]
+        if not missing:
+            return file.read(columns=list(columns) if columns else None)
     except (pa.ArrowException, OSError) as error:
         raise bad_shard(storage, path, str(error).splitlines()[0]) from error
+    raise bad_shard(storage, path, f"it has no column {missing[0]!r}")
 
 
 def bad_shard(storage: Storage, path: str, reason: str) -> DataError:
@@ -108,11 +123,3 @@ def bad_shard(storage: Storage, path: str, reason: str) -> DataError:
         f"{storage.uri}/{path}: not a readable shard of table {table!r} ({reason}); "
         "move it out of the table, then start the command again"
     )
-
-
-def table_named(name: str) -> Table:
-    """Return a table by its name."""
-    try:
-        return TABLES[name]
-    except KeyError:
-        raise DataError(f"no table {name!r}; tables: {', '.join(TABLES)}") from None

@@ -193,6 +193,7 @@ class _Wanted:
         self.names = list(columns)
         self.encoded = [name for name in columns if name in encoded]
         self.required = [field.name for field in fields if not field.nullable]
+        self.optional = {c.name for c in table.columns if c.later}
         self.schema = pa.schema([self._field(field) for field in fields])
 
     def of(self, part: pa.Table) -> pa.Table:
@@ -204,8 +205,10 @@ class _Wanted:
 
         """
         missing = sorted(set(self.names).difference(part.column_names))
-        if missing:
+        if not self.optional.issuperset(missing):
             raise _lacking(missing)
+        for name in missing:  # written before the table had this column
+            part = part.append_column(name, pa.nulls(len(part), self.schema.field(name).type))
         part = part.select(self.names)
         part = part if part.schema.equals(self.schema) else part.cast(self.schema)
         for name in self.required:
