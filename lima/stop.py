@@ -1,10 +1,14 @@
-"""A request to stop: a flag that every process of a job on one machine can raise and see.
+"""A request to stop, and who still works: what the processes of a job on one machine share.
 
-The flag is a file, so that a signal handler, a preStop hook of a pod, or a person can raise it.
+The request is a file, so that a signal handler, a preStop hook of a pod, or a person can raise
+it. Who works leaves a mark beside it, so that a machine that must go can wait for them.
 """
 
+import contextlib
 import os
 import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "LIMA_STOP_FILE"
@@ -17,9 +21,45 @@ def stop_file() -> Path:
 
 def request_stop() -> None:
     """Ask the job on this machine to save its work and stop."""
+    stop_file().parent.mkdir(parents=True, exist_ok=True)
     stop_file().touch()
 
 
 def stop_requested() -> bool:
     """Say whether someone asked."""
     return stop_file().exists()
+
+
+@contextlib.contextmanager
+def busy() -> Iterator[None]:
+    """Say, while it lasts, that this process has work which a stop must wait for."""
+    folder = _marks()
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def busy_processes() -> set[int]:
+    """Return the ids of the processes on this machine that are busy and alive."""
+    marks = _marks().iterdir() if _marks().is_dir() else ()
+    return {pid for mark in marks if _is_alive(pid := int(mark.name.partition("-")[0]))}
+
+
+def _marks() -> Path:
+    file = stop_file()
+    return file.with_name(f"{file.name}.busy")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        # A process that was killed and not yet waited for is a zombie: it works no more.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except (PermissionError, FileNotFoundError):
+        return True

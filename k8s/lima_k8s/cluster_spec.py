@@ -47,7 +47,11 @@ class StorageSpec:
     """Where all results go. Credentials come from a Secret or from the service account."""
 
     uri: Annotated[
-        str, Meta(description="s3://BUCKET/PREFIX, gs:// or abfs://. Must be set to install.")
+        str,
+        Meta(
+            pattern=r"^([a-z][a-z0-9+.-]*://[A-Za-z0-9._~/%+=@:,-]+)?$",
+            description="s3://BUCKET/PREFIX, gs:// or abfs://. Must be set to install.",
+        ),
     ] = ""
     endpoint: Annotated[
         str, Meta(description="URL of an S3 server other than AWS (AWS_ENDPOINT_URL).")
@@ -209,7 +213,7 @@ class ClusterSpec:
         cpu=4, memoryGiB=16, sharedMemoryGiB=4
     )
     submitter: Annotated[SizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
-        SizeSpec(cpu=0.5, memoryGiB=0.5)
+        SizeSpec(cpu=0.5, memoryGiB=1)
     )
     cpu: CpuSpec = CpuSpec()
     gpu: GpuSpec = GpuSpec()

@@ -18,8 +18,13 @@ def write_json(document: Any) -> None:
 
 
 def write_yaml(document: Any) -> None:
-    """Write plain data as YAML. Its own writer, since importing PyYAML takes longer than `show`."""
-    click.echo("\n".join(_yaml_lines(document)))
+    """Write plain data as YAML."""
+    click.echo(yaml_text(document))
+
+
+def yaml_text(document: Any) -> str:
+    """Return plain data as YAML. Its own writer: importing PyYAML takes longer than `show`."""
+    return "\n".join(_yaml_lines(document))
 
 
 def write_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -1,0 +1,195 @@
+{{/*
+Image of a run's pods: with CUDA only where it is used.
+
+  image: {{ include "lima-common.image" (dict "cluster" .Values.cluster "device" "cpu") }}
+*/}}
+{{- define "lima-common.image" -}}
+{{- $name := ternary .cluster.image.gpu .cluster.image.cpu (eq .device "cuda") -}}
+{{- list .cluster.image.registry $name | compact | join "/" | quote -}}
+{{- end -}}
+
+{{/*
+What all pods have: identity, security, image secrets.
+
+  spec: {{- include "lima-common.podBase" (dict "cluster" .Values.cluster) | nindent 4 }}
+*/}}
+{{- define "lima-common.podBase" -}}
+automountServiceAccountToken: {{ .token | default false }}
+enableServiceLinks: false
+{{- with .cluster.serviceAccount }}
+serviceAccountName: {{ . | quote }}
+{{- end }}
+{{- with .cluster.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+securityContext: {{- include "lima-common.podSecurity" .cluster | nindent 2 }}
+{{- end -}}
+
+{{/*
+Environment of every container. Ray keeps its session in /tmp, states and weights pass through
+the cache.
+
+  env: {{- include "lima-common.env" .Values.cluster | nindent 8 }}
+*/}}
+{{- define "lima-common.env" -}}
+- name: HOME
+  value: /tmp
+- name: TMPDIR
+  value: /cache
+- name: RAY_TMPDIR
+  value: /tmp
+- name: HF_HOME
+  value: /cache/huggingface
+- name: LIMA_CACHE
+  value: /cache/lima
+- name: LIMA_STOP_FILE
+  value: /tmp/lima/stop
+- name: LIMA_WAIT_MINUTES
+  value: {{ int64 .waitMinutes | quote }}
+- name: LIMA_PREFLIGHT
+  value: {{ ternary "1" "0" .preflight | quote }}
+- name: LIMA_ELASTIC
+  value: {{ ternary "1" "0" .autoscaling.enabled | quote }}
+- name: RAY_USAGE_STATS_ENABLED
+  value: "0"
+- name: PYTHONUNBUFFERED
+  value: "1"
+{{ include "lima-common.storageEnv" . }}
+{{- range $name, $value := .env }}
+- name: {{ $name | quote }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Pod template of a head or of a worker; `size` times `count` is what it requests.
+
+  template: {{- include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) $scope) | nindent 8 }}
+*/}}
+{{- define "lima-common.rayPod" -}}
+{{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
+{{- $cuda := and (eq .role "worker") (eq .shape.device "cuda") -}}
+{{- $extra := dict -}}
+{{- $annotations := include "lima-common.runAnnotations" . | fromYaml -}}
+{{- if $cuda -}}
+  {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}
+  {{- if gt (int .shape.pods) 1 -}}
+    {{- $extra = merge $extra .cluster.gpu.fabric -}}
+  {{- end -}}
+  {{- $annotations = merge $annotations .cluster.gpu.podAnnotations (include "lima-common.topology" . | fromYaml) -}}
+{{- end -}}
+metadata:
+  labels: {{- include "lima-common.runLabels" . | nindent 4 }}
+  annotations: {{- toYaml $annotations | nindent 4 }}
+spec:
+  {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") .cluster.autoscaling.enabled)) | nindent 2 }}
+  terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .cluster "pods" .shape.pods) }}
+  {{- if and $cuda .cluster.gpu.runtimeClassName }}
+  runtimeClassName: {{ .cluster.gpu.runtimeClassName | quote }}
+  {{- end }}
+  containers:
+    - name: ray-{{ .role }}
+      image: {{ include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) }}
+      imagePullPolicy: {{ .cluster.image.pullPolicy }}
+      securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra) | nindent 8 }}
+      env:
+        {{- include "lima-common.env" .cluster | nindent 8 }}
+        {{- if $cuda }}
+        {{- range $name, $value := .cluster.gpu.nccl }}
+        - name: {{ $name | quote }}
+          value: {{ $value | quote }}
+        {{- end }}
+        {{- end }}
+      {{- with include "lima-common.envFrom" .cluster }}
+      envFrom: {{- . | nindent 8 }}
+      {{- end }}
+      # Before anything is killed, the run saves its state; Ray goes on meanwhile.
+      lifecycle:
+        preStop:
+          exec:
+            command: [python, -m, lima_jobs.prestop]
+      {{- if eq .role "head" }}
+      ports:
+        - {name: gcs-server, containerPort: 6379}
+        - {name: dashboard, containerPort: 8265}
+        - {name: client, containerPort: 10001}
+        - {name: metrics, containerPort: 8080}
+      {{- else }}
+      ports:
+        - {name: metrics, containerPort: 8080}
+      {{- end }}
+      volumeMounts:
+        {{- include "lima-common.volumeMounts" (dict "sharedMemoryMi" $shared) | nindent 8 }}
+        {{- if eq .role "head" }}
+        - name: specs
+          mountPath: /etc/lima
+          readOnly: true
+        {{- end }}
+  volumes:
+    {{- include "lima-common.volumes" (dict "cluster" .cluster "sharedMemoryMi" $shared) | nindent 4 }}
+    {{- if eq .role "head" }}
+    - name: specs
+      configMap:
+        name: {{ .name }}
+    {{- end }}
+{{- end -}}
+
+{{/*
+Where Kueue shall place GPU workers. A flavor with a topology takes no pod that does not ask.
+
+  {{ include "lima-common.topology" $scope | fromYaml }}
+*/}}
+{{- define "lima-common.topology" -}}
+{{- with .cluster.topology -}}
+{{- if and .levels .level (gt (int $.shape.pods) 1) (not $.cluster.autoscaling.enabled) -}}
+kueue.x-k8s.io/podset-{{ ternary "required" "preferred" .required }}-topology: {{ .level | quote }}
+{{- else if .levels -}}
+kueue.x-k8s.io/podset-unconstrained-topology: "true"
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Parameters of `ray start`. Its object store holds little here: half of the shared memory.
+
+  rayStartParams: {{- include "lima-common.rayStart" (dict "cpus" 8 "gpus" 8 "size" $cluster.gpu.worker "count" 8) | nindent 8 }}
+*/}}
+{{- define "lima-common.rayStart" -}}
+num-cpus: {{ int .cpus | quote }}
+num-gpus: {{ int .gpus | quote }}
+{{- with mulf (float64 .size.sharedMemoryGiB) .count 536870912 | int64 }}
+object-store-memory: {{ max . 78643200 | quote }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The pod that hands the job to Ray and follows its log.
+
+  submitterPodTemplate: {{- include "lima-common.submitter" $scope | nindent 4 }}
+*/}}
+{{- define "lima-common.submitter" -}}
+metadata:
+  labels: {{- include "lima-common.runLabels" . | nindent 4 }}
+spec:
+  {{- include "lima-common.podBase" (dict "cluster" .cluster) | nindent 2 }}
+  restartPolicy: Never
+  containers:
+    - name: ray-job-submitter
+      image: {{ include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) }}
+      imagePullPolicy: {{ .cluster.image.pullPolicy }}
+      securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" .cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
+      env:
+        - name: HOME
+          value: /tmp
+      volumeMounts:
+        - name: tmp
+          mountPath: /tmp
+  volumes:
+    - name: tmp
+      emptyDir: {}
+{{- end -}}

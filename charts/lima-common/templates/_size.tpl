@@ -1,0 +1,70 @@
+{{/*
+Worker pods of a run, as JSON: {"device": "cuda", "pods": 4, "perPod": 8}. Each stage fits: a copy
+of a model is never spread over two pods. `stages` are those that this chart runs on workers.
+
+  {{ $shape := include "lima-common.shape" (dict "run" $run "cluster" .Values.cluster "stages" (list "train")) | fromJson }}
+*/}}
+{{- define "lima-common.shape" -}}
+{{- $room := dict "cuda" (int .cluster.gpu.perNode) "cpu" (int .cluster.cpu.workersPerPod) -}}
+{{- $pods := dict "cuda" 0 "cpu" 0 -}}
+{{- $perPod := dict "cuda" 0 "cpu" 0 -}}
+{{- range $stage := .stages -}}
+  {{- with index $.run $stage -}}
+    {{- /* Curation takes what there is. */ -}}
+    {{- $compute := .compute | default (dict "device" "cpu" "workers" $room.cpu) -}}
+    {{- $device := $compute.device | default "cuda" -}}
+    {{- $copy := ternary (int ($compute.gpus_per_worker | default 1)) 1 (eq $device "cuda") -}}
+    {{- $fit := div (get $room $device) $copy -}}
+    {{- if eq (int $fit) 0 -}}
+      {{- fail (printf "%s.compute.gpus_per_worker is %d, but a node has %d GPUs (cluster.gpu.perNode)" $stage $copy (get $room $device)) -}}
+    {{- end -}}
+    {{- $workers := int ($compute.workers | default 1) -}}
+    {{- $need := div (add $workers (sub $fit 1)) $fit -}}
+    {{- $each := mul (div (add $workers (sub $need 1)) $need) $copy -}}
+    {{- $_ := set $pods $device (max (get $pods $device) $need) -}}
+    {{- $_ := set $perPod $device (max (get $perPod $device) $each) -}}
+  {{- end -}}
+{{- end -}}
+{{- $device := ternary "cuda" "cpu" (gt (int $pods.cuda) 0) -}}
+{{- dict "device" $device "pods" (get $pods $device) "perPod" (get $perPod $device) | toJson -}}
+{{- end -}}
+
+{{/*
+A number of GiB as MiB.
+
+  {{ include "lima-common.mebibytes" 1.5 }}
+*/}}
+{{- define "lima-common.mebibytes" -}}
+{{- mulf (float64 .) 1024 | int64 -}}
+{{- end -}}
+
+{{/*
+Requests and limits of `count` times a size. The CPU has no limit: idle cores may be used.
+
+  resources: {{- include "lima-common.resources" (dict "size" .Values.cluster.head "count" 1 "extra" dict) | nindent 8 }}
+*/}}
+{{- define "lima-common.resources" -}}
+{{- $memory := printf "%sMi" (include "lima-common.mebibytes" (mulf (float64 .size.memoryGiB) .count)) -}}
+requests:
+  cpu: {{ mulf (float64 .size.cpu) .count 1000 | int64 }}m
+  memory: {{ $memory }}
+  {{- range $name, $amount := .extra }}
+  {{ $name }}: {{ $amount | quote }}
+  {{- end }}
+limits:
+  memory: {{ $memory }}
+  {{- range $name, $amount := .extra }}
+  {{ $name }}: {{ $amount | quote }}
+  {{- end }}
+{{- end -}}
+
+{{/*
+Seconds that a pod may take to go: it saves its share of the state.
+
+  terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .Values.cluster "pods" 4) }}
+*/}}
+{{- define "lima-common.graceSeconds" -}}
+{{- $share := divf (mulf (float64 .cluster.stop.stateGiB) 1024) (max 1 .pods) -}}
+{{- $upload := divf $share (float64 .cluster.stop.uploadMiBps) | ceil | int64 -}}
+{{- add (int64 .cluster.stop.marginSeconds) $upload -}}
+{{- end -}}

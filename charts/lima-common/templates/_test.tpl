@@ -1,0 +1,40 @@
+{{/*
+`helm test`: write, list, read and refuse to overwrite, as the runs will, from a pod with their
+identity.
+
+  {{ include "lima-common.storageTest" (dict "root" $ "kind" "train") }}
+*/}}
+{{- define "lima-common.storageTest" -}}
+{{- $cluster := .root.Values.cluster -}}
+{{- $device := "cpu" -}}
+{{- range .stages -}}
+  {{- with index (first $.root.Values.runs) . -}}
+    {{- if eq (dig "compute" "device" "cpu" .) "cuda" }}{{ $device = "cuda" }}{{ end -}}
+  {{- end -}}
+{{- end -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ printf "%s-storage" .root.Release.Name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "lima-common.labels" . | nindent 4 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation
+spec:
+  {{- include "lima-common.podBase" (dict "cluster" $cluster) | nindent 2 }}
+  restartPolicy: Never
+  containers:
+    - name: storagecheck
+      image: {{ include "lima-common.image" (dict "cluster" $cluster "device" $device) }}
+      imagePullPolicy: {{ $cluster.image.pullPolicy }}
+      command: [python, -m, lima_jobs.storagecheck, {{ $cluster.storage.uri | quote }}]
+      securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" $cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
+      env: {{- include "lima-common.env" $cluster | nindent 8 }}
+      {{- with include "lima-common.envFrom" $cluster }}
+      envFrom: {{- . | nindent 8 }}
+      {{- end }}
+      volumeMounts: {{- include "lima-common.volumeMounts" dict | nindent 8 }}
+  volumes: {{- include "lima-common.volumes" (dict "cluster" $cluster) | nindent 4 }}
+{{- end -}}

@@ -1,0 +1,43 @@
+"""How large the state of a training run is, before anything is loaded."""
+
+import re
+
+from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec, TrainSpec, gpus
+
+GIB = 2**30
+GPU_BYTES = 80 * GIB
+"""Of a model whose size cannot be known here, the state is not larger than its GPUs."""
+SAVED_BYTES = {"bf16": 14, "fp32": 16}
+"""A parameter's part of a saved state: the weight, its copy in fp32, both moments of AdamW."""
+
+
+def state_gib(cell: CellSpec) -> float:
+    """Return the size of the state that the largest training of `cell` saves, in GiB; 0: none."""
+    trained = [spec for spec in (cell.base, cell.train) if spec]
+    return round(max((_state_bytes(spec) for spec in trained), default=0) / GIB, 1)
+
+
+def _state_bytes(spec: TrainSpec) -> float:
+    parameters = model_parameters(spec.model)
+    if parameters is None:
+        return _largest_state(spec.compute)
+    return parameters * SAVED_BYTES[spec.compute.precision]
+
+
+def _largest_state(compute: ComputeSpec) -> float:
+    return gpus(compute) * GPU_BYTES
+
+
+def model_parameters(model: ModelSpec) -> float | None:
+    """Return how many parameters a model has, by its shape or its name (`llama-65b`), if known."""
+    if model.shape:
+        return shape_parameters(model.shape)
+    named = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", model.path.lower())
+    return float(named[1]) * 1e9 if named else None
+
+
+def shape_parameters(shape: ShapeSpec) -> int:
+    """Return the parameters of a LLaMA of this shape; embedding and head are not tied."""
+    width = shape.hidden_size
+    layer = 4 * width * width + 3 * width * shape.intermediate_size + 2 * width
+    return shape.layers * layer + 2 * shape.vocab_size * width + width
