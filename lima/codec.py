@@ -99,6 +99,23 @@ def field_types(kind: type) -> dict[str, object]:
     return dict(typing.get_type_hints(kind, include_extras=True))
 
 
+def is_list(annotation: object) -> bool:
+    """Say whether a field of this type holds a list (`tuple[X, ...]`)."""
+    if hasattr(annotation, "__metadata__"):
+        return is_list(typing.get_args(annotation)[0])
+    return typing.get_origin(annotation) is tuple
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be stored: one from JSON may hold half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """Return a text as a message can show it: cut where it is longer than `length`."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 def type_text(annotation: object) -> str:
     """Return the type and the range of a field in words, as `integer >= 1 or null`."""
     arguments = typing.get_args(annotation)
@@ -161,16 +178,16 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
     """Refuse what msgspec lets pass: unknown keys, and what canonical JSON cannot hold."""
     if isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where or 'spec'}: expected a finite number, got {value}")
-    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    if isinstance(value, str) and not is_unicode(value):
         raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
-    nested = spec_type(kind)
-    if nested is None:
-        return
+    # Only as deep as the types go: what was given may be nested without end.
     if isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_unknown(nested, item, f"{where}[{index}]")
+        if is_list(kind):
+            for index, item in enumerate(value):
+                _refuse_unknown(_item_type(kind), item, f"{where}[{index}]")
         return
-    if not isinstance(value, dict):
+    nested = spec_type(kind)
+    if nested is None or not isinstance(value, dict):
         return
     fields = field_types(nested)
     for key, item in value.items():
@@ -187,9 +204,14 @@ def _explain(message: str, kind: object, value: object, where: str) -> str:
     if missing := re.match("Object missing required field `(.+)`", reason):
         return f"{place}: the key {missing[1]!r} is missing"
     expected, given = _at(kind, value, path)
-    text = json.dumps(given, ensure_ascii=False, default=str)
-    shown = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"{place}: expected {type_text(expected)}, got {shown}"
+    return f"{place}: expected {type_text(expected)}, got {_shown(given)}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return shortened(json.dumps(value, ensure_ascii=False, default=str), 60)
+    except RecursionError:
+        return "lists or mappings within each other without end"
 
 
 def _at(kind: object, value: Any, path: str) -> tuple[object, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from lima.codec import decode, encode, field_types, spec_type, type_text
+from lima.codec import decode, encode, field_types, is_list, shortened, spec_type, type_text
 from lima.errors import SpecError
 from lima.spec import CellSpec
 
@@ -66,9 +66,13 @@ def _annotation(path: tuple[str, ...]) -> object:
     """Return the type of the field at a path; the error for a wrong one names the closest."""
     annotation: object = CellSpec
     for depth, key in enumerate(path):
-        kind = spec_type(annotation)
+        kind, where = spec_type(annotation), ".".join(path[:depth])
+        if is_list(annotation):
+            raise SpecError(
+                f"--set {'.'.join(path)}: {where} is a list; set it as a whole, or edit a file "
+                "that `lima-k8s show RECIPE` wrote"
+            )
         if kind is None:
-            where = ".".join(path[:depth])
             raise SpecError(f"--set {'.'.join(path)}: {where} is a single value, without keys")
         fields = field_types(kind)
         if key not in fields:
@@ -93,7 +97,7 @@ def _paths(kind: type) -> Iterator[str]:
     for name, annotation in field_types(kind).items():
         yield name
         nested = spec_type(annotation)
-        if nested is not None:
+        if nested is not None and not is_list(annotation):
             yield from (f"{name}.{path}" for path in _paths(nested))
 
 
@@ -105,11 +109,12 @@ def _value(raw: str, annotation: object, name: str) -> Any:
 
     try:
         value = load_yaml(raw)
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         value, problem = raw, str(error).splitlines()[0]
         if not _is_text(annotation):
             raise SpecError(
-                f"--set {name}: {raw!r} is not YAML ({problem}); expected {type_text(annotation)}"
+                f"--set {name}: {shortened(repr(raw))} is not YAML ({problem}); expected "
+                f"{type_text(annotation)}"
             ) from None
     if _is_text(annotation) and not isinstance(value, str) and raw.strip() not in NULLS:
         return raw.strip()

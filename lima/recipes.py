@@ -6,13 +6,10 @@ that a user puts there, in the layout of `lima.curation.dataset`, or replaces by
 `--set train.data.path=…`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from lima.codec import closest, decode, unknown_key
+from lima.codec import closest, shortened
 from lima.errors import SpecError
 from lima.overrides import apply_overrides
 from lima.recipes_curate import curate_ablations, curate_alpaca, curate_lima, curate_small
@@ -29,14 +26,13 @@ from lima.spec import (
     ShapeSpec,
     TrainSpec,
 )
+from lima.study_file import read_study
 
 Recipe = Callable[[], tuple[CellSpec, ...]]
 
 LIMA = "data/lima/train.jsonl"
 DEV = "data/lima/dev.jsonl"
 TEST = "data/lima/test.jsonl"
-FILE_KEYS = ("runs", "run_ids")
-"""Of a study's file; `run_ids` is for its reader and not read back."""
 SEEDS_7B = (0, 1, 2)
 """The paper reports one run an arm; three show how much a mean moves between runs."""
 
@@ -146,7 +142,10 @@ def load_study(
 
     """
     recipe = RECIPES.get(name_or_file)
-    cells = recipe() if recipe else _read_study(name_or_file)
+    cells = recipe() if recipe else read_study(name_or_file)
+    if cells is None:
+        hint = closest(name_or_file, RECIPES, "recipes")
+        raise SpecError(f"{shortened(name_or_file)}: neither a recipe nor a file; {hint}")
     cells = _keep(_keep(cells, "arm", arms), "seed", seeds)
     return apply_overrides(cells, overrides)
 
@@ -243,41 +242,6 @@ TINY_GENERATE = GenerateSpec(
 def _cell_tiny(arm: str, seed: int, data: DataSpec) -> CellSpec:
     train = replace(TINY_TRAIN, data=data)
     return CellSpec("tiny", arm, seed, base=TINY_BASE, train=train, generate=TINY_GENERATE)
-
-
-def _read_study(name: str) -> tuple[CellSpec, ...]:
-    path = Path(name).expanduser()
-    if not path.exists():
-        raise SpecError(f"{name}: neither a recipe nor a file; {closest(name, RECIPES, 'recipes')}")
-    try:
-        document = _parse(path.read_text("utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{name}: cannot be read ({error})") from None
-    runs = document.get("runs") if isinstance(document, dict) else None
-    if not isinstance(runs, list) or not runs:
-        raise SpecError(
-            f'{name}: not a study; expected {{"runs": [...]}} with at least one run, as '
-            "`lima-k8s show RECIPE --format json` writes it"
-        )
-    for key in document:
-        if key not in FILE_KEYS:
-            raise unknown_key(str(key), FILE_KEYS, name)
-    return tuple(decode(CellSpec, run, f"{name}: runs[{i}]") for i, run in enumerate(runs))
-
-
-def _parse(text: str, name: str) -> Any:
-    try:
-        if text.lstrip().startswith(("{", "[")):
-            return json.loads(text)
-        import yaml
-
-        from lima.yamltext import load_yaml
-    except json.JSONDecodeError as error:
-        raise SpecError(f"{name}: not JSON ({error})") from None
-    try:
-        return load_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise SpecError(f"{name}: not YAML ({' '.join(str(error).split())})") from None
 
 
 def _keep(cells: tuple[CellSpec, ...], name: str, wanted: Sequence[object]) -> tuple[CellSpec, ...]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from lima.errors import StorageError
+from lima.paths import expanded
 
 TRANSFERS = 8
 """Objects that are copied at the same time."""
@@ -191,7 +192,10 @@ def _reason(error: BaseException) -> str:
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     scheme, separator, rest = uri.partition("://")
     if not separator:
-        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+        folder = expanded(uri)
+        if uri.startswith("~") and folder == Path(uri):
+            raise StorageError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
+        return pafs.LocalFileSystem(), str(folder.absolute())
     if not rest.strip("/"):
         raise StorageError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
     try:

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
-from lima.codec import sha256_key
+from lima.codec import is_unicode, sha256_key, shortened
 from lima.errors import DataError
+from lima.paths import expanded
 from lima.spec import DataSpec
 from lima.storage import Storage
 
@@ -102,7 +102,12 @@ def _parse(line: str, where: str) -> Example:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg})") from None
+        raise DataError(f"{where}: not JSON ({error.msg}); mend or drop the line") from None
+    except (ValueError, RecursionError):
+        raise DataError(
+            f"{where}: holds a number of thousands of digits, or lists within lists without end; "
+            "mend or drop the line"
+        ) from None
     turns = record.get("conversations") if isinstance(record, dict) else None
     if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
         raise DataError(f'{where}: "conversations" must be a list of strings, the user\'s first')
@@ -110,7 +115,19 @@ def _parse(line: str, where: str) -> Example:
         if not turn.strip():
             role = "response" if index % 2 else "prompt"
             raise DataError(f"{where}: utterance {index + 1} is an empty {role}; fill or drop it")
-    return Example(tuple(turns), str(record.get("source", "")))
+    source = record.get("source", "")
+    if isinstance(source, list | dict):
+        raise DataError(f'{where}: "source" must be a text; write the name of the source')
+    for name, text in (
+        *((f"utterance {i}", t) for i, t in enumerate(turns, 1)),
+        ("source", source),
+    ):
+        if not is_unicode(str(text)):
+            raise DataError(
+                f"{where}: {name} holds half of a surrogate pair (an escape like \\ud83d alone), "
+                "which is no Unicode text: a character was cut in two; mend or drop the line"
+            )
+    return Example(tuple(turns), str(source))
 
 
 def _read(path: str) -> Iterator[Example]:
@@ -137,9 +154,9 @@ def _lines(path: str) -> list[str]:
         data = Storage(folder).read(name)
     else:
         try:
-            data = Path(path).expanduser().read_bytes()
+            data = expanded(path).read_bytes()
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+            raise DataError(f"{shortened(path)}: cannot be read ({error.strerror})") from None
     try:
         # Not splitlines(): a JSON string may hold U+2028 and the like.
         return data.decode("utf-8-sig").split("\n")

@@ -1,11 +1,11 @@
 """Checks of curation: that its files are there, and that its arms can be drawn."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from lima.errors import DataError
 from lima.lint.facts import Facts, is_remote
 from lima.lint.finding import Check, Finding
+from lima.paths import is_here
 from lima.spec import CellSpec
 from lima.spec_curate import CurateSpec
 
@@ -38,7 +38,7 @@ def _check_files(spec: CurateSpec) -> Iterator[Finding]:
     for source in spec.sources:
         for path in source.paths:
             full = resolved(path, spec)
-            if not is_remote(full) and not Path(full).expanduser().exists():
+            if not is_remote(full) and not is_here(full):
                 yield Finding(
                     "error",
                     "curate.sources",
@@ -47,7 +47,7 @@ def _check_files(spec: CurateSpec) -> Iterator[Finding]:
                 )
         if source.picks:
             full = resolved(source.picks, spec)
-            if not is_remote(full) and not Path(full).expanduser().exists():
+            if not is_remote(full) and not is_here(full):
                 yield Finding(
                     "note",
                     "curate.sources",

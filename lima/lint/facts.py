@@ -9,6 +9,7 @@ from lima.curation.dataset import AUTHORED, PYDOC, load_examples, training_examp
 from lima.errors import DataError
 from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
 from lima.model.tokens import EOS, PAD
+from lima.paths import expanded, is_here
 from lima.spec import CellSpec, DataSpec, ModelSpec
 
 
@@ -60,9 +61,8 @@ class Facts:
         if spec.path == SCRATCH:
             context = spec.shape.context_length if spec.shape else None
             return ModelFacts(SCRATCH, context, EOS, PAD)
-        folder = Path(spec.path).expanduser()
-        if (folder / "config.json").is_file():
-            return _local_model(folder)
+        if is_here(f"{spec.path}/config.json"):
+            return _local_model(expanded(spec.path))
         return ModelFacts(spec.path, is_here=False)
 
 
@@ -81,7 +81,7 @@ def _data_facts(spec: DataSpec, responses: bool) -> DataFacts:
     if is_remote(spec.path):
         return DataFacts()
     ships = spec.path == PYDOC or spec.path.startswith(AUTHORED)
-    if not ships and not Path(spec.path).expanduser().exists():
+    if not ships and not is_here(spec.path):
         return DataFacts(missing=True)
     load = training_examples if responses else load_examples
     try:

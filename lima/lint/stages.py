@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from lima.codec import RUN_ID_LENGTH
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.model.loading import RUN, SCRATCH
+from lima.paths import is_here
 from lima.spec import STAGES, CellSpec, DataSpec, ModelSpec, ShapeSpec, Stage, cell_stages
 
 
@@ -162,12 +162,12 @@ def _check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Fin
         )
     if model.path == SCRATCH or is_remote(model.path):
         return
-    folder = Path(model.path).expanduser()
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    here = is_here(model.path)
+    if here and not is_here(f"{model.path}/config.json"):
         yield Finding(
-            "error", f"{path}.path", f"{folder} holds no config.json", "name a saved model"
+            "error", f"{path}.path", f"{model.path} holds no config.json", "name a saved model"
         )
-    elif model.path.startswith((".", "/", "~")) and not folder.is_dir():
+    elif model.path.startswith((".", "/", "~")) and not here:
         yield Finding(
             "error",
             f"{path}.path",

@@ -91,6 +91,30 @@ def test_the_spec_given_is_not_changed() -> None:
         ),
         ("q=3", "--set q: no such path; `lima-k8s show RECIPE` shows all paths"),
         ("train.epochs.x=3", "--set train.epochs.x: train.epochs is a single value, without keys"),
+        (
+            "curate.sources.kind=wikihow",
+            "--set curate.sources.kind: curate.sources is a list; set it as a whole, or edit a "
+            "file that `lima-k8s show RECIPE` wrote",
+        ),
+        (
+            "kind=wikihow",
+            "--set kind: no such path; `lima-k8s show RECIPE` shows all paths",
+        ),
+        (
+            "train.epochs=!!bool x",
+            "--set train.epochs: '!!bool x' is not YAML ('x' cannot be read as bool); expected "
+            "integer >= 1",
+        ),
+        (
+            f"train.epochs={'1' * 5000}",
+            f"--set train.epochs: '{'1' * 196}... is not YAML ('{'1' * 57}...' cannot be read as "
+            "int); expected integer >= 1",
+        ),
+        (
+            f"train.epochs={'[' * 5000}",
+            f"--set train.epochs: '{'[' * 196}... is not YAML (nested too deeply); expected "
+            "integer >= 1",
+        ),
         ("train.epochs=many", 'train.epochs: expected integer >= 1, got "many"'),
         ("train.epochs=0", "train.epochs: expected integer >= 1, got 0"),
         ("train.epochs=null", "train.epochs: expected integer >= 1, got null"),

@@ -12,6 +12,10 @@ from lima.recipes import RECIPES, describe, load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, TrainSpec
 from lima.training.plan import Plan
 
+BOMB = b"l0: &l0 [x, x]\n" + b"".join(
+    b"l%d: &l%d [%s]\n" % (i, i, b"*l%d, " % (i - 1) * 10) for i in range(1, 12)
+)
+"""A kilobyte of aliases that stand for 10^12 values."""
 PAPER_65B = ("lima_65b", "alpaca_65b", "dialogue_65b", "structure_65b")
 
 
@@ -136,7 +140,20 @@ def test_a_json_or_a_yaml_file_is_a_study(tmp_path: Path) -> None:
         (b"runs: [{arm: a}]", r"runs\[0\]: the key 'experiment' is missing"),
         (b"runs: [{experiment: e, arm: a}, 3]", r"runs\[1\]: expected mapping, got 3"),
         (b"runs: [{experiment: e, arm: a}]\nrun: 1", "unknown key 'run'; did you mean 'runs'?"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b'{"runs": [%s]}' % (b"1" * 5000), "a number has thousands of digits"),
+        (b'{"runs": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"runs": ' + b"[" * 900 + b"]" * 900 + b"}", r"runs\[0\]: expected mapping, got \[\["),
+        (b'{"runs": [{"experiment": "\\ud83d", "arm": "a"}]}', "is not Unicode text"),
+        (b"runs: " + b"[" * 5000, "nested too deeply"),
+        (b"runs: &a [*a]", "an alias stands within what it names"),
+        (b"runs: [!!bool abc]", "'abc' cannot be read as bool"),
+        (b"runs: [!!int [1]]", "a list or mapping cannot be read as int"),
+        (b'runs: [!!float ""]', "'' cannot be read as float"),
+        (b"runs: [%s]" % (b"1" * 5000), r"'1+\.\.\.' cannot be read as int"),
+        (b"runs: [!!set {a, b}]", "could not determine a constructor for the tag"),
+        (b"runs: [{? {a: b} : c}]", "unhashable key"),
+        (BOMB, "its aliases stand for more than 1,000,000 values"),
     ],
 )
 def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, message: str) -> None:
@@ -152,6 +169,8 @@ def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, message: str) -
     [
         (("lima65b",), "lima65b: neither a recipe nor a file; did you mean 'lima_65b'?"),
         (("x.json",), "x.json: neither a recipe nor a file; recipes: ablations_7b, alpaca_65b, "),
+        (("~nosuchuser/x",), "~nosuchuser/x: neither a recipe nor a file; recipes: "),
+        (("x" * 5000,), f"{'x' * 197}...: cannot be read (File name too long)"),
         (("tiny", (), ["howto"]), "no run has arm 'howto'; did you mean 'howto-32'?"),
         (("tiny", (), (), [7]), "no run has seed 7; seeds: 0, 1"),
     ],

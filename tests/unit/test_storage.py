@@ -29,6 +29,12 @@ def test_writes_reads_lists_and_deletes(storage: Storage) -> None:
     assert storage.entries("") == []
 
 
+def test_the_home_of_no_user_is_no_folder() -> None:
+    with pytest.raises(StorageError, match="there is no user ~nosuchuser; name another folder"):
+        Storage("~nosuchuser/study")
+    assert Storage("./~nosuchuser").local_path("x") == Path.cwd() / "~nosuchuser" / "x"
+
+
 def test_first_writer_wins_unless_replacing(storage: Storage) -> None:
     assert storage.write("x", b"first")
     assert not storage.write("x", b"second")

@@ -1,0 +1,60 @@
+"""A study as a file: JSON or YAML, `{"runs": [...]}`, as `lima-k8s show` writes it."""
+
+import json
+from typing import Any
+
+from lima.codec import decode, shortened, unknown_key
+from lima.errors import SpecError
+from lima.paths import expanded
+from lima.spec import CellSpec
+
+KEYS = ("runs", "run_ids")
+"""Of the file; `run_ids` is for its reader and not read back."""
+
+
+def read_study(path: str) -> tuple[CellSpec, ...] | None:
+    """Return the runs of a file; None if there is no such file.
+
+    Raises:
+        SpecError: it cannot be read, or is not a study.
+
+    """
+    name = shortened(path)
+    try:
+        document = _parse(expanded(path).read_text("utf-8"), name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SpecError(f"{name}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{name}: not text in UTF-8 (byte {error.start})") from None
+    runs = document.get("runs") if isinstance(document, dict) else None
+    if not isinstance(runs, list) or not runs:
+        raise SpecError(
+            f'{name}: not a study; expected {{"runs": [...]}} with at least one run, as '
+            "`lima-k8s show RECIPE --format json` writes it"
+        )
+    for key in document:
+        if key not in KEYS:
+            raise unknown_key(str(key), KEYS, name)
+    return tuple(decode(CellSpec, run, f"{name}: runs[{i}]") for i, run in enumerate(runs))
+
+
+def _parse(text: str, name: str) -> Any:
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except RecursionError:
+            raise SpecError(f"{name}: not a study (nested too deeply)") from None
+        except json.JSONDecodeError as error:
+            raise SpecError(f"{name}: not JSON ({error})") from None
+        except ValueError:
+            raise SpecError(f"{name}: not a study (a number has thousands of digits)") from None
+    import yaml
+
+    from lima.yamltext import load_yaml
+
+    try:
+        return load_yaml(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name}: not YAML ({' '.join(str(error).split())})") from None
