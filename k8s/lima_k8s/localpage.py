@@ -14,18 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from lima.errors import LimaError
+from lima_k8s.webpage import HTML, JSON, guards, sealed
 
 Action = Callable[[dict[str, Any]], Any]
 """Takes the JSON object that the page sent, returns what goes back as JSON."""
 
 HOST = "127.0.0.1"
 MAX_BODY = 1 << 16
-NONCE = "{{nonce}}"
-"""Stands in the page where a style or a script names the nonce of its answer."""
-_POLICY = (
-    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 class LocalPage(ThreadingHTTPServer):
@@ -37,7 +32,7 @@ class LocalPage(ThreadingHTTPServer):
         """Bind to 127.0.0.1.
 
         Args:
-            html: The page, with `NONCE` in its style and script tags.
+            html: The page, see `lima_k8s.webpage.read_page`.
             actions: Functions that the page may call, by name; calls may come side by side.
             port: 0 takes a free one.
 
@@ -68,9 +63,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self._name() != "":
             self._refuse()
             return
-        nonce = secrets.token_urlsafe(16)
-        page = self.server.html.replace(NONCE, nonce).encode()
-        self._send(HTTPStatus.OK, "text/html; charset=utf-8", page, _POLICY.format(nonce))
+        page, policy = sealed(self.server.html)
+        self._send(HTTPStatus.OK, HTML, page, guards(policy))
 
     def do_POST(self) -> None:
         """Call an action."""
@@ -118,18 +112,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _json(self, status: HTTPStatus, answer: Any) -> None:
         body = json.dumps(answer, ensure_ascii=False).encode()
-        self._send(status, "application/json; charset=utf-8", body, "default-src 'none'")
+        self._send(status, JSON, body, guards())
 
-    def _send(self, status: HTTPStatus, kind: str, body: bytes, policy: str) -> None:
+    def _send(self, status: HTTPStatus, kind: str, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in (
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
-            ("Content-Security-Policy", policy),
-            ("Cache-Control", "no-store"),
-            ("Referrer-Policy", "no-referrer"),
-            ("X-Content-Type-Options", "nosniff"),
-        ):
+        named = {"Content-Type": kind, "Content-Length": str(len(body)), **headers}
+        for name, value in named.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

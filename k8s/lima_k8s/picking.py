@@ -3,7 +3,6 @@
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 from lima.curation.candidate import Candidate
@@ -14,6 +13,7 @@ from lima.results import CANDIDATES
 from lima.shards import read_parquet
 from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
+from lima_k8s.webpage import read_page
 
 CURATE_FIRST = "curate first: lima-k8s submit curate --local --recipe RECIPE"
 DECISIONS = ("keep", "drop", None)
@@ -199,8 +199,7 @@ def _kept(storage: Storage, shards: Sequence[str], pool: str) -> list[Candidate]
 
 def serve(session: PickSession, port: int = 0) -> LocalPage:
     """Return the page of a session, bound but not yet serving."""
-    html = resources.files("lima_k8s").joinpath("pages/pick.html").read_text("utf-8")
-    return LocalPage(html, session.actions(), port)
+    return LocalPage(read_page("pick"), session.actions(), port)
 
 
 def _worth(candidate: Candidate) -> tuple[float, float, float, str]:
