@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lima.codec import encode, run_id
-from lima.errors import InputError, Interrupted, LimaError
+from lima.errors import InputError, Interrupted, LimaError, StorageError
 from lima.progress import read_progress
 from lima.spec import CellSpec
 from lima.storage import Storage
@@ -22,7 +23,13 @@ from lima_k8s.display import CellState, display
 from lima_k8s.output import say
 
 POLL_S = 0.5
+OBJECT_STORE_POLL_S = 5.0
+"""Between two looks at progress: an object store charges for each."""
+READERS = 8
+"""Progress records that are read at the same time."""
 LAST_LINES = 12
+STOPPED = "stopped on request"
+"""What every error of a job says that ended because it was asked to."""
 
 
 class LocalRun:
@@ -40,12 +47,20 @@ class LocalRun:
             raise InputError("--local needs the jobs' libraries: pip install 'lima-k8s[jobs]'")
         self.cells, self.storage = cells, Storage(uri)
         self.storage.entries("progress")  # an unreachable storage is said here, not by a job
+        self._done: dict[str, CellState] = {}
 
     def plan(self) -> list[str]:
-        """Return what will run, a line a cell."""
+        """Return what will run, a line a cell.
+
+        Raises:
+            InputError: a judge that is to be asked needs a key that is not there.
+
+        """
+        states = self._states()
+        _refuse_missing_keys([c for c, s in zip(self.cells, states, strict=True) if not s.done])
         return [
             f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
-            for state in self._states()
+            for state in states
         ]
 
     def run(self) -> None:
@@ -53,6 +68,7 @@ class LocalRun:
 
         Raises:
             Interrupted: the user stopped it; the same command goes on.
+            StorageError: the storage cannot be written.
             LimaError: a cell failed; the log is named.
 
         """
@@ -60,53 +76,104 @@ class LocalRun:
         if not left:
             return
         log = self._log_file()
-        with tempfile.TemporaryDirectory(prefix="lima-run-") as folder:
-            specs = Path(folder) / "specs.json"
+        with _stop_requests() as requests, tempfile.TemporaryDirectory(prefix="lima-run-") as name:
+            specs = Path(name) / "specs.json"
             specs.write_text(json.dumps({"runs": [encode(cell) for cell in left]}), "utf-8")
-            code = self._follow(_start(specs, self.storage.uri, Path(folder), log))
+            code = self._follow(_start(specs, self.storage.uri, Path(name), log), requests)
         if code:
-            self._explain(code, log)
+            lines = log.read_text("utf-8", errors="replace").splitlines()
+            raise failure(code, lines, log, stopped=bool(requests))
 
-    def _follow(self, job: "subprocess.Popen[bytes]") -> int:
-        """Show progress until the job ends; pass ctrl-C on to it. Return its exit code."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def _follow(self, job: "subprocess.Popen[bytes]", requests: Sequence[int]) -> int:
+        """Show progress until the job ends; pass requests to stop on. Return its exit code."""
+        pause = POLL_S if self.storage.is_local else OBJECT_STORE_POLL_S
+        heeded, next_look = 0, time.monotonic() + pause
         with display() as show, _ended_with_us(job):
             while job.poll() is None:
-                try:
-                    time.sleep(POLL_S)
+                if len(requests) > heeded:
+                    heeded = len(requests)
+                    _stop(job, at_once=heeded > 1)
+                if time.monotonic() >= next_look:
                     show(self._states())
-                except KeyboardInterrupt:
-                    _stop(job)
+                    next_look = time.monotonic() + pause
+                time.sleep(POLL_S)
             show(self._states())
         return job.returncode
 
     def _states(self) -> list[CellState]:
-        states = []
-        for cell in self.cells:
-            run = run_id(cell)
-            record = read_progress(self.storage, run) or {}
-            states.append(CellState(run, f"{cell.arm} seed {cell.seed}", record))
+        """Return how far all cells are; those that are done are not looked at again."""
+        with ThreadPoolExecutor(READERS) as pool:
+            states = list(pool.map(self._state, self.cells))
+        self._done = {state.run: state for state in states if state.done}
         return states
 
-    def _log_file(self) -> Path:
-        folder = self.storage.local_path("logs") or Path(tempfile.gettempdir()) / "lima-logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"local-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
+    def _state(self, cell: CellSpec) -> CellState:
+        run = run_id(cell)
+        if run in self._done:
+            return self._done[run]
+        record = read_progress(self.storage, run) or {}
+        return CellState(run, f"{cell.arm} seed {cell.seed}", record)
 
-    def _explain(self, code: int, log: Path) -> None:
-        lines = log.read_text("utf-8", errors="replace").splitlines()
-        errors = [line.partition(" ERROR ")[2] for line in lines if " ERROR " in line]
-        reasons = list(dict.fromkeys(errors)) or lines[-LAST_LINES:]
-        text = "\n  ".join([*reasons, f"log: {log}"])
-        if any(
-            line.startswith("stopped on request") or "stopped on request" in line for line in errors
-        ):
-            raise Interrupted(
-                f"stopped; finished work is kept, the same command goes on\n  log: {log}"
-            )
-        error = LimaError(f"the study did not finish:\n  {text}")
-        error.exit_code = code if code in (1, 2, 3) else 1
-        raise error
+    def _log_file(self) -> Path:
+        """Make an empty log, in the storage if that is a folder."""
+        here = self.storage.local_path("logs")
+        folder = here or Path(tempfile.gettempdir()) / "lima-logs"
+        file = folder / f"local-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        except OSError as error:
+            advice = "give --storage" if here else "name in TMPDIR"
+            raise StorageError(
+                f"{folder}: cannot be written ({error.strerror}); {advice} a folder that you can "
+                "write"
+            ) from None
+        return file
+
+
+def failure(code: int, lines: Sequence[str], log: Path, *, stopped: bool) -> LimaError:
+    """Return why a job did not finish its cells.
+
+    Args:
+        code: Its exit code; below 0: the signal that ended it.
+        lines: What it logged.
+        log: Where.
+        stopped: Whether it was asked to stop.
+
+    """
+    errors = _distinct([line.partition(" ERROR ")[2] for line in lines if " ERROR " in line])
+    reasons = [error for error in errors if STOPPED not in error]
+    was_stopped = len(reasons) < len(errors) or (stopped and code < 0)
+    if was_stopped and not reasons:
+        return Interrupted(
+            f"stopped; finished work is kept, the same command goes on\n  log: {log}"
+        )
+    if not reasons:
+        ended_by = [f"the job was ended by {signal.Signals(-code).name}"] if code < 0 else []
+        reasons = [*ended_by, *lines[-LAST_LINES:]]
+    if was_stopped:
+        reasons.append("the rest was stopped; finished work is kept")
+    error = LimaError("\n  ".join(["the study did not finish:", *reasons, f"log: {log}"]))
+    error.exit_code = code if code in (1, 2, 3) else 1
+    return error
+
+
+def _distinct(errors: Sequence[str]) -> list[str]:
+    """Drop what is said twice: a job ends with the words of one of its cells, without its name."""
+    return [
+        error
+        for error in dict.fromkeys(errors)
+        if not any(other.endswith(f": {error}") for other in errors)
+    ]
+
+
+def _refuse_missing_keys(cells: Sequence[CellSpec]) -> None:
+    judges = {cell.judge for cell in cells if cell.judge}
+    if judges:
+        from lima.judging.key import api_key
+
+        for judge in judges:
+            api_key(judge)
 
 
 def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
@@ -124,14 +191,27 @@ def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[
         )
 
 
-def _stop(job: "subprocess.Popen[bytes]") -> None:
-    """Ask the job to save its work; a second ctrl-C ends it at once."""
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collect ctrl-C and SIGTERM, which could otherwise end us between any two lines."""
+    received: list[int] = []
+    # Whoever started us to run behind a shell may have taken ctrl-C from us on purpose.
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in heeded}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(job: "subprocess.Popen[bytes]", *, at_once: bool) -> None:
+    """Ask the job to save its work; `at_once`: end it."""
+    if at_once:
+        _kill(job)
+        return
     say("stopping: the work in progress is saved; ctrl-C again ends it at once")
     job.send_signal(signal.SIGTERM)
-    try:
-        job.wait()
-    except KeyboardInterrupt:
-        _kill(job)
 
 
 def _kill(job: "subprocess.Popen[bytes]") -> None:

@@ -2,21 +2,18 @@
 
 import asyncio
 import contextlib
-import ipaddress
-import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import openai
 import stamina
 
-from lima.errors import InputError, JudgeError, LimaError, SpecError
+from lima.errors import JudgeError, LimaError
 from lima.judging.attempt import Attempt, read_completion
+from lima.judging.key import NO_KEY, api_key
 from lima.judging.likert import build_request
 from lima.judging.ratelimit import Gate
 from lima.spec import JudgeSpec
@@ -24,9 +21,6 @@ from lima.spec import JudgeSpec
 BACKOFF_S = 1.0
 """Wait after the first failure; it doubles with each, and up to as much is added by chance."""
 BACKOFF_MAX_S = 30.0
-
-NO_KEY = "none"
-"""What a private endpoint gets instead of a key: the client library insists on one."""
 
 ERROR_CHARACTERS = 500
 _FILTERED = ("content_filter", "content_policy_violation")
@@ -181,45 +175,3 @@ class _UnscoredError(Exception):
     def __init__(self, attempts: Sequence[Attempt]) -> None:
         super().__init__(attempts[-1].status)
         self.attempts = attempts
-
-
-def api_key(spec: JudgeSpec) -> str:
-    """Return the key to send.
-
-    Raises:
-        SpecError: `base_url` is not an address.
-        InputError: the variable holds no key, and the endpoint is not on this machine or a
-            private network, where one may be served without keys.
-
-    """
-    host = _host(spec.base_url)
-    key = os.environ.get(spec.api_key_env, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise InputError(f"the key in {spec.api_key_env} has characters that no key has")
-    if key:
-        return key
-    if _is_private(host):
-        return NO_KEY
-    raise InputError(
-        f"the judge at {spec.base_url} needs a key: put it into the environment variable "
-        f"{spec.api_key_env or '(none is named)'}, or name another one in judge.api_key_env"
-    )
-
-
-def _host(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        if parts.hostname and parts.port != 0:
-            return parts.hostname
-    except ValueError:
-        pass
-    raise SpecError(f"judge.base_url: {base_url!r} is not an address like http://HOST:PORT/v1")
-
-
-def _is_private(host: str) -> bool:
-    """Say whether a host's addresses are all on this machine or a private network."""
-    try:
-        found = socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return all(not ipaddress.ip_address(info[4][0]).is_global for info in found)

@@ -12,7 +12,8 @@ import pytest
 from lima.errors import InputError, JudgeError, SpecError
 from lima.judging import client, ratelimit
 from lima.judging.attempt import Attempt
-from lima.judging.client import Judge, api_key
+from lima.judging.client import Judge
+from lima.judging.key import NO_KEY, api_key
 from lima.judging.ratelimit import Gate, asked_pause
 from lima.spec import JudgeSpec
 from tests.judge_server import JudgeServer, Reply, Request, error, running
@@ -299,7 +300,7 @@ def test_a_public_endpoint_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.9", "[::1]"])
 def test_a_private_endpoint_needs_none(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert api_key(JudgeSpec(base_url=f"http://{host}:8000/v1")) == client.NO_KEY
+    assert api_key(JudgeSpec(base_url=f"http://{host}:8000/v1")) == NO_KEY
 
 
 def test_a_key_is_trimmed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:

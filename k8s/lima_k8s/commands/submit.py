@@ -83,10 +83,15 @@ def up_to(cell: CellSpec, last: Stage) -> CellSpec:
 def _refuse_errors(cells: list[CellSpec]) -> None:
     from lima.lint import lint
 
-    errors = [finding for finding in lint(cells) if finding.level == "error"]
+    findings = lint(cells)
+    errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         lines = "\n".join(f"  {f.path}: {f.message}; {f.fix}" for f in errors)
         raise InputError(f"this study cannot run as it is:\n{lines}")
+    for finding in findings:
+        if finding.level == "warning":
+            fix = f"; {finding.fix}" if finding.fix else ""
+            say(f"warning: {finding.path}: {finding.message}{fix}")
 
 
 def _say_what_is_left_out(kind: str, cells: list[CellSpec]) -> None:

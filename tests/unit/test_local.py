@@ -1,0 +1,161 @@
+"""`submit --local`: what is refused before the start, and what is said at the end."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lima.codec import run_id
+from lima.errors import InputError, Interrupted, StorageError
+from lima.progress import DONE, Progress
+from lima.recipes import load_study
+from lima.spec import CellSpec, JudgeSpec
+from lima.storage import Storage
+from lima_k8s.local import LocalRun, failure
+from lima_k8s.main import run
+
+LOG = Path("study/logs/local.log")
+STAMP = "2026-01-02 03:04:05,678"
+DIVERGES = "training diverges: step 3 has loss nan"
+FAILED = f"{STAMP} ERROR 0123456789abcdef: howto-32 seed 1: {DIVERGES}"
+FAILED_LAST = f"{STAMP} ERROR {DIVERGES}"
+STOPPED = f"{STAMP} ERROR fedcba9876543210: howto-32 seed 0: stopped on request after step 2"
+STOPPED_LAST = f"{STAMP} ERROR stopped on request after step 2"
+
+
+def judged(**judge: str) -> CellSpec:
+    (cell,) = load_study("tiny", arms=["howto-32"], seeds=[0])
+    return replace(cell, judge=JudgeSpec(**judge))  # type: ignore[arg-type]
+
+
+def test_an_error_is_said_once() -> None:
+    error = failure(2, [FAILED, f"{STAMP} INFO x", FAILED_LAST], LOG, stopped=False)
+    assert str(error) == (
+        f"the study did not finish:\n  0123456789abcdef: howto-32 seed 1: {DIVERGES}\n  log: {LOG}"
+    )
+    assert error.exit_code == 2
+
+
+def test_a_cell_that_was_stopped_does_not_hide_one_that_failed() -> None:
+    error = failure(2, [FAILED, STOPPED, FAILED_LAST], LOG, stopped=True)
+    assert not isinstance(error, Interrupted)
+    assert DIVERGES in str(error)
+    assert "stopped on request" not in str(error)
+    assert "the rest was stopped; finished work is kept" in str(error)
+    assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "stopped"),
+    [
+        (1, [STOPPED, STOPPED_LAST], True),
+        (1, [STOPPED, STOPPED_LAST], False),  # by the file that asks a job to stop
+        (-signal.SIGTERM, [], True),  # before the job could heed it
+        (-signal.SIGKILL, [f"{STAMP} INFO x"], True),  # by the second ctrl-C
+    ],
+)
+def test_a_stop_is_no_failure(code: int, lines: list[str], stopped: bool) -> None:
+    error = failure(code, lines, LOG, stopped=stopped)
+    assert isinstance(error, Interrupted)
+    assert "the same command goes on" in str(error)
+    assert str(LOG) in str(error)
+
+
+def test_a_job_that_dies_without_a_word_shows_its_last_lines() -> None:
+    error = failure(-signal.SIGKILL, [f"line {i}" for i in range(50)], LOG, stopped=False)
+    assert not isinstance(error, Interrupted)
+    assert "the job was ended by SIGKILL" in str(error)
+    assert "line 49" in str(error)
+    assert "line 2\n" not in str(error)
+    assert error.exit_code == 1
+
+
+def test_a_judge_without_its_key_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    cell = judged(base_url="https://8.8.8.8/v1")
+    with pytest.raises(InputError, match=r"needs a key: put it into .* OPENAI_API_KEY"):
+        LocalRun([cell], str(tmp_path)).plan()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    assert LocalRun([cell], str(tmp_path)).plan()[0].endswith("to run")
+
+
+def test_a_judge_on_this_machine_needs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    cell = judged(base_url="http://127.0.0.1:8000/v1")
+    assert LocalRun([cell], str(tmp_path)).plan()[0].endswith("to run")
+
+
+def test_a_cell_that_is_done_is_looked_at_once_and_needs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    cell, storage = judged(base_url="https://8.8.8.8/v1"), Storage(str(tmp_path))
+    Progress(storage, run_id(cell)).update(DONE, 1, 1, "cell", force=True)
+    local = LocalRun([cell], str(tmp_path))
+    assert local.plan()[0].endswith("finished already")
+    storage.delete_tree("progress")
+    assert local.plan()[0].endswith("finished already")
+
+
+@pytest.mark.parametrize("where", ["file/study", "/proc/no/such"])
+def test_a_storage_that_cannot_be_written_is_exit_code_3(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert (
+        run(["submit", "train", "--local", "--recipe", "tiny", "--storage", f"{tmp_path / where}"])
+        == 3
+    )
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert str(tmp_path / where) in message
+
+
+def test_the_message_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    with pytest.raises(StorageError, match=r"cannot be written .* give --storage a folder"):
+        LocalRun(load_study("tiny"), str(tmp_path)).run()
+
+
+def test_ctrl_c_in_the_first_moment_is_a_stop(tmp_path: Path) -> None:
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", f"{heed}; from lima_k8s.main import main; main()"),
+            *("submit", "train", "--local", "--recipe", "tiny", "--storage", str(tmp_path)),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("log: "):
+            process.send_signal(signal.SIGINT)
+            break
+    said += process.stderr.readlines()
+    assert process.wait() == 1, "".join(said)
+    assert "error: stopped; finished work is kept, the same command goes on\n" in said
+
+
+def test_warnings_are_said_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = ["--set", "generate.decoding.top_k=50", "--arm", "howto-32"]
+    storage = ["--storage", str(tmp_path)]
+    arguments = ["submit", "generate", "--local", "--recipe", "tiny", "--dry-run"]
+    assert run([*arguments, *change, *storage]) == 0
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == (
+        "warning: generate.decoding.top_k: only the 50 likeliest tokens are sampled; the paper "
+        "has no such limit; --set generate.decoding.top_k=0"
+    )
+    assert any(line.endswith("to run") for line in rest)
