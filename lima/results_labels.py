@@ -42,7 +42,7 @@ ANNOTATIONS = Table(
             pa.string(),
             "A, B or neither as shown; fail, pass or excellent; safe or unsafe",
         ),
-        Column("shown", pa.string(), "12: response_1 was shown as A; 21: response_2 was"),
+        Column("shown", pa.string(), "12: response_1 was A; 21: response_2 was; unknown: 1 is A"),
         Column("prompt_key", pa.string(), "prompt that is answered"),
         Column("response_1", pa.string(), "generation key, or the importer's name of the response"),
         maybe("response_2", pa.string(), "the other response; null: none"),

@@ -16,8 +16,18 @@ COMMANDS = {
     "show": "Show the full specs of a recipe or a file.",
     "lint": "Judge a recipe or a file before anything is started.",
     "submit": "Run a study: all stages up to KIND.",
+    "status": "Show where runs on a cluster are.",
+    "watch": "Follow runs on a cluster until they end.",
+    "logs": "Show the log of a run.",
+    "explain": "Say why a run is not running, and what would have to change.",
+    "cancel": "Take runs off a cluster and free their GPUs.",
+    "plan": "Estimate the memory and the time of a recipe on GPUs.",
     "curate": "Look at curated data: what is in it, why, and choose by hand.",
+    "annotate": "Have people label responses, on a page in their browsers.",
     "aggregate": "Means and intervals over all runs of a storage.",
+    "import-labels": "Bring labels of people or models into a storage.",
+    "agreement": "How far people and models agree, and what each rater favours.",
+    "compare-paper": "Every number of the paper beside ours, with exact intervals.",
     "report": "Write a study's figures as one self-contained page.",
 }
 """Kept here, so that --help imports no command; a test compares it with the commands' own."""
@@ -48,8 +58,7 @@ class LazyGroup(click.Group):
         """
         if cmd_name not in COMMANDS:
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
-        command: click.Command = import_module(f"lima_k8s.commands.{cmd_name}").command
-        return command
+        return command_named(cmd_name)
 
     def format_commands(
         self,
@@ -59,6 +68,13 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def command_named(name: str) -> click.Command:
+    """Import a command; `compare-paper` is in the module `compare_paper`."""
+    module = import_module(f"lima_k8s.commands.{name.replace('-', '_')}")
+    command: click.Command = module.command
+    return command
 
 
 @click.group(

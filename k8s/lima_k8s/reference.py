@@ -9,7 +9,6 @@ import json
 import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 
 import click
@@ -20,7 +19,7 @@ from lima.recipes import RECIPES, describe
 from lima.results import TABLES
 from lima.spec import CellSpec, DataSpec
 from lima_k8s import commands
-from lima_k8s.main import COMMANDS, cli
+from lima_k8s.main import COMMANDS, cli, command_named
 
 NOTICE = "<!-- Made from the code by `make docs`; changes here are lost. -->"
 WIDTH = 90
@@ -172,11 +171,11 @@ def _cli() -> Iterator[str]:
     yield "# Command line\n"
     yield f"{cli.help}\n\nInstalled as `lima-k8s` and as the plugin `kubectl lima`."
     yield from _help("lima-k8s", cli)
-    modules = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    modules = {module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__)}
     for name in COMMANDS:
         if name in modules:
             yield f"\n## lima-k8s {name}"
-            yield from _help(f"lima-k8s {name}", import_module(f"lima_k8s.commands.{name}").command)
+            yield from _help(f"lima-k8s {name}", command_named(name))
 
 
 def _help(name: str, command: click.Command) -> Iterator[str]:

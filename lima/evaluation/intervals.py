@@ -95,3 +95,37 @@ def mean_bounds(
     if not rows:
         return None
     return (total + unscored * lowest) / rows, (total + unscored * highest) / rows
+
+
+def clopper_pearson(count: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact two-sided interval of a share (Clopper and Pearson, 1934).
+
+    Args:
+        count: rows that have the property.
+        total: all rows; without any, nothing is known.
+        level: coverage, between 0 and 1.
+
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    low = betaincinv(count, total - count + 1, tail) if count else 0.0
+    high = betaincinv(count + 1, total - count, 1 - tail) if count < total else 1.0
+    return float(low), float(high)
+
+
+def rows_for_width(share: float, width: float, level: float = 0.95) -> int:
+    """Return how many rows an exact interval of a share needs to be no wider than `width`."""
+
+    def wide(rows: int) -> bool:
+        low, high = clopper_pearson(round(share * rows), rows, level)
+        return high - low > width
+
+    most = 1
+    while wide(most):
+        most *= 2
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if wide(middle) else (least, middle)
+    return most

@@ -206,10 +206,14 @@ def turned(shown: Shown) -> Shown:
 
 
 def winner(label: str, shown: str) -> str:
-    """Return what a label of a pair says of the responses: "1", "2" or a tie."""
+    """Return what a label of a pair says of the responses: "1", "2" or a tie.
+
+    Where it is not known how they were shown, A names response_1.
+    """
     if label not in (A_BETTER, B_BETTER):
         return TIE
-    return shown[0 if label == A_BETTER else 1]
+    order = shown if shown in (OURS_FIRST, OTHER_FIRST) else OURS_FIRST
+    return order[0 if label == A_BETTER else 1]
 
 
 def write_items(spec: EvaluationSpec, storage: Storage, items: Sequence[Item]) -> None:

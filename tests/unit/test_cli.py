@@ -48,8 +48,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules(commands.__path__)])
 def test_a_command_is_in_the_table_with_its_own_first_line(module: str) -> None:
     command = import_module(f"lima_k8s.commands.{module}").command
-    assert command.name == module
-    assert (command.help or "").split("\n", 1)[0] == COMMANDS[module]
+    assert command.name == module.replace("_", "-")
+    assert (command.help or "").split("\n", 1)[0] == COMMANDS[command.name]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

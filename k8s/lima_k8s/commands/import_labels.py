@@ -1,0 +1,52 @@
+"""`lima-k8s import-labels`."""
+
+from pathlib import Path
+
+import click
+
+from lima.errors import InputError
+from lima_k8s.output import say
+
+
+@click.command("import-labels")
+@click.argument("storage")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--experiment", required=True, help="Study that the labels belong to.")
+@click.option(
+    "--layout",
+    type=click.Choice(["plain", "mtbench"]),
+    default="plain",
+    show_default=True,
+    help="plain: as `annotate` exports; mtbench: votes of MT-bench. JSONL, plain or gzipped.",
+)
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="START=GROUP",
+    help="For mtbench: judges whose name begins with START are crowd, author or model; "
+    "repeatable. Without it: expert=crowd, author=author, gpt4=model.",
+)
+def command(
+    storage: str, files: tuple[Path, ...], experiment: str, layout: str, groups: tuple[str, ...]
+) -> None:
+    """Bring labels of people or models into a storage.
+
+    A file that was imported before changes nothing.
+    """
+    from lima.evaluation.importing import MTBENCH_GROUPS, import_labels
+    from lima.storage import Storage
+
+    by_start = dict(map(_group, groups)) or MTBENCH_GROUPS
+    opened = Storage(storage)
+    for path in files:
+        found = import_labels(path, opened, experiment, layout, by_start)  # type: ignore[arg-type]
+        state = "" if found.new else ", which were there already"
+        say(f"{path}: {found.rows} labels{state} (run {found.run_id})")
+
+
+def _group(text: str) -> tuple[str, str]:
+    start, separator, group = text.partition("=")
+    if not (start and separator and group in ("crowd", "author", "model")):
+        raise InputError(f"--group {text}: write START=GROUP with crowd, author or model")
+    return start, group

@@ -1,0 +1,186 @@
+"""The labels that count: of people from `annotations`, of models from `judgments`.
+
+A label of a pair is oriented by the arms of the responses, not by how they were shown or by who
+was compared with whom, so that all raters of a pair say the same thing in the same words.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lima.evaluation.items import OURS_FIRST, TIE, winner
+from lima.evaluation.scan import Tables
+from lima.judging.instructions import Kind
+from lima.results import ANNOTATIONS, JUDGMENTS
+
+FIRST, SECOND = "1", "2"
+PAIRS: tuple[Kind, ...] = ("preference", "checkpoint")
+VALUES: dict[str, tuple[str, ...]] = {
+    "preference": (FIRST, SECOND, TIE),
+    "checkpoint": (FIRST, SECOND, TIE),
+    "absolute": ("fail", "pass", "excellent"),
+    "dialogue": ("fail", "pass", "excellent"),
+    "safety": ("safe", "unsafe"),
+}
+"""What a label of each kind can be."""
+UNKNOWN_ORDER = "unknown"
+LABELLED, SKIPPED, UNDONE = "labelled", "skipped", "undone"
+MODEL = "model"
+
+_ANNOTATION = ["run_id", "annotation_id", "event", "supersedes", "item_id", "presentation", "kind",
+               "rater", "rater_group", "label", "shown", "prompt_key", "response_1", "response_2",
+               "arm_1", "arm_2", "conversation_id", "turn", "malicious", "out_of_distribution",
+               "ended_at", "written_at"]  # fmt: skip
+_JUDGMENT = ["run_id", "item_id", "presentation", "final", "status", "label", "shown", "judge",
+             "prompt_key", "generation_key", "response_2", "arm", "arm_2", "at"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Label:
+    """The last word of a rater on a showing of an item; no value: there is none.
+
+    For pairs, `value` is "1" or "2" for the response of `arm_1` or `arm_2`, or "tie", and the
+    arms are in their order by name. `shown_first` is the value that A would have had.
+    """
+
+    item_id: str
+    presentation: int
+    kind: Kind
+    rater: str
+    group: str
+    value: str | None
+    status: str
+    arm_1: str
+    arm_2: str | None
+    prompt_key: str
+    shown_first: str | None = None
+    conversation_id: str | None = None
+    turn: int | None = None
+    malicious: bool | None = None
+    out_of_distribution: bool | None = None
+    at: int | None = None
+    run_id: str = ""
+
+    @property
+    def side(self) -> str:
+        """Where a winner stood: "A" or "B"; "tie", or "unknown"."""
+        if self.value == TIE or self.value is None:
+            return TIE
+        if self.shown_first is None:
+            return UNKNOWN_ORDER
+        return "A" if self.value == self.shown_first else "B"
+
+    def for_arm(self, arm: str) -> str | None:
+        """Return what a label of a pair says of one of its arms: win, tie or lose."""
+        if self.value in (TIE, None):
+            return self.value
+        return "win" if (self.arm_1 if self.value == FIRST else self.arm_2) == arm else "lose"
+
+
+def read_labels(tables: Tables) -> list[Label]:
+    """Return the last word of every rater on every showing, those without a label included."""
+    rows = _plain(tables.read(ANNOTATIONS, _ANNOTATION))
+    found = [_of_annotation(row) for row in standing(rows)]
+    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared)
+    found += [_of_judgment(row) for _, rows in judged for row in rows]
+    return sorted(found, key=lambda x: (x.item_id, x.rater, x.presentation, x.at or 0))
+
+
+def standing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events that nothing supersedes; an undone label leaves none."""
+    listed = list(rows)
+    gone = {row["supersedes"] for row in listed if row["supersedes"]}
+    return [r for r in listed if r["annotation_id"] not in gone and r["event"] != UNDONE]
+
+
+def one_each(labels: Iterable[Label]) -> list[Label]:
+    """Return one label an item and rater: that of the first showing which has one.
+
+    A second showing measures drift and position bias; a rater must not count twice.
+    """
+    kept: dict[tuple[str, str], Label] = {}
+    for label in sorted(labels, key=lambda x: (x.presentation, x.at or 0)):
+        if label.value is not None:
+            kept.setdefault((label.item_id, label.rater), label)
+    return list(kept.values())
+
+
+def of_kind(labels: Iterable[Label], *kinds: Kind) -> list[Label]:
+    """Return the labels of some kinds of items."""
+    return [label for label in labels if label.kind in kinds]
+
+
+def groups_of(labels: Sequence[Label]) -> list[str]:
+    """Return the groups of raters, in the paper's order."""
+    known = ["crowd", "author", MODEL]
+    found = {label.group for label in labels}
+    return [g for g in known if g in found] + sorted(found.difference(known))
+
+
+def _compared(part: pa.Table) -> list[dict[str, Any]]:
+    """Return the final judgments of pairs; scores are no labels."""
+    return _plain(part.filter(pc.and_(part["final"], pc.is_valid(part["item_id"]))))
+
+
+def _plain(table: pa.Table) -> list[dict[str, Any]]:
+    # Times as numbers: to_pylist() imports pandas for them where that is installed.
+    for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(number, field.name, table[field.name].cast(pa.int64()))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _of_annotation(row: dict[str, Any]) -> Label:
+    label = row["label"] if row["event"] == LABELLED else None
+    pair = row["response_2"] is not None
+    found = Label(
+        **{k: row[k] for k in ("item_id", "presentation", "kind", "rater", "arm_1", "arm_2")},
+        **{k: row[k] for k in ("prompt_key", "conversation_id", "turn", "malicious", "run_id")},
+        out_of_distribution=row["out_of_distribution"],
+        group=row["rater_group"],
+        value=winner(label, row["shown"]) if pair and label else label,
+        status="ok" if label else row["event"],
+        shown_first=_shown_first(row["shown"]) if pair else None,
+        at=row["ended_at"] or row["written_at"],
+    )
+    return _oriented(found, row["response_1"], row["response_2"])
+
+
+def _of_judgment(row: dict[str, Any]) -> Label:
+    label = row["label"] if row["status"] == "ok" else None
+    found = Label(
+        **{k: row[k] for k in ("item_id", "presentation", "status", "prompt_key", "run_id", "at")},
+        kind="preference",
+        rater=row["judge"],
+        group=MODEL,
+        value=winner(label, row["shown"]) if label else None,
+        arm_1=row["arm"],
+        arm_2=row["arm_2"],
+        shown_first=_shown_first(row["shown"]),
+    )
+    return _oriented(found, row["generation_key"], row["response_2"])
+
+
+def _shown_first(shown: str) -> str | None:
+    return None if shown == UNKNOWN_ORDER else FIRST if shown == OURS_FIRST else SECOND
+
+
+def _oriented(label: Label, first: str, second: str | None) -> Label:
+    """Put the responses in the order of their arms; of one arm, in that of their keys."""
+    if second is None or (label.arm_1, first) <= (label.arm_2 or "", second):
+        return label
+    return replace(
+        label,
+        arm_1=label.arm_2 or "",
+        arm_2=label.arm_1,
+        value=_other(label.value),
+        shown_first=_other(label.shown_first),
+    )
+
+
+def _other(value: str | None) -> str | None:
+    return {FIRST: SECOND, SECOND: FIRST}.get(value or "", value)
