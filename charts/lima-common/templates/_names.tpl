@@ -5,7 +5,7 @@ What has no letter or digit of ASCII becomes `run`; the full text is in the anno
   {{ include "lima-common.slug" (dict "text" "Stack Exchange 32k" "length" 26) }}
 */}}
 {{- define "lima-common.slug" -}}
-{{- $slug := .text | lower | regexReplaceAll "[^a-z0-9]+" "-" | trimAll "-" -}}
+{{- $slug := regexReplaceAll "[^a-z0-9]+" (lower .text) "-" | trimAll "-" -}}
 {{- $slug := regexReplaceAll "^([0-9])" $slug "r$1" | default "run" -}}
 {{- $slug | trunc (int .length) | trimSuffix "-" -}}
 {{- end -}}

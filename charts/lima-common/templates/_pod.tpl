@@ -73,17 +73,24 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
 {{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
 {{- $cuda := and (eq .role "worker") (eq .shape.device "cuda") -}}
 {{- $extra := dict -}}
-{{- $annotations := include "lima-common.runAnnotations" . | fromYaml -}}
 {{- if $cuda -}}
   {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}
   {{- if gt (int .shape.pods) 1 -}}
     {{- $extra = merge $extra .cluster.gpu.fabric -}}
   {{- end -}}
-  {{- $annotations = merge $annotations .cluster.gpu.podAnnotations (include "lima-common.topology" . | fromYaml) -}}
 {{- end -}}
 metadata:
   labels: {{- include "lima-common.runLabels" . | nindent 4 }}
-  annotations: {{- toYaml $annotations | nindent 4 }}
+  annotations:
+    {{- include "lima-common.runAnnotations" . | nindent 4 }}
+    {{- if $cuda }}
+    {{- range $name, $value := .cluster.gpu.podAnnotations }}
+    {{ $name | quote }}: {{ $value | quote }}
+    {{- end }}
+    {{- with include "lima-common.topology" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- end }}
 spec:
   {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") .cluster.autoscaling.enabled)) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .cluster "pods" .shape.pods) }}
@@ -94,6 +101,8 @@ spec:
     - name: ray-{{ .role }}
       image: {{ include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) }}
       imagePullPolicy: {{ .cluster.image.pullPolicy }}
+      # The pod's status then says why it failed, also when the pod is gone soon.
+      terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
       resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra) | nindent 8 }}
       env:
@@ -141,7 +150,7 @@ spec:
 {{/*
 Where Kueue shall place GPU workers. A flavor with a topology takes no pod that does not ask.
 
-  {{ include "lima-common.topology" $scope | fromYaml }}
+  annotations: {{- include "lima-common.topology" $scope | nindent 4 }}
 */}}
 {{- define "lima-common.topology" -}}
 {{- with .cluster.topology -}}
@@ -181,6 +190,8 @@ spec:
     - name: ray-job-submitter
       image: {{ include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) }}
       imagePullPolicy: {{ .cluster.image.pullPolicy }}
+      # The pod's status then says why it failed, also when the pod is gone soon.
+      terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
       resources: {{- include "lima-common.resources" (dict "size" .cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
       env:

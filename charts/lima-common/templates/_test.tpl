@@ -5,6 +5,7 @@ identity.
   {{ include "lima-common.storageTest" (dict "root" $ "kind" "train") }}
 */}}
 {{- define "lima-common.storageTest" -}}
+{{- include "lima-common.check" .root -}}
 {{- $cluster := .root.Values.cluster -}}
 {{- $device := "cpu" -}}
 {{- range .stages -}}
@@ -28,6 +29,7 @@ spec:
     - name: storagecheck
       image: {{ include "lima-common.image" (dict "cluster" $cluster "device" $device) }}
       imagePullPolicy: {{ $cluster.image.pullPolicy }}
+      terminationMessagePolicy: FallbackToLogsOnError
       command: [python, -m, lima_jobs.storagecheck, {{ $cluster.storage.uri | quote }}]
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
       resources: {{- include "lima-common.resources" (dict "size" $cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
