@@ -24,6 +24,7 @@ class Progress:
         """Report on `run`, the id of the whole cell."""
         self.storage, self.run = storage, run
         self._next = 0.0
+        self._since: dict[str, dict[str, Any]] = {}
 
     def update(
         self, stage: str, done: int, total: int, unit: str, *, force: bool = False, **figures: Any
@@ -35,6 +36,9 @@ class Progress:
         self._next = now + INTERVAL_S
         record = {"stage": stage, "done": done, "total": total, "unit": unit, "figures": figures}
         record["at"] = datetime.now(UTC).isoformat()
+        # What this process said first of the stage: work that a resumed one did not do itself
+        # must not count when the time that is left is reckoned.
+        record["since"] = self._since.setdefault(stage, {"done": done, "at": record["at"]})
         try:
             self.storage.write(progress_path(self.run), json.dumps(record).encode(), replace=True)
         except StorageError:

@@ -37,3 +37,15 @@ def format_option(*formats: str) -> Callable[[F], F]:
         show_default=True,
         help="How to write the result.",
     )
+
+
+def cluster_options(function: F) -> F:
+    """Add the options that choose a cluster and a namespace in it."""
+    for option in (
+        click.option(
+            "-n", "--namespace", help="Namespace of the runs; default: the context's, else lima."
+        ),
+        click.option("--context", "kube_context", help="Context of the kubeconfig."),
+    ):
+        function = option(function)
+    return function

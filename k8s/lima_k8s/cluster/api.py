@@ -56,6 +56,9 @@ RAYJOBS = Kind("rayjobs", "ray.io", "v1", "KubeRay")
 WORKLOADS = Kind("workloads", "kueue.x-k8s.io", "v1beta2", "Kueue")
 QUEUES = Kind("localqueues", "kueue.x-k8s.io", "v1beta2", "Kueue")
 CLUSTER_QUEUES = Kind("clusterqueues", "kueue.x-k8s.io", "v1beta2", "Kueue", namespaced=False)
+PRIORITY_CLASSES = Kind(
+    "workloadpriorityclasses", "kueue.x-k8s.io", "v1beta2", "Kueue", namespaced=False
+)
 PLACES = Kind("localqueues", "visibility.kueue.x-k8s.io", "v1beta2", "Kueue")
 PODS, EVENTS, CONFIGMAPS, SECRETS = (
     Kind(plural) for plural in ("pods", "events", "configmaps", "secrets")
@@ -205,6 +208,7 @@ class Cluster:
 def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
     """Return a client, the name of its context and the context's namespace."""
     client, config = _library()
+    _hush()
     settings = client.Configuration()
     settings.retries = 1
     files = os.environ.get("KUBECONFIG") or KUBECONFIG
@@ -236,6 +240,16 @@ def _connect_inside(
     namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     inside = namespace.read_text("utf-8").strip() if namespace.exists() else None
     return client.ApiClient(settings), "in-cluster", inside
+
+
+def _hush() -> None:
+    """Keep urllib3's own words off standard error: what matters is in our errors."""
+    import logging
+
+    import urllib3
+
+    urllib3.disable_warnings()  # as of a kubeconfig with insecure-skip-tls-verify
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def _library() -> tuple[Any, Any]:

@@ -15,6 +15,10 @@ _FORBIDDEN = re.compile(
 _USER = re.compile(r'User "([^"]+)"')
 
 
+class UnreachableError(ClusterError):
+    """The API server does not answer now; it may again in a moment."""
+
+
 def forbidden(message: str) -> ClusterError:
     """Return the error for a missing right, with the right by its name."""
     right, user = _FORBIDDEN.search(message), _USER.search(message)
@@ -34,9 +38,9 @@ def unauthorized(context: str) -> ClusterError:
     )
 
 
-def unreachable(server: str, reason: object) -> ClusterError:
+def unreachable(server: str, reason: object) -> UnreachableError:
     """Return the error for a server that does not answer."""
-    return ClusterError(
+    return UnreachableError(
         f"{server}: the cluster does not answer ({_network_reason(reason)}); check the network and "
         "`kubectl config current-context`, or choose another with --context"
     )
@@ -75,7 +79,8 @@ def refused(status: int, body: bytes, what: str, context: str) -> LimaError:
         return forbidden(message)
     if status in (400, 403, 409, 422):
         return InputError(f"the cluster refuses to {what}: {message}")
-    return ClusterError(f"cannot {what}: the cluster answers {status} ({message})")
+    kind = UnreachableError if status >= 500 else ClusterError
+    return kind(f"cannot {what}: the cluster answers {status} ({message})")
 
 
 def helm_failed(text: str, context: str) -> LimaError:

@@ -1,16 +1,22 @@
 """What runs wrote to their storage about themselves: how far they are, what they cost."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lima.errors import LimaError
+from lima.errors import LimaError, StorageError
 from lima.spec import CellSpec, cell_stages
 from lima_k8s.cluster.model import Run
 
+if TYPE_CHECKING:
+    from lima.storage import Storage
+
 THREADS = 16
+PATIENCE_S = 10.0
+"""Seconds that a storage may take to answer: the cluster may reach what this machine cannot."""
 HOUR = 3600.0
 COLUMNS = ("run_id", "attempt_id", "event", "at", "outcome", "reason", "gpus", "seconds")
 
@@ -58,7 +64,7 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
     from lima.storage import Storage
 
     storage = Storage(uri)
-    storage.entries("progress")  # says what is wrong, which a single record does not
+    _answers(storage)
     with ThreadPoolExecutor(THREADS) as pool:
         progress = list(pool.map(lambda run: read_progress(storage, run.run_id) or {}, runs))
     rows = _attempt_rows(storage, runs)
@@ -68,6 +74,33 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
         )
         for run, record in zip(runs, progress, strict=True)
     }
+
+
+def _answers(storage: "Storage") -> None:
+    """Wait a moment for storage: object stores are tried for a minute before they give up.
+
+    Raises:
+        StorageError: it does not answer, or refuses.
+
+    """
+    errors: list[LimaError] = []
+
+    def probe() -> None:
+        try:
+            storage.entries("progress")
+        except LimaError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    if thread.is_alive():
+        raise StorageError(
+            f"{storage.uri} does not answer within {PATIENCE_S:g} s; check AWS_ENDPOINT_URL and "
+            "the network of this machine"
+        )
+    if errors:
+        raise errors[0]
 
 
 def stage_ids(cell: CellSpec | None) -> list[str]:
@@ -103,7 +136,7 @@ def attempts_of(
     )
 
 
-def _attempt_rows(storage: Any, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+def _attempt_rows(storage: "Storage", runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
     from lima.evaluation.scan import Tables
     from lima.results import ATTEMPTS
 

@@ -6,6 +6,7 @@ import click
 
 from lima.lint import LEVELS, Finding, lint
 from lima.recipes import load_study
+from lima.spec import CellSpec
 from lima_k8s.options import format_option, study_options
 from lima_k8s.output import write_json
 
@@ -17,6 +18,9 @@ NAMED_RUNS = 3
 @click.command("lint")
 @click.argument("recipe", metavar="RECIPE-or-FILE")
 @study_options
+@click.option(
+    "--cluster", "profile", help="Judge for a cluster too: a profile, or a file like those."
+)
 @format_option("text", "json")
 @click.pass_context
 def command(
@@ -26,14 +30,25 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    profile: str | None,
     output_format: str,
 ) -> None:
     """Judge a recipe or a file before anything is started.
 
-    Looks at the values that will really be used, offline. Errors make the exit code 2.
+    Looks at the values that will really be used, offline. With --cluster also at the manifests
+    that would be installed, by the rules of KubeRay and Kueue; a file of such manifests is judged
+    by itself. Errors make the exit code 2.
     """
-    cells = load_study(recipe, overrides, arms, seeds)
-    findings = lint(cells)
+    from lima_k8s.cluster.linting import is_manifests, lint_cluster, lint_manifests
+
+    if is_manifests(recipe):
+        cells: tuple[CellSpec, ...] = ()
+        findings = lint_manifests(recipe)
+    else:
+        cells = load_study(recipe, overrides, arms, seeds)
+        findings = lint(cells)
+        if profile:
+            findings = lint_cluster(findings, cells, profile)
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
     if output_format == "json":
         write_json({"findings": [asdict(f) for f in findings], "counts": counts})
@@ -41,7 +56,7 @@ def command(
         for finding in findings:
             _write(finding, len(cells))
         totals = ", ".join(_count(counts[level], level) for level in LEVELS)
-        click.echo(f"{_count(len(cells), 'run')}: {totals}")
+        click.echo(f"{_count(len(cells), 'run') if cells else recipe}: {totals}")
     context.exit(2 if counts["error"] else 0)
 
 
@@ -57,7 +72,7 @@ def _write(finding: Finding, runs: int) -> None:
 
 
 def _where(finding: Finding, runs: int) -> str:
-    if len(finding.runs) == runs:
+    if len(finding.runs) in (0, runs):
         return ""
     if len(finding.runs) > NAMED_RUNS:
         return f" ({len(finding.runs)} of {runs} runs)"

@@ -7,7 +7,7 @@ import click
 from lima.errors import InputError
 from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima_k8s.options import study_options
+from lima_k8s.options import cluster_options, format_option, study_options
 from lima_k8s.output import say
 
 LAST_STAGE: dict[str, Stage] = {
@@ -26,13 +26,23 @@ LOCAL_STORAGE = "lima-results"
 @study_options
 @click.option(
     "--storage",
-    default=LOCAL_STORAGE,
-    show_default=True,
-    help="Folder or URI (s3://…) for all results.",
+    help="Folder or URI (s3://…) for all results. With --local: lima-results; on a cluster: the "
+    "profile's.",
 )
 @click.option("--local", is_flag=True, help="Run on this machine; the command waits for the end.")
-@click.option("--dry-run", is_flag=True, help="Show what would run and what is finished already.")
-@click.option("--wait", is_flag=True, help="Wait for the end; --local always does.")
+@cluster_options
+@click.option("--cluster", "profile", help="Cluster profile: a name, or a file like those.")
+@click.option("--queue", help="LocalQueue; default: the profile's, else lima.")
+@click.option("--priority", help="low, normal, high, none, or a WorkloadPriorityClass.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Write the manifests; with --local: say what would run and what is finished.",
+)
+@click.option(
+    "--wait", is_flag=True, help="Wait for the end, as `watch` does; --local always does."
+)
+@format_option("text", "json")
 def command(
     *,
     kind: str,
@@ -40,21 +50,39 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
-    storage: str,
+    storage: str | None,
     local: bool,
+    kube_context: str | None,
+    namespace: str | None,
+    profile: str | None,
+    queue: str | None,
+    priority: str | None,
     dry_run: bool,
-    wait: bool,  # noqa: ARG001
+    wait: bool,
+    output_format: str,
 ) -> None:
     """Run a study: all stages up to KIND.
 
+    On a cluster each run is a RayJob that lines up in a Kueue queue; with --local it runs here.
     What the storage holds already is not computed again, so that the same command resumes a
-    study that was interrupted, and does nothing for one that is finished.
+    study that was interrupted. The same submitted twice is one run.
     """
-    if not local:
-        raise InputError("this version runs studies on one machine; add --local")
     cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
-    _refuse_errors(cells)
+    _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
+    if local:
+        _run_here(kind, cells, storage or LOCAL_STORAGE, dry_run=dry_run)
+        return
+    from lima_k8s.cluster.launch import Target, launch, render
+
+    target = Target(kube_context, namespace, profile, queue, priority, storage)
+    if dry_run:
+        render(kind, cells, target, output_format)
+    else:
+        launch(kind, cells, target, wait=wait, output_format=output_format)
+
+
+def _run_here(kind: str, cells: list[CellSpec], storage: str, *, dry_run: bool) -> None:
     from lima_k8s.local import LocalRun
 
     run = LocalRun(cells, storage)
@@ -80,10 +108,11 @@ def up_to(cell: CellSpec, last: Stage) -> CellSpec:
     return cut
 
 
-def _refuse_errors(cells: list[CellSpec]) -> None:
+def _refuse_errors(cells: list[CellSpec], *, local: bool) -> None:
     from lima.lint import lint
+    from lima_k8s.cluster.rules import not_of_this_machine
 
-    findings = lint(cells)
+    findings = lint(cells) if local else not_of_this_machine(lint(cells))
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         lines = "\n".join(f"  {f.path}: {f.message}; {f.fix}" for f in errors)

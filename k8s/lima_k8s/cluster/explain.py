@@ -1,0 +1,209 @@
+"""Why a run waits, and what would have to change: quota by flavor, who is ahead, who holds it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from lima_k8s.cluster.model import ClusterQueue, Place, Queue, Quota, Resources, Snapshot, Workload
+from lima_k8s.cluster.snapshot import order
+from lima_k8s.cluster.view import STATES, View
+
+GIB = Decimal(2**30)
+NAMED = 5
+"""Runs that a line names before it counts."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """One resource that a run asks for, against one flavor of its queue."""
+
+    resource: str
+    flavor: str
+    asked: Decimal
+    nominal: Decimal
+    used: Decimal
+    missing: Decimal
+    """How much more would have to be free; 0: it fits."""
+    fits_ever: bool
+    """Whether it would fit an empty queue."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a run is where it is."""
+
+    name: str
+    state: str
+    summary: str
+    place: Place | None = None
+    ahead: tuple[str, ...] = ()
+    """Our runs and other workloads of the namespace that come before it."""
+    holding: tuple[str, ...] = ()
+    """Who holds the quota in this namespace, as `name (what)`."""
+    needs: tuple[Need, ...] = ()
+    changes: tuple[str, ...] = ()
+    """What would let it run."""
+    kueue_says: str = ""
+
+
+def explain(
+    view: View, snapshot: Snapshot, queue: Queue | None, cluster_queue: ClusterQueue | None
+) -> Explanation:
+    """Return why a run does not run, or that it does.
+
+    Args:
+        view: The run.
+        snapshot: Its namespace.
+        queue: Its LocalQueue, if there is one.
+        cluster_queue: What that draws from; None: not known to this user.
+
+    """
+    workload = view.workload
+    summary = STATES[view.state]
+    if view.cause:
+        summary = view.cause.text
+    if workload is None or workload.has_quota or view.ended:
+        fix = (view.cause.fix,) if view.cause else ()
+        return Explanation(view.run.name, view.state, summary, changes=fix)
+    needs = needs_of(workload.requests, cluster_queue)
+    names = {w.name: run.name for run in snapshot.runs if (w := snapshot.workloads.get(run.uid))}
+    same = [w for w in _all(snapshot) if _shares(w, workload, snapshot, queue)]
+    ahead = [w for w in same if _waits(w) and order(w) < order(workload)]
+    holding = [w for w in same if w.has_quota and not w.finished]
+    condition = workload.conditions.get("QuotaReserved")
+    return Explanation(
+        view.run.name,
+        view.state,
+        summary,
+        place=view.place,
+        ahead=tuple(names.get(w.name, w.name) for w in sorted(ahead, key=order)),
+        holding=tuple(
+            f"{names.get(w.name, w.name)} ({amounts_text(_scarce(w.requests, needs))})"
+            for w in holding
+        ),
+        needs=tuple(needs),
+        changes=tuple(
+            _changes(
+                view=view,
+                workload=workload,
+                needs=needs,
+                ahead=ahead,
+                holding=holding,
+                cluster_queue=cluster_queue,
+            )
+        ),
+        kueue_says=condition.message if condition else "",
+    )
+
+
+def needs_of(requests: Resources, cluster_queue: ClusterQueue | None) -> list[Need]:
+    """Return each resource that is asked for against each flavor that has it."""
+    if cluster_queue is None:
+        return []
+    return [
+        _need(resource, asked, quota, cluster_queue)
+        for resource, asked in sorted(requests.items())
+        for quota in cluster_queue.quotas
+        if quota.resource == resource
+    ]
+
+
+def amount_text(resource: str, value: Decimal) -> str:
+    """Return an amount as people say it: `8 GPUs`, `2.5 CPU`, `16 GiB memory`."""
+    if resource in ("memory", "ephemeral-storage"):
+        return f"{_plain(value / GIB)} GiB {resource}"
+    if resource == "cpu":
+        return f"{_plain(value)} CPU"
+    if resource.endswith("/gpu"):
+        return f"{_plain(value)} GPU{'' if value == 1 else 's'}"
+    return f"{_plain(value)} {resource}"
+
+
+def amounts_text(requests: Resources) -> str:
+    """Return several amounts in one line."""
+    return ", ".join(amount_text(name, value) for name, value in sorted(requests.items()))
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as it is written by --format json."""
+    document = asdict(explanation)
+    for need in document["needs"]:
+        for key in ("asked", "nominal", "used", "missing"):
+            need[key] = float(need[key])
+    return document
+
+
+def _need(resource: str, asked: Decimal, quota: Quota, cluster_queue: ClusterQueue) -> Need:
+    most = quota.nominal
+    if cluster_queue.cohort:  # may borrow: without a limit only the cohort itself is one
+        limit = quota.borrowing_limit
+        most = quota.nominal + limit if limit is not None else Decimal("Infinity")
+    return Need(
+        resource,
+        quota.flavor,
+        asked,
+        quota.nominal,
+        quota.used,
+        missing=max(asked - quota.free, Decimal(0)),
+        fits_ever=asked <= most,
+    )
+
+
+def _changes(
+    *,
+    view: View,
+    workload: Workload,
+    needs: Sequence[Need],
+    ahead: Sequence[Workload],
+    holding: Sequence[Workload],
+    cluster_queue: ClusterQueue | None,
+) -> list[str]:
+    """Return what would let a waiting run start."""
+    if view.cause and view.cause.fatal:
+        return [view.cause.fix]
+    changes = []
+    missing = {n.resource: n for n in needs if n.missing and n.fits_ever}
+    if missing:
+        text = ", ".join(
+            f"{amount_text(n.resource, n.missing)} of flavor {n.flavor}" for n in missing.values()
+        )
+        changes.append(f"{text} must become free")
+    elif not needs and holding:
+        changes.append("a run that holds quota must end")
+    if ahead:
+        changes.append(f"{len(ahead)} before it must start or leave: lima-k8s cancel RUN")
+    lower = [w for w in holding if w.priority < workload.priority]
+    if cluster_queue and cluster_queue.preemption == "Never":
+        changes.append("nothing is preempted in this queue: a higher --priority only moves it up")
+    elif holding and not lower and workload.priority <= max(w.priority for w in holding):
+        changes.append("or submit it with a higher --priority than those that hold the quota")
+    return changes or ["nothing: Kueue looks at it again shortly"]
+
+
+def _scarce(requests: Resources, needs: Iterable[Need]) -> Resources:
+    """Return the part of `requests` that somebody waits for; all of it if nobody knows."""
+    short = {n.resource for n in needs if n.missing}
+    return {name: value for name, value in requests.items() if not short or name in short}
+
+
+def _all(snapshot: Snapshot) -> list[Workload]:
+    return [*snapshot.workloads.values(), *snapshot.others]
+
+
+def _waits(workload: Workload) -> bool:
+    return not workload.has_quota and not workload.finished and workload.active
+
+
+def _shares(other: Workload, own: Workload, snapshot: Snapshot, queue: Queue | None) -> bool:
+    """Say whether another workload draws on the same ClusterQueue."""
+    if other.name == own.name:
+        return False
+    if queue is None:
+        return other.queue == own.queue
+    theirs = snapshot.queues.get(other.queue)
+    return theirs is not None and theirs.cluster_queue == queue.cluster_queue
+
+
+def _plain(value: Decimal) -> str:
+    return f"{float(value):,.4g}" if value < 10000 else f"{float(value):,.0f}"

@@ -1,0 +1,95 @@
+"""Runs Helm, the program: charts are the only place where a manifest exists."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lima.errors import InputError, LimaError
+from lima_k8s.cluster import failures
+
+PROGRAM = "helm"
+IN_USE = "cannot reuse a name that is still in use"
+OWNED = "exists and cannot be imported into the current release"
+LIMITS = ["--qps", "200", "--burst-limit", "400"]
+"""Requests a second to the API server; Helm's own limits would spread 200 runs over a minute."""
+
+
+class TakenError(InputError):
+    """A release or a run of this name exists already."""
+
+
+@dataclass(frozen=True)
+class Helm:
+    """Helm for one namespace."""
+
+    namespace: str
+    context: str | None = None
+
+    def install(self, release: str, chart: Path, values: dict[str, Any]) -> None:
+        """Install a release.
+
+        Raises:
+            TakenError: the release, or a run in it, exists.
+            InputError: there is no Helm, or the cluster refuses the runs.
+            ClusterError: the cluster cannot be reached, or a right is missing.
+
+        """
+        self._run(["install", release, str(chart), "--values", "-", *LIMITS], values)
+
+    def template(self, release: str, chart: Path, values: dict[str, Any]) -> str:
+        """Return the manifests of a release without asking the cluster."""
+        return self._run(["template", release, str(chart), "--values", "-"], values)
+
+    def state(self, release: str) -> str:
+        """Return Helm's word for a release: deployed, failed, pending-install; empty: none."""
+        try:
+            document = json.loads(self._run(["status", release, "--output", "json"]))
+        except LimaError as error:
+            if "not found" in str(error):
+                return ""
+            raise
+        return str(document["info"]["status"])
+
+    def manifest(self, release: str) -> str:
+        """Return the manifests that a release was installed with; empty if there is none."""
+        try:
+            return self._run(["get", "manifest", release])
+        except LimaError as error:
+            if "not found" in str(error):
+                return ""
+            raise
+
+    def uninstall(self, release: str) -> None:
+        """Delete a release with all of its objects; one that is gone already is fine."""
+        self._run(["uninstall", release, "--ignore-not-found", *LIMITS])
+
+    def _run(self, arguments: Sequence[str], values: dict[str, Any] | None = None) -> str:
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise InputError(
+                f"no {PROGRAM} on PATH: it renders and installs the charts; get Helm 3.18 or newer "
+                "from https://helm.sh/docs/intro/install, or run on this machine with --local"
+            )
+        where = ["--namespace", self.namespace]
+        if self.context:
+            where += ["--kube-context", self.context]
+        done = subprocess.run(
+            [program, *arguments, *where],
+            input=json.dumps(values or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise _error(done.stderr or done.stdout, self.context)
+        return done.stdout
+
+
+def _error(text: str, context: str | None) -> LimaError:
+    if IN_USE in text or OWNED in text or ("rayjobs" in text and "already exists" in text):
+        return TakenError(text.strip())
+    return failures.helm_failed(text, context or "")

@@ -1,0 +1,76 @@
+"""`lima-k8s explain`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lima_k8s.options import cluster_options, format_option
+from lima_k8s.output import write_json, write_table
+
+if TYPE_CHECKING:
+    from lima_k8s.cluster.explain import Explanation
+
+
+@click.command("explain")
+@click.argument("run")
+@cluster_options
+@format_option("text", "json")
+def command(
+    *, run: str, kube_context: str | None, namespace: str | None, output_format: str
+) -> None:
+    """Say why a run is not running, and what would have to change.
+
+    Quota by flavor, who is ahead, who holds what it waits for. RUN as in `lima-k8s status`.
+    """
+    from lima.clock import now
+    from lima_k8s.cluster import parse
+    from lima_k8s.cluster.api import CLUSTER_QUEUES, Cluster
+    from lima_k8s.cluster.explain import as_json, explain
+    from lima_k8s.cluster.snapshot import choose, queue_of, read
+    from lima_k8s.cluster.view import views
+
+    cluster = Cluster(kube_context, namespace)
+    snapshot = read(cluster)
+    found = []
+    for view in views(snapshot, choose(snapshot.runs, run), {}, now()):
+        queue = queue_of(snapshot, view.run)
+        raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue) if queue else None
+        behind = parse.cluster_queue(raw) if raw else None
+        found.append(explain(view, snapshot, queue, behind))
+    if output_format == "json":
+        write_json({"runs": [as_json(explanation) for explanation in found]})
+        return
+    for explanation in found:
+        _write(explanation)
+
+
+def _write(explanation: "Explanation") -> None:
+    from lima_k8s.cluster.explain import NAMED, amount_text
+
+    click.echo(f"{explanation.name}: {explanation.state}: {explanation.summary}")
+    if place := explanation.place:
+        whole = f", {place.in_cluster_queue} in all namespaces" if place.in_cluster_queue else ""
+        click.echo(f"  place:    {place.in_queue} in its queue{whole}")
+    for title, names in (("ahead", explanation.ahead), ("holding", explanation.holding)):
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            click.echo(f"  {title + ':':9} {', '.join(names[:NAMED])}{more}")
+    if explanation.needs:
+        write_table(
+            ("  QUOTA", "FLAVOR", "ASKED", "USED", "OF", "MISSING"),
+            [
+                (
+                    f"  {need.resource}",
+                    need.flavor,
+                    *(
+                        amount_text(need.resource, value)
+                        for value in (need.asked, need.used, need.nominal, need.missing)
+                    ),
+                )
+                for need in explanation.needs
+            ],
+        )
+    if explanation.kueue_says:
+        click.echo(f"  Kueue:    {explanation.kueue_says}")
+    for change in explanation.changes:
+        click.echo(f"  to run:   {change}")
