@@ -7,7 +7,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 SOURCES := lima jobs k8s tests
 DEMO := lima-results/demo
 
-.PHONY: demo test check unit tools chart-tools cluster-tools docs format lock bench clean
+.PHONY: demo test check unit tools chart-tools cluster-tools \
+	cluster-up cluster-down cluster-test docs charts format lock bench clean
 
 demo: .venv/ready
 	$(BIN)/lima-k8s submit ablation --local --recipe tiny --storage $(DEMO) --wait
@@ -22,15 +23,31 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: .venv/ready tools
-	$(BIN)/pytest -m "not bench"
+unit: .venv/ready tools chart-tools
+	$(BIN)/pytest -m "not bench and not cluster"
 
 bench: .venv/ready tools
 	$(BIN)/pytest -m bench -s tests/bench
 
+# A Kubernetes of one node on this machine, as root: up and down for a person, or for the tests alone.
+cluster-up: .venv/ready cluster-tools
+	@$(BIN)/python -m tests.cluster.harness up
+
+cluster-down: .venv/ready
+	@$(BIN)/python -m tests.cluster.harness down
+
+cluster-test: .venv/ready cluster-tools
+	$(BIN)/pytest -m cluster tests/cluster
+
 # Written in place: a test compares these pages with the code.
 docs: .venv/ready
 	$(BIN)/python -m lima_k8s.reference docs/reference
+
+# Values, schemas and READMEs of the charts; tests compare them with the code.
+charts: .venv/ready chart-tools
+	$(BIN)/python -m lima_k8s.charts charts
+	.cache/bin/helm-docs --chart-search-root charts --template-files ../README.md.gotmpl \
+		--sort-values-order file --log-level warning
 
 format: .venv/ready
 	$(BIN)/ruff check --fix $(SOURCES)

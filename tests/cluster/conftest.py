@@ -1,0 +1,103 @@
+"""Fixtures of the tests on a real cluster.
+
+Each session brings up a cluster of its own; with LIMA_CLUSTER=dev the tests use the one that
+`make cluster-up` made, and leave it up.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from lima.errors import InputError
+from tests.cluster.harness.cluster import Cluster, own_name, sweep
+from tests.cluster.harness.daemons import S3_ACCESS_KEY, S3_SECRET_KEY
+from tests.cluster.harness.kubectl import Kubectl
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything here, so that `make test` leaves it out."""
+    for item in items:
+        if "tests/cluster/" in item.path.as_posix():
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Yield a cluster that is up."""
+    if name := os.environ.get("LIMA_CLUSTER"):
+        given = Cluster(name)
+        if not given.is_up:
+            raise InputError(f"cluster {name} (LIMA_CLUSTER) is not up; type: make cluster-up")
+        yield given
+        return
+    sweep()
+    own = Cluster(own_name())
+    try:
+        own.up()
+        yield own
+    finally:
+        own.down()
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Kubectl:
+    """Return an administrator's kubectl."""
+    return cluster.kubectl
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """Yield a new namespace that enforces restricted pod security; it goes with all it holds."""
+    name = f"t-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    )
+    yield name
+    kubectl("delete", "namespace", name)
+
+
+@dataclass(frozen=True)
+class S3:
+    """An empty bucket, reachable by the same endpoint from pods and from the tests."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+
+    @property
+    def uri(self) -> str:
+        """The bucket as the jobs are given it."""
+        return f"s3://{self.bucket}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to reach it, as variables."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def secret(self, name: str, namespace: str) -> dict[str, object]:
+        """Return a Secret with the credentials, for pods."""
+        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+        data = {key: self.environment[key] for key in keys}
+        metadata = {"name": name, "namespace": namespace}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
+
+
+@pytest.fixture
+def s3(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """Return a new bucket, with the variables of this process set for it."""
+    bucket = f"study-{secrets.token_hex(4)}"
+    (cluster.layout.folder / "s3" / bucket).mkdir()
+    storage = S3(cluster.s3_endpoint, S3_ACCESS_KEY, S3_SECRET_KEY, bucket)
+    for name, value in storage.environment.items():
+        monkeypatch.setenv(name, value)
+    return storage
