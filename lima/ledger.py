@@ -10,6 +10,7 @@ from typing import Any
 
 from lima.clock import now
 from lima.codec import canonical_json, encode
+from lima.curation.dataset import load_examples
 from lima.errors import Interrupted
 from lima.progress import read_progress
 from lima.results import ATTEMPTS, RUNS
@@ -23,8 +24,10 @@ COMPLETED, FAILED, INTERRUPTED, KILLED = "completed", "failed", "interrupted", "
 @contextlib.contextmanager
 def attempt(
     storage: Storage, cell: CellSpec, stage: Stage, compute: ComputeSpec, run: str
-) -> Iterator[None]:
+) -> Iterator[dict[str, Any]]:
     """Record the start and the end of an attempt at `stage`, with the reason of its end.
+
+    Yields the row of its end, for what is known only then: `resumed_from`.
 
     Args:
         storage: Where the ledger lies.
@@ -35,11 +38,11 @@ def attempt(
 
     """
     own = stage_cell(cell, stage)
+    close_killed(storage, cell, stage, run)
     table = RunTable(storage, ATTEMPTS, own)
-    _close_killed(table, storage, run)
     started = now()
     name = f"{started:%Y%m%dT%H%M%S%fZ}-{uuid.uuid4().hex[:8]}"
-    row = {
+    row: dict[str, Any] = {
         "stage": stage,
         "attempt_id": name,
         "host": os.environ.get("HOSTNAME") or socket.gethostname(),
@@ -49,7 +52,7 @@ def attempt(
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
     outcome, reason = COMPLETED, "all work of the stage is done"
     try:
-        yield
+        yield row
     except (Interrupted, KeyboardInterrupt, SystemExit) as error:
         outcome, reason = INTERRUPTED, str(error) or type(error).__name__
         raise
@@ -60,18 +63,21 @@ def attempt(
         table.write(f"{name}-ended", [_end(row, outcome, reason, started, now())])
 
 
-def record_run(storage: Storage, cell: CellSpec, stage: Stage, examples: int | None) -> None:
+def record_run(storage: Storage, cell: CellSpec, stage: Stage) -> None:
     """Write the row of a run, once."""
     own = stage_cell(cell, stage)
+    table = RunTable(storage, RUNS, own)
+    if table.has("run"):
+        return
     row = {
         "stage": stage,
         "parent_run_id": _parent(cell, stage),
-        "examples": examples,
+        "examples": _examples(cell, stage),
         "spec": canonical_json(encode(own)),
         "versions": canonical_json(versions()),
         "created_at": now(),
     }
-    RunTable(storage, RUNS, own).write("run", [row])
+    table.write("run", [row])
 
 
 def versions() -> dict[str, str]:
@@ -86,6 +92,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _examples(cell: CellSpec, stage: Stage) -> int | None:
+    spec = {"base": cell.base, "train": cell.train}.get(stage)
+    return len(load_examples(spec.data)) if spec else None
+
+
 def _parent(cell: CellSpec, stage: Stage) -> str | None:
     from lima.codec import run_id
 
@@ -93,8 +104,12 @@ def _parent(cell: CellSpec, stage: Stage) -> str | None:
     return run_id(cell, earlier[-1]) if earlier else None
 
 
-def _close_killed(table: RunTable, storage: Storage, run: str) -> None:
-    """Write the end of attempts that could not write it themselves."""
+def close_killed(storage: Storage, cell: CellSpec, stage: Stage, run: str) -> None:
+    """Write the end of attempts that could not write it themselves.
+
+    Must precede any new progress of `run`: the last one says when a killed attempt last lived.
+    """
+    table = RunTable(storage, ATTEMPTS, stage_cell(cell, stage))
     shards = set(table.shards())
     open_ones = [
         name.removesuffix("-started")

@@ -133,15 +133,18 @@ class Storage:
         """Copy an object to a local file, whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        with self._explained("read", path):
-            pafs.copy_files(
-                self.full_path(path),
-                str(partial),
-                source_filesystem=self.filesystem,
-                destination_filesystem=pafs.LocalFileSystem(),
-                chunk_size=CHUNK,
-            )
-            partial.replace(target)
+        try:
+            with self._explained("read", path):
+                pafs.copy_files(
+                    self.full_path(path),
+                    str(partial),
+                    source_filesystem=self.filesystem,
+                    destination_filesystem=pafs.LocalFileSystem(),
+                    chunk_size=CHUNK,
+                )
+                partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def upload_folder(self, source: Path, path: str) -> list[Entry]:
         """Copy all files of a local folder to below `path`; return what was written."""

@@ -10,23 +10,28 @@ already holds is not computed again, so that starting a job again resumes it. Ex
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lima.codec import decode, run_id
-from lima.curation.dataset import load_examples
+from lima.done import mark_done
 from lima.errors import Interrupted, LimaError, SpecError
-from lima.ledger import record_run
-from lima.progress import DONE, Progress
+from lima.lease import lease
+from lima.ledger import close_killed, record_run
+from lima.progress import Progress
 from lima.spec import CellSpec, Stage, cell_stages
-from lima.stop import request_stop, stop_file, stop_requested
+from lima.stop import VARIABLE, request_stop, stop_file, stop_requested
 from lima.storage import Storage
 from lima_jobs.session import ray_session, set_up_logging
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
+SHARED: tuple[Stage, ...] = ("curate", "base")
+"""Stages that several cells may have in common."""
 
 
 def run_cells(cells: Sequence[CellSpec], storage: Storage, parallel: int) -> None:
@@ -36,25 +41,35 @@ def run_cells(cells: Sequence[CellSpec], storage: Storage, parallel: int) -> Non
         LimaError: the worst that ended a cell, once all have ended.
 
     """
-    shared: tuple[Stage, ...] = ("curate", "base")
-    for stage in shared:
-        for cell in {run_id(c, stage): c for c in cells if getattr(c, stage)}.values():
+    errors: dict[str, LimaError] = {}
+    for stage in SHARED:
+        for run, cell in {run_id(c, stage): c for c in cells if getattr(c, stage)}.items():
             # Once for all cells that share it, before they ask for it side by side.
-            run_stage(cell, stage, storage)
+            if error := _guarded(cell, (stage,), storage):
+                errors[run] = error
+    ready = [c for c in cells if not any(run_id(c, s) in errors for s in SHARED if getattr(c, s))]
     with ThreadPoolExecutor(parallel) as pool:
-        errors = [error for error in pool.map(lambda c: _try_cell(c, storage), cells) if error]
+        ended = pool.map(lambda c: _guarded(c, cell_stages(c), storage, last=True), ready)
+        errors |= {run_id(cell): error for cell, error in zip(ready, ended, strict=True) if error}
     if errors:
-        raise max(errors, key=lambda error: error.exit_code)
+        raise max(errors.values(), key=lambda error: error.exit_code)
 
 
-def _try_cell(cell: CellSpec, storage: Storage) -> LimaError | None:
+def _guarded(
+    cell: CellSpec, stages: Sequence[Stage], storage: Storage, *, last: bool = False
+) -> LimaError | None:
+    """Run stages of a cell, its `last` ones maybe; log and return what ended them early."""
     try:
-        for stage in cell_stages(cell):
+        for stage in stages:
             run_stage(cell, stage, storage)
+        if last:
+            mark_done(storage, cell)
     except LimaError as error:
         log.error("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, error)
         return error
-    Progress(storage, run_id(cell)).update(DONE, 1, 1, "cell", force=True)
+    except Exception as error:
+        log.exception("%s: %s seed %d: internal error", run_id(cell), cell.arm, cell.seed)
+        return LimaError(f"internal error: {type(error).__name__}: {error}")
     return None
 
 
@@ -69,11 +84,11 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
     if stop_requested():
         raise Interrupted(f"stopped on request before {stage}; the same command resumes it")
     progress = Progress(storage, run_id(cell))
-    trains = cell.train if stage != "curate" else None
-    examples = len(load_examples(trains.data)) if trains else None
-    record_run(storage, cell, stage, examples)
-    log.info("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, stage)
-    _run_stage(cell, stage, storage, progress)
+    with lease(storage, run_id(cell, stage), stop_requested):
+        close_killed(storage, cell, stage, progress.run)
+        record_run(storage, cell, stage)
+        log.info("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, stage)
+        _run_stage(cell, stage, storage, progress)
 
 
 def _run_stage(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:
@@ -118,12 +133,16 @@ def main() -> None:
     parser.add_argument("--storage", required=True, help="folder or URI of the study")
     arguments = parser.parse_args()
     set_up_logging()
+    # Of this process alone: two jobs on one machine are stopped one by one.
+    own_stop = Path(tempfile.gettempdir()) / f"lima-stop-{os.getpid()}"
+    os.environ.setdefault(VARIABLE, str(own_stop))
     stop_file().unlink(missing_ok=True)
+    _stop_on_signals()
     try:
         cells = read_cells(arguments.specs)
         storage = Storage(arguments.storage)
         with ray_session(cells) as parallel:
-            _stop_on_signals()  # after Ray, which has handlers of its own
+            _stop_on_signals()  # again: Ray has set handlers of its own
             run_cells(cells, storage, parallel)
     except LimaError as error:
         log.error("%s", error)

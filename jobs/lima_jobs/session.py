@@ -3,10 +3,11 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from lima.errors import InputError
-from lima.spec import CellSpec, ComputeSpec, gpus
+from lima.spec import CellSpec, gpus
 
 DEFAULTS = {
     # A worker that died is seen at once instead of after seconds.
@@ -44,21 +45,19 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
         os.environ.setdefault(name, value)
     import ray
 
-    largest = max((c for cell in cells for c in _computes(cell)), key=_needed)
-    base = max((_needed(c.base.compute) for c in cells if c.base), default=0)
     own = not os.environ.get("RAY_ADDRESS")
     if own:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
     ray.init(
         address="local" if own else "auto",
-        num_cpus=max(os.cpu_count() or 1, _needed(largest), base) if own else None,
+        num_cpus=max(os.cpu_count() or 1, _most(cells)["CPU"]) if own else None,
         include_dashboard=False if own else None,
         # Ray's own messages only if something is wrong; ours are set up in `set_up_logging`.
         logging_config=ray.LoggingConfig(log_level="ERROR"),
         logging_level=logging.ERROR,
     )
     try:
-        yield _side_by_side(largest, ray.cluster_resources())
+        yield side_by_side(cells, ray.cluster_resources())
     finally:
         ray.shutdown()
 
@@ -73,22 +72,29 @@ def set_up_logging() -> None:
         logger.setLevel(logging.INFO)
 
 
-def _computes(cell: CellSpec) -> list[ComputeSpec]:
+def side_by_side(cells: Sequence[CellSpec], resources: Mapping[str, float]) -> int:
+    """Return how many of `cells` fit at the same time into what a Ray cluster has.
+
+    Raises:
+        InputError: a stage alone does not fit, and would wait for ever.
+
+    """
+    for kind, needed in _most(cells).items():
+        if needed > (there := int(resources.get(kind, 0))):
+            raise InputError(
+                f"a stage asks for {needed} {kind}s, and there are {there}; set compute.workers of "
+                "the stage, or compute.device=cpu with compute.precision=fp32"
+            )
     # Not `base`, which runs before all cells and alone.
-    stages = (cell.train, cell.generate)
-    return [stage.compute for stage in stages if stage] or [ComputeSpec(device="cpu")]
+    needs = _most([replace(cell, base=None) for cell in cells])
+    fits = [int(resources[kind]) // needed for kind, needed in needs.items() if needed]
+    return min(fits, default=1)
 
 
-def _needed(compute: ComputeSpec) -> int:
-    return gpus(compute) or compute.workers
-
-
-def _side_by_side(largest: ComputeSpec, resources: dict[str, float]) -> int:
-    kind = "GPU" if largest.device == "cuda" else "CPU"
-    there, needed = int(resources.get(kind, 0)), _needed(largest)
-    if there < needed:
-        raise InputError(
-            f"a stage asks for {needed} {kind}s, and there are {there}; set compute.workers of "
-            "the stage, or compute.device=cpu with compute.precision=fp32"
-        )
-    return max(there // needed, 1)
+def _most(cells: Sequence[CellSpec]) -> dict[str, int]:
+    """Return the most CPUs and GPUs that any one stage holds."""
+    stages = [stage for c in cells for stage in (c.base, c.train, c.generate) if stage]
+    return {
+        "CPU": max((stage.compute.workers for stage in stages), default=1),
+        "GPU": max((gpus(stage.compute) for stage in stages), default=0),
+    }

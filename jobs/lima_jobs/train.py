@@ -61,9 +61,19 @@ def _fit(trainer: Any) -> LimaError | None:
     try:
         return cast("LimaError | None", trainer.fit().return_value)
     except TrainingFailedError as error:
-        raise LimaError(
-            f"training failed {WORKER_FAILURES + 1} times; the last: {error}"
-        ) from error
+        raise _reason(error) from error
+
+
+def _reason(error: Exception) -> LimaError:
+    """Return what made the workers fail: our own error if one has said it."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    said = f"training failed {WORKER_FAILURES + 1} times; the last: "
+    for failure in failures.values():
+        if isinstance(failure, LimaError):
+            return type(failure)(f"{said}{failure}")
+    # A worker that only lost its peers says less than the one that failed.
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return LimaError(said + (lines[-1].strip() if lines else type(error).__name__))
 
 
 def _spec(cell: CellSpec, stage: Stage) -> TrainSpec:
@@ -96,23 +106,24 @@ def _worker(config: dict[str, Any]) -> LimaError | None:
     storage = Storage(config["storage"])
     progress = Progress(storage, config["run"])
 
-    def on_step(record: StepRecord, total: int) -> None:
+    def on_step(record: StepRecord, total: int, ended: dict[str, Any]) -> None:
+        ended.setdefault("resumed_from", record.step - 1 or None)
         progress.update(
             stage, record.step, total, "steps",
             epoch=round(record.epoch, 2), loss=round(record.loss, 4),
             tokens_per_second=round(record.tokens / record.seconds),
         )  # fmt: skip
 
-    def train() -> None:
-        own = stage_cell(cell, stage)
-        Trainer(own, spec, storage, world, Hooks(on_step, stop_requested)).train()
+    def train(ended: dict[str, Any]) -> None:
+        hooks = Hooks(lambda record, total: on_step(record, total, ended), stop_requested)
+        Trainer(stage_cell(cell, stage), spec, storage, world, hooks).train()
 
     try:
         if world.leads:
-            with attempt(storage, cell, stage, spec.compute, config["run"]):
-                train()
+            with attempt(storage, cell, stage, spec.compute, config["run"]) as ended:
+                train(ended)
         else:
-            train()
+            train({})
     except (InputError, Interrupted) as error:
         # Every worker meets it, and no restart would help: it is not a failure to Ray.
         return error

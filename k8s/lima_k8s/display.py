@@ -38,7 +38,7 @@ class CellState:
     @property
     def figures(self) -> str:
         """What is worth showing of the stage, as `name value` pairs."""
-        figures = self.record.get("figures", {})
+        figures = {} if self.done else self.record.get("figures", {})
         return "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
 
 

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lima.codec import encode, run_id
+from lima.done import is_done
 from lima.errors import InputError, Interrupted, LimaError, StorageError
-from lima.progress import read_progress
+from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.storage import Storage
 from lima_k8s.display import CellState, display
@@ -112,6 +113,8 @@ class LocalRun:
         if run in self._done:
             return self._done[run]
         record = read_progress(self.storage, run) or {}
+        if record.get("stage") == DONE and not is_done(self.storage, cell):
+            record = {}  # something that it left has been taken away: it runs again
         return CellState(run, f"{cell.arm} seed {cell.seed}", record)
 
     def _log_file(self) -> Path:

@@ -1,5 +1,6 @@
 """Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
-from lima.errors import InputError, ModelError
+from lima.errors import ModelError
 from lima.model.tokens import add_special_tokens, train_tokenizer
-from lima.model.weights import weights_epochs, weights_path
+from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
 from lima.storage import Storage
 
@@ -73,6 +74,7 @@ def _exported(spec: ModelSpec, storage: Storage) -> Path:
     epoch = spec.epoch or epochs[-1]
     if epoch not in epochs:
         raise ModelError(f"{spec.path}: epoch {epoch} was not exported; epochs: {epochs}")
+    check_weights(storage, run, epoch)
     path = weights_path(run, epoch)
     return storage.local_path(path) or _cached(storage, path, f"{storage.uri}/{path}")
 
@@ -92,11 +94,12 @@ def _cached(storage: Storage, path: str, uri: str) -> Path:
         return folder
     home.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
-    storage.download_folder(path, partial)
     try:
-        partial.rename(folder)
-    except OSError:  # another worker was first; its copy is the same
-        shutil.rmtree(partial)
+        storage.download_folder(path, partial)
+        with contextlib.suppress(OSError):  # another worker was first; its copy is the same
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -109,18 +112,25 @@ def make_scratch_tokenizer(texts: Sequence[str], shape: ShapeSpec) -> Path:
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
-    """Return (tokenizer, EOT id, pad id), EOT added."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=spec.revision)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
+    """Return (tokenizer, EOT id, pad id), EOT added if it is new."""
+    tokenizer = _saved_tokenizer(path, spec)
     return tokenizer, *add_special_tokens(tokenizer, spec.eot_token)
 
 
+def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=spec.revision)
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise ModelError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
+
+
 def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
-    """Return a LLaMA-architecture model with weights from torch's current random state."""
+    """Return a LLaMA-architecture model with weights from torch's current random state.
+
+    Its EOT is marked as unknown, since pretraining on plain text will not teach it.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     if shape.hidden_size % shape.heads:
@@ -138,6 +148,7 @@ def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
             max_position_embeddings=shape.context_length,
             bos_token_id=None,
             eos_token_id=None,
+            lima_eot_unknown=True,
         )
     )
 
@@ -151,13 +162,14 @@ def pretrained_model(
         ModelError: nothing can be loaded from `path`.
 
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         return AutoModelForCausalLM.from_pretrained(
             path, revision=spec.revision, dtype=dtype, device_map=device_map
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ModelError(f"{path}: no model can be loaded ({_first_line(error)})") from error
 
 
@@ -171,22 +183,27 @@ def check_context(model: Any, length: int) -> None:
         )
 
 
-def fit_vocabulary(model: Any, tokenizer: Any, eot_id: int) -> None:
-    """Give every token of the tokenizer a row, and EOT the mean of the rows before it.
+def fit_vocabulary(model: Any, tokenizer: Any, eot_id: int, *, known: bool) -> None:
+    """Give every token of the tokenizer a row, and a new EOT the mean of the rows before it.
 
-    A new row starts where the known tokens are on average, so that EOT neither stands out nor
-    is out of reach. A row that training has moved already is left as it is.
+    A new row starts where the other tokens are on average, so that EOT neither stands out nor
+    is out of reach. The row of an EOT that was `known` to the saved tokenizer is left as it is.
     """
     weight = model.get_input_embeddings().weight
     # ZeRO-3 leaves an empty tensor where a partitioned weight was, and its shape beside it.
     rows = int(getattr(weight, "ds_shape", weight.shape)[0])
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    elif getattr(model.config, "lima_eot_id", None) == eot_id:
+    if known and not getattr(model.config, "lima_eot_unknown", False):
         return
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         _set_to_mean(layer.weight, eot_id, rows)
-    model.config.lima_eot_id = eot_id
+    model.config.lima_eot_unknown = False
+
+
+def knows_eot(path: str, spec: ModelSpec) -> bool:
+    """Say whether the tokenizer that is saved at `path` has the EOT token already."""
+    return spec.eot_token in _saved_tokenizer(path, spec).get_vocab()
 
 
 def _set_to_mean(weight: Any, row: int, known: int) -> None:
@@ -209,30 +226,27 @@ def _set_to_mean(weight: Any, row: int, known: int) -> None:
     return None
 
 
-def load_for_inference(
-    spec: ModelSpec, storage: Storage, compute: ComputeSpec, run: str | None = None
-) -> LoadedModel:
-    """Load a model to sample from, in evaluation mode on its device.
+def load_for_inference(spec: ModelSpec, storage: Storage, compute: ComputeSpec) -> LoadedModel:
+    """Load a model to sample from, in evaluation mode on its device; its weights stay as saved.
 
     Args:
-        spec: The model; `run:train` stands for the run id `run`.
+        spec: The model, resolved (see `resolve_run`).
         storage: Where exported weights lie.
         compute: Device and precision.
-        run: The run that `run:train` means.
 
     Raises:
         ModelError: it cannot be loaded, or was never taught to end a turn.
 
     """
-    if spec.path == f"{RUN}train":
-        if run is None:
-            raise InputError("model.path is run:train, but no training run is given")
-        spec = replace(spec, path=f"{RUN}{run}")
     path = local_model(spec, storage)
+    if not knows_eot(path, spec):
+        raise ModelError(
+            f"{path}: its tokenizer has no {spec.eot_token!r}, so it was not taught to end a turn; "
+            "train it first, or set generate.model.eot_token to the token that ends its turns"
+        )
     tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
     spread = compute.device == "cuda" and compute.gpus_per_worker > 1
     model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
-    fit_vocabulary(model, tokenizer, eot_id)
     if not spread:
         model = model.to(compute.device)
     return LoadedModel(model.eval(), tokenizer, eot_id, pad_id)

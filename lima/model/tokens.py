@@ -29,15 +29,9 @@ def add_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
     as LLaMA's, gets its unknown or end-of-sequence token.
 
     Raises:
-        ModelError: EOT is already the tokenizer's end of sequence or its pad token. The paper
-            keeps them apart, since pretraining gave the former another meaning.
+        ModelError: nothing but EOT could pad.
 
     """
-    if eot_token == tokenizer.eos_token:
-        raise ModelError(
-            f"eot_token {eot_token!r} is this tokenizer's end-of-sequence token; choose another, "
-            "so that it carries no meaning from pretraining (section 3)"
-        )
     tokenizer.add_special_tokens(
         {"additional_special_tokens": [eot_token]}, replace_extra_special_tokens=False
     )
@@ -50,6 +44,20 @@ def add_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
         )
     tokenizer.chat_template = CHAT_TEMPLATE.replace("EOT", eot_token)
     return int(eot_id), int(tokenizer.pad_token_id)
+
+
+def refuse_end_of_sequence(tokenizer: Any, eot_token: str) -> None:
+    """Refuse to train with the end-of-sequence token as EOT (section 3).
+
+    Raises:
+        ModelError: they are the same. Pretraining gave that token another meaning.
+
+    """
+    if eot_token == tokenizer.eos_token:
+        raise ModelError(
+            f"eot_token {eot_token!r} is this tokenizer's end-of-sequence token; choose another, "
+            "so that it carries no meaning from pretraining (section 3)"
+        )
 
 
 def encode_dialogue(tokenizer: Any, conversation: Sequence[str], eot_id: int) -> Encoded:

@@ -86,9 +86,16 @@ class PaddedBatches:
 
 
 def encode_examples(
-    examples: Sequence[Example], spec: TrainSpec, tokenizer: Any, eot_id: int
+    examples: Sequence[Example], spec: TrainSpec, tokenizer: Any, eot_id: int, path: str = ""
 ) -> list[Encoded]:
     """Return the examples as tokens, trimmed to `spec.max_length` (section 3).
+
+    Args:
+        examples: Of `spec.data`, or of another file.
+        spec: How they are written as tokens.
+        tokenizer: With the EOT token.
+        eot_id: Its id.
+        path: That other file, for messages.
 
     Raises:
         DataError: no token that carries loss is left in any example.
@@ -97,8 +104,8 @@ def encode_examples(
     encoded = [_trim(_encode(e, spec, tokenizer, eot_id), spec.max_length) for e in examples]
     if spec.loss_on == "responses" and not any(any(e.in_response) for e in encoded):
         raise DataError(
-            f"{spec.data.path}: every prompt fills max_length={spec.max_length} tokens, so that "
-            "no token of a response is left to learn from; raise train.max_length"
+            f"{path or spec.data.path}: every prompt fills max_length={spec.max_length} tokens, "
+            "so that no token of a response is left; raise max_length"
         )
     return encoded
 

@@ -24,9 +24,7 @@ def prepare_environment(device: str) -> None:
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def deepspeed_config(
-    spec: TrainSpec, parts: int, *, persistent: int = PERSISTENT
-) -> dict[str, Any]:
+def deepspeed_config(spec: TrainSpec, parts: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration for batches that each worker reads in `parts` parts."""
     compute = spec.compute
     cuda = compute.device == "cuda"
@@ -34,7 +32,7 @@ def deepspeed_config(
         "stage": 3,
         "overlap_comm": cuda,
         "contiguous_gradients": True,
-        "stage3_param_persistence_threshold": persistent,
+        "stage3_param_persistence_threshold": PERSISTENT,
         "stage3_gather_16bit_weights_on_model_save": True,
     }
     if compute.offload != "none":

@@ -14,13 +14,14 @@ import torch
 
 from lima.clock import now
 from lima.codec import run_id
-from lima.curation.dataset import load_examples, training_examples
+from lima.curation.dataset import loader
 from lima.errors import Interrupted, ModelError
 from lima.model.dropout import add_residual_dropout
 from lima.model.loading import (
     SCRATCH,
     check_context,
     fit_vocabulary,
+    knows_eot,
     load_tokenizer,
     local_model,
     make_scratch_tokenizer,
@@ -29,7 +30,8 @@ from lima.model.loading import (
     scratch_model,
     torch_dtype,
 )
-from lima.model.weights import commit_weights, weights_epochs
+from lima.model.tokens import refuse_end_of_sequence
+from lima.model.weights import commit_weights, local_files, weights_epochs
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
 from lima.training.batches import (
@@ -44,7 +46,7 @@ from lima.training.engine import (
     set_learning_rate,
     start_engine,
 )
-from lima.training.plan import Plan, learning_rate
+from lima.training.plan import Plan, exported_epochs, learning_rate
 from lima.training.records import Records, StepRecord, mark_complete
 from lima.training.state import StateStore
 from lima.training.world import World
@@ -78,11 +80,7 @@ class Trainer:
 
     def _load(self) -> None:
         spec, cell = self.spec, self.cell
-        examples = (
-            training_examples(spec.data)
-            if spec.text_format == "dialogue"
-            else load_examples(spec.data)
-        )
+        examples = loader(spec.text_format)(spec.data)
         self.plan = Plan(len(examples), spec.epochs, spec.batch_size, cell.seed)
         parts = math.ceil(spec.batch_size / (self.world.size * spec.compute.micro_batch_size))
         self.config = deepspeed_config(spec, parts)
@@ -113,20 +111,22 @@ class Trainer:
             tokenizer, eot_id, pad_id = load_tokenizer(folder, spec)
             return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
         path = local_model(spec, self.storage)
+        known = knows_eot(path, spec)
         tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
+        refuse_end_of_sequence(tokenizer, spec.eot_token)
         with partitioned_loading(self.config):
             model = pretrained_model(path, spec, torch_dtype(self.spec.compute))
             if self.spec.text_format == "dialogue":
-                fit_vocabulary(model, tokenizer, eot_id)
+                fit_vocabulary(model, tokenizer, eot_id, known=known)
         return model, tokenizer, eot_id, pad_id
 
     def _heldout(self, eot_id: int, pad_id: int) -> list[Batch]:
         """Return this worker's part of the held-out examples, the same count on each."""
-        if self.spec.heldout is None:
+        data = self.spec.heldout
+        if data is None:
             return []
-        encoded = encode_examples(
-            training_examples(self.spec.heldout), self.spec, self.tokenizer, eot_id
-        )
+        examples = loader(self.spec.text_format)(data)
+        encoded = encode_examples(examples, self.spec, self.tokenizer, eot_id, path=data.path)
         size = self.world.size * self.spec.compute.micro_batch_size
         builder = PaddedBatches(encoded, self.spec, pad_id, batch_size=size)
         chunks = [range(i, min(i + size, len(encoded))) for i in range(0, len(encoded), size)]
@@ -214,8 +214,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, step: int) -> None:
         self._measure(epoch, step)
-        exported = self.spec.checkpoints
-        if exported.first_epoch <= epoch <= exported.last_epoch:
+        if epoch in exported_epochs(self.spec):
             self._export(epoch)
 
     def _measure(self, epoch: int, step: int) -> None:
@@ -242,8 +241,9 @@ class Trainer:
         if self.world.leads:
             with tempfile.TemporaryDirectory(prefix="lima-weights-") as name:
                 self._let_generation_stop()
-                self.engine.module.save_pretrained(name, state_dict=weights)
-                self.tokenizer.save_pretrained(name)
+                with local_files(Path(name)):
+                    self.engine.module.save_pretrained(name, state_dict=weights)
+                    self.tokenizer.save_pretrained(name)
                 commit_weights(self.storage, self.run, epoch, Path(name))
         self.world.barrier()
 

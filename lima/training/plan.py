@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lima.spec import OptimizerSpec
+from lima.spec import OptimizerSpec, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,6 @@ class Plan:
     def steps_per_epoch(self) -> float:
         """Optimizer steps an epoch; need not be whole."""
         return self.examples / self.batch_size
-
-    def epoch_end(self, epoch: int) -> int:
-        """Return the step after which every example has been seen `epoch` times."""
-        return math.ceil(epoch * self.examples / self.batch_size)
 
     def epochs_ending_at(self, step: int) -> list[int]:
         """Return the epochs that end with `step` (several if a batch spans epochs)."""
@@ -62,6 +58,15 @@ def _order(examples: int, seed: int, epoch: int) -> tuple[int, ...]:
     order = list(range(examples))
     random.Random(f"{seed}/{epoch}").shuffle(order)
     return tuple(order)
+
+
+def exported_epochs(spec: TrainSpec) -> range:
+    """Return the epochs whose weights are exported: those asked for, as far as there are any.
+
+    A run that ends before the first of them exports its last epoch, never nothing.
+    """
+    last = min(spec.checkpoints.last_epoch, spec.epochs)
+    return range(min(spec.checkpoints.first_epoch, last), last + 1)
 
 
 def learning_rate(spec: OptimizerSpec, step: int, total_steps: int) -> float:

@@ -2,17 +2,19 @@
 
 import json
 import logging
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from lima.clock import now
 from lima.model.weights import checkpoints_path
 from lima.results import METRICS, STEPS
-from lima.shards import RunTable
+from lima.shards import RunTable, bad_shard
 from lima.spec import CellSpec
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
+_SHARD = re.compile(r"steps-(\d{8})-(\d{8})")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Records:
     def rewind(self, step: int) -> None:
         """Drop the rows of steps after `step`: their work was lost and will be done again."""
         for shard in self.steps.shards():
-            if int(shard.split("-")[1]) > step:
+            name = _SHARD.fullmatch(shard)
+            if not name:
+                raise bad_shard(self.storage, self.steps.path(shard), "not named by its steps")
+            if int(name[1]) > step:
                 log.warning("rows %s belong to work that was lost; they are written again", shard)
                 self.storage.delete(self.steps.path(shard))
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from lima.errors import InputError, StorageError
-from lima.model.weights import checkpoints_path
+from lima.errors import InputError
+from lima.model.weights import checkpoints_path, local_files
 from lima.storage import CHUNK, Storage
 from lima.training.world import World
 
@@ -48,7 +48,8 @@ class StateStore:
         with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
             local = Path(name)
             (local / TAG).mkdir()  # DeepSpeed makes it only where worker 0 runs
-            engine.save_checkpoint(str(local), tag=TAG)
+            with local_files(local):
+                engine.save_checkpoint(str(local), tag=TAG)
             mine = sorted(p for p in (local / TAG).iterdir() if p.is_file())
             sums = {p.name: (p.stat().st_size, _sha256(p)) for p in mine}
             for file in mine:
@@ -65,17 +66,27 @@ class StateStore:
         self.world.barrier()
 
     def restore(self, engine: Any) -> int:
-        """Load the last state that is whole; return its step, 0 if there is none."""
+        """Load the last state that is whole; return its step, 0 if there is none.
+
+        Raises:
+            StorageError: a state cannot be fetched. That does not mean that it is damaged.
+
+        """
+        restored = 0
         for state in reversed(self.states()):
             if self._load(engine, state):
-                return state.step
+                restored = state.step
+                break
             if self.world.leads:
                 log.warning(
                     "state of step %d is damaged (%s); the one before it is used",
                     state.step,
                     f"{self.storage.uri}/{self._path(state.step)}",
                 )
-        return 0
+        self.world.barrier()
+        if self.world.leads:
+            self._delete_after(restored)
+        return restored
 
     def states(self) -> list[SavedState]:
         """Return the committed states, oldest first."""
@@ -110,22 +121,38 @@ class StateStore:
 
     def _fetch(self, state: SavedState, target: Path) -> bool:
         """Copy this worker's files and check them; False if one is missing or damaged."""
-        for name, (size, checksum) in state.files.items():
-            if not _belongs_to(name, self.world.rank):
-                continue
-            try:
-                self.storage.download(f"{self._path(state.step)}/{name}", target / name)
-            except StorageError:
-                return False
-            if (target / name).stat().st_size != size or _sha256(target / name) != checksum:
+        path = self._path(state.step)
+        there = {entry.path: entry.size for entry in self.storage.entries(path)}
+        mine = {n: value for n, value in state.files.items() if _belongs_to(n, self.world.rank)}
+        if any(there.get(f"{path}/{name}") != size for name, (size, _) in mine.items()):
+            return False
+        for name, (_, checksum) in mine.items():
+            self.storage.download(f"{path}/{name}", target / name)
+            if _sha256(target / name) != checksum:
                 return False
         return True
 
     def _delete_old(self) -> None:
         for state in self.states()[: -self.keep]:
-            # The manifest first: a state without its manifest does not count.
-            self.storage.delete(f"{self._path(state.step)}.json")
-            self.storage.delete_tree(self._path(state.step))
+            self._delete(self._path(state.step))
+
+    def _delete_after(self, step: int) -> None:
+        """Delete states that were passed over, and what killed attempts left unfinished.
+
+        The rows after `step` go too (see `Records.rewind`), so a later state must not come back.
+        """
+        committed = {self._path(state.step) for state in self.states() if state.step <= step}
+        found = {
+            f"{self.folder}/{entry.path.removeprefix(f'{self.folder}/').split('/')[0]}"
+            for entry in self.storage.entries(self.folder)
+        }
+        for path in sorted({path.removesuffix(".json") for path in found} - committed):
+            self._delete(path)
+
+    def _delete(self, path: str) -> None:
+        # The manifest first: a state without its manifest does not count.
+        self.storage.delete(f"{path}.json")
+        self.storage.delete_tree(path)
 
     def _path(self, step: int) -> str:
         return f"{self.folder}/step={step:08d}"

@@ -84,7 +84,7 @@ def bare(base: Path) -> float:
     assert spec is not None
     tokenizer, eot_id, pad_id = load_tokenizer(str(base), spec.model)
     model = AutoModelForCausalLM.from_pretrained(base).train()
-    fit_vocabulary(model, tokenizer, eot_id)
+    fit_vocabulary(model, tokenizer, eot_id, known=False)
     examples = training_examples(spec.data)
     encoded = encode_examples(examples, spec, tokenizer, eot_id)
     batches = PaddedBatches(encoded, spec, pad_id, batch_size=spec.batch_size)

@@ -112,7 +112,8 @@ def generate(folder: Path, arguments: argparse.Namespace) -> tuple[int, float]:
 
     cuda = arguments.device == "cuda"
     compute = ComputeSpec(device=arguments.device, precision="bf16" if cuda else "fp32")
-    loaded = load_for_inference(ModelSpec(str(folder / "base")), Storage(str(folder)), compute)
+    base = ModelSpec(str(folder / "base"), eot_token="</s>")
+    loaded = load_for_inference(base, Storage(str(folder)), compute)
     decoding = DecodingSpec(max_new_tokens=arguments.length // 4, samples=1)
     rows = arguments.rows
     engine = TransformersEngine(loaded.model, loaded.eot_id, decoding, 0, rows)

@@ -1,11 +1,17 @@
 """Whole studies as real jobs: disturbed, interrupted, on S3; all end the same."""
 
+import json
 import random
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from lima.codec import encode, run_id
+from lima.progress import read_progress
 from lima.results import ATTEMPTS
 from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
@@ -49,6 +55,31 @@ def outcomes(storage: Storage, cell: CellSpec) -> list[str]:
     return [row["outcome"] for row in sorted(ended, key=lambda row: row["attempt_id"])]
 
 
+def submit_command(cell: CellSpec, folder: Path) -> list[str]:
+    """Return the command that a user types to run `cell` below `folder`."""
+    recipe = folder / "study.json"
+    recipe.write_text(json.dumps({"runs": [encode(cell)]}), "utf-8")
+    # Whoever runs the tests in the background may have told them to ignore ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; from lima_k8s.main import main; main()"]
+    return [
+        *command,
+        "submit",
+        "ablation",
+        "--local",
+        "--recipe",
+        str(recipe),
+        "--storage",
+        str(folder / "study"),
+    ]
+
+
+def submit(cell: CellSpec, folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        submit_command(cell, folder), stderr=subprocess.PIPE, text=True, check=False
+    )
+
+
 def test_killed_workers_change_nothing(
     cell: CellSpec, undisturbed: Storage, tmp_path: Path
 ) -> None:
@@ -65,3 +96,64 @@ def test_killed_workers_change_nothing(
     first, last = outcomes(job.storage, cell)
     assert first in ("killed", "failed")
     assert last == "completed"
+
+
+def test_a_killed_driver_resumes_to_the_same_study(
+    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+) -> None:
+    moments = random.Random(2)
+    for _ in range(2):
+        job = Job([cell], str(tmp_path / "study"), tmp_path)
+        job.wait_until(lambda r: r["stage"] == "train" and r["done"] >= 1)
+        time.sleep(moments.random())
+        job.kill()
+    job = Job([cell], str(tmp_path / "study"), tmp_path)
+    job.finish()
+    assert_same(cell, job.storage, undisturbed)
+    *lost, last = outcomes(job.storage, cell)
+    # A worker that outlives its driver for a moment can still say that it failed.
+    assert len(lost) == 2
+    assert set(lost) <= {"killed", "failed"}
+    assert last == "completed"
+
+
+def test_an_interrupted_submit_goes_on_where_it_was(
+    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+) -> None:
+    uri = str(tmp_path / "study")
+    first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.PIPE, text=True)
+    while not (record := read_progress(Storage(uri), run_id(cell))) or record["done"] < 1:
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    _, messages = first.communicate()
+    assert first.returncode == 1, messages
+    assert "the same command goes on" in messages
+    assert outcomes(Storage(uri), cell) == ["interrupted"]
+    saved = sorted(p.name for p in tmp_path.glob("study/checkpoints/*/state/step=*.json"))
+    second = submit(cell, tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert_same(cell, Storage(uri), undisturbed)
+    assert saved, "the interrupted attempt saved its state"
+    third = submit(cell, tmp_path)
+    assert "finished already" in third.stderr
+    assert third.returncode == 0
+
+
+def test_the_same_study_on_s3(
+    cell: CellSpec, undisturbed: Storage, s3_storage: str, tmp_path: Path
+) -> None:
+    job = Job([cell], s3_storage, tmp_path)
+    job.finish()
+    assert_same(cell, job.storage, undisturbed)
+
+
+def test_a_user_s_mistake_is_no_traceback(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}", "utf-8")
+    result = submit(study_cell(model), tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "no tokenizer can be loaded" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert outcomes(Storage(str(tmp_path / "study")), study_cell(model)) == ["failed"]

@@ -231,7 +231,8 @@ def cell(model: Any, tmp_path: Path) -> CellSpec:
     train_tokenizer([turn for e in EXAMPLES for turn in e.conversation], VOCAB - 1, folder)
     model.save_pretrained(folder)
     spec = GenerateSpec(
-        DataSpec("authored:howto"), ModelSpec(str(folder)), replace(LIMA, samples=2),
+        DataSpec("authored:howto"), ModelSpec(str(folder), eot_token="</s>"),
+        replace(LIMA, samples=2),
         compute=ComputeSpec(device="cpu", precision="fp32"),
     )  # fmt: skip
     return CellSpec("study", "arm", 3, generate=spec)

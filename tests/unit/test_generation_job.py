@@ -66,7 +66,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> CellSpec:
     scratch_model(ShapeSpec(300, 32, 2, 4, 64, 512), 300).save_pretrained(folder / "model")
     spec = GenerateSpec(
         DataSpec(str(folder / "prompts.jsonl")),
-        ModelSpec(str(folder / "model")),
+        ModelSpec(str(folder / "model"), eot_token="</s>"),
         DecodingSpec(max_new_tokens=400, samples=2),
         shard_prompts=PROMPTS // SHARDS,
         compute=ComputeSpec(workers=2, device="cpu", precision="fp32"),
@@ -135,7 +135,10 @@ def test_every_prompt_gets_its_samples(cell: CellSpec, undisturbed: Storage) -> 
 
 def test_only_missing_shards_are_generated(cell: CellSpec, undisturbed: Storage) -> None:
     shards = table(cell, undisturbed)
-    times = {path: path.stat().st_mtime_ns for path in Path(undisturbed.root).rglob("*.parquet")}
+    times = {
+        path: path.stat().st_mtime_ns
+        for path in Path(undisturbed.root).glob("generations/**/*.parquet")
+    }
     before = rows(cell, undisturbed)
     undisturbed.delete(shards.path(shards.shards()[2]))
     run_generate(cell, undisturbed, Progress(undisturbed, RUN))

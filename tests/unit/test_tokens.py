@@ -13,6 +13,7 @@ from lima.model.tokens import (
     encode_dialogue,
     encode_prompt,
     encode_text,
+    refuse_end_of_sequence,
     train_tokenizer,
 )
 
@@ -79,7 +80,7 @@ def test_a_document_carries_no_eot(tokenizer: Any) -> None:
 
 def test_the_end_of_sequence_token_is_refused_as_eot(tokenizer: Any) -> None:
     with pytest.raises(ModelError, match="choose another"):
-        add_special_tokens(tokenizer, "</s>")
+        refuse_end_of_sequence(tokenizer, "</s>")
 
 
 def test_a_tokenizer_without_pad_gets_one_that_is_not_eot(llama_tokenizer: Any) -> None:

@@ -1,8 +1,11 @@
 """The training loop under DeepSpeed ZeRO-3, in this process (section 3)."""
 
+import json
 import math
 import os
-from collections.abc import Iterator
+import resource
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,14 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 
 from lima.codec import run_id
 from lima.curation.dataset import training_examples
-from lima.errors import DataError, InputError, Interrupted, ModelError
+from lima.errors import DataError, InputError, Interrupted, ModelError, StorageError
 from lima.model.loading import load_for_inference
 from lima.model.tokens import encode_dialogue
-from lima.model.weights import weights_epochs, weights_path
+from lima.model.weights import local_files, weights_epochs, weights_path
 from lima.results import METRICS, STEPS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, ModelSpec, OptimizerSpec
@@ -178,6 +182,50 @@ def test_the_same_steps_as_a_plain_torch_loop(base: Path, tmp_path: Path) -> Non
         torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
+def test_inference_leaves_weights_as_they_were_saved(
+    finished: tuple[CellSpec, Storage, Trainer], base: Path, tmp_path: Path
+) -> None:
+    cell, storage, _ = finished
+    assert cell.train is not None
+    compute, run = cell.train.compute, run_id(cell)
+    loaded = load_for_inference(ModelSpec(f"run:{run}"), storage, compute)
+    saved = weights(storage, cell, 3)
+    assert all(torch.equal(v, saved[k]) for k, v in loaded.model.state_dict().items() if k in saved)
+    with pytest.raises(ModelError, match="not taught to end a turn"):
+        load_for_inference(ModelSpec(str(base)), storage, compute)
+    own = load_for_inference(ModelSpec(str(base), eot_token="</s>"), storage, compute)
+    assert own.eot_id == own.tokenizer.eos_token_id
+    copy = tmp_path / "study"
+    shutil.copytree(storage.root, copy)
+    file = copy / weights_path(run, 3) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"damaged weights.*use another epoch.*\[2\]"):
+        load_for_inference(ModelSpec(f"run:{run}"), Storage(str(copy)), compute)
+    with pytest.raises(ModelError, match="no model can be loaded"):
+        load_for_inference(ModelSpec(str(file.parent)), storage, compute)
+
+
+def test_a_known_end_of_turn_keeps_what_it_was_taught(
+    finished: tuple[CellSpec, Storage, Trainer], tmp_path: Path
+) -> None:
+    import deepspeed
+
+    cell, storage, trainer = finished
+    assert cell.train is not None
+    trained = storage.local_path(weights_path(run_id(cell), 3))
+    spec = replace(cell.train, model=ModelSpec(str(trained)), epochs=1)
+    world = World(0, 1, torch.device("cpu"))
+    again = Trainer(
+        replace(cell, train=spec), spec, Storage(str(tmp_path)), world,
+        Hooks(lambda *_: None, lambda: True),
+    )  # fmt: skip
+    weight = again.engine.module.get_input_embeddings().weight
+    with deepspeed.zero.GatheredParameters([weight]):
+        row = weight[trainer.eot_id].detach().clone()
+    saved = weights(storage, cell, 3)["model.embed_tokens.weight"][trainer.eot_id]
+    assert torch.equal(row, saved)
+
+
 def test_a_stopped_run_resumes_to_the_same_bits(
     finished: tuple[CellSpec, Storage, Trainer], tmp_path: Path
 ) -> None:
@@ -219,6 +267,43 @@ def test_a_damaged_state_gives_way_to_the_one_before(
     assert step_rows(storage, cell) == step_rows(undisturbed, cell)
     expected = weights(undisturbed, cell, 3)
     assert all(torch.equal(v, expected[k]) for k, v in weights(storage, cell, 3).items())
+
+
+def test_an_outage_on_resume_is_not_damage(
+    finished: tuple[CellSpec, Storage, Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, undisturbed, _ = finished
+    storage = Storage(str(tmp_path))
+    with pytest.raises(Interrupted):
+        train(cell, storage, stop_after=7)
+    orphan = f"checkpoints/run_id={run_id(cell)}/state/step=00000006/part"
+    storage.write(orphan, b"left by a killed attempt")
+
+    def away(*_: object) -> None:
+        raise StorageError("cannot read the state: timed out")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Storage, "download", away)
+        with pytest.raises(StorageError, match="timed out"):
+            train(cell, storage)
+    assert [row["step"] for row in step_rows(storage, cell)] == list(range(1, 8))
+    train(cell, storage)
+    assert step_rows(storage, cell) == step_rows(undisturbed, cell)
+    assert not storage.exists(orphan)
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
+def test_a_disk_that_takes_no_more_is_named(tmp_path: Path, save: Callable[..., None]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with (
+            pytest.raises(StorageError, match=r"cannot write temporary files.*free some space"),
+            local_files(tmp_path),
+        ):
+            save({"a": torch.zeros(10_000)}, tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_only_the_last_states_are_kept(finished: tuple[CellSpec, Storage, Trainer]) -> None:
@@ -280,3 +365,42 @@ def test_a_diverging_run_says_what_to_change(base: Path, tmp_path: Path) -> None
     optimizer = OptimizerSpec(lr_start=1.0, lr_end=1.0, weight_decay=1e30)
     with pytest.raises(ModelError, match="training diverges: step"):
         train(small_cell(base, optimizer=optimizer), Storage(str(tmp_path)))
+
+
+def test_a_run_with_fewer_epochs_than_are_exported_exports_its_last(
+    base: Path, tmp_path: Path
+) -> None:
+    cell, storage = small_cell(base, epochs=1), Storage(str(tmp_path))
+    train(cell, storage)
+    assert weights_epochs(storage, run_id(cell)) == [1]
+
+
+def test_held_out_prose_is_measured_as_documents(base: Path, tmp_path: Path) -> None:
+    texts = ["One plain document.", "Another one, which is a little longer than the first."]
+    prose = tmp_path / "prose.jsonl"
+    prose.write_text("".join(json.dumps({"conversations": [text]}) + "\n" for text in texts))
+    data = DataSpec(str(prose))
+    cell = small_cell(base, text_format="text", data=data, heldout=data, epochs=1)
+    storage = Storage(str(tmp_path / "study"))
+    trainer = train(cell, storage)
+    row = RunTable(storage, METRICS, cell).read().to_pylist()[0]
+    # Between BOS and EOS, of which the first is not predicted.
+    lengths = [
+        len(trainer.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts
+    ]
+    assert row["tokens"] == sum(length + 1 for length in lengths)
+
+
+@pytest.mark.parametrize("field", ["data", "heldout"])
+def test_dialogues_are_no_documents(base: Path, tmp_path: Path, field: str) -> None:
+    prose = {name: DataSpec("pydoc:topics", count=4) for name in ("data", "heldout")}
+    cell = small_cell(base, text_format="text", **{**prose, field: DataSpec("authored:dev")})
+    with pytest.raises(DataError, match="authored:dev: .* is a dialogue of 2 utterances"):
+        train(cell, Storage(str(tmp_path)))
+
+
+def test_a_held_out_file_without_room_for_responses_is_named(base: Path, tmp_path: Path) -> None:
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"conversations": ["word " * 200, "response"]}) + "\n")
+    with pytest.raises(DataError, match=r"long\.jsonl: every prompt fills max_length=128"):
+        train(small_cell(base, heldout=DataSpec(str(long))), Storage(str(tmp_path / "study")))
