@@ -29,13 +29,20 @@ def encode(spec: object, *, operational: bool = True) -> Any:
         return {
             f.name: encode(getattr(spec, f.name), operational=operational)
             for f in dataclasses.fields(spec)
-            if operational or not f.metadata.get("operational")
+            if operational or _decides(f, getattr(spec, f.name))
         }
     if isinstance(spec, dict):
         return {key: encode(value, operational=operational) for key, value in spec.items()}
     if isinstance(spec, list | tuple):
         return [encode(item, operational=operational) for item in spec]
     return spec
+
+
+def _decides(field: "dataclasses.Field[Any]", value: object) -> bool:
+    """Say whether a field is part of a run's identity (see `lima.marks`)."""
+    if field.metadata.get("later") and value == field.default:
+        return False
+    return not field.metadata.get("operational")
 
 
 def canonical_json(value: object) -> str:

@@ -31,6 +31,8 @@ from lima.study_file import read_study
 Recipe = Callable[[], tuple[CellSpec, ...]]
 
 LIMA = "data/lima/train.jsonl"
+"""As released: 1,000 examples of one turn, and the 30 dialogues of section 6."""
+LIMA_1000 = DataSpec(LIMA, max_turns=1, count=1000)
 DEV = "data/lima/dev.jsonl"
 TEST = "data/lima/test.jsonl"
 SEEDS_7B = (0, 1, 2)
@@ -44,7 +46,7 @@ def lima_65b() -> tuple[CellSpec, ...]:
     Section 4: one response to each of the 300 test prompts. The 50 development examples need a
     response for their perplexity; without responses, `--set train.heldout=null`.
     """
-    return (_cell_65b("lima_65b", "lima-1000", DataSpec(LIMA, count=1000)),)
+    return (_cell_65b("lima_65b", "lima-1000", LIMA_1000),)
 
 
 def alpaca_65b() -> tuple[CellSpec, ...]:
@@ -79,7 +81,7 @@ def dialogue_65b() -> tuple[CellSpec, ...]:
 
     Trained anew from the pretrained model; the zero-shot side of the comparison is `lima_65b`.
     """
-    data = DataSpec("data/lima/train-dialogue.jsonl", count=1030)
+    data = DataSpec(LIMA, count=1030)
     return (_cell_65b("dialogue_65b", "dialogue-1030", data),)
 
 
@@ -91,7 +93,7 @@ def structure_65b() -> tuple[CellSpec, ...]:
     experiment, prompts = "structure_65b", DataSpec("data/lima/test-structure.jsonl")
     structured = DataSpec("data/lima/train-structure.jsonl", count=1006)
     return (
-        _cell_65b(experiment, "without-structure", DataSpec(LIMA, count=1000), prompts),
+        _cell_65b(experiment, "without-structure", LIMA_1000, prompts),
         _cell_65b(experiment, "with-structure", structured, prompts),
     )
 

@@ -10,14 +10,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from lima.marks import LATER, OPERATIONAL
 from lima.spec_curate import CurateSpec
 
 Stage = Literal["curate", "base", "train", "generate", "judge"]
 STAGES: tuple[Stage, ...] = ("curate", "base", "train", "generate", "judge")
-
-OPERATIONAL = {"operational": True}
-"""Marks what decides how fast a stage goes, not what it finds: no part of a run's identity, so
-that a resumed run may change it."""
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
 
@@ -83,6 +80,10 @@ class DataSpec:
         Meta(description="How many to sample; null: all. A smaller count is a subset."),
     ] = None
     seed: Annotated[int, Meta(ge=0, description="Seed of the sample.")] = 0
+    max_turns: Annotated[
+        AtLeastOne | None,
+        Meta(description="Keep examples of at most this many turns: 1 leaves dialogues out."),
+    ] = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,12 @@ class CheckpointSpec:
     """Two tiers of checkpoints: state to resume, weights to use."""
 
     first_epoch: Annotated[
-        int, Meta(ge=1, description="First epoch whose weights are exported (section 3: 5).")
+        int,
+        Meta(
+            ge=1,
+            description="First epoch whose weights are exported (section 3: 5). A run with fewer "
+            "epochs exports its last one.",
+        ),
     ] = 5
     last_epoch: Annotated[
         int, Meta(ge=1, description="Last epoch whose weights are exported (section 3: 10).")

@@ -5,7 +5,7 @@ A line of JSONL is `{"conversations": ["user", "assistant", …], "source": "nam
 
 import fnmatch
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 
@@ -29,6 +29,11 @@ class Example:
     source: str
 
     @property
+    def turns(self) -> int:
+        """How often the user speaks."""
+        return (len(self.conversation) + 1) // 2
+
+    @property
     def prompt(self) -> tuple[str, ...]:
         """The utterances up to the last of the user."""
         return self.conversation[: len(self.conversation) - (len(self.conversation) + 1) % 2]
@@ -44,6 +49,9 @@ class Example:
         return sha256_key(list(self.prompt))
 
 
+Loader = Callable[[DataSpec], list[Example]]
+
+
 def load_examples(spec: DataSpec) -> list[Example]:
     """Return the selection that `spec` names, in the order of its sample.
 
@@ -54,14 +62,11 @@ def load_examples(spec: DataSpec) -> list[Example]:
         DataError: nothing is left, or fewer than `count`, or a line is not an example.
 
     """
-    found = [
-        e
-        for e in _read(spec.path)
-        if not spec.sources or any(fnmatch.fnmatchcase(e.source, g) for g in spec.sources)
-    ]
+    found = [e for e in _read(spec.path) if _is_wanted(e, spec)]
     if not found:
-        wanted = f" with a source like {', '.join(spec.sources)}" if spec.sources else ""
-        raise DataError(f"{spec.path}: no examples{wanted}")
+        source = f" with a source like {', '.join(spec.sources)}" if spec.sources else ""
+        turns = f" of at most {spec.max_turns} turns" if spec.max_turns else ""
+        raise DataError(f"{spec.path}: no examples{turns}{source}")
     if spec.count is None:
         return found
     if len(found) < spec.count:
@@ -84,6 +89,29 @@ def training_examples(spec: DataSpec) -> list[Example]:
                 "the user's utterance; training needs a response to every prompt"
             )
     return examples
+
+
+def documents(spec: DataSpec) -> list[Example]:
+    """Return the selection, as plain documents of one text each.
+
+    Raises:
+        DataError: as `load_examples`, or an example is a dialogue.
+
+    """
+    examples = load_examples(spec)
+    for example in examples:
+        if len(example.conversation) > 1:
+            raise DataError(
+                f"{spec.path}: the example beginning {example.conversation[0][:40]!r} is a "
+                f"dialogue of {len(example.conversation)} utterances; text_format=text takes "
+                "plain documents, one utterance each"
+            )
+    return examples
+
+
+def loader(text_format: str) -> Loader:
+    """Return what loads the examples of a training stage, its held-out ones too."""
+    return documents if text_format == "text" else training_examples
 
 
 def parse_examples(lines: Iterable[str], where: str) -> Iterator[Example]:
@@ -128,6 +156,12 @@ def _parse(line: str, where: str) -> Example:
                 "which is no Unicode text: a character was cut in two; mend or drop the line"
             )
     return Example(tuple(turns), str(source))
+
+
+def _is_wanted(example: Example, spec: DataSpec) -> bool:
+    if spec.max_turns is not None and example.turns > spec.max_turns:
+        return False
+    return not spec.sources or any(fnmatch.fnmatchcase(example.source, g) for g in spec.sources)
 
 
 def _read(path: str) -> Iterator[Example]:

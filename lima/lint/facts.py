@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lima.curation.dataset import AUTHORED, PYDOC, load_examples, training_examples
+from lima.curation.dataset import AUTHORED, PYDOC, Loader
 from lima.errors import DataError
 from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
 from lima.model.tokens import EOS, PAD
@@ -37,11 +37,11 @@ class Facts:
     """Looks at every file once."""
 
     def __init__(self) -> None:
-        self._data: dict[tuple[DataSpec, bool], DataFacts] = {}
+        self._data: dict[tuple[DataSpec, Loader], DataFacts] = {}
 
-    def data(self, spec: DataSpec, *, responses: bool) -> DataFacts:
-        """Return the facts of a selection; with `responses`, each prompt needs one."""
-        key = (replace(spec, count=None, seed=0), responses)
+    def data(self, spec: DataSpec, load: Loader) -> DataFacts:
+        """Return the facts of a selection that a stage loads with `load`."""
+        key = (replace(spec, count=None, seed=0), load)
         if key not in self._data:
             self._data[key] = _data_facts(*key)
         return self._data[key]
@@ -77,13 +77,12 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def _data_facts(spec: DataSpec, responses: bool) -> DataFacts:
+def _data_facts(spec: DataSpec, load: Loader) -> DataFacts:
     if is_remote(spec.path):
         return DataFacts()
     ships = spec.path == PYDOC or spec.path.startswith(AUTHORED)
     if not ships and not is_here(spec.path):
         return DataFacts(missing=True)
-    load = training_examples if responses else load_examples
     try:
         return DataFacts(len(load(spec)))
     except DataError as error:

@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterator
 
 from lima.codec import RUN_ID_LENGTH
+from lima.curation.dataset import Loader, load_examples
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.model.loading import RUN, SCRATCH
 from lima.paths import is_here
 from lima.spec import STAGES, CellSpec, DataSpec, ModelSpec, ShapeSpec, Stage, cell_stages
+from lima.training.plan import exported_epochs
 
 
 def check_stages(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
@@ -41,7 +43,7 @@ def check_generation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
     spec = cell.generate
     if spec is None:
         return
-    yield from check_data(spec.prompts, "generate.prompts", facts, responses=False)
+    yield from check_data(spec.prompts, "generate.prompts", facts, load_examples)
     decoding, path = spec.decoding, "generate.decoding"
     if decoding.top_k:
         yield Finding(
@@ -112,9 +114,9 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
         )
 
 
-def check_data(spec: DataSpec, path: str, facts: Facts, *, responses: bool) -> Iterator[Finding]:
+def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterator[Finding]:
     """Check a selection of examples, as far as it can be read here."""
-    data = facts.data(spec, responses=responses)
+    data = facts.data(spec, load)
     if is_remote(spec.path):
         yield Finding("note", path, f"{spec.path} is on object storage and was not looked at")
     if data.missing:
@@ -199,13 +201,12 @@ def _check_run(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Findi
         )
         return
     trained = getattr(cell, earlier)
-    first = trained.checkpoints.first_epoch
-    last = min(trained.checkpoints.last_epoch, trained.epochs)
-    if model.epoch and not first <= model.epoch <= last:
+    exported = exported_epochs(trained)
+    if model.epoch and model.epoch not in exported:
         yield Finding(
             "error",
             f"{path}.epoch",
-            f"epoch {model.epoch} is not among the exported ones, {first} to {last}",
+            f"epoch {model.epoch} is not among the exported ones, {exported[0]} to {exported[-1]}",
             f"--set {path}.epoch=null takes the last one",
         )
 

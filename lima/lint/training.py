@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+from lima.curation.dataset import loader
 from lima.lint.facts import Facts
 from lima.lint.finding import Check, Finding
 from lima.lint.stages import check_data
 from lima.spec import CellSpec, TrainSpec
-from lima.training.plan import Plan, learning_rate
+from lima.training.plan import Plan, exported_epochs, learning_rate
 
 
 def check_training(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
@@ -15,11 +16,11 @@ def check_training(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
         spec: TrainSpec | None = getattr(cell, stage)
         if spec is None:
             continue
-        dialogue = spec.text_format == "dialogue"
-        yield from check_data(spec.data, f"{stage}.data", facts, responses=dialogue)
+        load = loader(spec.text_format)
+        yield from check_data(spec.data, f"{stage}.data", facts, load)
         if spec.heldout:
-            yield from check_data(spec.heldout, f"{stage}.heldout", facts, responses=True)
-        examples = spec.data.count or facts.data(spec.data, responses=dialogue).available
+            yield from check_data(spec.heldout, f"{stage}.heldout", facts, load)
+        examples = spec.data.count or facts.data(spec.data, load).available
         yield from _check_steps(spec, stage, examples)
         yield from _check_clipping(spec, stage)
         yield from _check_exports(spec, stage)
@@ -71,19 +72,23 @@ def _check_clipping(spec: TrainSpec, stage: str) -> Iterator[Finding]:
 def _check_exports(spec: TrainSpec, stage: str) -> Iterator[Finding]:
     first, last = spec.checkpoints.first_epoch, spec.checkpoints.last_epoch
     path = f"{stage}.checkpoints"
-    if first > min(last, spec.epochs):
+    if first > last:
         yield Finding(
             "error",
             f"{path}.first_epoch",
-            f"no weights are exported: epochs {first} to {last} of {spec.epochs}",
-            f"--set {path}.first_epoch={min(last, spec.epochs)}",
+            f"the first epoch to export, {first}, comes after the last one, {last}",
+            f"--set {path}.first_epoch={last}",
         )
     elif last > spec.epochs:
+        there = list(dict.fromkeys((exported_epochs(spec)[0], spec.epochs)))
+        span = f"epoch{'s' * (len(there) - 1)} {' to '.join(map(str, there))}"
+        late = f"--set {path}.first_epoch={spec.epochs} " if first > spec.epochs else ""
         yield Finding(
             "warning",
             f"{path}.last_epoch",
-            f"weights of epochs {first} to {last} are to be exported, but there are {spec.epochs}",
-            f"--set {path}.last_epoch={spec.epochs}",
+            f"weights of epochs {first} to {last} are asked for, but there are {spec.epochs}: "
+            f"the weights that are exported are those of {span}",
+            f"{late}--set {path}.last_epoch={spec.epochs}",
         )
 
 

@@ -111,9 +111,19 @@ def test_a_run_id_never_changes() -> None:
     assert spec_hash(PINNED).startswith(run_id(PINNED))
 
 
+def test_a_field_that_was_added_later_counts_once_it_is_used() -> None:
+    # PINNED, whose id is above, was given one before there was `max_turns`.
+    assert PINNED.generate is not None
+    for turns, is_same in ((None, True), (1, False), (2, False)):
+        prompts = replace(PINNED.generate.prompts, max_turns=turns)
+        other = replace(PINNED, generate=replace(PINNED.generate, prompts=prompts))
+        assert (run_id(other) == run_id(PINNED)) is is_same
+        assert decode(CellSpec, encode(other)) == other
+
+
 def test_canonical_json_is_one_text() -> None:
     assert canonical_json(DataSpec("é", ("b", "a"))) == (
-        '{"count":null,"path":"é","seed":0,"sources":["b","a"]}'
+        '{"count":null,"max_turns":null,"path":"é","seed":0,"sources":["b","a"]}'
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"x": float("nan")})

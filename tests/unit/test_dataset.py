@@ -1,6 +1,7 @@
 """Examples in LIMA's layout: what is refused, and how that is said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
     (example,) = load_examples(DataSpec(str(file)))
     assert example.conversation == ("\U0001f600", "b")
     assert len(example.key) == 64
+
+
+def test_turns_and_sources_are_filtered_before_the_sample(tmp_path: Path) -> None:
+    file = tmp_path / "examples.jsonl"
+    lines = [
+        {"conversations": [f"q{i}", "a", "q", "a"][: 2 + 2 * (i % 2)], "source": f"s{i % 3}"}
+        for i in range(12)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = DataSpec(str(file), sources=("s0", "s1"), max_turns=1)
+    assert [e.conversation[0] for e in load_examples(spec)] == ["q0", "q4", "q6", "q10"]
+    assert [e.turns for e in load_examples(replace(spec, max_turns=2))].count(2) == 4
+    with pytest.raises(DataError, match="5 examples are asked for, 4 match"):
+        load_examples(replace(spec, count=5))
+    file.write_text(json.dumps(lines[1]))
+    with pytest.raises(DataError, match="no examples of at most 1 turns with a source like s0, s1"):
+        load_examples(spec)
 
 
 @pytest.mark.parametrize("path", ["gone.jsonl", "~nosuchuser/x.jsonl", "x" * 5000])

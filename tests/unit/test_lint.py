@@ -90,11 +90,15 @@ def test_a_recipe_lacks_nothing_but_the_users_data(name: str) -> None:
 def test_a_recipe_is_clean_once_its_data_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "lima"
     folder.mkdir(parents=True)
-    for name, count in (("train", 1030), ("dev", 50), ("test", 300)):
+    for name, count in (("train", 1000), ("dev", 50), ("test", 300)):
         write_data(folder / f"{name}.jsonl", count)
     found = lint(RECIPES["lima_65b"]())
     assert {f.level for f in found} == {"note"}
-    assert one(found, "note", "train.data").message == "a sample of 1000 of 1030 examples"
+    dialogues = record("prompt", "response", "prompt", "response") * 30
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(dialogues)
+    assert lint(RECIPES["lima_65b"]()) == found
+    assert {f.level for f in lint(RECIPES["dialogue_65b"]())} == {"note"}
 
 
 def test_the_steps_are_said() -> None:
@@ -114,15 +118,21 @@ def test_the_steps_are_said() -> None:
     [
         (["train.optimizer.lr_end=0.01"], "warning", "train.optimizer.lr_end", "rises"),
         (
-            ["train.data.count=8", "train.epochs=1", "train.checkpoints.first_epoch=1"],
+            ["train.data.count=8", "train.epochs=1"],
             "warning",
             "train.optimizer.lr_end",
             "one step, at 0.001: 0.0001 is never reached",
         ),
         (["train.optimizer.gradient_clip=0"], "note", "train.optimizer.gradient_clip", "not clip"),
         ([], "note", "train.optimizer.gradient_clip", "clipped to a norm of 1"),
-        (["train.epochs=5"], "error", "train.checkpoints.first_epoch", "13 to 15 of 5"),
-        (["train.epochs=14"], "warning", "train.checkpoints.last_epoch", "there are 14"),
+        (
+            ["train.checkpoints.first_epoch=16"],
+            "error",
+            "train.checkpoints.first_epoch",
+            "16, comes after the last one, 15",
+        ),
+        (["train.epochs=5"], "warning", "train.checkpoints.last_epoch", "are those of epoch 5"),
+        (["train.epochs=14"], "warning", "train.checkpoints.last_epoch", "of epochs 13 to 14"),
         (["train.max_length=513"], "error", "train.max_length", "the model reads 512"),
         (["base.max_length=1024"], "error", "base.max_length", "the model reads 512"),
         (["train.compute.workers=9"], "error", "train.compute.workers", "leaves 1 of 9"),
@@ -182,6 +192,22 @@ def test_a_fix_that_is_an_override_mends_what_it_is_for() -> None:
         assert len(before) == 1
         fix = before.pop().fix.removeprefix("--set ").partition(",")[0]
         assert not [f for f in findings(override, fix) if f.level != "note"]
+
+
+def test_prose_is_held_out_where_prose_is_trained_on() -> None:
+    prose = ["base.heldout.path=pydoc:topics", "base.heldout.count=4"]
+    assert not [f for f in findings(*prose) if f.level != "note"]
+    dialogues = findings("base.heldout.path=authored:dev")
+    assert "a dialogue of 2 utterances" in one(dialogues, "error", "base.heldout").message
+    prompts = findings("train.heldout.path=pydoc:topics")
+    assert "ends with the user's utterance" in one(prompts, "error", "train.heldout").message
+
+
+@pytest.mark.parametrize("name", ["lima_65b", "ablations_7b", "tiny"])
+def test_any_number_of_epochs_works(name: str) -> None:
+    for epochs in (1, 3, 7, 20):
+        found = lint(load_study(name, [f"train.epochs={epochs}"]))
+        assert not [f for f in found if f.level == "error" and "epoch" in f.path]
 
 
 def test_files_are_read(tmp_path: Path) -> None:

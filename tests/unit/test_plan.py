@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima.overrides import apply_overrides
 from lima.recipes import RECIPES
-from lima.spec import OptimizerSpec
-from lima.training.plan import Plan, learning_rate
+from lima.spec import CheckpointSpec, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
+from lima.training.plan import Plan, exported_epochs, learning_rate
 
 PLANS = st.builds(
     Plan,
@@ -64,3 +65,24 @@ def test_the_recipe_of_the_paper_uses_the_paper_s_numbers() -> None:
     assert (cell.train.epochs, cell.train.batch_size, cell.train.max_length) == (15, 32, 2048)
     assert (cell.train.optimizer.beta1, cell.train.optimizer.beta2) == (0.9, 0.95)
     assert (cell.train.optimizer.weight_decay, cell.train.residual_dropout) == (0.1, 0.3)
+
+
+@given(st.integers(1, 20), st.integers(1, 12), st.integers(0, 12))
+def test_some_weights_are_always_exported(epochs: int, first: int, more: int) -> None:
+    spec = TrainSpec(
+        ModelSpec("m"),
+        DataSpec("d"),
+        epochs=epochs,
+        checkpoints=CheckpointSpec(first_epoch=first, last_epoch=first + more),
+    )
+    asked = [epoch for epoch in range(1, epochs + 1) if first <= epoch <= first + more]
+    assert list(exported_epochs(spec)) == (asked or [epochs])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "exported"), [(3, [3]), (5, [5]), (7, [5, 6, 7]), (15, [5, 6, 7, 8, 9, 10])]
+)
+def test_other_epochs_than_the_paper_s_simply_work(epochs: int, exported: list[int]) -> None:
+    (cell,) = apply_overrides(RECIPES["lima_65b"](), [f"train.epochs={epochs}"])
+    assert cell.train is not None
+    assert list(exported_epochs(cell.train)) == exported

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lima.codec import decode, encode, run_id
+from lima.curation.dataset import training_examples
 from lima.errors import SpecError
 from lima.recipes import RECIPES, describe, load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, TrainSpec
@@ -16,7 +17,14 @@ BOMB = b"l0: &l0 [x, x]\n" + b"".join(
     b"l%d: &l%d [%s]\n" % (i, i, b"*l%d, " % (i - 1) * 10) for i in range(1, 12)
 )
 """A kilobyte of aliases that stand for 10^12 values."""
-PAPER_65B = ("lima_65b", "alpaca_65b", "dialogue_65b", "structure_65b")
+IDS = {
+    "lima_65b": "45e802cd5c40bdf9",
+    "alpaca_65b": "f98f96da84790ede",
+    "dialogue_65b": "c62ca18dca22964f",
+    "structure_65b": "48458644aa28e7a2",
+}
+"""Of training. Whoever changes one makes its users train again."""
+PAPER_65B = tuple(IDS)
 
 
 def parts(cell: CellSpec) -> tuple[TrainSpec, GenerateSpec]:
@@ -54,7 +62,7 @@ def test_the_settings_of_sections_3_and_4(name: str) -> None:
 
 def test_lima_takes_469_steps() -> None:
     train, generate = parts(RECIPES["lima_65b"]()[0])
-    assert train.data.count == 1000
+    assert (train.data.count, train.data.max_turns) == (1000, 1)
     assert generate.prompts.count == 300
     plan = Plan(1000, train.epochs, train.batch_size, seed=0)
     assert (plan.steps_per_epoch, plan.total_steps) == (31.25, 469)
@@ -90,6 +98,32 @@ def test_sizes_of_the_other_studies() -> None:
         ("structure_65b", "without-structure"): 1000,
         ("structure_65b", "with-structure"): 1006,
     }
+
+
+def test_the_release_is_divided_as_in_the_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The layout of the release: the dialogues stand in the same file, after the 1,000.
+    monkeypatch.chdir(tmp_path)
+    lines = [{"conversations": [f"q{i}", "a"], "source": "stackexchange"} for i in range(1000)]
+    lines += [
+        {"conversations": [f"d{i}", "a", *["q", "a"] * (1 + i % 4)], "source": "multi_turn"}
+        for i in range(30)
+    ]
+    file = Path("data/lima/train.jsonl")
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = {name: parts(RECIPES[name]()[0])[0].data for name in ("lima_65b", "dialogue_65b")}
+    single = training_examples(data["lima_65b"])
+    assert {e.conversation[0] for e in single} == {f"q{i}" for i in range(1000)}
+    everything = training_examples(data["dialogue_65b"])
+    assert len(everything) == 1030
+    assert sum(e.turns > 1 for e in everything) == 30
+
+
+def test_the_ids_of_the_paper_s_runs_change_only_knowingly() -> None:
+    ids = {name: run_id(RECIPES[name]()[0], "train") for name in PAPER_65B}
+    assert ids == IDS
 
 
 def test_the_small_study_needs_nothing_but_this_package() -> None:

@@ -385,17 +385,15 @@ def test_held_out_prose_is_measured_as_documents(base: Path, tmp_path: Path) -> 
     trainer = train(cell, storage)
     row = RunTable(storage, METRICS, cell).read().to_pylist()[0]
     # Between BOS and EOS, of which the first is not predicted.
-    lengths = [
-        len(trainer.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts
-    ]
-    assert row["tokens"] == sum(length + 1 for length in lengths)
+    ids = [trainer.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert row["tokens"] == sum(len(tokens) + 1 for tokens in ids)
 
 
 @pytest.mark.parametrize("field", ["data", "heldout"])
 def test_dialogues_are_no_documents(base: Path, tmp_path: Path, field: str) -> None:
     prose = {name: DataSpec("pydoc:topics", count=4) for name in ("data", "heldout")}
     cell = small_cell(base, text_format="text", **{**prose, field: DataSpec("authored:dev")})
-    with pytest.raises(DataError, match="authored:dev: .* is a dialogue of 2 utterances"):
+    with pytest.raises(DataError, match=r"authored:dev: .* is a dialogue of 2 utterances"):
         train(cell, Storage(str(tmp_path)))
 
 
