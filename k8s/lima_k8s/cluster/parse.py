@@ -197,13 +197,18 @@ def amount(quantity: object) -> Decimal:
 
 
 def _cell(config: Raw | None) -> CellSpec | None:
+    """Return the spec in a ConfigMap; None if it was deleted, or written by another version."""
     from lima.codec import decode
 
     try:
-        runs = json.loads((config or {}).get("data", {})[SPECS_KEY])["runs"]
-        return decode(CellSpec, runs[0])
-    except (KeyError, IndexError, TypeError, ValueError, SpecError):
-        return None  # deleted by hand, or written by another version of the charts
+        document = json.loads((config or {}).get("data", {}).get(SPECS_KEY, ""))
+        first = document["runs"][0]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    try:
+        return decode(CellSpec, first)
+    except SpecError:
+        return None
 
 
 def _run_id(cell: CellSpec | None) -> str:
