@@ -18,8 +18,9 @@ from lima.codec import RUN_ID_LENGTH, encode, sha256_key
 from lima.errors import DataError
 from lima.evaluation.scan import Tables
 from lima.judging.instructions import A_BETTER, B_BETTER, Kind
-from lima.results import GENERATIONS, ITEMS
+from lima.results import GENERATIONS, ITEMS, RUNS
 from lima.shards import RunTable
+from lima.spec import AtLeastOne
 from lima.storage import Storage
 
 Shown = Literal["12", "21"]
@@ -46,7 +47,7 @@ class EvaluationSpec:
         tuple[str, ...], Meta(description="Only prompts whose source matches a glob; empty: all.")
     ] = ()
     count: Annotated[
-        int | None, Meta(ge=1, description="Prompts to draw; null: all. Fewer are a subset.")
+        AtLeastOne | None, Meta(description="Prompts to draw; null: all. Fewer are a subset.")
     ] = None
     shared: Annotated[
         int, Meta(ge=0, description="Items that every rater is asked about (section 4.1: 50).")
@@ -115,6 +116,31 @@ def evaluation_identity(spec: EvaluationSpec) -> dict[str, Any]:
     return {**run, "experiment": spec.experiment, "arm": spec.arm, "seed": spec.seed}
 
 
+def generation_runs(storage: Storage, experiment: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the run of generation that each name means: an arm of the experiment, or a run id.
+
+    Raises:
+        DataError: there is none, or an arm has several.
+
+    """
+    tables = Tables(storage)
+    rows = tables.read(RUNS, ["run_id", "experiment", "arm", "stage"]).to_pylist()
+    tables.require_readable()
+    generated = [row for row in rows if row["stage"] == "generate"]
+    arms: dict[str, set[str]] = {row["run_id"]: {row["run_id"]} for row in generated}
+    for row in generated:
+        if row["experiment"] == experiment:
+            arms.setdefault(row["arm"], set()).add(row["run_id"])
+    for name in names:
+        found = sorted(arms.get(name, ()))
+        if len(found) != 1:
+            raise DataError(
+                f"{storage.uri}: {name!r} has {f'{len(found)} runs' if found else 'no run'} of "
+                f"generation in {experiment!r}; name one run: {', '.join(found or sorted(arms))}"
+            )
+    return tuple(run for name in names for run in arms[name])
+
+
 def read_responses(storage: Storage, run: str) -> Responses:
     """Return the first response to each prompt of a run of generation, by prompt key.
 
@@ -161,7 +187,11 @@ def plan_items(spec: EvaluationSpec, storage: Storage) -> list[Item]:
         DataError: a run has no responses, or nothing is left to be shown.
 
     """
-    runs = [read_responses(storage, run) for run in (spec.run, *spec.others)]
+    from lima.evaluation.dialogues import read_dialogues
+
+    whole = spec.kind == "dialogue" and spec.others  # not their turns, which differ in prompt
+    read = read_dialogues if whole else read_responses
+    runs = [read(storage, run) for run in (spec.run, *spec.others)]
     wanted = drawn_prompts(spec, runs[0].values())
     sides = _sides(spec.kind, runs)
     shown = [

@@ -83,6 +83,17 @@ Read the conversation up to the last answer. Judge only this answer, as the next
 conversation: does it fit what was said before, and does it do what was asked for?
 """
 
+_DIALOGUES = """\
+Imagine that you wrote the first message below and went on talking to an assistant. Two such \
+conversations, A and B, began alike. Read both in full before you decide, and judge each as a \
+whole by how well it served you: does every answer fit what was said before it, and does it do \
+what was asked for?
+
+Say which conversation you would rather have had. Choose a side only if one is significantly \
+better; if they are about equally good, or equally bad, say that neither is. The order of the \
+conversations is random and tells nothing about where they come from.
+"""
+
 INSTRUCTIONS: dict[Kind, Instructions] = {
     i.kind: i
     for i in (
@@ -102,3 +113,20 @@ INSTRUCTIONS: dict[Kind, Instructions] = {
     )
 }
 """The instructions of each kind of item."""
+
+WHOLE_DIALOGUES = Instructions(
+    "dialogue",
+    _DIALOGUES,
+    "Which conversation is better?",
+    (
+        Choice(A_BETTER, "Conversation A is significantly better.", "a"),
+        Choice(B_BETTER, "Conversation B is significantly better.", "b"),
+        Choice(NEITHER, "Neither conversation is significantly better.", "n"),
+    ),
+)
+"""For a pair of whole dialogues (section 6): of the kind `dialogue`, with the labels of a pair."""
+
+
+def instructions(kind: Kind, *, pair: bool) -> Instructions:
+    """Return what raters are told about an item of a kind: one response, or two."""
+    return WHOLE_DIALOGUES if kind == "dialogue" and pair else INSTRUCTIONS[kind]
