@@ -110,6 +110,12 @@ GENERATIONS = Table(
         Column("seed_address", pa.string(), "seed/prompt key/sample: replays the sampling"),
         Column("model", pa.string(), "what was sampled from"),
         Column("at", TIME, "when the shard was finished"),
+        maybe(
+            "not_applied",
+            pa.list_(pa.string()),
+            "decoding settings that were asked for and that a baseline did not apply",
+            later=True,
+        ),
     ),
 )
 

@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from lima.marks import LATER, OPERATIONAL
 from lima.spec_curate import CurateSpec
+from lima.spec_judge import EndpointSpec
+from lima.spec_judge import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
 
 Stage = Literal["curate", "base", "train", "generate", "judge"]
 STAGES: tuple[Stage, ...] = ("curate", "base", "train", "generate", "judge")
@@ -41,7 +43,8 @@ class ModelSpec:
             min_length=1,
             description="A local folder, a hub name, a storage URI (s3://…), `scratch` (made "
             "from `shape`, tokenizer trained on the data), `run:base` or `run:train` (this "
-            "cell's earlier stage), or `run:RUN_ID`.",
+            "cell's earlier stage), or `run:RUN_ID`. To generate only: `endpoint:URL#MODEL` for "
+            "an OpenAI-compatible endpoint, `responses:FILE` for responses made elsewhere.",
         ),
     ]
     epoch: Annotated[
@@ -211,44 +214,7 @@ class GenerateSpec:
         int, Meta(ge=1, description="Prompts a Parquet shard, the unit of work and of resume.")
     ] = 16
     compute: ComputeSpec = ComputeSpec()
-
-
-@dataclass(frozen=True)
-class JudgeSpec:
-    """A model as judge of helpfulness, through an OpenAI-compatible endpoint (appendix D)."""
-
-    base_url: Annotated[
-        str, Meta(pattern="^https?://", description="Root of the endpoint, up to /v1.")
-    ] = "https://api.openai.com/v1"
-    model: Annotated[str, Meta(min_length=1, description="Name the endpoint knows.")] = (
-        "gpt-3.5-turbo"
-    )
-    api_key_env: Annotated[
-        str, Meta(description="Environment variable that holds the key; the key is never stored.")
-    ] = field(default="OPENAI_API_KEY", metadata=OPERATIONAL)
-    rubric: Annotated[Literal["likert-6"], Meta(description="likert-6: six-point helpfulness.")] = (
-        "likert-6"
-    )
-    temperature: Annotated[float, Meta(ge=0, le=2, description="Of the judge.")] = 0.0
-    max_tokens: Annotated[int, Meta(ge=1, description="Longest verdict, in tokens.")] = 1024
-    concurrency: Annotated[int, Meta(ge=1, le=4096, description="Requests in flight.")] = field(
-        default=16, metadata=OPERATIONAL
-    )
-    attempts: Annotated[
-        int, Meta(ge=1, le=20, description="Tries a response before it stays unscored.")
-    ] = 4
-    timeout_s: Annotated[float, Meta(gt=0, description="Seconds to wait for an answer.")] = field(
-        default=60.0, metadata=OPERATIONAL
-    )
-    shard_rows: Annotated[int, Meta(ge=1, description="Responses a Parquet shard.")] = field(
-        default=100, metadata=OPERATIONAL
-    )
-    input_price: Annotated[float, Meta(ge=0, description="US dollars a million prompt tokens.")] = (
-        field(default=0.0, metadata=OPERATIONAL)
-    )
-    output_price: Annotated[
-        float, Meta(ge=0, description="US dollars a million completion tokens.")
-    ] = field(default=0.0, metadata=OPERATIONAL)
+    endpoint: EndpointSpec = field(default=EndpointSpec(), metadata=OPERATIONAL)
 
 
 @dataclass(frozen=True)

@@ -154,12 +154,25 @@ def judged(results: Results, chains: Sequence[Chain], source: str | None = None)
     """Return the judgments of some cells, prompt by prompt; None before there are any."""
     tallies = []
     for chain in chains:
+        if _compares(chain):
+            continue
         tally = results.judgments.get(chain.runs.get("judge", ""))
         if tally and source is not None:
             responses = results.responses.get(chain.runs.get("generate", ""))
             tally = tally.answering(responses.of_source(source)) if responses else None
         tallies += [tally] if tally else []
     return merged(tallies) if tallies else None
+
+
+def _compares(chain: Chain) -> bool:
+    """Say whether a cell's judge compares responses; it gives no scores then."""
+    return (chain.spec.get("judge") or {}).get("rubric") == "preference"
+
+
+def _comparing_cost(results: Results, chains: Sequence[Chain], source: str | None) -> float:
+    """Return what comparisons cost; they are of pairs, and so of no single source."""
+    tallies = [results.judgments.get(c.runs.get("judge", "")) for c in chains if _compares(c)]
+    return 0.0 if source else sum(float(t.sums[:, 1].sum()) for t in tallies if t)
 
 
 def _answered(results: Results, runs: Sequence[str], source: str | None) -> list[Tally]:
@@ -188,14 +201,15 @@ def _response_measures(
 def _score_measures(
     results: Results, chains: Sequence[Chain], source: str | None
 ) -> dict[str, Any]:
-    tally = judged(results, chains, source)
+    tally, comparing = judged(results, chains, source), _comparing_cost(results, chains, source)
     if tally is None:
-        return {}
+        return {"cost": comparing} if comparing else {}
     by_status = dict(zip(STATUSES, tally.counts.sum(axis=0).tolist(), strict=False))
     finals, scored = int(tally.counts.sum()), by_status.pop("ok")
     total, cost = tally.sums.sum(axis=0).tolist()
     # Every judge owes a verdict on every response.
-    owed = [c.runs["generate"] for c in chains if c.runs.get("generate") in results.responses]
+    scoring = [chain for chain in chains if not _compares(chain)]
+    owed = [c.runs["generate"] for c in scoring if c.runs.get("generate") in results.responses]
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
     waiting = max(0, responses - finals) if owed else None
     bounds = mean_bounds(total, scored, finals - scored + (waiting or 0))
@@ -210,7 +224,7 @@ def _score_measures(
         "ci_high": interval.high,
         "bound_low": bounds[0] if bounds else None,
         "bound_high": bounds[1] if bounds else None,
-        "cost": cost,
+        "cost": cost + comparing,
     }
 
 

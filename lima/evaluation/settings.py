@@ -6,17 +6,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lima.codec import field_types, spec_type
+from lima.codec import encode, field_types, spec_type
 from lima.evaluation.lineage import Chain
 from lima.spec import STAGES, CellSpec, Stage
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field of a spec means; `operational` ones are no part of a run's identity."""
+    """What a field of a spec means; `operational` ones are no part of a run's identity.
+
+    Nor is a `later` one while it has its default: a run from before it says nothing of it.
+    """
 
     description: str
     operational: bool
+    later: bool = False
+    default: Any = None
 
 
 def settings(chain: Chain, stage: Stage, *, operational: bool = False) -> dict[str, Any]:
@@ -32,8 +37,13 @@ def settings(chain: Chain, stage: Stage, *, operational: bool = False) -> dict[s
         path: value
         for path, value in flat.items()
         if not path.endswith(".seed")
-        and (operational or path not in known or not known[path].operational)
+        and (path not in known or _counts(known[path], value, operational))
     }
+
+
+def _counts(setting: Setting, value: Any, operational: bool) -> bool:
+    is_unset = setting.later and value == setting.default
+    return operational or not (is_unset or setting.operational)
 
 
 def differing(chains: Iterable[Chain], stages: Sequence[Stage] = STAGES) -> dict[str, list[Any]]:
@@ -71,7 +81,12 @@ def _settings_of(kind: type | None, where: str) -> dict[str, Setting]:
         path, annotation = f"{where}.{field.name}", types[field.name]
         metas = getattr(annotation, "__metadata__", ())
         description = next((m.description for m in metas if m.description), "")
-        found[path] = Setting(description, bool(field.metadata.get("operational")))
+        found[path] = Setting(
+            description,
+            bool(field.metadata.get("operational")),
+            bool(field.metadata.get("later")),
+            encode(field.default) if field.metadata.get("later") else None,
+        )
         found |= _settings_of(spec_type(annotation), path)
     return found
 

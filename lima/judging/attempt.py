@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from lima.clock import now
-from lima.judging.likert import parse_score
+from lima.judging.rubrics import LIKERT, RUBRICS, Reading, Rubric
 
 Status = Literal["ok", "parse_fail", "refusal", "truncated", "api_error"]
 
@@ -21,6 +21,7 @@ class Attempt:
 
     status: Status
     score: float | None = None
+    label: str | None = None
     verdict: str | None = None
     error: str | None = None
     http_status: int | None = None
@@ -64,8 +65,10 @@ class _Completion(msgspec.Struct):
     usage: _Usage | None = None
 
 
-def read_completion(body: bytes, http_status: int, request_id: str | None) -> Attempt:
-    """Turn the body of an answer into an attempt.
+def read_completion(
+    body: bytes, http_status: int, request_id: str | None, rubric: Rubric = RUBRICS[LIKERT]
+) -> Attempt:
+    """Turn the body of an answer into an attempt, its words read as `rubric` says.
 
     Read strictly, which the client library does not do: to it an answer without choices is an
     object without choices.
@@ -80,10 +83,11 @@ def read_completion(body: bytes, http_status: int, request_id: str | None) -> At
             request_id=request_id,
         )
     choice, usage = completion.choices[0], completion.usage or _Usage()
-    status, score, error_text = _outcome(choice)
+    status, reading, error_text = _outcome(choice, rubric)
     return Attempt(
         status,
-        score=score,
+        score=reading.score,
+        label=reading.label,
         verdict=choice.message.content,
         error=error_text,
         http_status=http_status,
@@ -94,20 +98,21 @@ def read_completion(body: bytes, http_status: int, request_id: str | None) -> At
     )
 
 
-def _outcome(choice: _Choice) -> tuple[Status, float | None, str | None]:
-    """Return status, score and what went wrong.
+def _outcome(choice: _Choice, rubric: Rubric) -> tuple[Status, Reading, str | None]:
+    """Return status, what was read and what went wrong.
 
     A refusal is what the protocol marks as one, or an answer without words. Words that sound
     like a refusal are not searched for: a verdict may quote a response that declines.
     """
-    message = choice.message
+    message, nothing = choice.message, Reading()
     if choice.finish_reason == "length":
-        return "truncated", None, "the verdict reached judge.max_tokens"
+        return "truncated", nothing, "the verdict reached judge.max_tokens"
     if message.refusal or choice.finish_reason == "content_filter":
-        return "refusal", None, message.refusal or "the endpoint's content filter"
+        return "refusal", nothing, message.refusal or "the endpoint's content filter"
     if not (message.content or "").strip():
-        return "refusal", None, "an answer without words"
-    score = parse_score(message.content or "")
-    if score is None:
-        return "parse_fail", None, "the verdict does not end with a grade on its own line"
-    return "ok", float(score), None
+        return "refusal", nothing, "an answer without words"
+    reading = rubric.read(message.content or "")
+    if reading is None:
+        error = f"the verdict does not end with {rubric.wanted} on its own line"
+        return "parse_fail", nothing, error
+    return "ok", reading, None

@@ -1,4 +1,4 @@
-"""The judge: an OpenAI-compatible endpoint that is asked until it gives a score."""
+"""The judge: an OpenAI-compatible endpoint that is asked until it gives a verdict."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,11 @@ import stamina
 
 from lima.errors import JudgeError, LimaError
 from lima.judging.attempt import Attempt, read_completion
+from lima.judging.budget import Budget
 from lima.judging.key import NO_KEY, api_key
 from lima.judging.likert import build_request
 from lima.judging.ratelimit import Gate
+from lima.judging.rubrics import RUBRICS
 from lima.spec import JudgeSpec
 
 BACKOFF_S = 1.0
@@ -29,11 +31,11 @@ _FILTERED = ("content_filter", "content_policy_violation")
 class Judge:
     """Scores responses; use it as `async with Judge(spec) as judge`."""
 
-    def __init__(self, spec: JudgeSpec) -> None:
-        """Prepare to ask; nothing is sent yet.
+    def __init__(self, spec: JudgeSpec, spent: float = 0.0) -> None:
+        """Prepare to ask; nothing is sent yet, and `spent` US dollars are of the budget.
 
         Raises:
-            InputError: the key is missing, or the address is not one.
+            InputError: the key is missing, the address is not one, or a budget has no prices.
 
         """
         self.spec = spec
@@ -41,6 +43,7 @@ class Judge:
         # The library's own retries would hide attempts, and its timeouts restart with every
         # byte: both are ours. It opens no more connections than this by itself.
         most = openai.DEFAULT_CONNECTION_LIMITS.max_connections or spec.concurrency
+        self._budget = Budget(spec, spent)
         self._gate = Gate(min(spec.concurrency, most))
         self._client = openai.AsyncOpenAI(
             base_url=spec.base_url, api_key=self._key, max_retries=0, timeout=None
@@ -72,11 +75,15 @@ class Judge:
             response: What the model answered.
 
         Raises:
-            JudgeError: the endpoint refuses the key, the model or the account.
+            JudgeError: the endpoint refuses the key, the model or the account, or the budget
+                leaves no room for the request.
             Interrupted: a stop was requested before an attempt.
 
         """
-        text = build_request(prompt, response)
+        return await self.ask(build_request(prompt, response))
+
+    async def ask(self, text: str) -> list[Attempt]:
+        """Ask with a ready text; the rest is that of `score`."""
         attempts: list[Attempt] = []
         trials = stamina.retry_context(
             on=self._backoff,
@@ -89,7 +96,9 @@ class Judge:
         with contextlib.suppress(_UnscoredError):
             async for trial in trials:
                 with trial:
-                    attempts.append(await self._ask(text))
+                    async with self._budget.room_for(text) as made:
+                        made.append(await self._ask(text))
+                    attempts += made
                     if attempts[-1].status != "ok":
                         raise _UnscoredError(attempts)
         return attempts
@@ -129,7 +138,8 @@ class Judge:
         except openai.APIConnectionError as error:
             return self._failure(f"no connection: {error.__cause__ or error!r}")
         self._gate.observe(answer.status_code, answer.headers)
-        return read_completion(body, answer.status_code, answer.headers.get("x-request-id"))
+        request_id = answer.headers.get("x-request-id")
+        return read_completion(body, answer.status_code, request_id, RUBRICS[self.spec.rubric])
 
     def _body(self, text: str) -> dict[str, object]:
         return {

@@ -45,7 +45,7 @@ digit once more on the next line as the last thing that you say.
 RUBRIC_HASH = hashlib.sha256((RUBRIC + UTTERANCE).encode()).hexdigest()
 """sha256 of the wording. Another wording is another rubric and needs another name."""
 
-_ROLES = ("USER", "ASSISTANT")
+ROLES = ("USER", "ASSISTANT")
 _DECORATION = " \t\r*_`#\"'"
 _SCORE_LINE = re.compile(
     r"(?:(?:my |the |final |overall )*(?:score|grade|rating|choice|answer)(?: is)?[\s:=*_`]*)?"
@@ -67,7 +67,7 @@ def build_request(prompt: Sequence[str], response: str) -> str:
     """
     code = sha256_key([list(prompt), response])[:16]
     task = "".join(
-        UTTERANCE.format(role=_ROLES[index % 2], code=code, text=text)
+        UTTERANCE.format(role=ROLES[index % 2], code=code, text=text)
         for index, text in enumerate(prompt)
     )
     return RUBRIC.format(code=code, task=task, submission=response)

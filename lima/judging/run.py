@@ -10,7 +10,7 @@ from lima.errors import JudgeError, LimaError
 from lima.judging.attempt import Attempt
 from lima.judging.client import Judge
 from lima.judging.journal import Journal
-from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks
+from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_ledger
 from lima.ledger import attempt
 from lima.progress import INTERVAL_S, Progress
 from lima.results import JUDGMENTS
@@ -35,7 +35,7 @@ WRITERS = 8
 
 
 def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> None:
-    """Have every response of `cell` scored, and write the rows of `judgments`.
+    """Have every response of `cell` scored, or every pair compared; write rows of `judgments`.
 
     An empty response is judged like any other. A prompt that did not fit the model has no
     response and gets no row: in the results it is an unscored response. A response without a
@@ -91,6 +91,7 @@ class _Run:
 
     def _resume(self) -> list[Shard]:
         """Take over what storage holds; return the shards that are left."""
+        write_ledger(self.cell, self.storage, self.tasks)
         written, journalled = self._written(), self.journal.load()
         shards = plan_shards(self.tasks, self.spec.shard_rows, written)
         for shard in shards:
@@ -117,7 +118,7 @@ class _Run:
         left = [(s, t) for s in shards for t in s.tasks if t.key not in s.finished]
         queue = iter(left)
         try:
-            async with Judge(self.spec) as judge, asyncio.TaskGroup() as group:
+            async with Judge(self.spec, self.cost) as judge, asyncio.TaskGroup() as group:
                 helpers = [
                     group.create_task(self._save_on(group)),
                     group.create_task(self._report_on()),
@@ -136,7 +137,7 @@ class _Run:
     async def _work(self, judge: Judge, queue: Iterator[tuple[Shard, Task]]) -> None:
         for shard, task in queue:
             try:
-                attempts = await judge.score(task.prompt, task.response)
+                attempts = await judge.ask(task.text)
                 await self._answered(shard, task, attempts)
             except LimaError as error:
                 self.stopped = self.stopped or error

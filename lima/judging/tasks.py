@@ -1,14 +1,18 @@
-"""What there is to judge, and the rows that come of it."""
+"""What there is to judge, responses or pairs of them, and the rows that come of it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lima.codec import sha256_key
+from lima.codec import run_id, sha256_key
 from lima.errors import DataError, SpecError
+from lima.evaluation.items import EvaluationSpec, Item, generation_runs, plan_items
 from lima.judging.attempt import Attempt
-from lima.judging.likert import RUBRIC_HASH
-from lima.results import GENERATIONS
+from lima.judging.budget import attempt_cost
+from lima.judging.likert import RUBRIC_HASH, build_request
+from lima.judging.preference import PREFERENCE_HASH, build_comparison
+from lima.judging.rubrics import PREFERENCE, RUBRICS
+from lima.results import GENERATIONS, ITEMS
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
@@ -16,7 +20,7 @@ from lima.storage import Storage
 
 @dataclass(frozen=True)
 class Task:
-    """A response to be scored."""
+    """A response to be scored, or to be compared with another one."""
 
     key: str
     generation_key: str
@@ -24,6 +28,15 @@ class Task:
     sample: int
     prompt: tuple[str, ...]
     response: str
+    item: Item | None = None
+
+    @property
+    def text(self) -> str:
+        """What the judge is asked. Made when it is sent: all texts at once would not fit."""
+        if self.item is None:
+            return build_request(self.prompt, self.response)
+        first, second = self.item.responses
+        return build_comparison(self.prompt, first.text, second.text)
 
 
 @dataclass(frozen=True)
@@ -62,15 +75,18 @@ def judge_spec(cell: CellSpec) -> JudgeSpec:
 
 
 def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
-    """Return a task for each response of the cell, by prompt and sample.
+    """Return a task for each response of the cell, by prompt and sample; or for each pair.
 
     A prompt that did not fit the model has no response, and so no task.
 
     Raises:
-        DataError: the cell has no generations.
+        DataError: the cell has no generations, or a baseline has none.
+        SpecError: a comparison names no baseline.
 
     """
     spec = judge_spec(cell)
+    if spec.rubric == PREFERENCE:
+        return [_pair_task(spec, item) for item in plan_pairs(cell, storage)]
     table = RunTable(storage, GENERATIONS, stage_cell(cell, "generate"))
     columns = ("generation_key", "prompt_key", "prompt_index", "sample", "prompt", "response")
     rows = table.read([*columns, "finish_reason"]).to_pylist()
@@ -80,6 +96,38 @@ def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
         )
     rows.sort(key=lambda row: (row["prompt_index"], row["sample"]))
     return [_task(spec, row) for row in rows if row["finish_reason"] != "prompt_too_long"]
+
+
+def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
+    """Return the pairs that a cell's judge compares, in the order of the seeded ledger.
+
+    Raises:
+        DataError: a baseline is unknown or has no responses.
+        SpecError: no baseline is named.
+
+    """
+    spec = judge_spec(cell)
+    if not spec.baselines:
+        raise SpecError("judge.baselines: a preference needs arms or runs to compare with")
+    evaluation = EvaluationSpec(
+        cell.experiment,
+        cell.arm,
+        "preference",
+        run_id(cell, "generate"),
+        others=generation_runs(storage, cell.experiment, spec.baselines),
+        shared=0,
+        both_orders=spec.both_orders,
+        seed=cell.seed,
+    )
+    return plan_items(evaluation, storage)
+
+
+def write_ledger(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
+    """Write the pairs of a comparison and their orders to `items`, once."""
+    rows = [task.item.row() for task in tasks if task.item]
+    if rows:
+        name = sha256_key([[row["item_id"], row["presentation"]] for row in rows])[:8]
+        RunTable(storage, ITEMS, stage_cell(cell, "judge")).write(f"items-{name}", rows)
 
 
 def plan_shards(tasks: Sequence[Task], shard_rows: int, written: set[str]) -> list[Shard]:
@@ -98,9 +146,7 @@ def plan_shards(tasks: Sequence[Task], shard_rows: int, written: set[str]) -> li
 
 def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> float:
     """Return what attempts cost, in US dollars."""
-    prompt = sum(attempt.prompt_tokens or 0 for attempt in attempts)
-    completion = sum(attempt.completion_tokens or 0 for attempt in attempts)
-    return (prompt * spec.input_price + completion * spec.output_price) / 1e6
+    return sum(attempt_cost(spec, attempt) for attempt in attempts)
 
 
 def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
@@ -115,9 +161,32 @@ def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
     )
 
 
+def _pair_task(spec: JudgeSpec, item: Item) -> Task:
+    judge = [spec.base_url, spec.model, spec.temperature, spec.max_tokens]
+    shown = [response.key for response in item.responses]
+    return Task(
+        key=sha256_key([shown, item.presentation, judge, PREFERENCE_HASH]),
+        generation_key=item.first.key,
+        prompt_key=item.first.prompt_key,
+        sample=0,
+        prompt=item.first.prompt,
+        response=item.first.text,
+        item=item,
+    )
+
+
+def _compared(item: Item | None) -> dict[str, Any]:
+    """Return the columns of a comparison."""
+    if item is None or item.second is None:
+        return {}
+    ledger = ("item_id", "presentation", "shown", "response_2", "arm_2")
+    return {k: v for k, v in item.row().items() if k in ledger}
+
+
 def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool) -> dict[str, Any]:
     return {
         **asdict(attempt),
+        **_compared(task.item),
         "judgment_key": task.key,
         "generation_key": task.generation_key,
         "prompt_key": task.prompt_key,
@@ -126,6 +195,7 @@ def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool
         "final": final,
         "judge": spec.model,
         "rubric": spec.rubric,
-        "rubric_hash": RUBRIC_HASH,
+        "rubric_hash": RUBRICS[spec.rubric].hash,
+        "instruction_hash": RUBRICS[spec.rubric].told,
         "cost": cost(spec, [attempt]),
     }
