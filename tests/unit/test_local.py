@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lima.codec import run_id
+from lima.done import mark_done
 from lima.errors import InputError, Interrupted, StorageError
-from lima.progress import DONE, Progress
+from lima.progress import DONE
 from lima.recipes import load_study
-from lima.spec import CellSpec, JudgeSpec
+from lima.results import GENERATIONS
+from lima.shards import RunTable
+from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
+from lima_k8s.display import CellState
 from lima_k8s.local import LocalRun, failure
 from lima_k8s.main import run
 
@@ -97,11 +100,27 @@ def test_a_cell_that_is_done_is_looked_at_once_and_needs_no_key(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     cell, storage = judged(base_url="https://8.8.8.8/v1"), Storage(str(tmp_path))
-    Progress(storage, run_id(cell)).update(DONE, 1, 1, "cell", force=True)
+    mark_done(storage, cell)
     local = LocalRun([cell], str(tmp_path))
     assert local.plan()[0].endswith("finished already")
     storage.delete_tree("progress")
     assert local.plan()[0].endswith("finished already")
+
+
+def test_a_cell_whose_results_were_taken_away_is_not_done(tmp_path: Path) -> None:
+    (cell,) = load_study("tiny", arms=["howto-32"], seeds=[0])
+    storage = Storage(str(tmp_path))
+    shard = RunTable(storage, GENERATIONS, stage_cell(cell, "generate")).path("shard")
+    storage.write(shard, b"")
+    mark_done(storage, cell)
+    assert LocalRun([cell], str(tmp_path)).plan()[0].endswith("finished already")
+    storage.delete(shard)
+    assert LocalRun([cell], str(tmp_path)).plan()[0].endswith("to run")
+
+
+def test_the_figures_of_a_done_cell_are_of_no_interest() -> None:
+    record = {"stage": DONE, "figures": {"holds": {"generate.generations": 1}}}
+    assert CellState("run", "name", record).figures == ""
 
 
 @pytest.mark.parametrize("where", ["file/study", "/proc/no/such"])
