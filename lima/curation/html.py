@@ -39,7 +39,6 @@ _CONTROL_REFERENCE = re.compile(
 _INVISIBLE = "\u200b\u2060\ufeff"
 _OTHER_SPACES = "\u00a0\u2003\u2009\u200a\u202f\u3000"
 _BREAKS = re.compile(f"[ \\n{BREAK}]*{BREAK}[ \\n{BREAK}]*")
-_LINE_END = re.compile(f"[ {SPACE}]*{LINE}")
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
 _BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
 _URL = re.compile(
@@ -48,12 +47,9 @@ _URL = re.compile(
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
 _AFTER_GAP = f" .,;!?)\n{LINE}"
 """Before these a space is one too many."""
+_EMPTY_ENDS, _NO_WORDS = f" {LINE}{GONE}{HEADING}", f" {LINE}{GONE}{GAP}"
+_LINE_ENDS, _STARTS, _BLANKS = (LINE, "\n"), ("\n", HEADING), f" {SPACE}"
 _TAKEN_OUT = re.compile(f"([{GONE}{GAP}])")
-_EMPTIED = re.compile(
-    f"{LINE}[ {SPACE}]*(?:[{GONE}{GAP}][ {SPACE}]*)+(?![^{LINE}\n])"
-    f"|(?<![^\n{HEADING}]) *(?:[{GONE}{GAP}] *)+{LINE}"
-)
-"""Lines of which nothing is left."""
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 _VOID = ("<br", "<hr", "<img", "<!--")
 
@@ -165,36 +161,48 @@ def _tidy(text: str) -> tuple[str, int]:
     if HEADING in text:
         text = text.replace(HEADING, "")
     if LINE in text or SPACE in text:
-        text = _LINE_END.sub("\n", text).replace(SPACE, " ")
+        text = text.replace(SPACE, " ")
+        while f" {LINE}" in text:
+            text = text.replace(f" {LINE}", LINE)
+        text = text.replace(LINE, "\n")
     return text, gaps
 
 
 def _stripped(paragraph: str) -> str:
     """Return a paragraph without what is empty at its ends; nothing if it holds no words."""
-    text = paragraph.strip(f" {LINE}{GONE}{HEADING}")
-    if not text.strip(f" {LINE}{GONE}{GAP}"):
+    text = paragraph.strip(_EMPTY_ENDS)
+    if not text.strip(_NO_WORDS):
         return ""
-    return HEADING + text if HEADING in paragraph and paragraph.lstrip()[0] == HEADING else text
+    return HEADING + text if paragraph[0] == HEADING else text
 
 
 def _closed_up(text: str) -> tuple[str, int]:
     """Close the gaps where something was taken out, with lines and brackets left empty."""
+    closed, *pieces = _TAKEN_OUT.split(text)
     gaps = 0
-    if LINE in text:
-        gaps = sum(found.count(GAP) for found in _EMPTIED.findall(text))
-        text = _EMPTIED.sub("", text)
-    pieces = _TAKEN_OUT.split(text)
-    closed = pieces[0]
-    for mark, after in zip(pieces[1::2], pieces[2::2], strict=True):
+    for mark, after in zip(pieces[::2], pieces[1::2], strict=True):
+        gaps += mark == GAP
         before, rest = closed.rstrip(" ,;"), after.lstrip(" ,;")
         if before.endswith(("(", "[")) and rest.startswith((")", "]")):
             closed = before[:-1].rstrip(" ") + rest[1:]
-            continue
-        gaps += mark == GAP
-        if closed.endswith(" ") and (not after or after[0] in _AFTER_GAP):
-            closed = closed[:-1]
-        closed += after
-    return closed, gaps
+            gaps -= mark == GAP
+        elif rest[:1] in _LINE_ENDS and (line := _without_line(closed, after)) is not None:
+            closed = line
+        else:
+            if closed.endswith(" ") and (not after or after[0] in _AFTER_GAP):
+                closed = closed[:-1]
+            closed += after
+    return closed.rstrip(f" {LINE}"), gaps
+
+
+def _without_line(before: str, after: str) -> str | None:
+    """Return a text without the line of which nothing is left; None if it holds words."""
+    begin = before.rstrip(_BLANKS)
+    if begin.endswith(LINE):
+        return begin[:-1] + after.lstrip(" ")
+    if not begin or begin[-1] in _STARTS:
+        return begin + after.lstrip(" ").removeprefix(LINE)
+    return None
 
 
 def _is_loose_end(paragraph: str) -> bool:

@@ -11,8 +11,10 @@ Layout below the storage of a study, R the id of the run:
     datasets/run_id=R/README.md, attribution.md, attribution.csv, summary.json
 """
 
+import gc
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -155,8 +157,9 @@ class Curation:
         """Write the candidates of one partition of a site that is put aside in `folder`."""
         shard = self.partition_shard(unit, partition)
         site = SplitSite(unit.name, folder, Damage(self.spec.strict))
-        rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
-        return self.store.write(shard, rows, site.damage)
+        with _no_collector():
+            rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
+            return self.store.write(shard, rows, site.damage)
 
     def finish(self, unit: Unit, shards: Sequence[str], damage: Damage) -> None:
         """Record that a unit is finished."""
@@ -274,6 +277,18 @@ class Curation:
 
     def _unit_path(self, name: str) -> str:
         return f"{self.folder}/units/{name}.json"
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Hold back the collector of cycles: there are none, and it would walk all rows to see that."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _all_files(path: str) -> list[str]:

@@ -123,6 +123,8 @@ PIECES = st.one_of(
     [
         ("<p>one<br>http://x.y</p><p>So it is.</p>", "one\n\nSo it is."),
         ("<p>http://x.y<br>two</p>", "two"),
+        ("<p>one<br>http://x.y</p>", "one"),
+        ("<p>one<br>http://x.y http://x.z <br> http://x.w</p>", "one"),
         ("<p>one<br>http://x.y<br><a href='x'>http://x.y</a><br>two</p>", "one\ntwo"),
         ("<h2><br>Title</h2><p>So it is.</p>", "Title\n\nSo it is."),
         ("<h2><br>http://x.y</h2><p>So it is.</p>", "So it is."),
