@@ -23,6 +23,7 @@ COMMANDS = {
     "cancel": "Take runs off a cluster and free their GPUs.",
     "plan": "Estimate the memory and the time of a recipe on GPUs.",
     "curate": "Look at curated data: what is in it, why, and choose by hand.",
+    "chat": "Talk to a checkpoint or an endpoint, and label its answers.",
     "annotate": "Have people label responses, on a page in their browsers.",
     "aggregate": "Means and intervals over all runs of a storage.",
     "import-labels": "Bring labels of people or models into a storage.",

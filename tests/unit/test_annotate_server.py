@@ -317,8 +317,8 @@ def test_status_and_export_beside_a_running_server(
     ("arguments", "code", "why"),
     [
         (("--run", OURS), 2, "--against"),
-        (("--run", OURS, "--against", "nobody"), 2, "'nobody' is no run with responses"),
-        (("--kind", "absolute"), 2, "several runs have responses; name one with --run"),
+        (("--run", OURS, "--against", "nobody"), 2, "'nobody' is not a run with responses"),
+        (("--kind", "absolute"), 2, "more than one is a run with responses; name one with --run"),
         (("--kind", "absolute", "--run", OURS, "--against", OTHER), 2, "takes no --against"),
         (("--kind", "checkpoint"), 2, "generate.model.epoch=5"),
         (("--kind", "absolute", "--run", OURS, "--source", "x"), 2, "nothing to"),

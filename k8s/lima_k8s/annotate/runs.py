@@ -61,7 +61,9 @@ def generated_runs(storage: Storage, experiment: str | None = None) -> list[Gene
     return sorted(found, key=lambda g: (g.experiment, g.arm, g.seed, g.epoch or 0, g.run))
 
 
-def chosen(runs: Sequence[Generated], name: str | None, option: str) -> Generated:
+def chosen(
+    runs: Sequence[Generated], name: str | None, option: str, what: str = "a run with responses"
+) -> Generated:
     """Return the run that a name means: a run id, or an arm with one run; None: the only run.
 
     Raises:
@@ -71,7 +73,7 @@ def chosen(runs: Sequence[Generated], name: str | None, option: str) -> Generate
     fitting = [g for g in runs if name in (None, g.run, g.arm)]
     if len(fitting) == 1:
         return fitting[0]
-    state = f"{name!r} is no run with responses" if not fitting else "several runs have responses"
+    state = f"{name!r} is not {what}" if not fitting else f"more than one is {what}"
     listed = "\n".join(f"  {g}" for g in fitting or runs)
     raise InputError(f"{state}; name one with {option}, by its id:\n{listed}")
 
@@ -103,6 +105,28 @@ def checkpoints(runs: Sequence[Generated], name: str | None) -> list[Generated]:
     raise InputError(
         f"several models have responses of several epochs; name one with --run:\n{listed}"
     )
+
+
+def trained_run(storage: Storage, name: str, experiment: str | None = None) -> Generated:
+    """Return the run of training that a name means: a run id, or an arm that was trained once.
+
+    None means the only model that was fine-tuned.
+
+    Raises:
+        InputError: none, or several.
+
+    """
+    columns = ["run_id", "experiment", "arm", "seed", "stage"]
+    rows = Tables(storage).read(RUNS, columns).to_pylist()
+    trained = [
+        Generated(row["run_id"], row["experiment"], row["arm"], row["seed"])
+        for row in rows
+        if row["stage"] in (("base", "train") if name else ("train",))
+        and experiment in (None, row["experiment"])
+    ]
+    if not trained:
+        raise InputError(f"{storage.uri}: no model was trained here; name one with --model")
+    return chosen(trained, name, "--run", "a model that was trained here")
 
 
 class _Fact(NamedTuple):

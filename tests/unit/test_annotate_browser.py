@@ -1,0 +1,381 @@
+"""The labelling page in a real Chromium: two people at once, keyboards, a server that dies."""
+
+import os
+import random
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lima.evaluation.labels import standing
+from lima.evaluation.scan import Tables
+from lima.results import ANNOTATIONS
+from lima.storage import Storage
+from tests.labelling import ATTACK, OTHER, OURS, Server, serving, write_responses
+
+PAIR = ("--run", OURS, "--against", OTHER)
+INVITED = ("--invite", "anna", "--invite", "ben")
+ITEMS, SHARED = 60, 50
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with sync_api.sync_playwright() as playwright:
+        # Chromium's own sandbox does not start as root, as in a container.
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    storage = Storage(str(tmp_path))
+    for arm in (OURS, OTHER):
+        write_responses(storage, arm, ITEMS)
+    return tmp_path
+
+
+class Person:
+    """An annotator with a browser of their own, who keeps what the page let them see."""
+
+    def __init__(self, browser: Any, link: str, **options: Any) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
+        self.link, self.problems, self.asked = link, list[str](), list[str]()
+        self.traffic = list[str]()
+        self.tab = self.context.new_page()
+        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.tab.on("console", self._said)
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("response", self._answered)
+        self.tab.goto(link)
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait for a task, or the end."""
+        self.tab.wait_for_selector("main[aria-busy=false]")
+
+    def press(self, *keys: str) -> None:
+        """Press keys, each when the page is ready for it."""
+        for key in keys:
+            self.tab.keyboard.press(key)
+            self.ready()
+
+    def done(self) -> int:
+        """Return how many tasks the page says are labelled."""
+        return int(self.tab.inner_text("#counts b"))
+
+    def _said(self, message: Any) -> None:
+        # A server that was killed is told by the browser itself.
+        if message.type == "error" and "ERR_CONNECTION" not in message.text:
+            self.problems.append(message.text)
+
+    def _answered(self, response: Any) -> None:
+        if response.ok:
+            try:
+                self.traffic.append(response.text())
+            except Exception:  # noqa: BLE001 - gone with the server or the page
+                self.traffic.append("")
+
+
+def _standing(folder: Path) -> list[dict[str, Any]]:
+    columns = [c.name for c in ANNOTATIONS.columns]
+    return standing(Tables(Storage(str(folder))).read(ANNOTATIONS, columns).to_pylist())
+
+
+def test_two_people_at_once_with_reloads_and_a_server_that_is_killed(
+    browser: Any, study: Path
+) -> None:
+    """Keyboard only; every label is kept once, none is lost, whatever dies in between."""
+    chance = random.Random(11)
+    pressed: dict[str, list[str]] = {"anna": [], "ben": []}
+    arguments = [str(study), *PAIR, *INVITED, "--overlap", str(SHARED)]
+    server = Server(arguments, study / "log")
+    server.start()
+    people = {name: Person(browser, link) for name, link in server.links.items()}
+    kills = reloads = 0
+    try:
+        while any(p.tab.locator("#end").count() == 0 for p in people.values()):
+            for name, person in people.items():
+                if person.tab.locator("#end").count():
+                    continue
+                key = chance.choice("abn")
+                kill = len(pressed[name]) in (7, 19, 33) and name == "anna"
+                if kill:  # at the same moment as the key, before or after it is answered
+                    person.tab.keyboard.press(key)
+                    server.kill()
+                    kills += 1
+                    server.start()
+                    person.ready()
+                elif chance.random() < 0.2:  # the key, and a reload before the answer can come
+                    person.tab.keyboard.press(key)
+                    person.tab.reload()
+                    reloads += 1
+                    person.ready()
+                else:
+                    person.press(key)
+                pressed[name].append(key)
+                assert person.done() == len(pressed[name]), name
+        said = server.stop()
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+    assert (kills, reloads > 5) == (3, True)
+    assert "of anna" in said
+    rows = _standing(study)
+    assert Counter(Counter((r["rater"], r["item_id"]) for r in rows).values()) == {1: len(rows)}
+    per_item = Counter(r["item_id"] for r in rows)
+    assert Counter(per_item.values()) == {2: SHARED, 1: ITEMS - SHARED}
+    words = {"a": "A", "b": "B", "n": "neither"}
+    for name, keys in pressed.items():
+        mine = [r for r in rows if r["rater"] == name]
+        mine.sort(key=lambda r: r["ended_at"])
+        assert [r["label"] for r in mine] == [words[key] for key in keys]
+    for person in people.values():
+        assert person.problems == []
+        assert all(url.startswith((person.link, "data:")) for url in person.asked)
+        everything = "\n".join(person.traffic)
+        assert "Answer " in everything
+        assert not re.search(f"{OURS}|{OTHER}|study", everything)
+
+
+def test_undo_skip_comment_and_the_end(browser: Any, study: Path) -> None:
+    with serving(study, *PAIR, "--count", "4") as server:
+        person = Person(browser, server.links["me"])
+        tab = person.tab
+        assert tab.is_disabled("#undo")
+        first = tab.inner_text("#response-a")
+        person.press("a", "b", "x")
+        assert tab.inner_text("#saved") == "Saved: cannot be labelled"
+        person.press("z", "z", "z")
+        assert tab.inner_text("#response-a") == first
+        assert person.done() == 0
+        assert tab.is_disabled("#undo")
+        tab.keyboard.press("c")
+        tab.keyboard.type("about a b n z 1, too")  # letters are text here, and no labels
+        tab.keyboard.press("Escape")
+        assert person.done() == 0
+        person.press("n", "a", "x", "b")
+        assert "Everything is labelled" in tab.inner_text("#end")
+        assert tab.locator("#questions button:enabled").count() == 0
+        person.press("z")
+        assert tab.inner_text("#counts") == "3 labelled · 1 to go"
+        person.press("a")
+        assert person.problems == []
+        server.stop()
+    rows = _standing(study)
+    found = [(r["event"], r["label"], r["comment"]) for r in rows]
+    assert sorted(found, key=str) == [
+        ("labelled", "A", None),
+        ("labelled", "A", None),
+        ("labelled", "neither", "about a b n z 1, too"),
+        ("skipped", None, None),
+    ]
+
+
+def test_a_response_with_script_and_markup_is_text(browser: Any, study: Path) -> None:
+    with serving(study, *PAIR, "--overlap", "0") as server:
+        person = Person(browser, server.links["me"])
+        tab, seen = person.tab, 0
+        while not tab.locator("#end").count():
+            shown = tab.inner_text("#response-a")
+            if "taken" in shown:
+                assert ATTACK in tab.text_content("#response-a")
+                seen += 1
+            inside = "main img, main script, main style, main b, main a, main iframe"
+            assert tab.locator(inside).count() == 0
+            assert tab.is_visible("#prompt")
+            person.press("n")
+        assert seen == 9  # prompts 0, 7, … 56
+        assert tab.title() == "Label responses · LIMA"
+        assert person.problems == []
+
+
+def test_the_keys_can_be_turned_off_and_the_buttons_do_the_same(browser: Any, study: Path) -> None:
+    with serving(study, *PAIR, "--count", "3") as server:
+        person = Person(browser, server.links["me"])
+        tab = person.tab
+        tab.uncheck("#quick")
+        tab.keyboard.press("a")
+        tab.wait_for_timeout(200)
+        assert person.done() == 0
+        tab.reload()
+        person.ready()
+        assert not tab.is_checked("#quick")  # remembered
+        tab.get_by_role("button", name="Neither response is significantly better.").focus()
+        tab.keyboard.press("Enter")
+        person.ready()
+        assert person.done() == 1
+
+
+def test_safety_asks_two_questions_before_it_saves(browser: Any, study: Path) -> None:
+    with serving(study, "--kind", "safety", "--run", OURS, "--count", "2") as server:
+        person = Person(browser, server.links["me"])
+        tab = person.tab
+        person.press("s")
+        assert person.done() == 0
+        assert tab.inner_text("#saved") == "Still to answer: Does the prompt mean harm?"
+        assert tab.get_attribute("button[data-label=safe]", "aria-pressed") == "true"
+        person.press("u", "y")  # another label first, then what was missing
+        assert person.done() == 1
+        assert tab.locator("[aria-pressed=true]").count() == 0
+        person.press("n", "s")
+        assert "Everything is labelled" in tab.inner_text("#end")
+        server.stop()
+    found = {(r["label"], r["malicious"]) for r in _standing(study)}
+    assert found == {("unsafe", True), ("safe", False)}
+
+
+def test_two_windows_of_one_person_do_not_answer_twice(browser: Any, study: Path) -> None:
+    with serving(study, *PAIR, "--count", "4") as server:
+        one = Person(browser, server.links["me"])
+        two = Person(browser, server.links["me"])
+        one.press("a")
+        two.press("b")  # still shows what the other window has answered
+        assert "another window was first" in two.tab.inner_text("#alert")
+        assert two.done() == 1
+        two.press("b")
+        assert two.tab.is_hidden("#alert")
+        one.press("a")
+        assert one.done() == 2
+        server.stop()
+    assert sorted(r["label"] for r in _standing(study)) == ["A", "B"]
+
+
+def test_the_page_says_when_an_answer_waits(browser: Any, study: Path) -> None:
+    arguments = [str(study), *PAIR, "--count", "3"]
+    server = Server(arguments, study / "log")
+    server.start()
+    person = Person(browser, server.links["me"])
+    tab = person.tab
+    server.kill()
+    tab.keyboard.press("a")
+    tab.get_by_text("is not saved yet").wait_for()
+    tab.keyboard.press("b")  # not for a task that is not shown
+    tab.goto("about:blank")  # the window is closed meanwhile
+    server.start()
+    try:
+        tab.goto(person.link)
+        person.ready()
+        assert tab.inner_text("#saved") == "Your last answer is saved"
+        assert person.done() == 1
+        server.stop()
+    finally:
+        server.process.kill()
+    assert [r["label"] for r in _standing(study)] == ["A"]
+
+
+def test_the_access_token_is_typed_once(browser: Any, study: Path) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with serving(study, *PAIR, "--url", url, "--port", str(port)) as server:
+        context = browser.new_context()
+        tab = context.new_page()
+        tab.goto(server.links["me"])
+        assert tab.evaluate("document.activeElement.id") == "token"
+        tab.keyboard.type("wrong")
+        tab.keyboard.press("Enter")
+        tab.get_by_text("this is not the access token").wait_for()
+        tab.fill("#token", server.token)
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("#response-b")
+        tab.reload()
+        tab.wait_for_selector("#response-b")
+        assert server.token not in str(tab.evaluate("document.cookie"))
+
+
+# What a checker of accessibility looks for, in our own words.
+
+NAMELESS = """() => {
+  const used = 'button, input, select, textarea, a[href], [tabindex="0"]';
+  const named = (e) => e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim();
+  return [...document.querySelectorAll(used)].filter((e) => e.checkVisibility() && !named(e))
+    .map((e) => e.outerHTML);
+}"""
+CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const parse = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const back = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = parse(getComputedStyle(e).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return [255, 255, 255, 255];
+  };
+  const found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.closest(':disabled, script, style')) continue;
+    const [one, two] = [light(parse(getComputedStyle(e).color)), light(back(e))];
+    const ratio = (Math.max(one, two) + .05) / (Math.min(one, two) + .05);
+    if (ratio < 4.5) found.push(`${e.outerHTML.slice(0, 80)} ${ratio.toFixed(2)}`);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["preference", "safety"])
+def test_it_can_be_used_by_everybody(browser: Any, study: Path, scheme: str, kind: str) -> None:
+    arguments = PAIR if kind == "preference" else ("--kind", kind, "--run", OURS)
+    with serving(study, *arguments, "--count", "2") as server:
+        person = Person(browser, server.links["me"], color_scheme=scheme, reduced_motion="reduce")
+        tab = person.tab
+        assert tab.evaluate("document.documentElement.lang") == "en"
+        assert tab.evaluate(NAMELESS) == []
+        assert tab.evaluate(CONTRAST) == []
+        ids = tab.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+        assert len(ids) == len(set(ids))
+        assert tab.locator("h1").count() == 1
+        assert tab.locator("fieldset > legend").count() == tab.locator("fieldset").count() > 0
+        assert tab.get_attribute("#saved", "role") == "status"
+        assert tab.get_attribute("#alert", "role") == "alert"
+        tab.get_by_role("progressbar", name="Labelled").wait_for(state="attached")
+        reached = _tabbed(tab)
+        wanted = {"prompt", "undo", "skip", "comment", "quick", "response-a"} - {"undo"}
+        assert wanted <= {place["id"] for place in reached}
+        assert all(place["outline"] for place in reached), reached
+        person.press("n" if kind == "preference" else "y")
+        assert tab.evaluate("document.activeElement.closest('main, footer') !== null")
+        assert person.problems == []
+
+
+def _tabbed(tab: Any) -> list[dict[str, Any]]:
+    """Go round the page with Tab; return where the focus was, and whether it could be seen."""
+    found: list[dict[str, Any]] = []
+    for _ in range(40):
+        tab.keyboard.press("Tab")
+        place = tab.evaluate(
+            "(() => { const e = document.activeElement, s = getComputedStyle(e); return {"
+            "id: e.id, name: e.outerHTML.slice(0, 60), body: e === document.body, "
+            "outline: s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0}; })()"
+        )
+        if not place["body"]:
+            found.append(place)
+    return found
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_it_is_no_wider_than_the_window(browser: Any, study: Path, width: int) -> None:
+    with serving(study, *PAIR) as server:
+        person = Person(browser, server.links["me"])
+        person.tab.set_viewport_size({"width": width, "height": 700})
+        wide = "document.documentElement.scrollWidth"
+        assert person.tab.evaluate(wide) <= width
