@@ -143,6 +143,15 @@ def test_storage_out_of_reach_is_told_once() -> None:
     assert "cannot open this kind of storage" in reader.problems["nothing://x/y"]
 
 
+def test_a_dead_s3_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    reader = Reader()
+    reader.read([Run("r", storage="s3://b/x", cell=CELL, run_id="0")], NOON)
+    assert "nobody answers at 127.0.0.1:1" in reader.problems["s3://b/x"]
+
+
 RAYJOB: dict[str, Any] = {
     "metadata": {
         "name": "diverse-32-s0-44ff9a06",

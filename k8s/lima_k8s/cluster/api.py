@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Raw = dict[str, Any]
 Query = list[tuple[str, str]]
 NAMESPACE = "lima"
-"""Where runs go if neither -n nor the context says."""
+"""Where runs go if neither -n nor the context says; a context's `default` says nothing."""
 TIMEOUT_S = (5.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
 FOLLOW_TIMEOUT_S = (5.0, 3600.0)
@@ -77,7 +77,7 @@ class Cluster:
 
         """
         self._client, self.context, default = _connect(context)
-        self.namespace = namespace or default or NAMESPACE
+        self.namespace = namespace or (default if default != "default" else None) or NAMESPACE
         self.calls = 0
         """Requests sent so far."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lima.errors import InputError, LimaError
 from lima_k8s.cluster import failures
+from lima_k8s.cluster.api import NAMESPACE
 
 PROGRAM = "helm"
 IN_USE = "cannot reuse a name that is still in use"
@@ -28,6 +29,14 @@ class Helm:
 
     namespace: str
     context: str | None = None
+
+    @classmethod
+    def here(cls, context: str | None, namespace: str | None) -> "Helm":
+        """Return Helm for a namespace: the one that is named, else the context's, else ours."""
+        if namespace is None:
+            named = cls("", context)._run(["env", "HELM_NAMESPACE"]).strip()
+            namespace = NAMESPACE if named in ("", "default") else named
+        return cls(namespace, context)
 
     def install(self, release: str, chart: Path, values: dict[str, Any]) -> None:
         """Install a release.
@@ -74,7 +83,7 @@ class Helm:
                 f"no {PROGRAM} on PATH: it renders and installs the charts; get Helm 3.18 or newer "
                 "from https://helm.sh/docs/intro/install, or run on this machine with --local"
             )
-        where = ["--namespace", self.namespace]
+        where = ["--namespace", self.namespace] if self.namespace else []
         if self.context:
             where += ["--kube-context", self.context]
         done = subprocess.run(

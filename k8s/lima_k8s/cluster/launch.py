@@ -90,14 +90,17 @@ def launch(
     from lima_k8s.cluster.helm import Helm
 
     submission = prepare(kind, cells, target)
-    cluster = Cluster(target.context, target.namespace)
-    helm = Helm(cluster.namespace, target.context)
-    outcome = submit(submission, cluster, helm)
-    _tell(outcome, cluster.namespace)
+    helm = Helm.here(target.context, target.namespace)
+
+    def connect() -> Cluster:
+        return Cluster(target.context, helm.namespace)
+
+    outcome = submit(submission, connect, helm)
+    _tell(outcome, helm.namespace)
     if output_format == "json":
-        write_json(_as_json(outcome, submission, cluster.namespace))
+        write_json(_as_json(outcome, submission, helm.namespace))
     if wait:
-        _wait(cluster, submission)
+        _wait(connect(), submission)
     else:
         _tell_next(submission, target)
 
@@ -105,11 +108,10 @@ def launch(
 def render(kind: str, cells: Sequence[CellSpec], target: Target, output_format: str) -> None:
     """Write the manifests that would be installed; nothing is asked of the cluster."""
     from lima_k8s.assets import chart, chart_for
-    from lima_k8s.cluster.api import NAMESPACE
     from lima_k8s.cluster.helm import Helm
 
     submission = prepare(kind, cells, target)
-    helm = Helm(target.namespace or NAMESPACE)
+    helm = Helm.here(target.context, target.namespace)
     folder = chart(chart_for(kind))
     texts = {
         release: helm.template(release, folder, values) for release, values in submission.releases()

@@ -1,11 +1,13 @@
 """What runs wrote to their storage about themselves: how far they are, what they cost."""
 
-import threading
+import os
+import socket
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from lima.errors import LimaError, StorageError
 from lima.spec import CellSpec, cell_stages
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from lima.storage import Storage
 
 THREADS = 16
-PATIENCE_S = 10.0
-"""Seconds that a storage may take to answer: the cluster may reach what this machine cannot."""
+PATIENCE_S = 5.0
+"""Seconds to connect to a storage: the cluster may reach what this machine cannot."""
 HOUR = 3600.0
 COLUMNS = ("run_id", "attempt_id", "event", "at", "outcome", "reason", "gpus", "seconds")
 
@@ -63,8 +65,9 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
     from lima.progress import read_progress
     from lima.storage import Storage
 
+    _require_answer(uri)
     storage = Storage(uri)
-    _answers(storage)
+    storage.entries("progress")  # says what is wrong, which a single record does not
     with ThreadPoolExecutor(THREADS) as pool:
         progress = list(pool.map(lambda run: read_progress(storage, run.run_id) or {}, runs))
     rows = _attempt_rows(storage, runs)
@@ -76,31 +79,29 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
     }
 
 
-def _answers(storage: "Storage") -> None:
-    """Wait a moment for storage: object stores are tried for a minute before they give up.
+def _require_answer(uri: str) -> None:
+    """Connect to an S3 server once: its library tries a dead one for a minute, even at exit.
 
     Raises:
-        StorageError: it does not answer, or refuses.
+        StorageError: nobody answers there.
 
     """
-    errors: list[LimaError] = []
-
-    def probe() -> None:
-        try:
-            storage.entries("progress")
-        except LimaError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(PATIENCE_S)
-    if thread.is_alive():
+    if not uri.startswith("s3://") or os.environ.get("HTTPS_PROXY"):
+        return
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    endpoint = urlsplit(
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or f"https://s3.{region}.amazonaws.com"
+    )
+    port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
+    try:
+        socket.create_connection((endpoint.hostname or "", port), PATIENCE_S).close()
+    except OSError as error:
         raise StorageError(
-            f"{storage.uri} does not answer within {PATIENCE_S:g} s; check AWS_ENDPOINT_URL and "
-            "the network of this machine"
-        )
-    if errors:
-        raise errors[0]
+            f"{uri}: nobody answers at {endpoint.hostname}:{port} ({error.strerror or error}); "
+            "set AWS_ENDPOINT_URL to where this machine reaches the storage"
+        ) from error
 
 
 def stage_ids(cell: CellSpec | None) -> list[str]:

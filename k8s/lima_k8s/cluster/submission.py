@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,16 @@ def priority_class(priority: str | None) -> dict[str, str]:
     return {"priorityClass": f"lima-{priority}" if priority in PRIORITIES else priority}
 
 
-def submit(submission: Submission, cluster: Cluster, helm: Helm) -> Outcome:
+def submit(submission: Submission, connect: Callable[[], Cluster], helm: Helm) -> Outcome:
     """Submit what does not run and is not finished.
+
+    The releases are installed while the queue, the Secret and the runs that are there already
+    are looked up, since importing the Kubernetes library takes longer than Helm: what turns out
+    wrong is taken back at once. Helm itself refuses a run that exists, by its name.
 
     Args:
         submission: What to run.
-        cluster: Where.
+        connect: Returns the cluster; called in a thread of its own.
         helm: For the same namespace.
 
     Raises:
@@ -98,13 +103,79 @@ def submit(submission: Submission, cluster: Cluster, helm: Helm) -> Outcome:
         ClusterError: the cluster cannot be reached, or a right is missing.
 
     """
-    require_queue(cluster, submission.cluster.get("queue", ClusterSpec.queue))
-    require_secret(cluster, submission.cluster["storage"].get("secretName", ""))
-    priority = submission.cluster.get("priorityClass", ClusterSpec.priorityClass)
-    require_priority(cluster, priority)
-    runs = read_runs(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        looked_up = pool.submit(_look_up, submission, connect)
+        installed, refusal = _install_all(submission, helm)
+        try:
+            cluster, runs = looked_up.result()
+            there = _there(submission, runs, besides=installed)
+            if refusal and not isinstance(refusal, TakenError):
+                raise refusal
+        except LimaError:
+            _take_back(helm, installed)
+            raise
+    if refusal is None and not there:
+        return Outcome(installed, list(submission.cells))
+    _take_back(helm, installed)
+    return _submit_the_rest(
+        submission, cluster, helm, [r for r in runs if r.release not in installed]
+    )
+
+
+def _look_up(
+    submission: Submission, connect: Callable[[], Cluster]
+) -> tuple[Cluster, tuple[Run, ...]]:
+    """Return the cluster and its runs, if it has all that the submission needs."""
+    cluster, values = connect(), submission.cluster
+    require_queue(cluster, values.get("queue", ClusterSpec.queue))
+    require_secret(cluster, values["storage"].get("secretName", ""))
+    require_priority(cluster, values.get("priorityClass", ClusterSpec.priorityClass))
+    return cluster, read_runs(cluster)
+
+
+def _install_all(submission: Submission, helm: Helm) -> tuple[list[str], LimaError | None]:
+    """Install every release; return those that are in, and what stopped it."""
+    folder, installed = chart(chart_for(submission.kind)), list[str]()
+    for release, values in submission.releases():
+        try:
+            helm.install(release, folder, values)
+        except LimaError as error:
+            _take_back_failed(helm, release)
+            return installed, error
+        installed.append(release)
+    return installed, None
+
+
+def _take_back(helm: Helm, releases: Sequence[str]) -> None:
+    """Uninstall releases of this submission, whatever keeps us from it."""
+    for release in releases:
+        with contextlib.suppress(LimaError):
+            helm.uninstall(release)
+
+
+def _take_back_failed(helm: Helm, release: str) -> None:
+    """Uninstall what a failed install left half-made; a release that runs is not touched."""
+    with contextlib.suppress(LimaError):
+        if helm.state(release) == "failed":
+            helm.uninstall(release)
+
+
+def _there(submission: Submission, runs: Sequence[Run], besides: Sequence[str]) -> dict[str, Run]:
+    """Return by run id the runs of the submission's cells that other releases hold."""
+    ids = {run_id(cell) for cell in submission.cells}
+    return {
+        run.run_id: run
+        for run in runs
+        if run.run_id in ids and run.storage == submission.storage and run.release not in besides
+    }
+
+
+def _submit_the_rest(
+    submission: Submission, cluster: Cluster, helm: Helm, runs: Sequence[Run]
+) -> Outcome:
+    """Submit the cells that have no run, and those whose run failed."""
     outcome, failed = Outcome(), []
-    there = {r.run_id: r for r in runs if r.storage == submission.storage and r.run_id}
+    there = _there(submission, runs, besides=())
     for cell in submission.cells:
         run = there.get(run_id(cell))
         if run is None or (run.ended and not run.succeeded):
@@ -133,23 +204,27 @@ def install(helm: Helm, cluster: Cluster, release: str, folder: Path, values: An
     try:
         helm.install(release, folder, values)
     except TakenError as error:
-        state = helm.state(release)
-        if state.startswith("pending"):
-            raise InputError(
-                f"release {release} is being installed by another submit; if that one was killed: "
-                f"helm uninstall {release} -n {cluster.namespace}"
-            ) from error
-        if not state or any(run.release == release for run in read_runs(cluster)):
-            raise InputError(
-                "these runs were submitted by someone else a moment ago; the same command says "
-                f"which ({error})"
-            ) from error
+        _refuse_another_submit(helm, cluster, release, error)
         helm.uninstall(release)
         helm.install(release, folder, values)
     except LimaError:
-        with contextlib.suppress(LimaError):
-            helm.uninstall(release)  # nothing half-made stays behind
+        _take_back_failed(helm, release)
         raise
+
+
+def _refuse_another_submit(helm: Helm, cluster: Cluster, release: str, error: Exception) -> None:
+    """Raise unless a release is a leftover without runs, which may be taken away."""
+    state = helm.state(release)
+    if state.startswith("pending"):
+        raise InputError(
+            f"release {release} is being installed by another submit; if that one was killed: "
+            f"helm uninstall {release} -n {cluster.namespace}"
+        ) from error
+    if not state or any(run.release == release for run in read_runs(cluster)):
+        raise InputError(
+            "these runs were submitted by someone else a moment ago; the same command says "
+            f"which ({error})"
+        ) from error
 
 
 def require_queue(cluster: Cluster, queue: str) -> None:
