@@ -25,7 +25,7 @@ from lima.progress import Progress
 from lima.results import GENERATIONS
 from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
-from lima.stop import stop_requested
+from lima.stop import busy, stop_requested
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -78,13 +78,19 @@ class GenerateWorker:
         """Load the model. Not part of `__init__`, where an error would look like a death."""
         self.loaded, self.engine = load_engine(self.cell, self.storage)
 
-    def generate(self, shard: PromptShard) -> int:
-        """Write a shard, unless another worker did meanwhile; return the tokens sampled."""
-        rows = generate_shard(
-            self.engine, self.loaded.tokenizer, self.loaded.eot_id, self.cell, shard
-        )
-        self.table.write(shard.name, rows)
-        return sum(row["response_tokens"] for row in rows)
+    def generate(self, shard: PromptShard) -> int | None:
+        """Write a shard, unless another worker did meanwhile; return the tokens sampled.
+
+        None: this machine must go, and the shard is for another one.
+        """
+        if stop_requested():
+            return None
+        with busy():
+            rows = generate_shard(
+                self.engine, self.loaded.tokenizer, self.loaded.eot_id, self.cell, shard
+            )
+            self.table.write(shard.name, rows)
+        return int(sum(row["response_tokens"] for row in rows))
 
 
 class _Pool:
@@ -120,6 +126,9 @@ class _Pool:
             except RayError as error:
                 self._replace(actor, shard, error)
                 continue
+            if shard and sampled is None:
+                self._leave(actor, shard)
+                continue
             self._hand_out(actor)
             if shard:
                 yield shard, sampled
@@ -139,6 +148,12 @@ class _Pool:
             return
         shard = self.waiting.popleft()
         self.busy[actor.generate.remote(shard)] = (actor, shard)
+
+    def _leave(self, actor: Any, shard: PromptShard) -> None:
+        """Replace a worker whose machine must go: nothing has failed."""
+        ray.kill(actor)
+        self.waiting.appendleft(shard)
+        self._start()
 
     def _replace(self, actor: Any, shard: PromptShard | None, error: RayError) -> None:
         ray.kill(actor)

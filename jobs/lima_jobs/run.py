@@ -1,6 +1,6 @@
 """The entrypoint of every job: runs the stages of cells in order, under one Ray.
 
-    python -m lima_jobs.run SPECS.json --storage URI
+    python -m lima_jobs.run SPECS.json --storage URI [--only STAGE]
 
 SPECS.json is what `lima-k8s show --format json` prints: {"runs": [cell, …]}. What storage
 already holds is not computed again, so that starting a job again resumes it. Exit codes:
@@ -8,14 +8,16 @@ already holds is not computed again, so that starting a job again resumes it. Ex
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from lima.codec import decode, run_id
@@ -24,9 +26,11 @@ from lima.errors import Interrupted, LimaError, SpecError
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
 from lima.progress import Progress
-from lima.spec import CellSpec, Stage, cell_stages
-from lima.stop import VARIABLE, request_stop, stop_file, stop_requested
+from lima.spec import STAGES, CellSpec, Stage, cell_stages
+from lima.stop import VARIABLE, busy, request_stop, stop_file, stop_requested
 from lima.storage import Storage
+from lima_jobs.cluster import joined
+from lima_jobs.joblog import kept_log
 from lima_jobs.session import ray_session, set_up_logging
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
@@ -34,25 +38,37 @@ SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that several cells may have in common."""
 
 
-def run_cells(cells: Sequence[CellSpec], storage: Storage, parallel: int) -> None:
+def run_cells(
+    cells: Sequence[CellSpec], storage: Storage, parallel: int, only: Sequence[Stage] = STAGES
+) -> None:
     """Run cells, `parallel` at a time; one that fails does not stop the others.
+
+    Stages that are not among `only` must be done already.
 
     Raises:
         LimaError: the worst that ended a cell, once all have ended.
 
     """
     errors: dict[str, LimaError] = {}
-    for stage in SHARED:
+    for stage in [stage for stage in SHARED if stage in only]:
         for run, cell in {run_id(c, stage): c for c in cells if getattr(c, stage)}.items():
             # Once for all cells that share it, before they ask for it side by side.
             if error := _guarded(cell, (stage,), storage):
                 errors[run] = error
     ready = [c for c in cells if not any(run_id(c, s) in errors for s in SHARED if getattr(c, s))]
     with ThreadPoolExecutor(parallel) as pool:
-        ended = pool.map(lambda c: _guarded(c, cell_stages(c), storage, last=True), ready)
+        ended = pool.map(
+            lambda c: _guarded(c, cell_stages(_part(c, only)), storage, last=True), ready
+        )
         errors |= {run_id(cell): error for cell, error in zip(ready, ended, strict=True) if error}
     if errors:
         raise max(errors.values(), key=lambda error: error.exit_code)
+
+
+def _part(cell: CellSpec, only: Sequence[Stage]) -> CellSpec:
+    """Return what `cell` has of the stages `only`."""
+    others = [stage for stage in STAGES if stage not in only]
+    return replace(cell, **dict.fromkeys(others, None))  # type: ignore[arg-type]
 
 
 def _guarded(
@@ -131,6 +147,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the stages of cells.")
     parser.add_argument("specs", help="file of specs")
     parser.add_argument("--storage", required=True, help="folder or URI of the study")
+    parser.add_argument(
+        "--only", action="append", choices=STAGES, help="stage to run, repeatable; default: all"
+    )
     arguments = parser.parse_args()
     set_up_logging()
     # Of this process alone: two jobs on one machine are stopped one by one.
@@ -138,12 +157,25 @@ def main() -> None:
     os.environ.setdefault(VARIABLE, str(own_stop))
     stop_file().unlink(missing_ok=True)
     _stop_on_signals()
+    with _exit_code_of_errors():
+        cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
+        runs = [run_id(cell) for cell in cells]
+        # On this machine, whoever started the job keeps its log.
+        kept = kept_log(storage, runs) if joined() else contextlib.nullcontext()
+        with busy(), kept, _exit_code_of_errors():
+            _run(cells, storage, arguments.only or STAGES)
+
+
+def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:
+    with ray_session([_part(cell, only) for cell in cells]) as parallel:
+        _stop_on_signals()  # again: Ray has set handlers of its own
+        run_cells(cells, storage, parallel, only)
+
+
+@contextlib.contextmanager
+def _exit_code_of_errors() -> Iterator[None]:
     try:
-        cells = read_cells(arguments.specs)
-        storage = Storage(arguments.storage)
-        with ray_session(cells) as parallel:
-            _stop_on_signals()  # again: Ray has set handlers of its own
-            run_cells(cells, storage, parallel)
+        yield
     except LimaError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)

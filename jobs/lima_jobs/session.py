@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lima.errors import InputError
 from lima.spec import CellSpec, gpus
+from lima_jobs.cluster import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
 
 DEFAULTS = {
     # A worker that died is seen at once instead of after seconds.
@@ -39,27 +40,52 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
 
     Raises:
         InputError: a stage asks for more GPUs than there are.
+        ClusterError: machines of a cluster stay missing.
+        LimaError: machines of a cluster are broken.
 
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     import ray
 
-    own = not os.environ.get("RAY_ADDRESS")
+    own = not joined()
     if own:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
     ray.init(
         address="local" if own else "auto",
         num_cpus=max(os.cpu_count() or 1, _most(cells)["CPU"]) if own else None,
         include_dashboard=False if own else None,
+        # Workers on other machines have only the environment of their pod.
+        runtime_env=None if own else {"env_vars": DEFAULTS},
         # Ray's own messages only if something is wrong; ours are set up in `set_up_logging`.
         logging_config=ray.LoggingConfig(log_level="ERROR"),
         logging_level=logging.ERROR,
     )
     try:
-        yield side_by_side(cells, ray.cluster_resources())
+        if own:
+            yield side_by_side(cells, ray.cluster_resources())
+        else:
+            with stop_reaches_all():
+                yield _on_cluster(cells)
     finally:
         ray.shutdown()
+
+
+def _on_cluster(cells: Sequence[CellSpec]) -> int:
+    """Wait for the machines and check them; return how many of `cells` run side by side."""
+    import ray
+
+    if elastic():
+        return 1  # machines come when work asks for them
+    needs = _most(cells)
+    wait_for_machines(needs)
+    workers = any(stage for c in cells for stage in (c.base, c.train, c.generate))
+    if workers and os.environ.get(PREFLIGHT) == "1":
+        from lima_jobs.preflight import preflight
+
+        cuda = needs["GPU"] > 0
+        preflight(needs["GPU" if cuda else "CPU"], "cuda" if cuda else "cpu")
+    return side_by_side(cells, ray.cluster_resources())
 
 
 def set_up_logging() -> None:

@@ -23,6 +23,7 @@ def check_storage(storage: Storage) -> list[str]:
     """
     folder = f"checks/{uuid.uuid4().hex}"
     path = f"{folder}/object"
+    _demand(storage.write(path, FIRST), "a new object was taken for an existing one")
     try:
         return _check(storage, folder, path)
     finally:
@@ -30,7 +31,6 @@ def check_storage(storage: Storage) -> list[str]:
 
 
 def _check(storage: Storage, folder: str, path: str) -> list[str]:
-    _demand(storage.write(path, FIRST), "a new object was taken for an existing one")
     _demand(storage.exists(path), "an object that was written is not found")
     listed = [(entry.path, entry.size) for entry in storage.entries(folder)]
     _demand(listed == [(path, len(FIRST))], f"the listing is {listed}, not the one object")

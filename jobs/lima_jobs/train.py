@@ -1,14 +1,18 @@
 """The base and train stages: Ray Train starts the workers, `lima.training` trains."""
 
+import logging
 from typing import Any, cast
 
 from lima.codec import decode, encode, run_id
 from lima.errors import InputError, Interrupted, LimaError
 from lima.progress import Progress
-from lima.spec import CellSpec, Stage, TrainSpec, stage_cell
+from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
+from lima.stop import stop_requested
 from lima.storage import Storage
 from lima.training.records import StepRecord, completion_path
+from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
 
+log = logging.getLogger(__name__)
 WORKER_FAILURES = 3
 """Restarts of a group of workers within one job: a machine may fail, a bug fails each time."""
 
@@ -24,18 +28,38 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
     """
     if storage.exists(completion_path(run_id(cell, stage))):
         return
+    before = machines() if joined() else {}
+    progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
+    while ended_by := _fit(_trainer(cell, stage, storage, progress.run)):
+        if not isinstance(ended_by, Interrupted) or not joined():
+            raise ended_by
+        log.info("a machine of the workers must go: %s", ended_by)
+        wait_for_departure(before)
+        if stop_requested():  # this one too
+            raise ended_by
+        before = _machines_for(_spec(cell, stage).compute)
+
+
+def _machines_for(compute: ComputeSpec) -> dict[str, str]:
+    """Return the machines of a cluster, once there are enough again."""
+    if not elastic():
+        wait_for_machines({"GPU": gpus(compute), "CPU": compute.workers})
+    return machines()
+
+
+def _trainer(cell: CellSpec, stage: Stage, storage: Storage, run: str) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     compute = _spec(cell, stage).compute
     cuda = compute.device == "cuda"
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _worker,
         train_loop_config={
             "cell": encode(cell),
             "stage": stage,
             "storage": storage.uri,
-            "run": progress.run,
+            "run": run,
         },
         scaling_config=ScalingConfig(
             num_workers=compute.workers, use_gpu=cuda, resources_per_worker={"CPU": 1}
@@ -48,10 +72,6 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
         ),
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
     )
-    progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
-    ended_by = _fit(trainer)
-    if ended_by is not None:
-        raise ended_by
 
 
 def _fit(trainer: Any) -> LimaError | None:
@@ -95,7 +115,7 @@ def _worker(config: dict[str, Any]) -> LimaError | None:
     import ray.train.torch
 
     from lima.ledger import attempt
-    from lima.stop import stop_requested
+    from lima.stop import busy
     from lima.training.loop import Hooks, Trainer
     from lima.training.world import World
     from lima_jobs.session import set_up_logging
@@ -120,10 +140,11 @@ def _worker(config: dict[str, Any]) -> LimaError | None:
 
     try:
         if world.leads:
-            with attempt(storage, cell, stage, spec.compute, config["run"]) as ended:
+            with busy(), attempt(storage, cell, stage, spec.compute, config["run"]) as ended:
                 train(ended)
         else:
-            train({})
+            with busy():
+                train({})
     except (InputError, Interrupted) as error:
         # Every worker meets it, and no restart would help: it is not a failure to Ray.
         return error

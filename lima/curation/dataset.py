@@ -5,6 +5,7 @@ A line of JSONL is `{"conversations": ["user", "assistant", …], "source": "nam
 
 import fnmatch
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +18,8 @@ from lima.storage import Storage
 
 AUTHORED = "authored:"
 PYDOC = "pydoc:topics"
+HOME = "LIMA_DATA"
+"""Environment variable of a pod: the storage that holds relative files which its machine lacks."""
 DOCUMENT_CHARACTERS = 1200
 """Length at which the language reference is cut into documents."""
 
@@ -183,9 +186,15 @@ def _authored(names: str) -> Iterator[Example]:
 
 
 def _lines(path: str) -> list[str]:
-    if "://" in path:
-        folder, _, name = path.rpartition("/")
-        data = Storage(folder).read(name)
+    uri = _uri(path)
+    if uri:
+        folder, _, name = uri.rpartition("/")
+        storage = Storage(folder)
+        if uri != path and not storage.exists(name):
+            raise DataError(
+                f"{shortened(path)}: neither on this machine nor at {uri}; copy it there"
+            )
+        data = storage.read(name)
     else:
         try:
             data = expanded(path).read_bytes()
@@ -196,6 +205,14 @@ def _lines(path: str) -> list[str]:
         return data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
+
+
+def _uri(path: str) -> str | None:
+    """Return where a file lies on an object store; None: on this machine."""
+    if "://" in path:
+        return path
+    home, local = os.environ.get(HOME), expanded(path)
+    return f"{home.rstrip('/')}/{path}" if home and not local.exists() else None
 
 
 def _language_reference() -> Iterator[Example]:

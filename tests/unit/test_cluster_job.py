@@ -1,0 +1,141 @@
+"""The jobs' side of a cluster that needs no Ray: log, storage check, data, GPU counters."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lima.curation.dataset import HOME, load_examples
+from lima.errors import DataError, InputError, StorageError
+from lima.spec import DataSpec
+from lima.storage import Storage
+from lima_jobs.cluster import WAIT_MINUTES, wait_minutes
+from lima_jobs.joblog import log_path
+from lima_jobs.preflight import counted_errors
+from lima_jobs.storagecheck import check_storage
+
+LOGGER = """
+import sys
+from pathlib import Path
+from lima.storage import Storage
+from lima_jobs import joblog
+joblog.INTERVAL_S = 0.05
+storage = Storage(sys.argv[1])
+with joblog.kept_log(storage, ["one", "two"]):
+    print("first line", flush=True)
+    while not any("first" in p.read_text() for p in Path(sys.argv[1]).glob("logs/*/*.log")):
+        pass  # copied while it runs
+    print("last line", flush=True)
+"""
+
+
+def test_log_is_kept_while_it_grows_and_to_its_last_line(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run(
+            [sys.executable, "-c", LOGGER, str(tmp_path / "study")], stdout=out, check=True
+        )
+    storage = Storage(str(tmp_path / "study"))
+    entries = storage.entries("logs")
+    assert [e.path.split("/")[1] for e in entries] == ["run_id=one", "run_id=two"]
+    assert {storage.read(e.path) for e in entries} == {b"first line\nlast line\n"}
+
+
+def test_log_that_goes_to_a_pipe_is_not_kept(tmp_path: Path) -> None:
+    code = LOGGER.replace('    print("first', '    sys.exit(0)\n    print("first')
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "s")], stdout=subprocess.PIPE, check=True
+    )
+    assert Storage(str(tmp_path / "s")).entries("logs") == []
+
+
+def test_name_of_a_log() -> None:
+    started = datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC)
+    assert log_path("abc", started) == "logs/run_id=abc/20260131T120005Z.log"
+
+
+def test_storage_check_proves_and_leaves_nothing(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    assert "overwrite: the first writer wins" in check_storage(storage)
+    assert storage.entries("") == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("overwrites", "a second writer replaced"),
+        ("forgets", "an object that was written is not found"),
+        ("changes", "an object reads back changed"),
+    ],
+)
+def test_storage_check_sees_what_is_broken(tmp_path: Path, broken: str, said: str) -> None:
+    class Broken(Storage):
+        def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
+            if broken == "forgets":
+                return True
+            return super().write(path, data, replace=replace or broken == "overwrites")
+
+        def read(self, path: str) -> bytes:
+            return super().read(path) + (b"!" if broken == "changes" else b"")
+
+    with pytest.raises(StorageError, match=said):
+        check_storage(Broken(str(tmp_path)))
+
+
+def test_storage_check_of_the_command_line(tmp_path: Path) -> None:
+    check = [sys.executable, "-m", "lima_jobs.storagecheck"]
+    good = subprocess.run([*check, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "write: ok" in good.stdout
+    environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "x",
+                   "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "hush"}  # fmt: skip
+    bad = subprocess.run(
+        [*check, "s3://bucket/study"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert bad.returncode == 3
+    assert bad.stderr.startswith("error: cannot ")
+    assert "hush" not in bad.stderr
+
+
+def test_relative_data_is_looked_for_on_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = json.dumps({"conversations": ["prompt", "response"], "source": "s"})
+    uri = f"file://{tmp_path}/study"
+    Storage(uri).write("data/lima/train.jsonl", row.encode())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_examples(DataSpec("data/lima/train.jsonl"))
+    monkeypatch.setenv(HOME, uri)
+    assert [e.source for e in load_examples(DataSpec("data/lima/train.jsonl"))] == ["s"]
+    with pytest.raises(DataError, match=r"neither on this machine nor at .*data/dev\.jsonl"):
+        load_examples(DataSpec("data/dev.jsonl"))
+    # What is here comes first.
+    (tmp_path / "data" / "lima").mkdir(parents=True)
+    (tmp_path / "data" / "lima" / "train.jsonl").write_text(row.replace('"s"', '"here"'))
+    assert [e.source for e in load_examples(DataSpec("data/lima/train.jsonl"))] == ["here"]
+
+
+def test_minutes_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WAIT_MINUTES, "0.5")
+    assert wait_minutes() == 0.5
+    monkeypatch.setenv(WAIT_MINUTES, "soon")
+    with pytest.raises(InputError, match="LIMA_WAIT_MINUTES=soon"):
+        wait_minutes()
+
+
+@pytest.mark.parametrize(
+    ("row", "problems"),
+    [
+        ("0, No, No", []),
+        ("[N/A], [N/A], [N/A]", []),
+        ("", []),
+        ("3, No, Yes", ["uncorrected memory errors since it was started: 3",
+                        "memory rows to be replaced at its next reset: Yes"]),
+        ("0, 1, 0", ["memory rows that could not be replaced: 1"]),
+    ],
+)  # fmt: skip
+def test_counters_of_a_gpu(row: str, problems: list[str]) -> None:
+    assert counted_errors(row) == problems
