@@ -372,10 +372,18 @@ def _tabbed(tab: Any) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("width", [320, 1280])
-def test_it_is_no_wider_than_the_window(browser: Any, study: Path, width: int) -> None:
-    with serving(study, *PAIR) as server:
+@pytest.mark.parametrize(
+    "arguments", [PAIR, ("--kind", "absolute", "--run", OURS)], ids=["pair", "one"]
+)
+def test_the_texts_have_the_window_to_themselves(
+    browser: Any, study: Path, arguments: tuple[str, ...]
+) -> None:
+    with serving(study, *arguments) as server:
         person = Person(browser, server.links["me"])
-        person.tab.set_viewport_size({"width": width, "height": 700})
-        wide = "document.documentElement.scrollWidth"
-        assert person.tab.evaluate(wide) <= width
+        for width, sides in ((1280, 2 if arguments == PAIR else 1), (320, 1)):
+            person.tab.set_viewport_size({"width": width, "height": 700})
+            assert person.tab.evaluate("document.documentElement.scrollWidth") <= width
+            for name in ("prompt", "response-a"):
+                share = 1 if name == "prompt" else sides
+                found = person.tab.locator(f"#{name}").bounding_box()["width"]
+                assert found == pytest.approx(width / share, rel=0.1), name
