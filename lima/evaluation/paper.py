@@ -1,0 +1,208 @@
+"""What the paper reports, and how a number of ours stands to it (sections 2 to 6, appendix B)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta
+
+from lima.codec import decode
+from lima.evaluation.intervals import clopper_pearson, rows_for_width
+from lima.yamltext import load_yaml
+
+Status: TypeAlias = Literal["within", "outside", "underpowered", "no data"]
+Name: TypeAlias = str | tuple[str, ...]
+SLACK = 1.25
+"""Our interval may be so many times as wide as the paper's own before it says too little."""
+
+MARKS = {
+    "S": "the paper's own text",
+    "sec": "a public secondary source that agrees with the paper",
+    "der": "own arithmetic from the paper's text",
+}
+
+BASELINES = {
+    "alpaca_65b": "Alpaca 65B",
+    "davinci003": "DaVinci003",
+    "bard": "Bard",
+    "claude": "Claude",
+    "gpt-4": "GPT-4",
+}
+"""The paper's names of what LIMA is compared with."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number of the paper.
+
+    Args:
+        of: what was measured, from the general to the particular.
+        section: where the paper tells it.
+        mark: where the number is taken from (see `MARKS`).
+        value: the number, or the lower end of a range.
+        to: the upper end of a range.
+        n: rows that it is a share of.
+        width: widest interval that still says enough, where the paper gives no n.
+
+    """
+
+    of: tuple[Any, ...]
+    section: str
+    mark: Literal["S", "sec", "der"]
+    value: float
+    to: float | None = None
+    n: Annotated[int, Meta(ge=1)] | None = None
+    width: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What was measured, as one text."""
+        return "/".join("+".join(p) if isinstance(p, list) else str(p) for p in self.of)
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether the paper tells only that the number is above zero."""
+        return (self.value, self.to) == (0, 1) and self.n is None
+
+    @property
+    def top(self) -> float:
+        """The upper end of what the paper reports."""
+        return self.value if self.to is None else self.to
+
+    @property
+    def widest(self) -> float | None:
+        """How wide an interval of ours may be to say as much as the paper's own would."""
+        if self.width is not None:
+            return self.width
+        if self.n is None:
+            return None
+        low, high = clopper_pearson(round(self.value * self.n), self.n)
+        return SLACK * (high - low)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What our tables say of a fact.
+
+    Args:
+        value: the number.
+        low: lower end of its 95 % interval; that of an exact count is the number.
+        high: upper end.
+        method: how the interval was made; "exact" for what has no chance in it.
+        n: rows that it rests on.
+        missing: rows that should have a value and have none.
+        bound_low: how low the value could be, whatever the missing rows deserve.
+        bound_high: how high.
+
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    method: str
+    n: int | None = None
+    missing: int = 0
+    bound_low: float | None = None
+    bound_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A fact, ours beside it, and what that says; `rows_needed` would settle it."""
+
+    fact: Fact
+    ours: Ours | None
+    status: Status
+    rows_needed: int | None
+    why: str | None
+
+
+@cache
+def paper_facts() -> tuple[Fact, ...]:
+    """Return all numbers of the paper, in its order."""
+    text = (resources.files("lima.evaluation") / "paper.yaml").read_text("utf-8")
+    return tuple(decode(Fact, entry, f"paper.yaml[{i}]") for i, entry in enumerate(load_yaml(text)))
+
+
+def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
+    """Say how ours stands to the paper's; `ours` is a text that says why there is none.
+
+    Within: our 95 % interval holds the paper's value (or touches its range) and is about as
+    narrow as the paper's own would be with its number of rows. Underpowered: it holds the value,
+    but would hold very different ones too. Outside: it does not hold it.
+    """
+    if isinstance(ours, str):
+        return Compared(fact, None, "no data", fact.n, ours)
+    low, high = _ends(ours)
+    if low > fact.top + _tolerance(fact) or high < fact.value - _tolerance(fact):
+        return Compared(fact, ours, "outside", None, None)
+    widest, chance = fact.widest, ours.method != "exact"
+    spans = fact.is_sign and low <= 0 <= high
+    if spans or (chance and (ours.low is None or (widest is not None and high - low > widest))):
+        return Compared(fact, ours, "underpowered", _rows_needed(fact, ours), None)
+    return Compared(fact, ours, "within", None, None)
+
+
+def find_arm(name: str, arms: Sequence[str], named: Mapping[str, str]) -> str | None:
+    """Return the arm that is what the paper calls `name`; `named` says it where names differ."""
+    if name in named:
+        return named[name]
+    wanted = _plain(name)
+    for candidates in ([a for a in arms if _plain(a) == wanted],
+                       [a for a in arms if _plain(a) in ALIASES.get(name, ())]):  # fmt: skip
+        if len(candidates) == 1:
+            return candidates[0]
+    return None
+
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "lima": ("lima1000", "lima65b"),
+    "lima_dialogue": ("dialogue1030", "limadialogue65b"),
+    "alpaca_65b": ("alpaca52k", "alpaca"),
+    "davinci003": ("textdavinci003",),
+}
+"""Other names of the paper's models, as our recipes and others call them."""
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _ends(ours: Ours) -> tuple[float, float]:
+    return (
+        ours.value if ours.low is None else ours.low,
+        ours.value if ours.high is None else ours.high,
+    )
+
+
+def _tolerance(fact: Fact) -> float:
+    """Return half a unit of the last digit: shares are given in per cent or a tenth of it."""
+    if fact.n is None:
+        return abs(fact.value) * 1e-9
+    percent = fact.value * 100
+    return 0.005 if abs(percent - round(percent)) < 1e-9 else 0.0005
+
+
+def _rows_needed(fact: Fact, ours: Ours) -> int | None:
+    """Return how many rows would make our interval narrow enough; None: unknown."""
+    widest = fact.widest
+    if fact.is_sign and ours.value > 0:
+        reach = 1.96 * math.sqrt(1 + ours.value**2 / 2) / math.atanh(min(ours.value, 0.999))
+        return math.ceil(3 + reach**2)
+    if widest is None:
+        return None
+    if ours.method == CLOPPER_PEARSON:
+        return rows_for_width(ours.value, widest)
+    if ours.n is None or ours.low is None or ours.high is None:
+        return fact.n
+    return math.ceil(ours.n * ((ours.high - ours.low) / widest) ** 2)
+
+
+CLOPPER_PEARSON = "Clopper-Pearson"
+BOOTSTRAP = "bootstrap over items"
+CLUSTERED = "Student's t, clustered by prompt"
+EXACT = "exact"
+"""How intervals are made."""
