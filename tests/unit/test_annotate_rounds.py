@@ -53,7 +53,7 @@ def _chat(storage: Storage, arm: str, turns: int = 2) -> Conversations:
 
 def _label_all(store: Store, labels: list[str]) -> list[dict[str, Any]]:
     invite(store, "anna")
-    shown = []
+    shown: list[dict[str, Any]] = []
     while task := store.task("anna"):
         label = labels[len(shown) % len(labels)]
         shown.append(task.shown)
@@ -160,7 +160,7 @@ def _prefer_epoch(storage: Storage, best: int, capsys: pytest.CaptureFixture[str
     assert run([*arguments, "--status", "--format", "json"]) == 0
     path = Path(json.loads(capsys.readouterr().out)["database"])
     store = Store(path)
-    of_text = {}
+    of_text: dict[str, int] = {}
     for number in EPOCHS:
         cell_run = write_responses(storage, "tuned", 4, epoch=number)
         of_text |= dict.fromkeys(_texts(storage, cell_run), number)

@@ -1,0 +1,271 @@
+"""Chat as a person has it: the real command in a terminal, and its page in a real Chromium."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lima.codec import encode
+from lima.errors import LimaError
+from lima.evaluation.conversations import Conversations
+from lima.evaluation.labels import read_labels, standing
+from lima.evaluation.scan import Tables
+from lima.generation.chat import ChatSpec, CheckpointResponder, EndpointResponder
+from lima.results import ANNOTATIONS, GENERATIONS
+from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
+from lima.storage import Storage
+from tests.judge_server import JudgeServer, Reply, Request, error, running
+from tests.labelling import ATTACK
+
+CODE = "import sys; from lima_k8s.main import run; sys.exit(run(sys.argv[1:]))"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[JudgeServer]:
+    """An endpoint that says how often it was spoken to."""
+    with running(lambda request: Reply(_said(request))) as server:
+        yield server
+
+
+def _said(request: Request) -> str:
+    texts = [m["content"] for m in request.body["messages"]]
+    return f"Heard {len(texts)}: {texts[-1]}"
+
+
+def _chat(storage: Path, said: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", CODE, "chat", str(storage), *arguments]
+    return subprocess.run(command, input=said, capture_output=True, text=True, check=False)
+
+
+def _rows(storage: Path, table: Any, *columns: str) -> list[dict[str, Any]]:
+    return Tables(Storage(str(storage))).read(table, columns).to_pylist()
+
+
+def test_a_conversation_in_a_terminal(endpoint: JudgeServer, tmp_path: Path) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot", "--experiment", "talks")
+    said = "Hello <b>\np\n\nAnd then?\nwhat\nf\n/label 1\nexcellent\n/new\nAgain\n\n/quit\n"
+    done = _chat(tmp_path, said, *model, "--rater", "ann")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Heard 1: Hello <b>\nHeard 3: And then?\nHeard 1: Again\n"
+    assert "this is no label" in done.stderr
+    assert "2 conversations, 3 answers, 2 labelled" in done.stderr
+    body = endpoint.requests[1].body
+    roles = [(m["role"], m["content"]) for m in body["messages"]]
+    assert roles == [
+        ("user", "Hello <b>"),
+        ("assistant", "Heard 1: Hello <b>"),
+        ("user", "And then?"),
+    ]
+    assert (body["top_p"], body["temperature"], body["max_tokens"]) == (0.9, 0.7, 2048)
+    assert "repetition_penalty" not in body
+    rows = _rows(tmp_path, GENERATIONS, "prompt", "response", "source", "arm", "experiment",
+                 "prompt_tokens", "response_tokens", "logprob", "finish_reason")  # fmt: skip
+    assert sorted(len(r["prompt"]) for r in rows) == [1, 1, 3]
+    assert len({r["source"] for r in rows}) == 2
+    assert {(r["arm"], r["experiment"], r["finish_reason"]) for r in rows} == {
+        ("parrot", "talks", "eot")
+    }
+    assert {(r["prompt_tokens"], r["response_tokens"], r["logprob"]) for r in rows} == {
+        (400, 50, None)
+    }
+    labels = read_labels(Tables(Storage(str(tmp_path))))
+    assert sorted((x.turn, x.value, x.rater, x.group) for x in labels) == [
+        (1, "excellent", "ann", "author"),
+        (2, "fail", "ann", "author"),
+    ]
+    assert len(_rows(tmp_path, ANNOTATIONS, "event")) == 3  # the label that was replaced stays
+
+
+def test_the_same_command_goes_on_with_the_next_opening(
+    endpoint: JudgeServer, tmp_path: Path
+) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot")
+    given = (*model, "--prompts", "authored:dialogue", "--count", "2")
+    first = _chat(tmp_path, "p\n/quit\n", *given)
+    second = _chat(tmp_path, "f\nMore?\n\n/new\nFree\n\n", *given)
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    openings = [r.body["messages"][0]["content"] for r in endpoint.requests]
+    assert len(set(openings)) == 3
+    assert openings[1] == openings[2] != openings[0]
+    assert openings[3] == "Free"
+    assert "3 conversations, 4 answers, 2 labelled" in second.stderr
+
+
+def test_no_answer_is_no_turn(tmp_path: Path) -> None:
+    def answer(request: Request) -> Reply:
+        return error(400, "too long") if request.number == 1 else Reply("Fine")
+
+    with running(answer) as server:
+        model = ("--base-url", server.base_url, "--model", "m")
+        done = _chat(tmp_path, "Hello\nHello\n\n/quit\n", *model)
+    assert done.stdout == "Fine\n"
+    assert "error: " in done.stderr
+    assert "too long" in done.stderr
+    assert [r["response"] for r in _rows(tmp_path, GENERATIONS, "response")] == ["Fine"]
+
+
+def test_what_the_endpoint_may_lack_is_sent_only_when_asked_for(
+    endpoint: JudgeServer, tmp_path: Path
+) -> None:
+    decoding = DecodingSpec(repetition_penalty=1.2, top_k=5, max_new_tokens=9)
+    spec = ChatSpec("e", "a", ModelSpec("m"), decoding, endpoint.base_url)
+    EndpointResponder(spec, "none").reply(["Hi"])
+    body = endpoint.requests[0].body
+    assert (body["repetition_penalty"], body["top_k"], body["max_tokens"]) == (1.2, 5, 9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--base-url", "http://127.0.0.1:1/v1"), "--model"),
+        (("--run", "x", "--model", "y"), "say who to talk to"),
+        ((), "no model was trained here"),
+        (("--base-url", "http://127.0.0.1:1/v1", "--model", "m", "--prompts", "no.jsonl"), "no.j"),
+    ],
+)
+def test_bad_input_is_explained(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
+    done = _chat(tmp_path, "", *arguments)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_a_study_answers_alike_every_time(tmp_path: Path) -> None:
+    """The real model: the same words get the same answer, which the address replays."""
+    from lima.model.loading import load_tokenizer
+    from tests.models import make_base
+
+    base = make_base(tmp_path / "base")
+    tokenizer, _, _ = load_tokenizer(str(base), ModelSpec(str(base)))
+    tokenizer.save_pretrained(base)
+    _resize(base, len(tokenizer))
+    spec = ChatSpec("e", "a", ModelSpec(str(base)), DecodingSpec(max_new_tokens=12))
+    storage = Storage(str(tmp_path / "st"))
+    compute = ComputeSpec(device="cpu", precision="fp32")
+    replies = []
+    for _ in range(2):
+        talk = Conversations(storage, spec, CheckpointResponder(spec, storage, compute), "me")
+        talk.all.clear()
+        conversation = talk.new()
+        replies.append([talk.say(conversation, text) for text in ("How?", "And then?")])
+    assert replies[0] == replies[1]
+    rows = _rows(tmp_path / "st", GENERATIONS, "token_ids", "response_tokens", "logprob",
+                 "seed_address", "generation_key")  # fmt: skip
+    assert len({r["generation_key"] for r in rows}) == 4
+    assert len({r["seed_address"] for r in rows}) == 2
+    assert all(len(r["token_ids"]) == r["response_tokens"] <= 12 for r in rows)
+    assert all(r["logprob"] < 0 for r in rows)
+    long = "word " * 300
+    with pytest.raises(LimaError, match="fills the model's context"):
+        talk.say(talk.new(), long)
+
+
+def _resize(folder: Path, rows: int) -> None:
+    """Give the model a row for EOT, as training does."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    model.save_pretrained(folder)
+
+
+def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path: Path) -> None:
+    spec = ChatSpec("e", "a", ModelSpec("m"), DecodingSpec(), endpoint.base_url)
+    storage = Storage(str(tmp_path))
+
+    def begin() -> Conversations:
+        return Conversations(storage, spec, EndpointResponder(spec, "none"), "me", ["Hello"])
+
+    one, two = begin(), begin()
+    (name,) = one.all
+    one.say(one.named(name), "Hello")
+    with pytest.raises(LimaError, match="another window"):
+        two.say(two.named(name), "Hello")
+    again = begin()
+    assert again.named(name).utterances == ["Hello", "Heard 1: Hello"]
+    kept = storage.read(f"chats/run_id={one.run}.json").decode()
+    assert encode(spec)["model"]["path"] in kept
+
+
+# On its page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs chromium (apt-get install chromium)")
+def test_the_page(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+    def answer(request: Request) -> Reply:
+        if "attack" in request.body["messages"][-1]["content"]:
+            return Reply(ATTACK)
+        return error(400, "no answer to this") if request.number == 2 else Reply(_said(request))
+
+    with running(answer) as server, sync_api.sync_playwright() as playwright:
+        arguments = ["--base-url", server.base_url, "--model", "parrot", "--prompts",
+                     "authored:dialogue", "--count", "1", "--web", "--no-browser"]  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, "chat", str(tmp_path), *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        address = next(line.strip() for line in process.stderr if "http" in line)
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        try:
+            _talk_on_the_page(browser, address)
+        finally:
+            browser.close()
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+    assert process.wait() == 0, said
+    assert "2 conversations, 3 answers, 2 labelled" in said
+    rows = standing(_rows(tmp_path, ANNOTATIONS, "annotation_id", "supersedes", "event", "label"))
+    assert sorted(r["label"] for r in rows) == ["excellent", "fail"]
+
+
+def _talk_on_the_page(browser: Any, address: str) -> None:
+    tab = browser.new_page(viewport={"width": 1200, "height": 760})
+    problems: list[str] = []
+    tab.on("pageerror", lambda found: problems.append(str(found)))
+    ready = "#thread[aria-busy=false]"
+    tab.goto(address)
+    tab.wait_for_selector(ready)
+    assert not tab.is_editable("#text")  # the words to begin with are given
+    tab.keyboard.press("Enter")
+    tab.get_by_text("Heard 1").wait_for()
+    tab.keyboard.type("Go on")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("no answer to this").wait_for()  # the endpoint refused: nothing was said
+    assert tab.locator(".labels").count() == 1
+    tab.keyboard.press("Enter")  # the words are still there
+    tab.get_by_text("Heard 3").wait_for()
+    for label in ("pass", "excellent"):
+        tab.get_by_role("button", name=f"Answer 2: {label}").click()
+        tab.locator(f'[aria-label="Answer 2: {label}"][aria-pressed=true]').wait_for()
+    assert tab.evaluate("document.activeElement.ariaLabel") == "Answer 2: excellent"
+    tab.click("#new")
+    tab.get_by_text("(new)").wait_for()
+    tab.keyboard.type("an attack")
+    tab.keyboard.press("Shift+Enter")
+    tab.keyboard.type("in two lines")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector(".labels")
+    assert tab.inner_text(".text.user") == "an attack\nin two lines"
+    assert tab.text_content(".text:not(.user)") == ATTACK
+    assert tab.locator("#thread img, #thread script, #thread b, #thread style").count() == 0
+    tab.get_by_role("button", name="Answer 1: fail").click()
+    tab.get_by_text("1 answer, 1 labelled").wait_for()
+    tab.reload()
+    tab.wait_for_selector(".labels")
+    assert tab.locator("#list button").count() == 2
+    assert tab.title() == "Chat · LIMA"
+    assert not [p for p in problems if "400" not in p]
