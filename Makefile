@@ -46,7 +46,7 @@ docs: .venv/ready
 # Values, schemas and READMEs of the charts; tests compare them with the code.
 charts: .venv/ready chart-tools
 	$(BIN)/python -m lima_k8s.charts charts
-	.cache/bin/helm-docs --chart-search-root charts --template-files ../README.md.gotmpl \
+	.cache/bin/helm-docs --chart-search-root charts --template-files ./README.md.gotmpl \
 		--sort-values-order file --log-level warning
 
 format: .venv/ready

@@ -91,7 +91,7 @@ def _values(
 ) -> str:
     lines = [NOTICE]
     for key, kind, values in parts:
-        lines += ["", f"# -- {_first_line(kind)}", f"{key}:"]
+        lines += ["", f"# {_first_line(kind)}", f"{key}:"]
         lines += [f"  {line}" for line in _commented(kind, values)]
     if runs is not None:
         lines += [
@@ -137,6 +137,7 @@ def _schema(parts: Mapping[str, type], *, with_runs: bool) -> str:
     properties |= {"global": {"type": "object"}, "lima-common": {"type": "object"}}
     if with_runs:
         properties["runs"] = {"type": "array", "items": references[-1]}
+        properties["run_ids"] = {"type": "array"}  # `lima-k8s show` writes it for its reader
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

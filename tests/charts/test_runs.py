@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from lima.codec import decode, encode, run_id
 from lima.recipes import RECIPES, lima_65b, tiny
@@ -14,6 +16,7 @@ from lima.spec import CellSpec, ComputeSpec, GenerateSpec, gpus
 from lima_k8s.assets import chart_for, profile, profiles
 from lima_k8s.cluster_spec import load_cluster
 from lima_k8s.commands.submit import up_to
+from lima_k8s.main import cli
 from tests.charts.restricted import violations
 from tests.charts.tools import (
     SECRET,
@@ -251,6 +254,16 @@ def test_numbers_survive_and_name_the_run_however_they_are_given() -> None:
         assert "e+" not in spec["data"]["specs.json"]
         names.add(spec["metadata"]["name"])
     assert len(names) == 1
+
+
+def test_what_show_writes_are_values() -> None:
+    shown = CliRunner().invoke(cli, ["show", "tiny"])
+    assert shown.exit_code == 0
+    document = yaml.safe_load(shown.stdout)
+    text = template("lima-train", {**values(), **document})
+    assert [ids_of(s)[0] for s in of_kind(manifests(text), "ConfigMap")] == [
+        run_id(cell) for cell in tiny()
+    ]
 
 
 def test_name_depends_on_run_and_storage_and_not_on_the_release() -> None:

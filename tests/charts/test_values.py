@@ -1,7 +1,6 @@
 """What the charts have from Python is what Python says today."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,12 +36,6 @@ def test_ray_version_is_the_locked_one() -> None:
     locked = re.search(r"^ray(?:\[[^]]*\])?==([0-9.]+)", lock, re.MULTILINE)
     assert locked
     assert locked[1] == RAY_VERSION
-
-
-def test_charts_and_profiles_are_in_the_wheel() -> None:
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
-    included = build["targets"]["wheel"]["force-include"]
-    assert included == {"charts": "lima_k8s/charts", "k8s/clusters": "lima_k8s/clusters"}
 
 
 def test_every_chart_is_found() -> None:

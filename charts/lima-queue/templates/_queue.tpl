@@ -51,3 +51,18 @@ Those who may submit, as subjects of a RoleBinding.
 - {kind: ServiceAccount, namespace: {{ index $parts 0 | quote }}, name: {{ index $parts 1 | quote }}}
 {{- end }}
 {{- end -}}
+
+{{/*
+Spec of a ResourceFlavor: the nodes that it stands for. Kueue puts labels and tolerations on pods.
+
+  spec: {{- include "lima-queue.flavor" (dict "nodes" .Values.cluster.gpu "topology" "lima") | nindent 2 }}
+*/}}
+{{- define "lima-queue.flavor" -}}
+nodeLabels: {{- toYaml .nodes.nodeLabels | nindent 2 }}
+{{- with .nodes.tolerations }}
+tolerations: {{- include "lima-queue.tolerations" . | nindent 2 }}
+{{- end }}
+{{- with .topology }}
+topologyName: {{ . }}
+{{- end }}
+{{- end -}}

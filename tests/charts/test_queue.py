@@ -1,0 +1,150 @@
+"""What the platform team applies once, on every kind of cluster."""
+
+import re
+from typing import Any
+
+import pytest
+
+from lima_k8s.assets import profile, profiles
+from lima_k8s.cluster_spec import load_cluster
+from tests.charts.tools import Manifest, manifests, of_kind, refused, template
+
+
+def queue(cluster: str | None = None, **changes: Any) -> list[Manifest]:
+    """Return the manifests of lima-queue."""
+    document = {"queue": changes}
+    arguments = ["--values", str(profile(cluster))] if cluster else []
+    return manifests(template("lima-queue", document, *arguments))
+
+
+def quotas(documents: list[Manifest]) -> dict[str, dict[str, Any]]:
+    """Return the quota of each flavor by resource."""
+    (cluster_queue,) = of_kind(documents, "ClusterQueue")
+    (group,) = cluster_queue["spec"]["resourceGroups"]
+    names = group["coveredResources"]
+    for flavor in group["flavors"]:
+        assert [r["name"] for r in flavor["resources"]] == names  # Kueue wants the same order
+    return {
+        flavor["name"]: {r["name"]: r["nominalQuota"] for r in flavor["resources"]}
+        for flavor in group["flavors"]
+    }
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_quota_is_whole_nodes(name: str) -> None:
+    gpu = load_cluster(name).gpu
+    found = quotas(queue(name, quota={"gpuNodes": 3, "cpu": 10, "memoryGiB": 20}))
+    assert found["lima-cpu"] == {
+        "cpu": "10000m", "memory": "20480Mi", gpu.resource: 0, **dict.fromkeys(gpu.fabric, 0),
+    }  # fmt: skip
+    gpus = 3 * gpu.perNode
+    large = found["lima-gpu"]
+    assert large[gpu.resource] == gpus
+    assert large["cpu"] == f"{int(gpus * gpu.worker.cpu * 1000)}m"
+    assert large["memory"] == f"{int(gpus * gpu.worker.memoryGiB * 1024)}Mi"
+    for resource, amount in gpu.fabric.items():
+        number, unit = re.fullmatch(r"(\d+)(\D*)", amount).groups()  # type: ignore[union-attr]
+        assert str(large[resource]) == f"{3 * int(number)}{unit}"
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_flavor_has_labels_taints_and_topology_of_the_nodes(name: str) -> None:
+    cluster = load_cluster(name)
+    documents = queue(name)
+    flavors = {f["metadata"]["name"]: f["spec"] or {} for f in of_kind(documents, "ResourceFlavor")}
+    gpu = flavors["lima-gpu"]
+    assert gpu.get("nodeLabels", {}) == cluster.gpu.nodeLabels
+    assert len(gpu.get("tolerations", [])) == len(cluster.gpu.tolerations)
+    levels = [
+        level["nodeLabel"] for t in of_kind(documents, "Topology") for level in t["spec"]["levels"]
+    ]
+    assert levels == list(cluster.topology.levels)
+    assert ("topologyName" in gpu) == bool(levels)
+    # Kueue refuses a flavor with a topology and no labels.
+    assert not levels or gpu["nodeLabels"]
+    assert "topologyName" not in flavors["lima-cpu"]
+
+
+def test_nodes_without_gpus_may_have_taints() -> None:
+    equal = {"key": "t", "operator": "Equal", "value": "v"}
+    taints = [{"key": "batch", "effect": "NoSchedule"}, equal]
+    flavors = of_kind(queue(quota={"tolerations": taints}), "ResourceFlavor")
+    (cpu,) = [f["spec"] for f in flavors if f["metadata"]["name"] == "lima-cpu"]
+    assert cpu["tolerations"] == [
+        {"operator": "Exists", "key": "batch", "effect": "NoSchedule"},
+        equal,
+    ]
+
+
+def test_queue_without_gpus_has_one_flavor() -> None:
+    documents = queue("eks-p5", quota={"gpuNodes": 0})
+    assert set(quotas(documents)) == {"lima-cpu"}
+    assert not of_kind(documents, "Topology")
+    assert len(of_kind(documents, "ResourceFlavor")) == 1
+
+
+def test_namespace_enforces_restricted_pods() -> None:
+    (namespace,) = of_kind(queue(namespace="study"), "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert namespace["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    documents = queue(namespace="study")
+    (cluster_queue,) = of_kind(documents, "ClusterQueue")
+    selector = cluster_queue["spec"]["namespaceSelector"]["matchLabels"]
+    assert selector == {"kubernetes.io/metadata.name": "study"}
+    assert not of_kind(queue(createNamespace=False), "Namespace")
+
+
+def test_priorities_are_those_that_runs_name() -> None:
+    found = {
+        p["metadata"]["name"]: p["value"]
+        for p in of_kind(queue(priorities={"high": 7}), "WorkloadPriorityClass")
+    }
+    assert found == {"lima-low": -100, "lima-normal": 0, "lima-high": 7}
+    assert load_cluster().priorityClass in found
+
+
+def test_rights_of_submitters() -> None:
+    submitters = {"users": ["ada@x"], "groups": ["research"], "serviceAccounts": ["ci/runner"]}
+    documents = queue(submitters=submitters)
+    (role,) = of_kind(documents, "Role")
+    verbs = {
+        (resource): set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]
+    }
+    assert {"create", "get", "list", "watch", "delete"} <= verbs["rayjobs"]
+    assert "*" not in {verb for own in verbs.values() for verb in own}
+    # Nobody changes queues, or what the operators make.
+    assert verbs["workloads"] == verbs["localqueues"] == verbs["jobs"] == {"get", "list", "watch"}
+    for binding in of_kind(documents, "RoleBinding") + of_kind(documents, "ClusterRoleBinding"):
+        assert {(s["kind"], s["name"]) for s in binding["subjects"]} == {
+            ("User", "ada@x"), ("Group", "research"), ("ServiceAccount", "runner"),
+        }  # fmt: skip
+    (reader,) = of_kind(documents, "ClusterRole")
+    assert {v for rule in reader["rules"] for v in rule["verbs"]} == {"get", "list", "watch"}
+
+
+def test_without_submitters_nobody_is_bound_and_secrets_can_be_closed() -> None:
+    documents = queue(submitters={"helmSecrets": False})
+    assert not of_kind(documents, "RoleBinding")
+    (role,) = of_kind(documents, "Role")
+    assert not any("secrets" in rule["resources"] for rule in role["rules"])
+    wrong = {"queue": {"submitters": {"serviceAccounts": ["runner"]}}}
+    assert '"runner" is not NAMESPACE/NAME' in refused("lima-queue", wrong)
+
+
+def test_network_policy_opens_only_what_is_named() -> None:
+    (policy,) = of_kind(queue(networkPolicy={"egressPorts": [443, 7070]}), "NetworkPolicy")
+    spec = policy["spec"]
+    assert spec["podSelector"]["matchLabels"] == {"app.kubernetes.io/part-of": "lima-k8s"}
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    anywhere = [rule for rule in spec["egress"] if "to" not in rule]
+    assert [[p["port"] for p in rule["ports"]] for rule in anywhere] == [[443, 7070]]
+    assert all("from" in rule for rule in spec["ingress"])
+    ports = [[p["port"] for p in rule["ports"]] for rule in spec["ingress"] if "ports" in rule]
+    assert ports == [[8265], [8080]]
+    assert not of_kind(queue(networkPolicy={"enabled": False}), "NetworkPolicy")
+
+
+def test_pod_monitor_is_an_option() -> None:
+    assert not of_kind(queue(), "PodMonitor")
+    (monitor,) = of_kind(queue(podMonitor={"enabled": True, "labels": {"a": "b"}}), "PodMonitor")
+    assert monitor["metadata"]["labels"]["a"] == "b"
