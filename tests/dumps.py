@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+import pytest
+
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 
 SITE = "ai.stackexchange.com"
@@ -85,14 +87,21 @@ def write_folder(folder: Path, tables: Mapping[str, bytes], *, packed: bool = Fa
 
 def write_7z(path: Path, tables: Mapping[str, bytes], compression: str = "lzma2") -> Path:
     """Write tables as one solid archive, in the order of their names."""
-    import libarchive
-
+    libarchive = _libarchive()
     path.parent.mkdir(parents=True, exist_ok=True)
     options = f"compression={compression}"
     with libarchive.file_writer(str(path), "7zip", options=options) as archive:
         for name, data in sorted(tables.items()):
             archive.add_file_from_memory(f"{name}.xml", len(data), data)
     return path
+
+
+def _libarchive() -> Any:
+    try:
+        import libarchive
+    except (ImportError, OSError, AttributeError, TypeError):  # whatever a missing library raises
+        pytest.skip(".7z needs the system library libarchive: apt-get install libarchive13")
+    return libarchive
 
 
 def spec(root: Path, **more: Any) -> CurateSpec:
