@@ -14,7 +14,6 @@ from lima.codec import is_unicode, sha256_key, shortened
 from lima.errors import DataError
 from lima.paths import expanded
 from lima.spec import DataSpec
-from lima.storage import Storage
 
 AUTHORED = "authored:"
 PYDOC = "pydoc:topics"
@@ -188,6 +187,8 @@ def _authored(names: str) -> Iterator[Example]:
 def _lines(path: str) -> list[str]:
     uri = _uri(path)
     if uri:
+        from lima.storage import Storage  # its library takes longer than all of lint
+
         folder, _, name = uri.rpartition("/")
         storage = Storage(folder)
         if uri != path and not storage.exists(name):

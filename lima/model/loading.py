@@ -14,10 +14,11 @@ from lima.errors import ModelError
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
-from lima.storage import Storage
 
 if TYPE_CHECKING:
     import torch
+
+    from lima.storage import Storage
 
 SCRATCH = "scratch"
 RUN = "run:"
@@ -44,7 +45,7 @@ def resolve_run(spec: ModelSpec, cell: CellSpec) -> ModelSpec:
     return replace(spec, path=f"{RUN}{run_id(cell, 'base' if name == 'base' else 'train')}")
 
 
-def local_model(spec: ModelSpec, storage: Storage) -> str:
+def local_model(spec: ModelSpec, storage: "Storage") -> str:
     """Return a folder on this machine, or a hub name, that transformers can load.
 
     What lies on an object store is copied to the cache first. `spec` is resolved (see
@@ -57,6 +58,8 @@ def local_model(spec: ModelSpec, storage: Storage) -> str:
     if spec.path.startswith(RUN):
         return str(_exported(spec, storage))
     if "://" in spec.path:
+        from lima.storage import Storage
+
         return str(_cached(Storage(spec.path), "", spec.path))
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
@@ -66,7 +69,7 @@ def local_model(spec: ModelSpec, storage: Storage) -> str:
     return spec.path
 
 
-def _exported(spec: ModelSpec, storage: Storage) -> Path:
+def _exported(spec: ModelSpec, storage: "Storage") -> Path:
     run = spec.path.removeprefix(RUN)
     epochs = weights_epochs(storage, run)
     if not epochs:
@@ -79,7 +82,7 @@ def _exported(spec: ModelSpec, storage: Storage) -> Path:
     return storage.local_path(path) or _cached(storage, path, f"{storage.uri}/{path}")
 
 
-def _cached(storage: Storage, path: str, uri: str) -> Path:
+def _cached(storage: "Storage", path: str, uri: str) -> Path:
     """Return the local copy of a saved model; workers of one machine share it.
 
     The copy is named by its address and the sizes and times of the files there: a model that
@@ -226,7 +229,7 @@ def _set_to_mean(weight: Any, row: int, known: int) -> None:
     return None
 
 
-def load_for_inference(spec: ModelSpec, storage: Storage, compute: ComputeSpec) -> LoadedModel:
+def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec) -> LoadedModel:
     """Load a model to sample from, in evaluation mode on its device; its weights stay as saved.
 
     Args:

@@ -8,9 +8,12 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lima.errors import ModelError, StorageError
-from lima.storage import Storage
+
+if TYPE_CHECKING:
+    from lima.storage import Storage
 
 
 def checkpoints_path(run: str) -> str:
@@ -23,7 +26,7 @@ def weights_path(run: str, epoch: int) -> str:
     return f"{checkpoints_path(run)}/weights/epoch={epoch:02d}"
 
 
-def weights_epochs(storage: Storage, run: str) -> list[int]:
+def weights_epochs(storage: "Storage", run: str) -> list[int]:
     """Return the epochs whose weights are complete, in order."""
     folder = f"{checkpoints_path(run)}/weights"
     names = [entry.path.removeprefix(f"{folder}/") for entry in storage.entries(folder)]
@@ -31,7 +34,7 @@ def weights_epochs(storage: Storage, run: str) -> list[int]:
     return sorted(int(n.removeprefix("epoch=").removesuffix(".json")) for n in manifests)
 
 
-def check_weights(storage: Storage, run: str, epoch: int) -> None:
+def check_weights(storage: "Storage", run: str, epoch: int) -> None:
     """Refuse exported weights of which a file is missing or cut short.
 
     Raises:
@@ -49,7 +52,7 @@ def check_weights(storage: Storage, run: str, epoch: int) -> None:
             raise _damaged(storage, run, epoch, f"{name} has {there.get(name, 0)} of {size} bytes")
 
 
-def _damaged(storage: Storage, run: str, epoch: int, reason: str) -> ModelError:
+def _damaged(storage: "Storage", run: str, epoch: int, reason: str) -> ModelError:
     others = [e for e in weights_epochs(storage, run) if e != epoch]
     return ModelError(
         f"{storage.uri}/{weights_path(run, epoch)}: damaged weights ({reason}); use another epoch "
@@ -85,7 +88,7 @@ def _is_about_writing(error: Exception) -> bool:
     return isinstance(error, OSError | SafetensorError) or of_torch
 
 
-def commit_weights(storage: Storage, run: str, epoch: int, folder: Path) -> None:
+def commit_weights(storage: "Storage", run: str, epoch: int, folder: Path) -> None:
     """Copy a folder of weights to storage; it counts once its manifest is there."""
     path = weights_path(run, epoch)
     files = {e.path.removeprefix(f"{path}/"): e.size for e in storage.upload_folder(folder, path)}

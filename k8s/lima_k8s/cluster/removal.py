@@ -1,5 +1,6 @@
 """Takes runs off a cluster: their pods, their quota and their releases; never their results."""
 
+import os
 import re
 import time
 from collections.abc import Collection, Sequence
@@ -56,8 +57,9 @@ def _moved(helm: Helm, release: str, there: Collection[Run]) -> bool:
 
 def _forget(cluster: Cluster, release: str) -> None:
     """Delete Helm's records of a release whose objects are gone."""
-    for raw in cluster.list_all(SECRETS, f"owner=helm,name={release}"):
-        cluster.delete(SECRETS, raw["metadata"]["name"])
+    kind = CONFIGMAPS if os.environ.get("HELM_DRIVER", "").startswith("configmap") else SECRETS
+    for raw in cluster.list_all(kind, f"owner=helm,name={release}"):
+        cluster.delete(kind, raw["metadata"]["name"])
 
 
 def wait_until_gone(cluster: Cluster, runs: Sequence[Run]) -> None:
