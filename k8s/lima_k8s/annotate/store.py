@@ -172,12 +172,11 @@ class Store:
             latest = db.execute(schema.LATEST, (annotator, answer.turn)).fetchone()
             if latest is None:
                 raise Conflict("this is none of your tasks; load the page again")
-            decided = latest["event"] in ("labelled", "skipped")
-            if decided == (answer.event != "undone"):
+            if bool(latest["decided"]) == (answer.event != "undone"):
                 raise Conflict("another window was first; the page shows where you are")
             if answer.event == "undone" and _undoable(db, annotator) != answer.turn:
                 raise Conflict("only your last answer can be undone; the page shows where you are")
-            db.execute(
+            added = db.execute(
                 schema.ADD,
                 (
                     *(answer.event_id, annotator, answer.turn, answer.event),
@@ -185,6 +184,8 @@ class Store:
                     *(_text(answer.started_at), _text(now())),
                 ),
             )
+            decides = answer.event != "undone"
+            db.execute(schema.STAND, (added.lastrowid, decides, annotator, answer.turn))
 
     def events(self) -> list[dict[str, Any]]:
         """Return every event with its entry's columns and its annotator's group, in order."""
