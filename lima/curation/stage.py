@@ -245,7 +245,7 @@ class Curation:
     def _card(self, arms: Sequence[DrawnArm], damage: dict[str, Any]) -> str:
         records = self.store.records()
         tokenizer = self.spec.assembly.tokenizer
-        name = resolved(tokenizer, self.spec) if tokenizer and "." in tokenizer else tokenizer
+        name = _file_or_name(tokenizer, self.spec) if tokenizer else ""
         once = {
             (arm.spec.split, choice.candidate.key): choice for arm in arms for choice in arm.choices
         }
@@ -289,6 +289,12 @@ def _no_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _file_or_name(tokenizer: str, spec: CurateSpec) -> str:
+    """Return the path of a tokenizer's file or folder; of one that is not there, the hub's name."""
+    path = resolved(tokenizer, spec)
+    return path if Path(path).expanduser().exists() else tokenizer
 
 
 def _all_files(path: str) -> list[str]:

@@ -98,9 +98,13 @@ def to_markdown(rows: Sequence[Row], tokenizer: str | None) -> str:
         paper = paper_row(row)
         marks |= {paper.count_mark, paper.tokens_mark} if paper else set()
         lines.append("| " + " | ".join(_cells(row, paper)) + " |")
-    counted = f"Lengths are averages in tokens of `{tokenizer}`" if tokenizer else "No tokenizer"
+    counted = (
+        f"Lengths are averages in tokens of `{tokenizer}`, without special tokens."
+        if tokenizer
+        else "No lengths, since `curate.assembly.tokenizer` names no tokenizer."
+    )
     told = "; ".join(f"{mark}: {MARKS[mark]}" for mark in sorted(marks))
-    return "\n".join([*lines, "", f"{counted}, without special tokens. {told}".strip(), ""])
+    return "\n".join([*lines, "", f"{counted} {told}".strip(), ""])
 
 
 def token_counter(name: str) -> Counter:
