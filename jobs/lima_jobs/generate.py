@@ -12,6 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from lima.curation.dataset import load_examples
 from lima.errors import Interrupted, LimaError
+from lima.generation.baseline import is_baseline, run_baseline
 from lima.generation.run import (
     PromptShard,
     generate_shard,
@@ -51,6 +52,9 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
     """
     cell = stage_cell(cell, "generate")
     spec = generate_spec(cell)
+    if is_baseline(spec.model):
+        run_baseline(cell, storage, progress)
+        return
     shards = plan_shards(load_examples(spec.prompts), spec.shard_prompts)
     pending = pending_shards(shards, RunTable(storage, GENERATIONS, cell))
     total = sum(len(shard.prompts) for shard in shards)

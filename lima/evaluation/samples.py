@@ -24,7 +24,7 @@ class Sample:
     colour: int
     text: str
     cut: int
-    tokens: int
+    tokens: int | None
     finish_reason: str
     scores: list[float]
 

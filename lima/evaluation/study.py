@@ -79,7 +79,8 @@ def _lengths(tables: Tables) -> dict[str, Counter[int]]:
 
 def _count_lengths(part: pa.Table) -> Counter[int]:
     rows: list[dict[str, Any]] = part.to_pylist()
-    return Counter(r["response_tokens"] for r in rows if r["finish_reason"] != "prompt_too_long")
+    sampled = [r for r in rows if r["finish_reason"] != "prompt_too_long"]
+    return Counter(n for r in sampled if (n := r["response_tokens"]) is not None)
 
 
 def lengths_of(study: Study, chains: Sequence[Chain]) -> Counter[int]:

@@ -12,7 +12,7 @@ import openai
 import stamina
 
 from lima.errors import JudgeError, LimaError
-from lima.judging.attempt import Attempt, read_completion
+from lima.judging.attempt import Attempt, Status, read_completion
 from lima.judging.budget import Budget
 from lima.judging.key import NO_KEY, api_key
 from lima.judging.likert import build_request
@@ -31,6 +31,9 @@ _FILTERED = ("content_filter", "content_policy_violation")
 class Judge:
     """Scores responses; use it as `async with Judge(spec) as judge`."""
 
+    settled: tuple[Status, ...] = ("ok",)
+    """What an attempt may come to that needs no other one."""
+
     def __init__(self, spec: JudgeSpec, spent: float = 0.0) -> None:
         """Prepare to ask; nothing is sent yet, and `spent` US dollars are of the budget.
 
@@ -44,6 +47,7 @@ class Judge:
         # byte: both are ours. It opens no more connections than this by itself.
         most = openai.DEFAULT_CONNECTION_LIMITS.max_connections or spec.concurrency
         self._budget = Budget(spec, spent)
+        self.rubric = RUBRICS[spec.rubric]
         self._gate = Gate(min(spec.concurrency, most))
         self._client = openai.AsyncOpenAI(
             base_url=spec.base_url, api_key=self._key, max_retries=0, timeout=None
@@ -99,7 +103,7 @@ class Judge:
                     async with self._budget.room_for(text) as made:
                         made.append(await self._ask(text))
                     attempts += made
-                    if attempts[-1].status != "ok":
+                    if attempts[-1].status not in self.settled:
                         raise _UnscoredError(attempts)
         return attempts
 
@@ -139,7 +143,7 @@ class Judge:
             return self._failure(f"no connection: {error.__cause__ or error!r}")
         self._gate.observe(answer.status_code, answer.headers)
         request_id = answer.headers.get("x-request-id")
-        return read_completion(body, answer.status_code, request_id, RUBRICS[self.spec.rubric])
+        return read_completion(body, answer.status_code, request_id, self.rubric)
 
     def _body(self, text: str) -> dict[str, object]:
         return {

@@ -1,0 +1,233 @@
+"""Responses of other models: from files in three layouts, and from a real endpoint."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lima.codec import run_id
+from lima.errors import DataError, JudgeError, SpecError
+from lima.evaluation.aggregate import aggregate_rows
+from lima.generation.layouts import read_responses_file, text_key
+from lima.judging import client
+from lima.ledger import record_run
+from lima.progress import Progress
+from lima.results import GENERATIONS
+from lima.shards import RunTable
+from lima.spec import CellSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
+from lima.spec_judge import EndpointSpec
+from lima.stop import VARIABLE
+from lima.storage import Storage
+from lima_jobs.generate import run_generate
+from tests.judge_server import JudgeServer, Reply, Request, error, running
+
+PROMPTS = [["Why is the sky blue?"], ["And now?", "Now what?", "What time is it?"], ["Name one."]]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    lines = [json.dumps({"conversations": p, "source": "tests"}) for p in PROMPTS]
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    with running(lambda request: Reply(f"Re: {request.text}")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "study"))
+
+
+def cell(prompts: Path, model: str, **decoding: Any) -> CellSpec:
+    generate = GenerateSpec(
+        DataSpec(str(prompts)),
+        ModelSpec(model),
+        DecodingSpec(**decoding),
+        endpoint=EndpointSpec(attempts=2, concurrency=2),
+    )
+    return CellSpec("study", "bard", generate=generate)
+
+
+def run(baseline: CellSpec, storage: Storage) -> list[dict[str, Any]]:
+    record_run(storage, baseline, "generate")
+    try:
+        run_generate(baseline, storage, Progress(storage, run_id(baseline)))
+    finally:
+        rows: list[dict[str, Any]] = RunTable(storage, GENERATIONS, baseline).read().to_pylist()
+        rows.sort(key=lambda row: (row["prompt_index"], row["sample"]))
+    return rows
+
+
+def write(path: Path, entries: list[Any], *, as_list: bool = False) -> str:
+    lines = "\n".join(map(json.dumps, entries))
+    path.write_text(json.dumps(entries) if as_list else lines, "utf-8")
+    return str(path)
+
+
+def test_layouts_say_the_same(tmp_path: Path) -> None:
+    questions = write(
+        tmp_path / "question.jsonl",
+        [{"question_id": 81, "category": "x", "turns": ["Why is the sky blue?", "More."]},
+         {"question_id": 7, "text": "Name one."}],
+    )  # fmt: skip
+    files = [
+        write(tmp_path / "plain.jsonl", [{"prompt": "Why is the sky blue?", "response": "Light."},
+                                         {"prompt": ["Name one."], "response": "Two."}]),
+        write(tmp_path / "lima.jsonl", [{"conversations": ["Why is the sky blue?", "Light."]},
+                                        {"conversations": ["Name one.", "Two."]}]),
+        write(tmp_path / "alpaca.json", [
+            {"instruction": "Why is the sky blue?", "input": "", "output": "Light.",
+             "generator": "m"}, {"instruction": "Name one.", "output": "Two."}], as_list=True),
+        write(tmp_path / "fastchat.jsonl", [
+            {"question_id": 81, "model_id": "m", "choices": [{"turns": ["Light.", "And so."]}]},
+            {"question_id": 7, "text": "Two.", "model_id": "m"}]) + f"#{questions}",
+    ]  # fmt: skip
+    expected = {text_key(["Why is the sky blue? "]): "Light.", text_key(["Name one."]): "Two."}
+    for name in files:
+        assert read_responses_file(f"responses:{name}") == expected, name
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [([{"text": "x"}], "not a response"), ([{"question_id": 1, "text": "x"}], "#QUESTIONS"),
+     ([], "no responses"), ([{"prompt": "p", "response": "a"}, {"prompt": "p", "response": "b"}],
+      ":2: a second"), (["{"], "not a response")],
+)  # fmt: skip
+def test_files_that_are_none_are_named(tmp_path: Path, entries: list[Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_responses_file(write(tmp_path / "file.jsonl", entries))
+
+
+def test_real_fastchat_questions_are_read(shared_data: Path, tmp_path: Path) -> None:
+    questions = shared_data / "fastchat" / "mt_bench" / "question.jsonl"
+    answers = shared_data / "fastchat" / "mt_bench" / "reference_answer" / "gpt-4.jsonl"
+    found = read_responses_file(f"{answers}#{questions}")
+    lines = [json.loads(line) for line in answers.read_text("utf-8").split("\n") if line]
+    assert len(found) == len(lines) == 30
+    told = [json.loads(q) for q in questions.read_text("utf-8").split("\n") if q]
+    asked = {question["question_id"]: question["turns"][0] for question in told}
+    for line in lines:
+        prompt = asked[line["question_id"]]
+        assert found[text_key([prompt])] == line["choices"][0]["turns"][0]
+
+
+def test_a_file_becomes_rows_under_its_own_arm(
+    prompts: Path, tmp_path: Path, storage: Storage
+) -> None:
+    path = write(tmp_path / "bard.jsonl", [{"prompt": PROMPTS[0], "response": "Light."},
+                                           {"prompt": "Of others", "response": "No."}])  # fmt: skip
+    baseline = cell(prompts, f"responses:{path}")
+    [row] = run(baseline, storage)
+    assert (row["arm"], row["response"], row["prompt_index"]) == ("bard", "Light.", 0)
+    assert row["not_applied"] == ["temperature", "top_p", "repetition_penalty", "top_k"]
+    assert (row["logprob"], row["response_tokens"]) == (None, None)
+    assert len(run(baseline, storage)) == 1
+    [summary] = aggregate_rows(storage, ("arm",), note=print)
+    assert (summary["arm"], summary["responses"]) == ("bard", 1)
+    assert (summary["response_tokens"], summary["eot"]) == (None, 1.0)
+
+
+def test_a_file_about_other_prompts_is_refused(
+    prompts: Path, tmp_path: Path, storage: Storage
+) -> None:
+    path = write(tmp_path / "bard.jsonl", [{"prompt": "Else?", "response": "No."}])
+    with pytest.raises(DataError, match="none to a prompt of this run"):
+        run(cell(prompts, f"responses:{path}"), storage)
+
+
+def test_an_endpoint_is_asked_with_the_same_settings(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    rows = run(cell(prompts, f"endpoint:{server.base_url}#bard", samples=2), storage)
+    assert [r["response"] for r in rows[:2]] == ["Re: Why is the sky blue?"] * 2
+    assert len(rows) == len(PROMPTS) * 2
+    assert {tuple(row["not_applied"]) for row in rows} == {()}
+    assert {(row["prompt_tokens"], row["response_tokens"]) for row in rows} == {(400, 50)}
+    bodies = [request.body for request in server.requests]
+    assert {(b["temperature"], b["top_p"], b["repetition_penalty"], b["max_tokens"])
+            for b in bodies} == {(0.7, 0.9, 1.2, 2048)}  # fmt: skip
+    assert len({b["seed"] for b in bodies}) == len(bodies)
+    longest = max(bodies, key=lambda b: len(b["messages"]))
+    assert [m["role"] for m in longest["messages"]] == ["user", "assistant", "user"]
+    assert [m["content"] for m in longest["messages"]] == PROMPTS[1]
+
+
+def test_settings_that_an_endpoint_lacks_are_told(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    def strict(request: Request) -> Reply:
+        if "repetition_penalty" in request.body:
+            return error(400, "Unrecognized request argument supplied")
+        if "max_tokens" in request.body:
+            return error(400, "Unsupported parameter: 'max_tokens'")
+        return Reply("Fine.")
+
+    server.answer = strict
+    rows = run(cell(prompts, f"endpoint:{server.base_url}#bard"), storage)
+    assert [row["not_applied"] for row in rows] == [["repetition_penalty"]] * len(PROMPTS)
+    assert server.requests[-1].body["max_completion_tokens"] == 2048
+    assert server.requests[-1].body["top_p"] == 0.9
+
+
+def test_an_answer_that_was_cut_is_a_response(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    server.answer = lambda _: Reply("So it was th", finish_reason="length")
+    rows = run(cell(prompts, f"endpoint:{server.base_url}#bard"), storage)
+    assert {(row["response"], row["finish_reason"]) for row in rows} == {("So it was th", "length")}
+    assert len(server.requests) == len(PROMPTS)
+
+
+def test_nothing_is_paid_for_twice_and_failures_have_no_row(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    server.answer = lambda r: error(500) if "Name" in r.text else Reply("Fine.")
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    with pytest.raises(JudgeError, match="1 of 3 prompts stay unanswered"):
+        run(baseline, storage)
+    server.answer = lambda _: Reply("Fine.")
+    rows = run(baseline, storage)
+    assert [row["response"] for row in rows] == ["Fine."] * 3
+    assert set(server.paid.values()) == {1}
+    asked = len(server.requests)
+    run(baseline, storage)
+    assert len(server.requests) == asked
+
+
+def test_answers_of_a_run_that_was_refused_are_kept(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    server.answer = lambda r: Reply("Fine.") if r.number < 3 else error(401)
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    with pytest.raises(JudgeError, match="refuses the key"):
+        run(baseline, storage)
+    server.answer = lambda _: Reply("Fine.")
+    assert len(run(baseline, storage)) == 3
+    assert set(server.paid.values()) == {1}
+
+
+def test_an_address_that_is_none(prompts: Path, storage: Storage) -> None:
+    for model in ("endpoint:http://localhost/v1", "endpoint:#m", "endpoint:localhost#m"):
+        with pytest.raises(SpecError, match="endpoint:URL#MODEL"):
+            run(cell(prompts, model), storage)
+
+
+def test_how_it_is_asked_is_no_part_of_the_run(prompts: Path) -> None:
+    one = cell(prompts, "endpoint:http://h/v1#m")
+    assert one.generate
+    other = replace(one, generate=replace(one.generate, endpoint=EndpointSpec(concurrency=99)))
+    assert run_id(one) == run_id(other)
