@@ -317,6 +317,13 @@ class QueueSpec:
     createNamespace: Annotated[
         bool, Meta(description="Make it, with pod security `restricted` enforced.")
     ] = True
+    shared: Annotated[
+        bool,
+        Meta(
+            description="Make what all queues of a cluster share: flavors, topology, priority "
+            "classes, the reader's role. False for the queues of more teams."
+        ),
+    ] = True
     localQueue: Annotated[str, Meta(min_length=1, description="Its LocalQueue.")] = "lima"
     clusterQueue: Annotated[str, Meta(min_length=1, description="The ClusterQueue behind.")] = (
         "lima"

@@ -83,6 +83,18 @@ def test_queue_without_gpus_has_one_flavor() -> None:
     assert len(of_kind(documents, "ResourceFlavor")) == 1
 
 
+def test_queues_of_more_teams_share_what_has_no_namespace() -> None:
+    submitters = {"users": ["ada"]}
+    first = queue("eks-p5", submitters=submitters)
+    second = queue("eks-p5", submitters=submitters, namespace="b", clusterQueue="b", shared=False)
+    names = [{(d["kind"], d["metadata"]["name"]) for d in team if "namespace" not in d["metadata"]}
+             for team in (first, second)]  # fmt: skip
+    assert names[1] == {("Namespace", "b"), ("ClusterQueue", "b"),
+                        ("ClusterRoleBinding", "lima-queue-reader-b")}  # fmt: skip
+    assert names[0].isdisjoint(names[1])
+    assert quotas(second) == quotas(first)
+
+
 def test_namespace_enforces_restricted_pods() -> None:
     (namespace,) = of_kind(queue(namespace="study"), "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
