@@ -37,7 +37,6 @@ def install_kueue(layout: Layout) -> None:
     repository, _, tag = kueue_image().rpartition(":")
     manager = {
         "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-        "podSecurityContext": {"runAsUser": 65532},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": None}},
     }
     values = {"controllerManager": {"manager": manager}}

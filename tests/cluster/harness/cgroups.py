@@ -23,17 +23,21 @@ def _hierarchies() -> list[Path]:
     ]
 
 
-def create(name: str) -> Path:
-    """Make a cgroup in every hierarchy; return the file that a daemon joins by writing its id."""
+def create(name: str) -> list[Path]:
+    """Make a cgroup in every hierarchy; return the files that a daemon joins by writing its id.
+
+    That of `cpu` is among them: on a busy machine a cluster has the share of one process, not less.
+    """
     for hierarchy in _hierarchies():
         (hierarchy / name).mkdir(exist_ok=True)
     if _unified():
         wanted = "+cpu +cpuset +memory +pids"
         for folder in (MOUNT, MOUNT / name):
             (folder / "cgroup.subtree_control").write_text(wanted)
-    daemons = (MOUNT if _unified() else MOUNT / "pids") / name / "daemons"
-    daemons.mkdir(exist_ok=True)
-    return daemons / "cgroup.procs"
+    joined = [MOUNT] if _unified() else [MOUNT / "pids", MOUNT / "cpu"]
+    for hierarchy in joined:
+        (hierarchy / name / "daemons").mkdir(exist_ok=True)
+    return [hierarchy / name / "daemons" / "cgroup.procs" for hierarchy in joined]
 
 
 def exists(name: str) -> bool:

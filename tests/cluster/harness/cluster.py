@@ -75,6 +75,8 @@ class Cluster:
         self._mark("image of the jobs")
         images.import_jobs(self.box)
         addons.await_operators(self.kubectl)
+        if ended := [name for name in daemons.DAEMONS if not self.box.running(name)]:
+            raise ClusterError(f"{', '.join(ended)} ended; see {self.layout.folder / 'logs'}")
         self._mark("ready")
 
     def down(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.harness.layout import API_PORT, NODE, POD_RANGE, S3_PORT, SERVICE_RANGE
-from tests.cluster.harness.programs import CNI, run
+from tests.cluster.harness.programs import CNI, module_folder, run
 from tests.cluster.harness.sandbox import Sandbox
 
 S3_ACCESS_KEY, S3_SECRET_KEY = "testkey", "testsecret"
@@ -208,10 +208,15 @@ def _coredns(box: Sandbox) -> list[str]:
 
 
 def _kwok(box: Sandbox) -> list[str]:
+    stages = module_folder("kwok", "sigs.k8s.io/kwok") / "kustomize/stage"
+    files = [*stages.glob("node/fast/node-*.yaml"), *stages.glob("pod/fast/pod-*.yaml")]
     return [
         "kwok",
         f"--kubeconfig={box.layout.kubeconfig}",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+        "--node-lease-duration-seconds=40",
+        *(f"--config={file}" for file in files),
+        f"--config={stages}/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
     ]
 
 
@@ -238,5 +243,7 @@ DAEMONS: dict[str, Callable[[Sandbox], list[str]]] = {
 
 
 def start_daemon(box: Sandbox, name: str) -> None:
-    """Start one daemon."""
+    """Start one daemon; containerd serves when this returns."""
     box.start(name, DAEMONS[name](box))
+    if name == "containerd":
+        box.run(["timeout", "60", "sh", "-c", "until ctr version; do sleep 0.1; done"])

@@ -38,6 +38,13 @@ BUILDAH = [
     f"--runroot={IMAGES}/run",
     "--storage-driver=overlay",
 ]
+OPERATOR = """
+FROM scratch
+COPY {binary} /manager
+USER 65532:65532
+ENTRYPOINT ["/manager"]
+"""
+KUBERAY = "github.com/ray-project/kuberay/ray-operator"
 ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": f"{IMAGES}/tmp", "REVISION": ""}
 
 
@@ -51,19 +58,17 @@ def kuberay_image() -> str:
     return f"localhost/kuberay-operator:{_version('kuberay-operator', KUBERAY)}"
 
 
-KUBERAY = "github.com/ray-project/kuberay/ray-operator"
-
-
 def _version(tool: str, module: str) -> str:
     return module_folder(tool, module).name.partition("@")[2]
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let one process at a time build."""
+    """Let one process at a time build; first remove what a killed one left."""
     (IMAGES / "tmp").mkdir(parents=True, exist_ok=True)
     with (IMAGES / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        run([*BUILDAH, "rm", "--all"], env=ENVIRONMENT, log=LOG)
         yield
 
 
@@ -73,21 +78,17 @@ def fill_store(target: Path) -> None:
         store = _store()
         if not store.exists():
             _make_store(store)
-        shutil.copytree(store, target, symlinks=True, copy_function=_link_or_copy)
+        run(["cp", "--archive", "--link", store, target])
+    for index in target.glob("io.containerd.*/*.db"):  # containerd writes these in place
+        index.unlink()
+        shutil.copy2(store / index.relative_to(target), index)
 
 
 def import_jobs(box: Sandbox) -> None:
     """Build the jobs' image from the code as it is now and give it to a running containerd."""
     with _alone():
-        _build_jobs("--tag", _exported(JOBS))
+        _build_jobs(JOBS)
         _import(box, [JOBS])
-
-
-def _link_or_copy(source: str, target: str) -> str:
-    if source.endswith(".db"):  # containerd's indexes: written in place
-        return str(shutil.copy2(source, target))
-    os.link(source, target, follow_symlinks=False)
-    return target
 
 
 def _digest(*parts: Path | str) -> str:
@@ -108,7 +109,7 @@ def _store() -> Path:
         ROOT / "requirements/jobs.lock.txt",
         ROOT / "requirements/uv.lock.txt",
     ]
-    return IMAGES / f"store-{_digest(*inputs, _base(), kueue_image(), kuberay_image())}"
+    return IMAGES / f"store-{_digest(*inputs, _base(), OPERATOR, kueue_image(), kuberay_image())}"
 
 
 def _layout_folder() -> Path:
@@ -122,14 +123,14 @@ def _exported(name: str) -> str:
 
 
 def _make_store(store: Path) -> None:
-    for old in [*IMAGES.glob("store-*"), *IMAGES.glob("oci-*")]:
+    for old in {*IMAGES.glob("store-*"), *IMAGES.glob("oci-*")} - {_layout_folder()}:
         shutil.rmtree(old)  # clusters that run have links of their own
     runtime = "localhost/lima-runtime:cpu"
     _build_base()
-    _build_jobs("--target", "runtime", "--tag", _exported(runtime))
+    _build_jobs(runtime, "--target", "runtime")
     _build(_exported(PAUSE), f'FROM {_base()}\nENTRYPOINT ["sleep", "infinity"]\n')
     for name, binary in ((kueue_image(), "kueue"), (kuberay_image(), "ray-operator")):
-        _build(_exported(name), f'FROM scratch\nCOPY {binary} /manager\nENTRYPOINT ["/manager"]\n')
+        _build(_exported(name), OPERATOR.format(binary=binary))
     names = [runtime, PAUSE, kueue_image(), kuberay_image()]
     box = Sandbox(Layout(f"images-{os.getpid()}"))
     box.destroy()
@@ -143,6 +144,7 @@ def _make_store(store: Path) -> None:
     finally:
         box.destroy()
     _share_blobs(store)
+    shutil.rmtree(IMAGES / "tmp/buildah-cache", ignore_errors=True)  # downloads, as large again
 
 
 def _share_blobs(store: Path) -> None:
@@ -158,7 +160,7 @@ def _build_base() -> None:
     if _present(_base()):
         return
     tree, archive = IMAGES / "tmp/base", IMAGES / "tmp/base.tar"
-    shutil.rmtree(tree, ignore_errors=True)
+    shutil.rmtree(tree, ignore_errors=True)  # of a build that was killed
     options = ["--variant=minbase", f"--include={INCLUDE}"]
     run(["debootstrap", *options, SUITE, tree, *_mirror()], log=LOG)
     left_out = [f"--exclude=./{part}/*" for part in ("var/cache/apt", "var/lib/apt/lists", "dev")]
@@ -185,13 +187,15 @@ def _build(name: str, containerfile: str, context: Path = BIN) -> None:
     run([*words, str(context)], stdin=containerfile, env=ENVIRONMENT, log=LOG)
 
 
-def _build_jobs(*arguments: str) -> None:
+def _build_jobs(name: str, *arguments: str) -> None:
     builder = " ".join([*BUILDAH, "build", "--layers"])
     # This machine may trust certificates of its own, which the base does not know.
     trust = ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     base = ["--build-arg", f"BASE={_base()}"]
-    words = [f"{ROOT}/images/build", "cpu", *base, *trust, *arguments]
+    words = [f"{ROOT}/images/build", "cpu", *base, *trust, *arguments, "--tag", name]
     run(words, env={**ENVIRONMENT, "BUILDER": builder}, log=LOG)
+    # Apart, for buildah 1.28 fails to export what it has from its cache.
+    _build(_exported(name), f"FROM {name}\nLABEL lima-k8s.io/exported=true\n")
 
 
 def _import(box: Sandbox, names: list[str]) -> None:
@@ -221,11 +225,11 @@ def _archive(stream: IO[bytes], names: list[str], without: set[str]) -> None:
     """Write an OCI archive of these images."""
     folder = _layout_folder()
     manifests = json.loads((folder / "index.json").read_text())["manifests"]
-    chosen = [
-        {**item, "annotations": {"io.containerd.image.name": name}}
+    named = {  # an entry loses its name when another image takes it
+        item.get("annotations", {}).get("org.opencontainers.image.ref.name"): item
         for item in manifests
-        if (name := item["annotations"]["org.opencontainers.image.ref.name"]) in names
-    ]
+    }
+    chosen = [{**named[name], "annotations": {"io.containerd.image.name": name}} for name in names]
     index = json.dumps({"schemaVersion": 2, "manifests": chosen}).encode()
     with tarfile.open(fileobj=stream, mode="w|") as archive:
         archive.add(folder / "oci-layout", "oci-layout")

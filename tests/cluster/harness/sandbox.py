@@ -30,7 +30,8 @@ ip link set eth0 up
 ip route add default via "$3"
 echo 1 > /proc/sys/net/ipv4/ip_forward
 """
-JOIN = 'echo $$ > "$1"; echo $$ > "$2"; shift 2; exec "$@"'
+JOIN = 'for file in $1; do echo $$ > "$file"; done; shift; exec "$@"'
+"""Writes its process id to files, then becomes the program."""
 HOLDER = "holder"
 """The daemon that does nothing but keep the namespaces."""
 
@@ -123,8 +124,9 @@ class Sandbox:
     def _start(
         self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
     ) -> None:
-        joins = [str(cgroups.create(self.layout.cgroup)), str(self.layout.pid(name))]
-        words = ["setsid", "--fork", "sh", "-c", JOIN, "sh", *joins, *(str(word) for word in argv)]
+        files = [*cgroups.create(self.layout.cgroup), self.layout.pid(name)]
+        joins = " ".join(str(file) for file in files)
+        words = ["setsid", "--fork", "sh", "-c", JOIN, "sh", joins, *(str(word) for word in argv)]
         self.layout.pid(name).unlink(missing_ok=True)
         with self.layout.log(name).open("a") as log:
             subprocess.run(
