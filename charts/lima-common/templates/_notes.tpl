@@ -16,7 +16,7 @@ What to type next.
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{ len .root.Values.runs }} run{{ if gt (len .root.Values.runs) 1 }}s{{ end }} of kind {{ .kind }} wait in the queue {{ $cluster.queue }} of namespace {{ $namespace }}.
+Runs of kind {{ .kind }}: {{ len .root.Values.runs }}, in the queue {{ $cluster.queue }} of namespace {{ $namespace }}.
 {{- with $files | uniq }}
 
 Before they start, these files must lie below {{ $cluster.storage.uri }}:
