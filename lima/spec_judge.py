@@ -31,8 +31,8 @@ class JudgeSpec:
     baselines: Annotated[
         tuple[str, ...],
         Meta(
-            description="For preference: what our responses are compared with, as arms of the "
-            "same experiment or run ids of their generation."
+            description="For preference: what our responses are compared with, as arms (of the "
+            "same experiment first, then of any other) or run ids of their generation."
         ),
     ] = field(default=(), metadata=LATER)
     both_orders: Annotated[

@@ -55,16 +55,20 @@ def compare_paper(
 
 
 def read_evidence(
-    tables: Tables, named: Mapping[str, str], draws: int = DRAWS, seed: int = 0
+    tables: Tables,
+    named: Mapping[str, str],
+    draws: int = DRAWS,
+    seed: int = 0,
+    study: Study | None = None,
 ) -> Evidence:
-    """Read all that a comparison needs.
+    """Read all that a comparison needs; `study` is what was read before, if it was.
 
     Raises:
         DataError: there are neither runs nor labels.
 
     """
     labels = read_labels(tables)
-    study = _study(tables, wanted=not labels)
+    study = study or _study(tables, wanted=not labels)
     return Evidence(
         read_labelled(tables, labels),
         study.chains if study else (),

@@ -117,7 +117,9 @@ def evaluation_identity(spec: EvaluationSpec) -> dict[str, Any]:
 
 
 def generation_runs(storage: Storage, experiment: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the run of generation that each name means: an arm of the experiment, or a run id.
+    """Return the run of generation that each name means.
+
+    A name is a run id, else an arm of the experiment, else an arm of any other experiment.
 
     Raises:
         DataError: there is none, or an arm has several.
@@ -127,16 +129,17 @@ def generation_runs(storage: Storage, experiment: str, names: Sequence[str]) -> 
     rows = tables.read(RUNS, ["run_id", "experiment", "arm", "stage"]).to_pylist()
     tables.require_readable()
     generated = [row for row in rows if row["stage"] == "generate"]
-    arms: dict[str, set[str]] = {row["run_id"]: {row["run_id"]} for row in generated}
+    here, anywhere = dict[str, set[str]](), dict[str, set[str]]()
     for row in generated:
-        if row["experiment"] == experiment:
-            arms.setdefault(row["arm"], set()).add(row["run_id"])
+        known = here if row["experiment"] == experiment else anywhere
+        known.setdefault(row["arm"], set()).add(row["run_id"])
+    arms = {**anywhere, **here, **{row["run_id"]: {row["run_id"]} for row in generated}}
     for name in names:
         found = sorted(arms.get(name, ()))
         if len(found) != 1:
             raise DataError(
                 f"{storage.uri}: {name!r} has {f'{len(found)} runs' if found else 'no run'} of "
-                f"generation in {experiment!r}; name one run: {', '.join(found or sorted(arms))}"
+                f"generation; name one run: {', '.join(found or sorted(arms))}"
             )
     return tuple(run for name in names for run in arms[name])
 

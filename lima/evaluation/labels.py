@@ -4,6 +4,7 @@ A label of a pair is oriented by the arms of the responses, not by how they were
 was compared with whom, so that all raters of a pair say the same thing in the same words.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from lima.evaluation.items import OURS_FIRST, TIE, winner
 from lima.evaluation.scan import Tables
 from lima.judging.instructions import Kind
-from lima.results import ANNOTATIONS, JUDGMENTS
+from lima.results import ANNOTATIONS, JUDGMENTS, RUNS
 
 FIRST, SECOND = "1", "2"
 PAIRS: tuple[Kind, ...] = ("preference", "checkpoint")
@@ -84,7 +85,7 @@ def read_labels(tables: Tables) -> list[Label]:
     """Return the last word of every rater on every showing, those without a label included."""
     rows = _plain(tables.read(ANNOTATIONS, _ANNOTATION))
     found = [_of_annotation(row) for row in standing(rows)]
-    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared)
+    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared, runs=_comparisons(tables))
     found += [_of_judgment(row) for _, rows in judged for row in rows]
     return sorted(found, key=lambda x: (x.item_id, x.rater, x.presentation, x.at or 0))
 
@@ -118,6 +119,16 @@ def groups_of(labels: Sequence[Label]) -> list[str]:
     known = ["crowd", "author", MODEL]
     found = {label.group for label in labels}
     return [g for g in known if g in found] + sorted(found.difference(known))
+
+
+def _comparisons(tables: Tables) -> set[str]:
+    """Return the runs whose judge compares responses; others may have a million scores."""
+    rows = tables.read(RUNS, ["run_id", "stage", "spec"]).to_pylist()
+    return {
+        row["run_id"]
+        for row in rows
+        if row["stage"] == "judge" and json.loads(row["spec"])["judge"]["rubric"] == "preference"
+    }
 
 
 def _compared(part: pa.Table) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The figures of a report: which data each shows, and what it says in words (section 5)."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from lima.evaluation import figures
 from lima.evaluation.figures import Bar, Curve, Points, Range
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import OWN_STAGES, Effort, runs_of, summarise, total_effort
+from lima.evaluation.paper import paper_facts
 from lima.evaluation.series import Series, series_of
 from lima.evaluation.settings import settings
 from lima.evaluation.study import Study, lengths_of, mean_curve, quantile
@@ -16,6 +18,8 @@ from lima.spec import STAGES, Stage
 
 SIZE = "train.data.count"
 CHECKPOINT = "generate.model.epoch"
+PAPER_HUE = 7
+"""Colour of what the paper reports; the arms of a study begin with the first one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def score(study: Study) -> Panel | None:
     rows = [row for s in series_of(study.chains, "judge") if (row := _score_range(study, s))]
     if not rows:
         return None
+    rows += _paper_scores({chain.arm for chain in study.chains})
     said = "; ".join(f"{r.label} {_with_interval(r.value, r.inner)}" for r in rows)
     return Panel(figures.ranges(rows, "mean score, 1 to 6"), f"Mean score: {said}")
 
@@ -71,6 +76,7 @@ def quantity(study: Study) -> Panel | None:
         return None
     name = "mean score" if judged else "held-out perplexity"
     lines = _quantity_curves(study, members, bool(judged))
+    lines += _paper_quantity({s.chains[0].arm for s in judged})
     said = "; ".join(
         f"{c.label}: {', '.join(f'{y:.2f} with {x:,.0f}' for x, y in c.points)}" for c in lines
     )
@@ -181,6 +187,22 @@ def _quantity_curves(study: Study, members: Sequence[Series], judged: bool) -> l
         intervals = [r.inner if r else None for r in rows]
         lines.append(Curve(label, group[0].colour, points, intervals=intervals))
     return lines
+
+
+def _paper_scores(arms: AbstractSet[str]) -> list[Range]:
+    """Return the paper's means of the arms that are here too (figure 5)."""
+    told = {str(f.of[1]): f.value for f in paper_facts() if f.of[0] == "score"}
+    return [Range(f"paper: {arm}", PAPER_HUE, told[arm]) for arm in told if arm in arms]
+
+
+def _paper_quantity(arms: AbstractSet[str]) -> list[Curve]:
+    """Return the paper's means by quantity, if its arms are here (figure 6)."""
+    told = {f.of[1]: f for f in paper_facts() if f.of[0] == "score_by_quantity"}
+    if not arms & told.keys():
+        return []
+    sizes = {f.of[1]: f.value for f in paper_facts() if f.of[0] == "examples"}
+    points = [(sizes[arm], (f.value + f.top) / 2) for arm, f in told.items()]
+    return [Curve("paper", PAPER_HUE, points, intervals=[(f.value, f.top) for f in told.values()])]
 
 
 def _all_but_size(chain: Chain, judged: bool) -> tuple[Any, ...]:

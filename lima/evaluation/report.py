@@ -9,6 +9,8 @@ from typing import Any
 from lima import __version__
 from lima.errors import InputError
 from lima.evaluation.aggregate import MEASURES, report_unreadable
+from lima.evaluation.compare import read_evidence
+from lima.evaluation.correlation import rank_correlation
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import (
     OWN_STAGES,
@@ -19,6 +21,7 @@ from lima.evaluation.measures import (
     total_effort,
 )
 from lima.evaluation.panels import panels
+from lima.evaluation.people import agreement_rows, paper_rows, people_panels, rate_rows
 from lima.evaluation.samples import read_samples
 from lima.evaluation.scan import Tables
 from lima.evaluation.series import arms_of, readable, series_of
@@ -82,6 +85,7 @@ def render_report(
     study = read_study(tables)
     name = _only_experiment(study.chains)
     samples = read_samples(tables, study.chains)
+    evidence = read_evidence(tables, {}, study=study)
     notes: list[str] = []
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
@@ -102,7 +106,11 @@ def render_report(
         facts=_facts(study),
         rows=_summary(study),
         varied=_varied(study.chains),
-        panels=panels(study),
+        panels={**panels(study), **people_panels(evidence)},
+        rates=rate_rows(evidence),
+        agreements=agreement_rows(evidence),
+        facts_of_paper=paper_rows(evidence),
+        correlation=rank_correlation([(c.perplexity, c.score) for c in evidence.checkpoints]),
         samples=samples,
         effort=_effort(study),
         methods=_methods(study.chains),

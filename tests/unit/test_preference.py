@@ -55,8 +55,8 @@ def storage(tmp_path: Path) -> Storage:
     return opened
 
 
-def respond(storage: Storage, arm: str, count: int) -> None:
-    cell = CellSpec("study", arm, generate=GenerateSpec(DataSpec("none")))
+def respond(storage: Storage, arm: str, count: int, experiment: str = "study") -> None:
+    cell = CellSpec(experiment, arm, generate=GenerateSpec(DataSpec("none")))
     record_run(storage, cell, "generate")
     rows = [
         {
@@ -242,6 +242,16 @@ def test_baselines_must_be_known(server: JudgeServer, storage: Storage) -> None:
         run(comparing(server, baselines=()), storage)
     by_run = run_id(CellSpec("study", "alpaca", generate=GenerateSpec(DataSpec("none"))))
     assert len(run(comparing(server, baselines=(by_run,)), storage)) == PROMPTS
+
+
+def test_baselines_of_other_experiments_are_found(server: JudgeServer, storage: Storage) -> None:
+    respond(storage, "gpt-4", 3, experiment="others")
+    respond(storage, "alpaca", 3, experiment="others")
+    assert len(run(comparing(server, baselines=("gpt-4",)), storage)) == 3
+    assert len(run(comparing(server, baselines=("alpaca",)), storage)) == PROMPTS
+    respond(storage, "gpt-4", 3, experiment="more")
+    with pytest.raises(DataError, match="'gpt-4' has 2 runs"):
+        run(comparing(server, baselines=("gpt-4",), max_tokens=9), storage)
 
 
 def test_comparisons_are_no_scores(server: JudgeServer, storage: Storage) -> None:

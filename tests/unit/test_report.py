@@ -94,7 +94,7 @@ def test_settings_and_what_arms_differ_in(rich: tuple[Storage, str]) -> None:
     for path in known_settings():
         reached = path.startswith(("base.", "train.", "generate.", "judge."))
         nested = path.endswith(("heldout", "shape", "optimizer", "checkpoints", "compute",
-                                "decoding", "data", "prompts", "model"))  # fmt: skip
+                                "decoding", "data", "prompts", "model", "endpoint"))  # fmt: skip
         if reached and not nested and ".shape." not in path and ".seed" not in path:
             absent = path.startswith("base.heldout.")
             assert (f"<code>{path}</code>" in page) != absent, path
