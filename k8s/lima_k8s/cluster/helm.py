@@ -55,26 +55,24 @@ class Helm:
 
     def state(self, release: str) -> str:
         """Return Helm's word for a release: deployed, failed, pending-install; empty: none."""
-        try:
-            document = json.loads(self._run(["status", release, "--output", "json"]))
-        except LimaError as error:
-            if "not found" in str(error):
-                return ""
-            raise
-        return str(document["info"]["status"])
+        answer = self._run_if_there(["status", release, "--output", "json"])
+        return str(json.loads(answer)["info"]["status"]) if answer else ""
 
     def manifest(self, release: str) -> str:
         """Return the manifests that a release was installed with; empty if there is none."""
-        try:
-            return self._run(["get", "manifest", release])
-        except LimaError as error:
-            if "not found" in str(error):
-                return ""
-            raise
+        return self._run_if_there(["get", "manifest", release]) or ""
 
-    def uninstall(self, release: str) -> None:
-        """Delete a release with all of its objects; one that is gone already is fine."""
-        self._run(["uninstall", release, "--ignore-not-found", *LIMITS])
+    def uninstall(self, release: str) -> bool:
+        """Delete a release with all of its objects; False says that Helm knows of none."""
+        return self._run_if_there(["uninstall", release, *LIMITS]) is not None
+
+    def _run_if_there(self, arguments: Sequence[str]) -> str | None:
+        try:
+            return self._run(arguments)
+        except LimaError as error:
+            if "release: not found" in str(error):
+                return None
+            raise
 
     def _run(self, arguments: Sequence[str], values: dict[str, Any] | None = None) -> str:
         program = shutil.which(PROGRAM)

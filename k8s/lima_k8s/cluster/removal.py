@@ -33,14 +33,15 @@ def remove(cluster: Cluster, helm: Helm, runs: Sequence[Run], there: Collection[
     for release in sorted({run.release for run in runs}):
         mine = [run for run in runs if run.release == release]
         rest = [r for r in there if r.release == release and r.name not in names]
-        if release and not rest and not _moved(helm, release, there):
-            helm.uninstall(release)
+        alone = release and not rest and not _moved(helm, release, there)
+        if alone and helm.uninstall(release):
             gone.append(release)
             continue
+        # Part of a release, or applied without Helm, as from `submit --dry-run`.
         for run in mine:
             cluster.delete(RAYJOBS, run.name)
             cluster.delete(CONFIGMAPS, run.name)
-        if release and not rest:
+        if release and not rest and not alone:
             _forget(cluster, release)
             gone.append(release)
     return gone
