@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lima.codec import encode
 from lima.errors import InputError
 from lima.recipes import lima_65b, tiny
+from lima_k8s.assets import read_profile
 from lima_k8s.cluster.launch import Target, prepare
 from lima_k8s.cluster.submission import MAX_RUNS, Submission, priority_class, release_name
 
@@ -49,7 +50,7 @@ def test_values_are_the_spec_and_what_differs_of_the_cluster() -> None:
     cluster = values["cluster"]
     assert (cluster["queue"], cluster["priorityClass"]) == ("q", "lima-high")
     assert cluster["storage"]["uri"] == URI
-    assert cluster["head"]["memoryGiB"] == 2  # of the profile
+    assert cluster["head"] == read_profile("cpu-test")["head"]
 
 
 def test_the_grace_period_follows_the_state() -> None:
