@@ -38,6 +38,10 @@ class JudgeSpec:
     both_orders: Annotated[
         bool, Meta(description="For preference: ask about every pair both ways round.")
     ] = field(default=False, metadata=LATER)
+    repeats: Annotated[
+        int,
+        Meta(ge=0, description="For preference: pairs that are asked about once more, for drift."),
+    ] = field(default=0, metadata=LATER)
     temperature: Annotated[float, Meta(ge=0, le=2, description="Of the judge.")] = 0.0
     max_tokens: Annotated[int, Meta(ge=1, description="Longest verdict, in tokens.")] = 1024
     concurrency: Annotated[int, Meta(ge=1, le=4096, description="Requests in flight.")] = field(

@@ -117,6 +117,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
         others=generation_runs(storage, cell.experiment, spec.baselines),
         shared=0,
         both_orders=spec.both_orders,
+        repeats=spec.repeats,
         seed=cell.seed,
     )
     return plan_items(evaluation, storage)

@@ -100,6 +100,7 @@ def test_the_runs_of_before_keep_their_ids() -> None:
     assert cell.judge
     assert run_id(replace(cell, judge=replace(cell.judge, budget=1.0))) == PINNED
     assert run_id(replace(cell, judge=replace(cell.judge, both_orders=True))) != PINNED
+    assert run_id(replace(cell, judge=replace(cell.judge, repeats=1))) != PINNED
 
 
 def test_a_model_is_told_what_people_are_told() -> None:
@@ -167,6 +168,23 @@ def test_a_judge_that_favours_a_side_is_found_out(server: JudgeServer, storage: 
     run(comparing(server, both_orders=True), storage)
     [habits] = raters_of(read_labels(Tables(storage)))
     assert (habits.position.value, habits.turned.value) == (1.0, 0.0)
+
+
+def test_a_judge_that_changes_its_mind_is_found_out(server: JudgeServer, storage: Storage) -> None:
+    asked: set[str] = set()
+
+    def answer(request: Request) -> Reply:
+        again = request.text in asked
+        asked.add(request.text)
+        return Reply("neither\nneither") if again else likes_lima(request)
+
+    server.answer = answer
+    rows = run(comparing(server, repeats=5, concurrency=1, baselines=("alpaca",)), storage)
+    assert len(rows) == PROMPTS + 5
+    labels = read_labels(Tables(storage))
+    [habits] = raters_of(labels)
+    assert (habits.repeated.count, habits.repeated.total) == (0, 5)
+    assert (habits.items, habits.ties.count, habits.ties.total) == (PROMPTS, 0, PROMPTS)
 
 
 def test_failures_are_rows_and_never_ties(server: JudgeServer, storage: Storage) -> None:
