@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import signal
 import subprocess
 import sys
 import uuid
@@ -115,11 +116,9 @@ class Server:
         self.process.kill()
         self.process.communicate()
 
-    def stop(self) -> str:
+    def stop(self, how: signal.Signals = signal.SIGINT) -> str:
         """End it as Ctrl-C does; return what it said."""
-        import signal
-
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(how)
         _, said = self.process.communicate()
         assert self.process.returncode == 0, said
         return str(said)

@@ -53,6 +53,7 @@ class Person:
         self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
         self.link, self.problems, self.asked = link, list[str](), list[str]()
         self.traffic = list[str]()
+        self.context.set_default_timeout(0)  # a busy machine is slow, and that is no failure
         self.tab = self.context.new_page()
         self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
         self.tab.on("console", self._said)
@@ -284,6 +285,7 @@ def test_the_access_token_is_typed_once(browser: Any, study: Path) -> None:
     url = f"http://{NAMED}:{port}"
     with serving(study, *PAIR, "--url", url, "--port", str(port)) as server:
         context = browser.new_context()
+        context.set_default_timeout(0)
         tab = context.new_page()
         tab.goto(server.links["me"])
         assert tab.evaluate("document.activeElement.id") == "token"

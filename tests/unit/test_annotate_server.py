@@ -1,6 +1,7 @@
 """The labelling server as a real process: who may ask what, what it says, and what is kept."""
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,7 +282,7 @@ def test_absolute_and_safety_labels_with_their_flags(study: Path) -> None:
         assert server.ask(link, "act", act(1, answers={"label": "safe"})).status == 400
         both = {"label": "unsafe", "malicious": "no"}
         assert server.ask(link, "act", act(1, answers=both)).status == 200
-        server.stop()
+        server.stop(signal.SIGTERM)
     found = [
         (r["kind"], r["label"], r["out_of_distribution"], r["malicious"], r["rater_group"])
         for r in _rows(study)

@@ -1,6 +1,7 @@
 """Serving a round: on this machine by default, to others only by name and access token."""
 
 import ipaddress
+import signal
 import socket
 from dataclasses import dataclass
 
@@ -65,10 +66,12 @@ def serve(store: Store, place: Place) -> None:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, lifespan="off"
     )
+    # uvicorn ends well and then raises the signal again: let it end the serving, not the process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         uvicorn.Server(config).run(sockets=[place.socket])
     except KeyboardInterrupt:
-        pass  # uvicorn hands on the signal that ended it
+        pass
     finally:
         place.socket.close()
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from lima.errors import InputError
+from lima.judging.instructions import Kind
 from lima_k8s.options import F, format_option
 from lima_k8s.output import say, write_json, write_table
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lima_k8s.annotate.serve import Place
     from lima_k8s.annotate.store import Store
 
-KINDS = ("preference", "absolute", "safety", "dialogue", "checkpoint")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 COMPARED = {"preference": (True,), "dialogue": (False, True)}
 """Kinds that may name another side, or must."""
 ALONE = "me"
