@@ -251,6 +251,7 @@ def test_a_fatal_cause_comes_first() -> None:
 
 def test_a_log_without_errors_gives_its_last_lines() -> None:
     assert job_errors("a\nb\n\nc\nd") == "b; c; d"
+    assert job_errors("1 ERROR abc: arm seed 0: no route\n2 ERROR no route") == "no route"
     assert job_errors("") == "no reason is given"
 
 

@@ -208,8 +208,10 @@ def _failed_job(run: Run, code: int) -> Cause:
 def job_errors(message: str) -> str:
     """Return our own error lines of a job's last log lines, else its last lines."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    errors = [line.partition(" ERROR ")[2] for line in lines if " ERROR " in line]
-    return "; ".join(list(dict.fromkeys(errors)) or lines[-LAST_LINES:]) or "no reason is given"
+    found = dict.fromkeys(line.partition(" ERROR ")[2] for line in lines if " ERROR " in line)
+    # A cell's error comes again, without the cell's name, as the job's.
+    errors = [e for e in found if not any(e != o and e.endswith(o) for o in found)]
+    return "; ".join(errors or lines[-LAST_LINES:]) or "no reason is given"
 
 
 def _from_container(pod: Pod, container: Container) -> Iterator[Cause]:
