@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lima_k8s.cluster.model import Container, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.quota import never_fits
 
 CAUSES = {
     "image-pull-failure": "An image cannot be pulled.",
@@ -46,11 +47,6 @@ MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found')
 KEY_MISSING = re.compile(
     r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) (?P<name>\S+)"
 )
-NEVER_FITS = re.compile(
-    r"insufficient quota for (?P<resource>\S+) in flavor (?P<flavor>\S+?),.*?"
-    r"current podset request \((?P<request>[^)]+)\) > maximum capacity \((?P<capacity>[^)]+)\)"
-)
-UNCOVERED = re.compile(r"resource (?P<resource>\S+) unavailable in ClusterQueue")
 EXIT_CODE = re.compile(r"exit code (\d+)")
 EXIT_INPUT, EXIT_STORAGE = 2, 3
 """Exit codes of `lima_jobs.run`."""
@@ -289,26 +285,3 @@ def _no_quota(workload: Workload, queue: Queue) -> Iterator[Cause]:
             "queue-stopped", why or "it is on hold", "ask the platform team",
             f"queue {workload.queue}", fatal=False,
         )  # fmt: skip
-
-
-def never_fits(reason: str, message: str) -> str:
-    """Return why a request can never be met; empty if it can.
-
-    Args:
-        reason: Of the condition QuotaReserved.
-        message: Of the same.
-
-    """
-    uncovered = UNCOVERED.search(message)
-    if uncovered:
-        return f"the queue has no quota at all for {uncovered['resource']}"
-    if reason != "ExceedsMaxQuota" and (
-        "maximum capacity" not in message or "insufficient unused quota" in message
-    ):
-        return ""
-    parts = [
-        f"{m['resource']}: {m['request']} asked for, "
-        f"at most {m['capacity']} in flavor {m['flavor']}"
-        for m in NEVER_FITS.finditer(message)
-    ]
-    return "; ".join(parts) or message
