@@ -1,9 +1,8 @@
 """Cleaning of posts: HTML to text that keeps code blocks and lists, as Markdown (section 2.1).
 
 Links keep their words, images and all other tags go. libxml2 parses, so that tags that never
-close do no harm. The tree is walked once; what belongs to lines and paragraphs is marked by
-control characters, and spaces are put in order for the whole post at once, which is far faster
-than by paragraph.
+close do no harm. The tree is walked once; what belongs to lines and paragraphs is marked, see
+`lima.curation.marked`.
 """
 
 import re
@@ -13,9 +12,21 @@ from typing import Any
 
 from lxml import etree
 
-CODE, BREAK, GONE, GAP, PARAGRAPH, LINE, SPACE, HEADING = "\x01\x02\x03\x04\x05\x06\x07\x08"
-"""Marks: code (held apart), `<br>`, something taken out, words of a link taken out, bounds of
-paragraphs, line ends and spaces of lists and quotes, and headings. XML cannot hold them."""
+from lima.curation.marked import (
+    BREAK,
+    BREAKS,
+    CODE,
+    GAP,
+    GONE,
+    HEADING,
+    LINE,
+    PARAGRAPH,
+    SPACE,
+    URL,
+    plain_spaces,
+    tidy,
+)
+
 POINTERS = frozenset(
     {
         *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
@@ -26,8 +37,6 @@ POINTERS = frozenset(
     }
 )
 """Words of links that point to what is taken out with the address."""
-LOOSE_WORDS = 5
-"""Words of a last paragraph that ends without a stop and so led to what is taken out."""
 MAX_DEPTH = 100
 """Elements within each other that are followed; what lies deeper is flattened."""
 
@@ -36,20 +45,9 @@ _CONTROL_REFERENCE = re.compile(
     r"&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01])(?![0-9])"
     r"|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F])(?![0-9a-fA-F]));?"
 )
-_INVISIBLE = "\u200b\u2060\ufeff"
-_OTHER_SPACES = "\u00a0\u2003\u2009\u200a\u202f\u3000"
-_BREAKS = re.compile(f"[ \\n{BREAK}]*{BREAK}[ \\n{BREAK}]*")
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
 _BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
-_URL = re.compile(
-    r"\b(?:https?://|www\.)(?:[^\s<>()\x01-\x08]|\([^\s<>()\x01-\x08]*\))+(?<![.,;:!?'\"])"
-)
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
-_AFTER_GAP = f" .,;!?)\n{LINE}"
-"""Before these a space is one too many."""
-_EMPTY_ENDS, _NO_WORDS = f" {LINE}{GONE}{HEADING}", f" {LINE}{GONE}{GAP}"
-_LINE_ENDS, _STARTS, _BLANKS = (LINE, "\n"), ("\n", HEADING), f" {SPACE}"
-_TAKEN_OUT = re.compile(f"([{GONE}{GAP}])")
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 _VOID = ("<br", "<hr", "<img", "<!--")
 
@@ -94,7 +92,7 @@ def clean(html: str) -> CleanText:
     paragraphs: list[str] = []
     if root is not None:
         walk.blocks(root, 0, paragraphs)
-    marked, gaps = _tidy(PARAGRAPH.join(paragraphs))
+    marked, gaps = tidy(PARAGRAPH.join(paragraphs))
     parts = marked.split(CODE)
     return CleanText(
         text="".join([part + code for part, code in zip(parts, [*walk.codes, ""], strict=False)]),
@@ -117,19 +115,7 @@ def without_formulas(prose: str) -> str:
 
 def clean_inline(text: str) -> str:
     """Return a single line of plain text, as a title, with its spaces in order."""
-    return " ".join(_plain_spaces(text).split())
-
-
-def _plain_spaces(text: str) -> str:
-    """Return a text with simple spaces only. Searching for each is faster than one pattern."""
-    if not text.isascii():
-        for character in _INVISIBLE:
-            if character in text:
-                text = text.replace(character, "")
-        for character in _OTHER_SPACES:
-            if character in text:
-                text = text.replace(character, " ")
-    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+    return " ".join(plain_spaces(text).split())
 
 
 def _unclosed(html: str) -> int:
@@ -138,83 +124,6 @@ def _unclosed(html: str) -> int:
     if opening == closing:
         return 0
     return abs(opening - closing - sum(html.count(tag) for tag in _VOID))
-
-
-def _tidy(text: str) -> tuple[str, int]:
-    """Put spaces in order, take out addresses and what led to them only, end lines.
-
-    Returns the text and how many gaps are left within sentences.
-    """
-    text, gaps = _plain_spaces(text), 0
-    while "  " in text:
-        text = text.replace("  ", " ")
-    if "://" in text or "www." in text:
-        text = _URL.sub(GAP, text)
-    if BREAK in text:
-        text = _BREAKS.sub(LINE, text)
-    paragraphs = [part for raw in text.split(PARAGRAPH) if (part := _stripped(raw))]
-    while len(paragraphs) > 1 and _is_loose_end(paragraphs[-1]):
-        paragraphs.pop()
-    text = "\n\n".join(paragraphs)
-    if GONE in text or GAP in text:
-        text, gaps = _closed_up(text)
-    if HEADING in text:
-        text = text.replace(HEADING, "")
-    if LINE in text or SPACE in text:
-        text = text.replace(SPACE, " ")
-        while f" {LINE}" in text:
-            text = text.replace(f" {LINE}", LINE)
-        text = text.replace(LINE, "\n")
-    return text, gaps
-
-
-def _stripped(paragraph: str) -> str:
-    """Return a paragraph without what is empty at its ends; nothing if it holds no words."""
-    text = paragraph.strip(_EMPTY_ENDS)
-    if not text.strip(_NO_WORDS):
-        return ""
-    return HEADING + text if paragraph[0] == HEADING else text
-
-
-def _closed_up(text: str) -> tuple[str, int]:
-    """Close the gaps where something was taken out, with lines and brackets left empty."""
-    closed, *pieces = _TAKEN_OUT.split(text)
-    gaps = 0
-    for mark, after in zip(pieces[::2], pieces[1::2], strict=True):
-        gaps += mark == GAP
-        before, rest = closed.rstrip(" ,;"), after.lstrip(" ,;")
-        if before.endswith(("(", "[")) and rest.startswith((")", "]")):
-            closed = before[:-1].rstrip(" ") + rest[1:]
-            gaps -= mark == GAP
-        elif rest[:1] in _LINE_ENDS and (line := _without_line(closed, after)) is not None:
-            closed = line
-        else:
-            if closed.endswith(" ") and (not after or after[0] in _AFTER_GAP):
-                closed = closed[:-1]
-            closed += after
-    return closed.rstrip(f" {LINE}"), gaps
-
-
-def _without_line(before: str, after: str) -> str | None:
-    """Return a text without the line of which nothing is left; None if it holds words."""
-    begin = before.rstrip(_BLANKS)
-    if begin.endswith(LINE):
-        return begin[:-1] + after.lstrip(" ")
-    if not begin or begin[-1] in _STARTS:
-        return begin + after.lstrip(" ").removeprefix(LINE)
-    return None
-
-
-def _is_loose_end(paragraph: str) -> bool:
-    """Whether a last paragraph only led to something that is taken out, as `Source` or `Here:`."""
-    if SPACE in paragraph:  # a list or a quote
-        return False
-    paragraph = paragraph.strip(f" {LINE}{GONE}{GAP}")
-    if not paragraph or paragraph.startswith(HEADING) or paragraph.endswith(":"):
-        return True
-    plain = paragraph[0].isalpha() and CODE not in paragraph and "$" not in paragraph
-    unfinished = paragraph[-1].isalpha() and len(paragraph.split()) <= LOOSE_WORDS
-    return plain and unfinished and LINE not in paragraph
 
 
 class _Walk:
@@ -284,7 +193,7 @@ class _Walk:
         words = text.strip(f" \n{GONE}{GAP}")
         if not words:
             return GONE
-        if _FOOTNOTE.fullmatch(words) or _URL.fullmatch(words):
+        if _FOOTNOTE.fullmatch(words) or URL.fullmatch(words):
             return GAP
         self.pointers += words.casefold() in POINTERS
         return text
@@ -362,7 +271,7 @@ class _Walk:
         """Return the blocks of an element that is written as a whole, without empty ones."""
         blocks: list[str] = []
         self.blocks(element, depth + 1, blocks)
-        texts = (_BREAKS.sub(LINE, b) if BREAK in b else b for b in blocks)
+        texts = (BREAKS.sub(LINE, b) if BREAK in b else b for b in blocks)
         stripped = (text.strip(f" \n\u00a0{GONE}{LINE}") for text in texts)
         return [text for text in stripped if text.strip(f" {GONE}{GAP}")]
 

@@ -35,8 +35,8 @@ MIN_DESCRIPTION = 40
 CHANGES = "HTML to Markdown; links, images and other tags removed; {} as the prompt"
 TITLE, DESCRIPTION = CHANGES.format("the title"), CHANGES.format("the description")
 _TAG_BOUNDS = re.compile(r"[<>|]+")
-BATCH = 128
-"""Questions that are parsed together."""
+BATCH = 16
+"""Questions that are parsed together: few enough for a cache of the CPU."""
 LICENCES = (("2011-04-08", "CC BY-SA 2.5"), ("2018-05-02", "CC BY-SA 3.0"), ("9", "CC BY-SA 4.0"))
 """Of a post without ContentLicense, by the date it was written before."""
 COMMENTS = "/comments"
