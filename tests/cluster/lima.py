@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lima_k8s.assets import read_profile
-from lima_k8s.cluster_spec import merge
+from lima_k8s.cluster_spec import load_cluster, merge
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
@@ -130,10 +130,22 @@ def write_profile(path: Path, s3: S3, **changes: Any) -> Path:
     return path
 
 
+def quota_for(runs: int) -> dict[str, str]:
+    """Return the quota that so many runs of `tiny` take under the tests' profile, and no more."""
+    spec = load_cluster("cpu-test")
+    sizes = [spec.head, spec.submitter, *[spec.cpu.worker] * spec.cpu.workersPerPod]
+    memory, cpu = sum(size.memoryGiB for size in sizes), sum(size.cpu for size in sizes)
+    half = 0.5  # of a run more than that many take
+    return {
+        "cpu": f"{(runs + half) * cpu * 1000:.0f}m",
+        "memory": f"{(runs + half) * memory * 1024:.0f}Mi",
+    }
+
+
 @pytest.fixture
 def quota() -> dict[str, str]:
     """Return the quota of the queue: two of the tests' runs; a test may say otherwise."""
-    return {"cpu": "1500m", "memory": "11Gi"}
+    return quota_for(2)
 
 
 @pytest.fixture

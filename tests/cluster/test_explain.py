@@ -1,0 +1,52 @@
+"""`explain` against real quota."""
+
+import pytest
+
+from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.lima import TINY, Lima, change_queue, lima, queue, quota
+
+__all__ = ["lima", "queue", "quota"]
+
+
+def test_a_waiting_run_is_explained(lima: Lima) -> None:
+    lima.submit(*TINY)
+    runs = lima.until(lambda runs: sum(run["admitted"] for run in runs) == 2)
+    waiting = sorted(
+        (run for run in runs if not run["admitted"]), key=lambda run: int(run["queue_position"])
+    )
+    admitted = {run["name"] for run in runs if run["admitted"]}
+    [last] = lima.json("explain", waiting[-1]["name"])["runs"]
+    assert last["state"] == "queued"
+    assert last["ahead"] == [waiting[0]["name"]]
+    assert {name.split(" ")[0] for name in last["holding"]} == admitted
+    short = {need["resource"] for need in last["needs"] if need["missing"] > 0}
+    assert short
+    assert all(need["fits_ever"] for need in last["needs"])
+    assert "must become free" in last["changes"][0]
+    # Kueue looks at the first in line, and at those that ask for the same only when it moves.
+    [first] = lima.json("explain", waiting[0]["name"])["runs"]
+    assert "insufficient unused quota" in first["kueue_says"]
+    text = lima("explain", waiting[-1]["run_id"]).out
+    assert waiting[0]["name"] in text
+    assert "QUOTA" in text
+
+
+@pytest.mark.parametrize("quota", [{"cpu": "100m", "memory": "64Gi"}])
+def test_what_can_never_fit_is_said(lima: Lima) -> None:
+    lima.submit(*TINY, "--arm", "howto-32", "--seed", "0")
+    [told] = lima.until(lambda runs: all(run["cause"] for run in runs))
+    assert told["state"] == "blocked"
+    assert told["cause"]["name"] == "quota-never-fits"
+    assert told["cause"]["what"].startswith("cpu: ")
+    [explained] = lima.json("explain", told["name"])["runs"]
+    assert "quota-never-fits" in explained["summary"]
+    assert not all(need["fits_ever"] for need in explained["needs"])
+
+
+def test_a_held_queue_is_said(lima: Lima, kubectl: Kubectl) -> None:
+    change_queue(kubectl, lima.namespace, stop=True)
+    lima.submit(*TINY, "--seed", "0", "--arm", "howto-32")
+    [told] = lima.until(lambda runs: all(run["cause"] for run in runs))
+    assert told["cause"]["name"] in ("queue-stopped", "not-managed")
+    told = lima.until(lambda runs: runs[0]["cause"]["name"] == "queue-stopped")[0]
+    assert told["state"] == "queued"
