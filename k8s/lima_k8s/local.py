@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lima.codec import encode, run_id
 from lima.done import is_done
@@ -62,6 +63,20 @@ class LocalRun:
         return [
             f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
             for state in states
+        ]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return the cells with their run ids, and whether they are finished, for machines."""
+        named = zip(self.cells, self._states(), strict=True)
+        return [
+            {
+                "run_id": state.run,
+                "experiment": cell.experiment,
+                "arm": cell.arm,
+                "seed": cell.seed,
+                "finished": state.done,
+            }
+            for cell, state in named
         ]
 
     def run(self) -> None:

@@ -82,7 +82,9 @@ def alpha(units):
     for unit in units:
         if len(unit) > 1:
             everything += unit
-            differing = sum(a != b for i, a in enumerate(unit) for j, b in enumerate(unit) if i != j)
+            differing = sum(
+                a != b for i, a in enumerate(unit) for j, b in enumerate(unit) if i != j
+            )
             within += differing / (len(unit) - 1)
     n = len(everything)
     counts = {v: everything.count(v) for v in set(everything)}

@@ -1,5 +1,6 @@
 """`submit --local`: what is refused before the start, and what is said at the end."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -178,3 +179,16 @@ def test_warnings_are_said_before_the_start(
         "has no such limit; --set generate.decoding.top_k=0"
     )
     assert any(line.endswith("to run") for line in rest)
+
+
+def test_a_plan_for_machines_is_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["submit", "ablation", "--local", "--recipe", "tiny", "--storage", str(tmp_path)]
+    assert run([*arguments, "--seed", "1", "--dry-run", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["storage"] == str(tmp_path)
+    assert [(cell["arm"], cell["seed"], cell["finished"]) for cell in document["runs"]] == [
+        ("diverse-32", 1, False),
+        ("howto-32", 1, False),
+    ]

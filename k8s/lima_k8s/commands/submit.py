@@ -8,7 +8,7 @@ from lima.errors import InputError
 from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
 from lima_k8s.options import cluster_options, format_option, study_options
-from lima_k8s.output import say
+from lima_k8s.output import say, write_json
 
 LAST_STAGE: dict[str, Stage] = {
     "train": "train",
@@ -71,7 +71,7 @@ def command(
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
     if local:
-        _run_here(kind, cells, storage or LOCAL_STORAGE, dry_run=dry_run)
+        _run_here(kind, cells, storage or LOCAL_STORAGE, output_format, dry_run=dry_run)
         return
     from lima_k8s.cluster.launch import Target, launch, render
 
@@ -82,7 +82,9 @@ def command(
         launch(kind, cells, target, wait=wait, output_format=output_format)
 
 
-def _run_here(kind: str, cells: list[CellSpec], storage: str, *, dry_run: bool) -> None:
+def _run_here(
+    kind: str, cells: list[CellSpec], storage: str, output_format: str, *, dry_run: bool
+) -> None:
     from lima_k8s.local import LocalRun
 
     run = LocalRun(cells, storage)
@@ -92,6 +94,8 @@ def _run_here(kind: str, cells: list[CellSpec], storage: str, *, dry_run: bool) 
         run.run()
         command = "curate show" if kind == "curate" else "aggregate"
         say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
+    if output_format == "json":
+        write_json({"storage": run.storage.uri, "runs": run.summary()})
 
 
 def up_to(cell: CellSpec, last: Stage) -> CellSpec:
