@@ -6,6 +6,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 SOURCES := lima jobs k8s tests
 DEMO := lima-results/demo
+# Without bytecode on disk every start compiles torch and its like anew, for 10 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check unit tools chart-tools cluster-tools \
 	cluster-up cluster-down cluster-test docs charts format lock bench clean
