@@ -37,14 +37,13 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _loggers() -> Iterator[None]:
-    """Undo what a job's entrypoint does to the loggers of its process."""
-    rooms = [logging.getLogger(room) for room in ("lima", "lima_jobs")]
-    before = [(room.handlers, room.propagate, room.level) for room in rooms]
-    yield
-    for room, (handlers, propagate, level) in zip(rooms, before, strict=True):
-        room.handlers, room.propagate = handlers, propagate
-        room.setLevel(level)
+def _loggers() -> None:
+    """Give each test the loggers of a new process: jobs, and Ray, set up those of theirs."""
+    logging.getLogger().setLevel(logging.WARNING)
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.partition(".")[0] in ("lima", "lima_jobs") and isinstance(logger, logging.Logger):
+            logger.handlers, logger.propagate, logger.disabled = [], True, False
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

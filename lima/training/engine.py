@@ -32,6 +32,8 @@ def deepspeed_config(spec: TrainSpec, parts: int) -> dict[str, Any]:
         "stage": 3,
         "overlap_comm": cuda,
         "contiguous_gradients": True,
+        # It saves the memory of a GPU; on CPUs it only costs a fifth of the speed.
+        "memory_efficient_linear": cuda,
         "stage3_param_persistence_threshold": PERSISTENT,
         "stage3_gather_16bit_weights_on_model_save": True,
     }
