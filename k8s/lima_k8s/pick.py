@@ -36,19 +36,11 @@ def command(
     """
     from lima.storage import Storage
     from lima_k8s.picking import PickFile, PickSession, read_shortlist, serve
+    from lima_k8s.serving import serve_page
 
     file = PickFile(picks or f"{storage.rstrip('/')}/picks/{source}.jsonl")
     session = PickSession(read_shortlist(Storage(storage), source, run), file, target)
     page = serve(session, port)
     say(f"{len(session.shortlist)} candidates of {source}; pick {target} at\n  {page.url}")
-    if browser:
-        import webbrowser
-
-        webbrowser.open(page.url)
-    try:
-        page.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        page.server_close()
+    serve_page(page, browser=browser)
     say(f"\n{session.count('keep')} kept, {session.count('drop')} dropped: {file.path}")

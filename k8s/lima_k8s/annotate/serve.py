@@ -1,13 +1,13 @@
 """Serving a round: on this machine by default, to others only by name and access token."""
 
 import ipaddress
-import signal
 import socket
 from dataclasses import dataclass
 
 from lima.errors import InputError
 from lima_k8s.annotate.invitations import Annotator
 from lima_k8s.annotate.store import Store
+from lima_k8s.serving import until_stopped
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,12 +66,10 @@ def serve(store: Store, place: Place) -> None:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, lifespan="off"
     )
-    # uvicorn ends well and then raises the signal again: let it end the serving, not the process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        uvicorn.Server(config).run(sockets=[place.socket])
-    except KeyboardInterrupt:
-        pass
+        # uvicorn ends well and then raises the signal again.
+        with until_stopped():
+            uvicorn.Server(config).run(sockets=[place.socket])
     finally:
         place.socket.close()
 

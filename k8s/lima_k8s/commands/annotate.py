@@ -167,6 +167,7 @@ def _change(store: "Store", options: dict[str, Any]) -> None:
 def _serve(store: "Store", options: dict[str, Any]) -> None:
     from lima_k8s.annotate.invitations import access_token, annotators, invite
     from lima_k8s.annotate.serve import bind, serve
+    from lima_k8s.serving import open_page
 
     if not annotators(store):
         invite(store, f"{ALONE}:author")
@@ -177,10 +178,8 @@ def _serve(store: "Store", options: dict[str, Any]) -> None:
         say(f"  {name}  {link}")
     if place.guarded:
         say(f"access token, to be given by another way than the links: {access_token(store)}")
-    if options["browser"] and len(links) == 1 and not place.guarded:
-        import webbrowser
-
-        webbrowser.open(links[0][1])
+    if len(links) == 1 and not place.guarded:
+        open_page(links[0][1], browser=options["browser"])
     say("end with Ctrl-C")
     serve(store, place)
 

@@ -138,16 +138,8 @@ def _spec(storage: "Storage", options: dict[str, Any]) -> "ChatSpec":
 
 def _serve(conversations: "Conversations", port: int, browser: bool) -> None:
     from lima_k8s.chatting import ChatPage
+    from lima_k8s.serving import serve_page
 
     page = ChatPage(conversations).serve(port)
     say(f"talk at\n  {page.url}\nend with Ctrl-C")
-    if browser:
-        import webbrowser
-
-        webbrowser.open(page.url)
-    try:
-        page.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        page.server_close()
+    serve_page(page, browser=browser)
