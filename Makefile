@@ -29,7 +29,7 @@ unit: .venv/ready tools chart-tools
 	$(BIN)/pytest -m "not bench and not cluster"
 
 bench: .venv/ready tools
-	$(BIN)/pytest -m bench -s tests/bench
+	$(BIN)/pytest -m "bench and not cluster" -s tests/bench/bench_*.py
 
 # A Kubernetes of one node on this machine, as root: up and down for a person, or for the tests alone.
 cluster-up: .venv/ready cluster-tools

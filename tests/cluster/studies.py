@@ -1,0 +1,81 @@
+"""Small studies for the cluster, and what must come out of them as it does on one machine."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lima.codec import encode, run_id
+from lima.progress import read_progress
+from lima.results import ATTEMPTS
+from lima.shards import RunTable
+from lima.spec import CellSpec, ModelSpec, ShapeSpec, stage_cell
+from lima.storage import Storage
+from tests.cluster.harness.kubectl import Kubectl
+from tests.integration.runs import Job, rows, study_cell, weights
+
+SHAPE = ShapeSpec(
+    vocab_size=400, hidden_size=32, layers=2, heads=4, intermediate_size=64, context_length=256
+)
+OWN_PODS = "app.kubernetes.io/part-of=lima-k8s"
+
+
+def scratch_cell(seed: int = 0, arm: str = "howto") -> CellSpec:
+    """Return the study of the integration tests on a model that the run makes itself."""
+    cell = study_cell(Path("none"), arm, seed)
+    assert cell.train
+    return replace(cell, train=replace(cell.train, model=ModelSpec("scratch", shape=SHAPE)))
+
+
+def write_study(path: Path, cells: Sequence[CellSpec]) -> str:
+    """Write a file of specs; return its name."""
+    path.write_text(json.dumps({"runs": [encode(cell) for cell in cells]}))
+    return str(path)
+
+
+def run_here(cells: Sequence[CellSpec], folder: Path) -> Storage:
+    """Run cells on this machine, undisturbed; return their storage."""
+    job = Job(cells, str(folder / "study"), folder)
+    job.finish()
+    return job.storage
+
+
+def assert_same(cell: CellSpec, storage: Storage, expected: Storage) -> None:
+    """Check that weights are bit-equal and all rows identical."""
+    assert weights(storage, cell) == weights(expected, cell)
+    assert len(weights(storage, cell)) == 2
+    assert rows(storage, cell) == rows(expected, cell)
+    assert all(rows(storage, cell).values())
+
+
+def attempts(storage: Storage, cell: CellSpec) -> list[dict[str, Any]]:
+    """Return how the attempts at training ended, in order."""
+    table = RunTable(storage, ATTEMPTS, stage_cell(cell, "train")).read().to_pylist()
+    return sorted((row for row in table if row["event"] == "ended"), key=lambda row: row["at"])
+
+
+def await_progress(
+    storage: Storage, cell: CellSpec, reached: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Wait until a run says a progress that is what `reached` says; return it."""
+    while not ((record := read_progress(storage, run_id(cell))) and reached(record)):
+        time.sleep(0.2)
+    return record
+
+
+def await_no_pods(kubectl: Kubectl, namespace: str) -> None:
+    """Return when no pod of a run is left."""
+    while kubectl.get("pods", f"--namespace={namespace}", f"--selector={OWN_PODS}")["items"]:
+        time.sleep(0.5)
+
+
+def await_free_quota(kubectl: Kubectl, queue: str) -> None:
+    """Return when a ClusterQueue has nothing given away."""
+    while any(
+        resource["total"] != "0"
+        for flavor in kubectl.get("clusterqueue", queue)["status"]["flavorsReservation"]
+        for resource in flavor["resources"]
+    ):
+        time.sleep(0.5)

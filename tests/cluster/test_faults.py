@@ -1,0 +1,112 @@
+"""Seeded faults at random moments: every cell ends once, with the rows of an undisturbed one.
+
+LIMA_FAULTS and LIMA_FAULTS_SEED say how many and which.
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lima.spec import CellSpec
+from lima.storage import Storage
+from tests.cluster.conftest import S3
+from tests.cluster.faults import Faults
+from tests.cluster.harness.addons import await_operators
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.harness.layout import S3_PORT
+from tests.cluster.lima import Lima, lima, queue, quota, write_profile
+from tests.cluster.outage import Proxy, proxy
+from tests.cluster.studies import (
+    assert_same,
+    attempts,
+    await_free_quota,
+    await_no_pods,
+    run_here,
+    scratch_cell,
+    write_study,
+)
+
+__all__ = ["lima", "queue", "quota"]
+COUNT = int(os.environ.get("LIMA_FAULTS", "20"))
+SEED = int(os.environ.get("LIMA_FAULTS_SEED", "0"))
+AT_ONCE = 2
+APART_S = (2.0, 12.0)
+ENDS = ("done", "failed")
+
+
+@pytest.fixture
+def unreliable(cluster: Cluster) -> Iterator[Proxy]:
+    """Yield a proxy before the cluster's S3 server."""
+    with proxy(cluster.box.host_address, (cluster.box.address, S3_PORT)) as made:
+        yield made
+
+
+class Study:
+    """Cells one seed after the other, so that there is always something to disturb."""
+
+    def __init__(self, lima: Lima, kubectl: Kubectl, folder: Path) -> None:
+        self.lima, self.kubectl, self.folder = lima, kubectl, folder
+        self.cells: list[CellSpec] = []
+
+    def keep_busy(self) -> None:
+        """Submit the next cell when fewer than two are under way."""
+        ended = sum(run["state"] in ENDS for run in self.lima.runs())
+        while len(self.cells) - ended < AT_ONCE:
+            await_operators(self.kubectl)  # one may have been killed just now
+            cell = scratch_cell(len(self.cells))
+            self.cells.append(cell)
+            file = self.folder / f"{cell.seed}.json"
+            self.lima.submit("--recipe", write_study(file, [cell]))
+
+
+@pytest.fixture
+def through_proxy(lima: Lima, unreliable: Proxy, s3: S3, tmp_path: Path) -> Lima:
+    """Return the command line whose runs reach their storage through the proxy."""
+    seen_by_pods = replace(s3, endpoint=unreliable.endpoint)
+    profile = write_profile(tmp_path / "unreliable.yaml", seen_by_pods, retries=100)
+    return replace(lima, profile=profile)
+
+
+@pytest.fixture
+def faults(cluster: Cluster, through_proxy: Lima, unreliable: Proxy) -> Faults:
+    """Return what harms the runs of the namespace."""
+    return Faults(cluster, through_proxy.namespace, unreliable, random.Random(SEED))
+
+
+def test_faults_change_nothing(
+    faults: Faults, through_proxy: Lima, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lima, kubectl = through_proxy, faults.cluster.kubectl
+    study = Study(lima, kubectl, tmp_path)
+    for kind in faults.plan(COUNT):
+        study.keep_busy()
+        time.sleep(faults.moments.uniform(*APART_S))
+        while not faults.do(kind):  # a pod that is not there yet, or no longer
+            study.keep_busy()
+            time.sleep(0.5)
+        with capsys.disabled():
+            print(f"\n{time.strftime('%H:%M:%S')} fault {len(faults.done)}: {kind}", end="")
+    runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
+    assert {run["state"] for run in runs} == {"done"}, runs
+    assert len(runs) == len(study.cells)
+    await_no_pods(kubectl, lima.namespace)
+    await_free_quota(kubectl, lima.namespace)
+    storage, here = Storage(lima.storage), run_here(study.cells, tmp_path)
+    for cell in study.cells:
+        assert_same(cell, storage, here)
+    outcomes = Counter(row["outcome"] for cell in study.cells for row in attempts(storage, cell))
+    with capsys.disabled():
+        print(
+            f"\nseed {SEED}: {len(faults.done)} faults {dict(Counter(faults.done))}, "
+            f"{faults.storage.refused} requests refused; {len(runs)} runs done, "
+            f"attempts at training {dict(outcomes)}, all rows and weights as undisturbed"
+        )
+    assert len(faults.done) == COUNT
+    assert "503 from S3" not in faults.done or faults.storage.refused > 0
