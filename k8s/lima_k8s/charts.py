@@ -19,9 +19,10 @@ from lima.recipes import ablations_7b, lima_65b
 from lima.recipes_curate import curate_lima
 from lima.spec import CellSpec, Stage
 from lima.training.size import state_gib
-from lima_k8s.cluster_spec import ClusterSpec, QueueSpec, merge
+from lima_k8s.cluster_spec import ClusterSpec, merge
 from lima_k8s.commands.submit import up_to
 from lima_k8s.output import yaml_text
+from lima_k8s.queue_spec import QueueSpec
 
 NOTICE = "# Made from the code by `make charts`; changes here are lost."
 QUEUE_CHART = "lima-queue"

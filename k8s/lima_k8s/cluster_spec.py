@@ -1,8 +1,8 @@
 """Where runs run: what a cluster gives them, as frozen dataclasses.
 
-They are the one source of `cluster:` in every chart's values.yaml and values.schema.json, and
-of `queue:` in that of lima-queue. Fields are written as Helm users write keys (camelCase): a
-profile in k8s/clusters/ is such a `cluster:` document, merged over the defaults here.
+They are the one source of `cluster:` in every chart's values.yaml and values.schema.json. Fields
+are written as Helm users write keys (camelCase): a profile in k8s/clusters/ is such a `cluster:`
+document, merged over the defaults here.
 """
 
 from collections.abc import Mapping
@@ -236,110 +236,6 @@ class ClusterSpec:
     rayVersion: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$", description="Of the images.")] = (
         RAY_VERSION
     )
-
-
-@dataclass(frozen=True)
-class PrioritySpec:
-    """Values of the WorkloadPriorityClasses; a higher one preempts a lower one."""
-
-    low: Annotated[int, Meta(description="lima-low")] = -100
-    normal: Annotated[int, Meta(description="lima-normal")] = 0
-    high: Annotated[int, Meta(description="lima-high")] = 100
-
-
-@dataclass(frozen=True)
-class QuotaSpec:
-    """What all runs of the queue may hold together."""
-
-    cpu: Annotated[float, Meta(ge=0, description="CPU cores outside GPU nodes.")] = 64
-    memoryGiB: Annotated[float, Meta(ge=0, description="Memory outside GPU nodes.")] = 256
-    gpuNodes: Annotated[int, Meta(ge=0, description="GPU nodes of `cluster.gpu`.")] = 4
-    nodeLabels: Annotated[
-        Strings, Meta(description="Labels of the nodes without GPUs; empty: any node.")
-    ] = field(default_factory=dict)
-    tolerations: Annotated[
-        tuple[TolerationSpec, ...], Meta(description="Taints of the nodes without GPUs.")
-    ] = ()
-
-
-@dataclass(frozen=True)
-class SubmittersSpec:
-    """Who may submit, watch and cancel runs in the namespace."""
-
-    users: Annotated[tuple[str, ...], Meta(description="User names.")] = ()
-    groups: Annotated[tuple[str, ...], Meta(description="Group names.")] = ()
-    serviceAccounts: Annotated[
-        tuple[str, ...], Meta(description="Service accounts, as NAMESPACE/NAME.")
-    ] = ()
-    helmSecrets: Annotated[
-        bool,
-        Meta(
-            description="Let them keep Helm's records in Secrets, Helm's default. Without it "
-            "they set HELM_DRIVER=configmap."
-        ),
-    ] = True
-
-
-@dataclass(frozen=True)
-class NetworkPolicySpec:
-    """What the pods of runs may talk to, besides each other and DNS."""
-
-    enabled: Annotated[bool, Meta(description="Make the NetworkPolicies.")] = True
-    egressPorts: Annotated[
-        tuple[int, ...],
-        Meta(description="TCP ports of storage, hub, judge and API server, at any address."),
-    ] = (443, 6443)
-    operatorLabels: Annotated[
-        Strings, Meta(description="Labels of the KubeRay operator's pods, which may ask the head.")
-    ] = field(default_factory=lambda: {"app.kubernetes.io/component": "kuberay-operator"})
-    monitoringNamespace: Annotated[
-        str, Meta(description="Namespace that may read metrics; empty: none.")
-    ] = "monitoring"
-
-
-@dataclass(frozen=True)
-class PodMonitorSpec:
-    """Metrics of Ray for the Prometheus operator."""
-
-    enabled: Annotated[bool, Meta(description="Make a PodMonitor.")] = False
-    labels: Annotated[Strings, Meta(description="Labels by which Prometheus finds it.")] = field(
-        default_factory=dict
-    )
-
-
-@dataclass(frozen=True)
-class QueueSpec:
-    """What a platform team applies once: the `queue:` of lima-queue."""
-
-    namespace: Annotated[str, Meta(min_length=1, max_length=63, description="Of the runs.")] = (
-        "lima"
-    )
-    createNamespace: Annotated[
-        bool, Meta(description="Make it, with pod security `restricted` enforced.")
-    ] = True
-    shared: Annotated[
-        bool,
-        Meta(
-            description="Make what all queues of a cluster share: flavors, topology, priority "
-            "classes, the reader's role. False for the queues of more teams."
-        ),
-    ] = True
-    localQueue: Annotated[str, Meta(min_length=1, description="Its LocalQueue.")] = "lima"
-    clusterQueue: Annotated[str, Meta(min_length=1, description="The ClusterQueue behind.")] = (
-        "lima"
-    )
-    cohort: Annotated[
-        str, Meta(description="Cohort to lend quota to and borrow from; empty: none.")
-    ] = ""
-    quota: QuotaSpec = QuotaSpec()
-    priorities: PrioritySpec = PrioritySpec()
-    preemption: Annotated[
-        Literal["Never", "LowerPriority", "LowerOrNewerEqualPriority"],
-        Meta(description="Whom a waiting run may preempt in this queue."),
-    ] = "LowerPriority"
-    submitters: SubmittersSpec = SubmittersSpec()
-    networkPolicy: NetworkPolicySpec = NetworkPolicySpec()
-    podMonitor: PodMonitorSpec = PodMonitorSpec()
 
 
 def merge(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

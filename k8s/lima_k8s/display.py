@@ -1,20 +1,15 @@
-"""Progress for people: a live table on a terminal, plain lines otherwise."""
+"""How far the cells of a study on this machine are, for people."""
 
 import contextlib
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lima.progress import DONE
-from lima_k8s.output import say
+from lima_k8s.live import Line, live
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-PLAIN_INTERVAL_S = 10.0
-"""Between two plain lines about the same stage of a cell."""
 
 
 @dataclass(frozen=True)
@@ -42,41 +37,18 @@ class CellState:
         return "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
 
 
-Show = Callable[[Sequence[CellState]], None]
-
-
 @contextlib.contextmanager
-def display() -> Iterator[Show]:
+def display() -> Iterator[Callable[[Sequence[CellState]], None]]:
     """Yield a function that shows the states of all cells."""
-    if not sys.stderr.isatty():
-        yield PlainLines().show
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield lambda states: live.update(_table(states))
+    with live(_table, _line) as show:
+        yield show
 
 
-class PlainLines:
-    """A line when a cell enters a stage, and now and then while it is in it."""
-
-    def __init__(self) -> None:
-        """Begin with nothing said."""
-        self._said: dict[str, tuple[CellState, float]] = {}
-
-    def show(self, states: Sequence[CellState]) -> None:
-        """Say what is new."""
-        now = time.monotonic()
-        for state in states:
-            before, when = self._said.get(state.run, (CellState(state.run, state.name), 0.0))
-            if state == before or (state.stage == before.stage and now - when < PLAIN_INTERVAL_S):
-                continue
-            self._said[state.run] = (state, now)
-            say(_line(state))
+def _line(state: CellState) -> Line:
+    return Line(state.run, (state.stage,), _text(state) if state.record else "")
 
 
-def _line(state: CellState) -> str:
+def _text(state: CellState) -> str:
     if state.done:
         return f"{state.name}: done"
     record = state.record

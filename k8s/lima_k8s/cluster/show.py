@@ -1,23 +1,19 @@
-"""Runs on a cluster for people: a table, a live one on a terminal, plain lines otherwise."""
+"""Runs on a cluster for people: a table, or a display that follows them."""
 
 import contextlib
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lima.progress import DONE
 from lima_k8s.cluster.view import View
+from lima_k8s.live import Line, live
 from lima_k8s.output import say, write_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 HEADERS = ("RUN", "ARM", "SEED", "STATE", "PLACE", "PROGRESS", "ETA", "ATTEMPTS", "GPU-HOURS")
-PLAIN_INTERVAL_S = 10.0
-"""Between two plain lines about the same state of a run."""
 STYLES = {"running": "green", "done": "green", "failed": "red", "blocked": "red"}
-Show = Callable[[Sequence[View]], None]
 
 
 def write_views(views: Sequence[View]) -> None:
@@ -58,43 +54,16 @@ def place_text(view: View) -> str:
 
 
 @contextlib.contextmanager
-def display() -> Iterator[Show]:
-    """Yield a function that shows the views of all watched runs, on standard error."""
-    if not sys.stderr.isatty():
-        yield PlainLines().show
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield lambda views: live.update(_table(views))
+def display() -> Iterator[Callable[[Sequence[View]], None]]:
+    """Yield a function that shows the views of all watched runs."""
+    with live(_table, _line) as show:
+        yield show
 
 
-class PlainLines:
-    """A line when a run changes its state or stage, and now and then while it is in one."""
-
-    def __init__(self) -> None:
-        """Begin with nothing said."""
-        self._said: dict[str, tuple[tuple[str, ...], str, float]] = {}
-
-    def show(self, views: Sequence[View]) -> None:
-        """Say what is new."""
-        now = time.monotonic()
-        for view in views:
-            place = (view.state, view.stage, view.cause.name if view.cause else "")
-            line = _line(view)
-            before = self._said.get(view.run.name)
-            if before and (
-                line == before[1] or (place == before[0] and now - before[2] < PLAIN_INTERVAL_S)
-            ):
-                continue
-            self._said[view.run.name] = (place, line, now)
-            say(line)
-
-
-def _line(view: View) -> str:
+def _line(view: View) -> Line:
     detail = view.cause.text if view.cause else place_text(view) or progress_text(view)
-    return f"{view.run.name}: {view.state}  {detail}".rstrip()
+    place = (view.state, view.stage, view.cause.name if view.cause else "")
+    return Line(view.run.name, place, f"{view.run.name}: {view.state}  {detail}".rstrip())
 
 
 def _row(view: View) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from lima.codec import encode, run_id, sha256_key
 from lima.errors import ClusterError, InputError, LimaError
 from lima.spec import CellSpec
 from lima_k8s.assets import chart, chart_for
-from lima_k8s.cluster.api import PRIORITY_CLASSES, QUEUES, SECRETS, Cluster
+from lima_k8s.cluster.api import PRIORITY_CLASSES, QUEUES, SECRETS, Cluster, Kind
 from lima_k8s.cluster.helm import Helm, TakenError
 from lima_k8s.cluster.model import Run
 from lima_k8s.cluster.removal import remove
@@ -245,37 +245,43 @@ def require_queue(cluster: Cluster, queue: str) -> None:
 
 
 def require_priority(cluster: Cluster, name: str) -> None:
-    """Refuse a priority that is not there, where the user may know: Kueue would never see the run.
+    """Refuse a priority that is not there: Kueue would never see the run.
 
     Raises:
         InputError: there is no such WorkloadPriorityClass.
 
     """
-    try:
-        missing = bool(name) and cluster.get(PRIORITY_CLASSES, name) is None
-    except ClusterError:
-        return
-    if missing:
-        raise InputError(
-            f"no WorkloadPriorityClass {name!r} in this cluster; lima-queue brings low, normal and "
-            "high; name another with --priority, or --priority none"
-        )
+    _require(
+        cluster,
+        PRIORITY_CLASSES,
+        name,
+        f"no WorkloadPriorityClass {name!r} in this cluster; lima-queue brings low, normal and "
+        "high; name another with --priority, or --priority none",
+    )
 
 
 def require_secret(cluster: Cluster, name: str) -> None:
-    """Refuse a Secret that is not there, where the user may know.
+    """Refuse a Secret that is not there: its pods would never start.
 
     Raises:
         InputError: there is no such Secret.
 
     """
+    _require(
+        cluster,
+        SECRETS,
+        name,
+        f"no Secret {name!r} in namespace {cluster.namespace!r}, which the profile names for "
+        f"the storage; make it: kubectl -n {cluster.namespace} create secret generic {name} "
+        "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…",
+    )
+
+
+def _require(cluster: Cluster, kind: Kind, name: str, otherwise: str) -> None:
+    """Raise unless an object is there, or nothing is asked for, or the user may not know."""
     try:
-        missing = bool(name) and cluster.get(SECRETS, name) is None
+        missing = bool(name) and cluster.get(kind, name) is None
     except ClusterError:
-        return  # who may not look lets `watch` find out
+        return  # `watch` will find out
     if missing:
-        raise InputError(
-            f"no Secret {name!r} in namespace {cluster.namespace!r}, which the profile names for "
-            f"the storage; make it: kubectl -n {cluster.namespace} create secret generic {name} "
-            "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…"
-        )
+        raise InputError(otherwise)
