@@ -63,7 +63,10 @@ Answer = Callable[[Request], Reply]
 
 
 class JudgeServer:
-    """Answers requests one by one as `answer` says, and keeps count of them."""
+    """Answers requests one by one as `answer` says, and keeps count of them.
+
+    Made of callbacks, without a task for each connection: it must cost little beside what asks it.
+    """
 
     def __init__(self, answer: Answer = lambda _: Reply()) -> None:
         self.answer = answer
@@ -72,48 +75,67 @@ class JudgeServer:
         self.in_flight = 0
         self.most_in_flight = 0
         self.base_url = ""
+        self.connections: set[asyncio.Transport] = set()
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Serve on a free port of loopback."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{port}/v1"
         try:
             yield
         finally:
             server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
+            for transport in self.connections.copy():
+                transport.abort()
+            await asyncio.sleep(0)  # in which they close
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                while await self._exchange(reader, writer):
-                    pass
-        finally:
-            writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        request = Request(len(self.requests) + 1, head[0].split(" ")[1], headers, body)
-        self.requests.append(request)
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            reply = self.answer(request)
-            await asyncio.sleep(reply.delay_s)
-        finally:
-            self.in_flight -= 1
-        if reply.close:
-            return False
+class _Connection(asyncio.Protocol):
+    """One connection of a client, which sends its next request after an answer."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: JudgeServer) -> None:
+        self.server, self.received = server, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.server.connections.add(transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.server.connections.discard(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, separator, body = self.received.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
+        if separator and len(body) == int(headers["content-length"]):
+            self.received = b""
+            self._begin(first.split(" ")[1], headers, json.loads(body))
+
+    def _begin(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        server = self.server
+        request = Request(len(server.requests) + 1, path, headers, body)
+        server.requests.append(request)
+        server.in_flight += 1
+        server.most_in_flight = max(server.most_in_flight, server.in_flight)
+        reply = server.answer(request)
+        asyncio.get_running_loop().call_later(reply.delay_s, self._end, request, reply)
+
+    def _end(self, request: Request, reply: Reply) -> None:
+        """Answer. A client that is gone by now is billed all the same, as endpoints do."""
+        self.server.in_flight -= 1
         if reply.paid:
-            self.paid[request.text] += 1
-        writer.write(_http(request, reply))
-        await writer.drain()
-        return True
+            self.server.paid[request.text] += 1
+        if reply.close:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write(_http(request, reply))
 
 
 def _completion(request: Request, reply: Reply) -> str:

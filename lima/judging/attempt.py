@@ -17,7 +17,10 @@ _WORTH_A_RETRY = (408, 409, 425, RATE_LIMITED)
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request to the judge; the fields are columns of the table `judgments`."""
+    """One request to the judge; the fields are columns of the table `judgments`, but for `sent`.
+
+    `sent` is false where there was no connection to send it over.
+    """
 
     status: Status
     score: float | None = None
@@ -31,6 +34,7 @@ class Attempt:
     completion_tokens: int | None = None
     seconds: float = 0.0
     at: datetime = field(default_factory=now)
+    sent: bool = True
 
     @property
     def rate_limited(self) -> bool:

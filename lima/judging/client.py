@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+import aiohttp
 import openai
 import stamina
 
@@ -34,8 +35,8 @@ class Judge:
     settled: tuple[Status, ...] = ("ok",)
     """What an attempt may come to that needs no other one."""
 
-    def __init__(self, spec: JudgeSpec, spent: float = 0.0) -> None:
-        """Prepare to ask; nothing is sent yet, and `spent` US dollars are of the budget.
+    def __init__(self, spec: JudgeSpec, budget: Budget | None = None) -> None:
+        """Prepare to ask; nothing is sent yet. `budget` knows what was spent before.
 
         Raises:
             InputError: the key is missing, the address is not one, or a budget has no prices.
@@ -46,11 +47,16 @@ class Judge:
         # The library's own retries would hide attempts, and its timeouts restart with every
         # byte: both are ours. It opens no more connections than this by itself.
         most = openai.DEFAULT_CONNECTION_LIMITS.max_connections or spec.concurrency
-        self._budget = Budget(spec, spent)
+        self._budget = budget or Budget(spec)
         self.rubric = RUBRICS[spec.rubric]
         self._gate = Gate(min(spec.concurrency, most))
         self._client = openai.AsyncOpenAI(
-            base_url=spec.base_url, api_key=self._key, max_retries=0, timeout=None
+            base_url=spec.base_url,
+            api_key=self._key,
+            max_retries=0,
+            timeout=None,
+            # Half the time of the library's other way to speak HTTP.
+            http_client=openai.DefaultAioHttpClient(timeout=None),
         )
 
     async def __aenter__(self) -> Self:
@@ -62,6 +68,7 @@ class Judge:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._budget.settle()
         await self._client.close()
 
     async def stop(self, reason: LimaError) -> None:
@@ -88,7 +95,13 @@ class Judge:
 
     async def ask(self, text: str) -> list[Attempt]:
         """Ask with a ready text; the rest is that of `score`."""
-        attempts: list[Attempt] = []
+        attempts = [await self._paid(text)]
+        if attempts[-1].status not in self.settled:
+            await self._again(text, attempts)
+        return attempts
+
+    async def _again(self, text: str, attempts: list[Attempt]) -> None:
+        """Add more attempts to a first one that gave nothing."""
         trials = stamina.retry_context(
             on=self._backoff,
             attempts=None,
@@ -100,12 +113,15 @@ class Judge:
         with contextlib.suppress(_UnscoredError):
             async for trial in trials:
                 with trial:
-                    async with self._budget.room_for(text) as made:
-                        made.append(await self._ask(text))
-                    attempts += made
+                    if trial.num > 1:
+                        attempts.append(await self._paid(text))
                     if attempts[-1].status not in self.settled:
                         raise _UnscoredError(attempts)
-        return attempts
+
+    async def _paid(self, text: str) -> Attempt:
+        async with self._budget.room_for(text) as made:
+            made.append(await self._ask(text))
+        return made[0]
 
     def _backoff(self, error: Exception) -> bool | float:
         """Say whether to try again, and for a judge that did answer, to do so at once."""
@@ -139,8 +155,9 @@ class Judge:
         except openai.APIStatusError as error:
             self._gate.observe(error.status_code, error.response.headers)
             return self._refused(error)
-        except openai.APIConnectionError as error:
-            return self._failure(f"no connection: {error.__cause__ or error!r}")
+        except (openai.APIConnectionError, aiohttp.ClientError) as error:
+            # The library lets some of aiohttp's errors pass, as that an answer is no HTTP.
+            return self._lost(error)
         self._gate.observe(answer.status_code, answer.headers)
         request_id = answer.headers.get("x-request-id")
         return read_completion(body, answer.status_code, request_id, self.rubric)
@@ -176,6 +193,16 @@ class Judge:
                 f"of the key in {variable}, then start again: finished judgments are kept"
             )
         return replace(failure, status="refusal") if error.code in _FILTERED else failure
+
+    def _lost(self, error: BaseException) -> Attempt:
+        """Record that there was no answer, and whether there was a request."""
+        causes = [error]
+        while cause := causes[-1].__cause__:
+            causes.append(cause)
+        unsent = [c for c in causes if isinstance(c, aiohttp.ClientConnectorError)]
+        if unsent:
+            return replace(self._failure(f"no connection: {unsent[0].os_error}"), sent=False)
+        return self._failure(f"the answer was lost: {causes[-1] or repr(causes[-1])}")
 
     def _failure(self, text: str) -> Attempt:
         # An endpoint may repeat the key that it was given.

@@ -8,8 +8,10 @@ from typing import ParamSpec, TypeVar
 
 from lima.errors import JudgeError, LimaError
 from lima.judging.attempt import Attempt
+from lima.judging.budget import Budget
 from lima.judging.client import Judge
 from lima.judging.journal import Journal
+from lima.judging.spending import Spending
 from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_ledger
 from lima.ledger import attempt
 from lima.progress import INTERVAL_S, Progress
@@ -29,6 +31,9 @@ prompts that it refuses, more would be asked for nothing."""
 
 DRIVER = ComputeSpec(device="cpu")
 """What the stage holds: the driver asks, without a worker."""
+
+CENT = 0.01
+"""US dollars that are worth a word."""
 
 WRITERS = 8
 """Objects that are written at the same time: shards, the journal, the progress."""
@@ -59,10 +64,11 @@ class _Run:
         self.spec, self.progress = judge_spec(cell), progress
         self.table = RunTable(storage, JUDGMENTS, stage_cell(cell, "judge"))
         self.journal = Journal(storage, self.table.identity["run_id"])
+        self.spending = Spending(storage, self.table.identity["run_id"])
         self.tasks = plan_tasks(cell, storage)
         self.writers = ThreadPoolExecutor(WRITERS)
         self.done = self.failed = 0
-        self.cost = 0.0
+        self.cost = self.before = 0.0
         self.alive = False
         self.stopped: LimaError | None = None
         self.unanswered: list[Finished] = []
@@ -93,6 +99,7 @@ class _Run:
         """Take over what storage holds; return the shards that are left."""
         write_ledger(self.cell, self.storage, self.tasks)
         written, journalled = self._written(), self.journal.load()
+        self.before = self.spending.before()
         shards = plan_shards(self.tasks, self.spec.shard_rows, written)
         for shard in shards:
             for task in shard.tasks:
@@ -114,11 +121,25 @@ class _Run:
         self.alive = any(row["status"] != "api_error" for row in rows)
         return keys
 
+    def _budget(self) -> Budget:
+        """Return what is left to be spent. Rows know what answers cost; the rest may be lost."""
+        before = max(self.cost, self.before)
+        if before - self.cost >= CENT:
+            log.warning(
+                "%.2f US dollars count as spent: %.2f for answers that are kept, the rest at most "
+                "for requests whose answers were lost",
+                before,
+                self.cost,
+            )
+        return Budget(
+            self.spec, before, lambda dollars: self._in_thread(self.spending.keep, dollars)
+        )
+
     async def _ask_all(self, shards: Sequence[Shard]) -> None:
         left = [(s, t) for s in shards for t in s.tasks if t.key not in s.finished]
         queue = iter(left)
         try:
-            async with Judge(self.spec, self.cost) as judge, asyncio.TaskGroup() as group:
+            async with Judge(self.spec, self._budget()) as judge, asyncio.TaskGroup() as group:
                 helpers = [
                     group.create_task(self._save_on(group)),
                     group.create_task(self._report_on()),

@@ -1,7 +1,7 @@
 """What there is to judge, responses or pairs of them, and the rows that come of it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from lima.codec import run_id, sha256_key
@@ -186,7 +186,7 @@ def _compared(item: Item | None) -> dict[str, Any]:
 
 def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool) -> dict[str, Any]:
     return {
-        **asdict(attempt),
+        **vars(attempt),
         **_compared(task.item),
         "judgment_key": task.key,
         "generation_key": task.generation_key,
