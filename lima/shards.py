@@ -4,7 +4,7 @@ STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -72,12 +72,23 @@ class RunTable:
 
         Only what people decide again is ever replaced: arms drawn anew after other picks.
         """
-        schema = self.table.schema
-        columns = [
-            pa.array([row.get(f.name, self.identity.get(f.name)) for row in rows], f.type)
-            for f in schema  # column by column: half the time of `from_pylist`
-        ]
-        table = pa.Table.from_arrays(columns, schema=schema)
+        names = set().union(*rows)
+        columns = {n: [row.get(n, self.identity.get(n)) for row in rows] for n in names}
+        return self.write_columns(shard, columns, len(rows), replace=replace)
+
+    def write_columns(
+        self, shard: str, columns: Mapping[str, Sequence[Any]], rows: int, *, replace: bool = False
+    ) -> bool:
+        """Write columns of so many rows as one shard, as `write` does. This is the faster way."""
+        table = pa.Table.from_arrays(
+            [
+                pa.array(columns[field.name], field.type)
+                if field.name in columns
+                else pa.repeat(pa.scalar(self.identity.get(field.name), field.type), rows)
+                for field in self.table.schema
+            ],
+            schema=self.table.schema,
+        )
         return self.storage.write(self.path(shard), to_parquet(table), replace=replace)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:

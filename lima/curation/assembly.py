@@ -77,11 +77,11 @@ class Losses:
     def of(cls, reasons: Iterable[Sequence[str]]) -> "Losses":
         """Count the reasons of candidates; none means it was kept."""
         seen, dropped, only = 0, Counter[str](), Counter[str]()
-        for names in reasons:
-            seen += 1
-            dropped.update(set(names))
-            if len(set(names)) == 1:
-                only[names[0]] += 1
+        for names, count in Counter(map(frozenset, reasons)).items():
+            seen += count
+            dropped.update(dict.fromkeys(names, count))
+            if len(names) == 1:
+                only.update(dict.fromkeys(names, count))
         return cls(seen, dropped, only)
 
     @property

@@ -6,6 +6,7 @@ in `words.yaml`.
 """
 
 import re
+from collections import defaultdict
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -117,14 +118,16 @@ def _is_word(character: str) -> bool:
 
 @cache
 def _first_person() -> tuple[re.Pattern[str], ...]:
-    """Return patterns that begin with letters, which are found far faster than word bounds."""
+    """Return patterns that each begin with one letter: found far faster than bounds of words."""
     capital, *others = words()["first_person"]
     not_numeral = "".join(f"(?<!{word} {capital})" for word in words()["numbered"])
-    forms = "|".join(rf"{w[1:]}(?<!\w[{w[0]}{w[0].upper()}]{w[1:]})" for w in others)
-    initials = "".join({w[0] + w[0].upper() for w in others})
+    forms: defaultdict[str, list[str]] = defaultdict(list)
+    for word in others:
+        for initial in (word[0], word[0].upper()):
+            forms[initial].append(rf"{word[1:]}(?<!\w{initial}{word[1:]})")
     return (
         re.compile(rf"{capital}(?<![\w/.&%+-]{capital}){not_numeral}(?!\w|[/&²-]|\.\w)"),
-        re.compile(rf"[{initials}](?:{forms})(?!\w)"),
+        *(re.compile(rf"{first}(?:{'|'.join(rest)})(?!\w)") for first, rest in forms.items()),
     )
 
 

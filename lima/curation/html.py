@@ -93,10 +93,14 @@ def clean(html: str) -> CleanText:
     if root is not None:
         walk.blocks(root, 0, paragraphs)
     marked, gaps = tidy(PARAGRAPH.join(paragraphs))
-    parts = marked.split(CODE)
+    text = prose = marked
+    if walk.codes:
+        parts = marked.split(CODE)
+        text = "".join([p + code for p, code in zip(parts, [*walk.codes, ""], strict=False)])
+        prose = " ".join(parts)
     return CleanText(
-        text="".join([part + code for part, code in zip(parts, [*walk.codes, ""], strict=False)]),
-        prose=" ".join(parts),
+        text=text,
+        prose=prose,
         links=walk.links,
         images=walk.images,
         dangling=walk.pointers + gaps,

@@ -5,6 +5,7 @@ row never reaches the next, and what is not needed is never parsed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lxml import etree
@@ -16,6 +17,19 @@ NOT_XML = "row is not well-formed XML"
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 
 Attributes = dict[str, str]
+
+
+class _Collector:
+    """Takes the attributes of elements as they are parsed, so that no tree is built."""
+
+    def __init__(self) -> None:
+        self._found: list[Attributes] = []
+
+    def start(self, _tag: str, attributes: Attributes) -> None:
+        self._found.append(attributes)
+
+    def close(self) -> list[Attributes]:
+        return self._found
 
 
 def frames(
@@ -78,13 +92,14 @@ def attribute(row: bytes, name: bytes) -> bytes:
 def parse_rows(rows: Sequence[bytes]) -> list[Attributes | None]:
     """Return the attributes of rows as `frames` yields them; None for one that is not XML."""
     tidy = [_ended(row) for row in rows]
-    try:
-        root = etree.fromstring(b"<rows>" + b"".join(tidy) + b"</rows>", _PARSER)
-    except etree.XMLSyntaxError:
-        return [_parse_one(row) for row in tidy]
-    if len(root) != len(rows):
-        return [_parse_one(row) for row in tidy]
-    return [dict(element.items()) for element in root]
+    joined = b"".join(tidy)
+    if joined.count(b"<") == len(rows):  # nothing but empty elements, so each of them is a row
+        # Within an element no entity can be declared: only those of XML itself are resolved.
+        parser = etree.XMLParser(target=_Collector(), resolve_entities="internal", no_network=True)
+        with suppress(etree.XMLSyntaxError):
+            found: list[Attributes] = etree.fromstring(b"<rows>" + joined + b"</rows>", parser)
+            return [*found[1:]]
+    return [_parse_one(row) for row in tidy]
 
 
 def _ended(row: bytes) -> bytes:
@@ -101,7 +116,7 @@ def _ended(row: bytes) -> bytes:
 
 def _parse_one(row: bytes) -> Attributes | None:
     try:
-        element: Any = etree.fromstring(row, _PARSER)
+        root: Any = etree.fromstring(b"<rows>" + row + b"</rows>", _PARSER)
     except etree.XMLSyntaxError:
         return None
-    return dict(element.items())
+    return dict(root[0].items()) if len(root) == 1 else None

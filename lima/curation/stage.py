@@ -155,11 +155,13 @@ class Curation:
 
     def write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
         """Write the candidates of one partition of a site that is put aside in `folder`."""
-        shard = self.partition_shard(unit, partition)
-        site = SplitSite(unit.name, folder, Damage(self.spec.strict))
         with _no_collector():
-            rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
-            return self.store.write(shard, rows, site.damage)
+            return self._write_partition(unit, folder, partition)
+
+    def _write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
+        site = SplitSite(unit.name, folder, Damage(self.spec.strict))
+        rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
+        return self.store.write(self.partition_shard(unit, partition), rows, site.damage)
 
     def finish(self, unit: Unit, shards: Sequence[str], damage: Damage) -> None:
         """Record that a unit is finished."""

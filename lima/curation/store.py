@@ -127,7 +127,7 @@ class CandidateStore:
         record = _record(shard, rows, damage)
         data = canonical_json(record.to_json()).encode()
         self.storage.write(self._record_path(shard), data, replace=True)
-        self.table.write(shard, [_to_row(pool, candidate) for pool, candidate in rows])
+        self.table.write_columns(shard, _columns(rows), len(rows))
         return record
 
     def records(self) -> list[ShardRecord]:
@@ -287,8 +287,10 @@ def losses(records: Iterable[ShardRecord], pool: str) -> Losses:
 def _record(shard: str, rows: Sequence[Row], damage: Damage) -> ShardRecord:
     counts: defaultdict[str, defaultdict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     reasons: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    kinds = Counter((pool, c.category, usable(c), c.keep) for pool, c in rows)
+    for (pool, category, can_use, kept), seen in kinds.items():
+        counts[pool][category] += Count(seen, seen * can_use, seen * kept)
     for pool, candidate in rows:
-        counts[pool][candidate.category] += Count(1, usable(candidate), candidate.keep)
         reasons[pool].append(candidate.reasons)
     return ShardRecord(
         shard,
@@ -298,27 +300,29 @@ def _record(shard: str, rows: Sequence[Row], damage: Damage) -> ShardRecord:
     )
 
 
-def _to_row(pool: str, candidate: Candidate) -> dict[str, Any]:
-    origin = candidate.provenance
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Return rows as the columns of the table."""
+    candidates = [candidate for _, candidate in rows]
+    origins = [candidate.provenance for candidate in candidates]
     return {
-        "candidate_key": candidate.key,
-        "pool": pool,
-        "source": candidate.source,
-        "source_id": candidate.source_id,
-        "category": candidate.category,
-        "tags": candidate.tags,
-        "turns": len(candidate.conversation),
-        "conversation": candidate.conversation,
-        "score": candidate.score,
-        "keep": candidate.keep,
-        "reasons": candidate.reasons,
-        "measures": sorted(candidate.measures.items()),
-        "passed_over": candidate.passed_over,
-        "url": origin.url,
-        "authors": origin.authors,
-        "licence": origin.licence,
-        "created": origin.created,
-        "changes": origin.changes,
+        "candidate_key": [c.key for c in candidates],
+        "pool": [pool for pool, _ in rows],
+        "source": [c.source for c in candidates],
+        "source_id": [c.source_id for c in candidates],
+        "category": [c.category for c in candidates],
+        "tags": [c.tags for c in candidates],
+        "turns": [len(c.conversation) for c in candidates],
+        "conversation": [c.conversation for c in candidates],
+        "score": [c.score for c in candidates],
+        "keep": [c.keep for c in candidates],
+        "reasons": [c.reasons for c in candidates],
+        "measures": [sorted(c.measures.items()) for c in candidates],
+        "passed_over": [c.passed_over for c in candidates],
+        "url": [origin.url for origin in origins],
+        "authors": [origin.authors for origin in origins],
+        "licence": [origin.licence for origin in origins],
+        "created": [origin.created for origin in origins],
+        "changes": [origin.changes for origin in origins],
     }
 
 

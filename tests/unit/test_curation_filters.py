@@ -39,6 +39,7 @@ PASSING = {
         ("I/O, I.e. and I-95, %I, +I, I&J, R.I.P.", 0),
         ("i is an index, mine is a pit; armies, time, myths", 0),
         ("In It Is II IV", 0),
+        ("ME, MY, mE, MYSELF and some, Ümy, myé", 0),
         ("", 0),
     ],
 )

@@ -209,3 +209,22 @@ def test_rows_are_the_same_in_chunks_of_any_size(size: int) -> None:
     assert [r and r["Id"] for r in parse_rows([row for _, row in found])] == [
         *(a.partition(' Id="')[2].partition('"')[0] for a in POSTS), None
     ]  # fmt: skip
+
+
+def test_rows_parsed_together_stay_apart() -> None:
+    """What one row holds never counts for another, though the number of elements is right."""
+    rows = [
+        b'<row Id="1"/><!--',  # would swallow the next one
+        b'<row Id="2"/>-->',
+        b'<row Id="3"/><row2 Id="4"/>',  # and this would make up for it
+        b'<row Id="5" Body="&amp;lt;p&gt;&#65;&#xA;"/> </posts>',
+        b'<row Id="6"></row>',
+        b'<row Id="7"><b Id="8"/></row>',
+        b'<row Id="9" Body="&made;"/>',
+    ]
+    ended = {"Id": "5", "Body": "&lt;p>A\n"}
+    expected = [None, {"Id": "2"}, None, ended, {"Id": "6"}, {"Id": "7"}, None]
+    assert parse_rows(rows) == expected
+    assert [parse_rows([row])[0] for row in rows] == expected
+    assert parse_rows([rows[3], rows[3]]) == [ended, ended]
+    assert parse_rows([b'<row Id="1"/>', b'<row Id="2"/>']) == [{"Id": "1"}, {"Id": "2"}]
