@@ -275,7 +275,7 @@ KEYS = st.from_regex(r"[a-z][a-z_0-9]{0,9}x", fullmatch=True)
         max_size=4,
     )
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_yaml_is_read_back_as_it_was(capsys: pytest.CaptureFixture[str], document: Any) -> None:
     write_yaml(document)
     assert load_yaml(capsys.readouterr().out) == document

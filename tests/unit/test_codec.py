@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
@@ -89,7 +89,6 @@ CELLS: st.SearchStrategy[CellSpec] = values(CellSpec)
 
 
 @given(CELLS)
-@settings(deadline=None)
 def test_json_holds_all_of_a_spec(spec: CellSpec) -> None:
     text = canonical_json(spec)
     again = decode(CellSpec, json.loads(text))
@@ -98,7 +97,6 @@ def test_json_holds_all_of_a_spec(spec: CellSpec) -> None:
 
 
 @given(CELLS)
-@settings(deadline=None)
 def test_the_schema_accepts_every_spec(spec: CellSpec) -> None:
     jsonschema.Draft202012Validator(json_schema(CellSpec)).validate(
         json.loads(canonical_json(spec))

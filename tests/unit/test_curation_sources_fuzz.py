@@ -72,7 +72,7 @@ def _examine(read: Reader, paths: list[str]) -> None:
 def test_records_of_any_shape(read: Reader, names: tuple[str, ...], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "a.jsonl"
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck))
     @given(_records(*names))
     def examine(records: list[dict[str, Any]]) -> None:
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -85,7 +85,7 @@ def test_tasks_of_any_shape(tmp_path: Path) -> None:
     path = tmp_path / "task1.json"
     instances = st.lists(_records("task").map(lambda r: r[0]) | VALUES, max_size=3)
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck))
     @given(_records("task"), instances)
     def examine(records: list[dict[str, Any]], found: list[Any]) -> None:
         path.write_text(json.dumps({**records[0], "Instances": found}))
@@ -97,7 +97,7 @@ def test_tasks_of_any_shape(tmp_path: Path) -> None:
 def test_posts_and_comments_of_any_shape(tmp_path: Path) -> None:
     posts, comments = tmp_path / "RS.jsonl", tmp_path / "RC.jsonl"
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck))
     @given(_records("posts"), _records("comments"))
     def examine(asked: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:
         here = {"subreddit": "WritingPrompts"}
@@ -111,7 +111,7 @@ def test_posts_and_comments_of_any_shape(tmp_path: Path) -> None:
     examine()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text()
     | st.lists(st.sampled_from(["# User\n", "# Assistant\n", "---\n", "```\n", "x\n"])).map("".join)

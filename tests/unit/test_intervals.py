@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -38,7 +38,6 @@ def plain(clusters: Sequence[Sequence[float]], level: float = 0.95) -> tuple[flo
     return mean, mean - reach, mean + reach
 
 
-@settings(deadline=None)
 @given(SCORES)
 def test_equals_a_plain_implementation(clusters: list[list[float]]) -> None:
     found = by_cluster(clusters)
@@ -90,7 +89,6 @@ def test_student_quantile(freedom: int, probability: float) -> None:
     assert student_quantile(probability, freedom) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 6), max_size=30), st.integers(0, 30))
 def test_bounds_are_the_means_of_the_extreme_cases(scores: list[int], unscored: int) -> None:
     found = mean_bounds(sum(scores), len(scores), unscored)
