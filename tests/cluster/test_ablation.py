@@ -7,7 +7,7 @@ from lima.recipes import tiny
 from lima.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.lima import TINY, Lima, lima, queue, quota
-from tests.cluster.studies import assert_same, await_free_quota, await_no_pods, run_here
+from tests.cluster.studies import assert_same, await_free_quota, await_no_live_pods, run_here
 
 __all__ = ["lima", "queue", "quota"]
 SHORTER = ("base.epochs=1", "base.checkpoints.first_epoch=1", "base.checkpoints.last_epoch=1",
@@ -36,7 +36,7 @@ def test_two_of_four_run_and_all_end_as_on_one_machine(
     runs = lima.until(ended)
     assert [run["state"] for run in runs] == ["done"] * 4
     assert most == 2
-    await_no_pods(kubectl, lima.namespace)
+    await_no_live_pods(kubectl, lima.namespace)
     await_free_quota(kubectl, lima.namespace)
     cells = apply_overrides(tiny(), SHORTER)
     here, there = run_here(cells, tmp_path), Storage(lima.storage)

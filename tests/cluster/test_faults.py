@@ -27,7 +27,7 @@ from tests.cluster.studies import (
     assert_same,
     attempts,
     await_free_quota,
-    await_no_pods,
+    await_no_live_pods,
     run_here,
     scratch_cell,
     write_study,
@@ -96,7 +96,7 @@ def test_faults_change_nothing(
     runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
     assert {run["state"] for run in runs} == {"done"}, runs
     assert len(runs) == len(study.cells)
-    await_no_pods(kubectl, lima.namespace)
+    await_no_live_pods(kubectl, lima.namespace)
     await_free_quota(kubectl, lima.namespace)
     storage, here = Storage(lima.storage), run_here(study.cells, tmp_path)
     for cell in study.cells:

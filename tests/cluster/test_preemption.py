@@ -13,7 +13,7 @@ from tests.cluster.lima import Lima, lima, queue, quota_for
 from tests.cluster.studies import (
     assert_same,
     attempts,
-    await_no_pods,
+    await_no_live_pods,
     await_progress,
     run_here,
     scratch_cell,
@@ -52,7 +52,7 @@ def test_a_preempted_run_goes_on_where_it_was(
     # Nothing of the first attempt was computed again, and nothing of it lies after the state.
     table = RunTable(storage, STEPS, stage_cell(low, "train")).read(["step", "at"]).to_pylist()
     assert [row["step"] for row in table if row["at"] <= first["at"]] == list(range(1, resumed + 1))
-    await_no_pods(kubectl, lima.namespace)
+    await_no_live_pods(kubectl, lima.namespace)
     here = run_here([low, high], tmp_path)
     for cell in (low, high):
         assert_same(cell, storage, here)

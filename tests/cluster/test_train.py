@@ -13,7 +13,7 @@ from tests.cluster.studies import (
     OWN_PODS,
     assert_same,
     await_free_quota,
-    await_no_pods,
+    await_no_live_pods,
     await_progress,
     run_here,
     scratch_cell,
@@ -43,7 +43,7 @@ def test_helm_install_lima_train(lima: Lima, kubectl: Kubectl, tmp_path: Path) -
 
     [told] = lima.until(lambda runs: runs[0]["state"] not in ("running", "starting"))
     assert told["state"] == "done", told
-    await_no_pods(kubectl, lima.namespace)
+    await_no_live_pods(kubectl, lima.namespace)
     await_free_quota(kubectl, lima.namespace)
     log = lima("logs", told["name"]).out
     assert "preflight: 2 workers" in log
