@@ -4,7 +4,8 @@
 
 SPECS.json is what `lima-k8s show --format json` prints: {"runs": [cell, …]}. What storage
 already holds is not computed again, so that starting a job again resumes it. Exit codes:
-0 done, 1 failed or stopped on request, 2 bad input, 3 storage out of reach.
+0 done, 1 failed or stopped on request, 2 bad input, 3 storage out of reach. In a cluster all but
+bad input is tried again.
 """
 
 import argparse
@@ -26,10 +27,12 @@ from lima.errors import Interrupted, LimaError, SpecError
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
 from lima.progress import Progress
+from lima.reachable import POD_PATIENCE_S, require_answer
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
 from lima.stop import VARIABLE, busy, request_stop, stop_file, stop_requested
 from lima.storage import Storage
 from lima_jobs.cluster import joined
+from lima_jobs.giveup import not_again_on_bad_input
 from lima_jobs.joblog import kept_log
 from lima_jobs.session import ray_session, set_up_logging
 
@@ -157,13 +160,26 @@ def main() -> None:
     os.environ.setdefault(VARIABLE, str(own_stop))
     stop_file().unlink(missing_ok=True)
     _stop_on_signals()
-    with _exit_code_of_errors():
+    with not_again_on_bad_input(), _exit_code_of_errors():
         cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
+        if joined():
+            _require_storage(storage)
         runs = [run_id(cell) for cell in cells]
         # On this machine, whoever started the job keeps its log.
         kept = kept_log(storage, runs) if joined() else contextlib.nullcontext()
         with busy(), kept, _exit_code_of_errors():
             _run(cells, storage, arguments.only or STAGES)
+
+
+def _require_storage(storage: Storage) -> None:
+    """Find out in seconds, before Ray and the machines are waited for, that storage is no good.
+
+    Raises:
+        StorageError: it does not answer, or refuses.
+
+    """
+    require_answer(storage.uri, POD_PATIENCE_S)
+    storage.exists("progress")
 
 
 def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:

@@ -85,7 +85,9 @@ def _on_cluster(cells: Sequence[CellSpec]) -> int:
 
         cuda = needs["GPU"] > 0
         preflight(needs["GPU" if cuda else "CPU"], "cuda" if cuda else "cpu")
-    return side_by_side(cells, ray.cluster_resources())
+    # One that went since is no reason to call the input bad.
+    there = {kind: max(n, needs.get(kind, 0)) for kind, n in ray.cluster_resources().items()}
+    return side_by_side(cells, needs | there)
 
 
 def set_up_logging() -> None:

@@ -9,6 +9,7 @@ import sys
 import uuid
 
 from lima.errors import LimaError, StorageError
+from lima.reachable import POD_PATIENCE_S, require_answer
 from lima.storage import Storage
 
 FIRST, SECOND = b"written first", b"written second"
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("storage", help="folder or URI of the study")
     uri = parser.parse_args().storage
     try:
+        require_answer(uri, POD_PATIENCE_S)
         proven = check_storage(Storage(uri))
     except LimaError as error:
         sys.stderr.write(f"error: {error}\n")

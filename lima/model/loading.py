@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
-from lima.errors import ModelError
+from lima.errors import LimaError, ModelError, StorageError
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
@@ -126,7 +126,7 @@ def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, revision=spec.revision)
     except Exception as error:  # the tokenizers library raises nothing narrower
-        raise ModelError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
+        raise _unusable(path, "tokenizer", error) from error
 
 
 def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
@@ -163,6 +163,7 @@ def pretrained_model(
 
     Raises:
         ModelError: nothing can be loaded from `path`.
+        StorageError: it is on a hub that does not answer.
 
     """
     from safetensors import SafetensorError
@@ -173,7 +174,7 @@ def pretrained_model(
             path, revision=spec.revision, dtype=dtype, device_map=device_map
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise ModelError(f"{path}: no model can be loaded ({_first_line(error)})") from error
+        raise _unusable(path, "model", error) from error
 
 
 def check_context(model: Any, length: int) -> None:
@@ -260,6 +261,13 @@ def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
     import torch
 
     return torch.bfloat16 if compute.precision == "bf16" else torch.float32
+
+
+def _unusable(path: str, what: str, error: BaseException) -> LimaError:
+    """Return the error for what cannot be loaded; a hub that is away is no bad input."""
+    if "couldn't connect to" in str(error):
+        return StorageError(f"{path}: the hub does not answer ({_first_line(error)})")
+    return ModelError(f"{path}: no {what} can be loaded ({_first_line(error)})")
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,15 +13,9 @@ import yaml
 
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import ONE, Lima, change_queue, lima, queue, quota, write_profile
+from tests.cluster.lima import SMALL, Lima, change_queue, lima, queue, quota, write_profile
 
 __all__ = ["lima", "queue", "quota"]
-# One worker process, no pretraining: what can fail fails soon.
-SMALL = (*ONE, "--set", "base=null", "--set", "train.model.path=scratch", "--set",
-         "train.model.shape.vocab_size=400", "--set", "train.model.shape.hidden_size=32", "--set",
-         "train.model.shape.layers=1", "--set", "train.model.shape.heads=2", "--set",
-         "train.model.shape.intermediate_size=64", "--set",
-         "train.model.shape.context_length=256")  # fmt: skip
 
 
 def watched(lima: Lima, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.causes import CAUSES, Cause, find_cause, job_errors
+from lima_k8s.cluster.causes import CAUSES, Cause, find_cause
+from lima_k8s.cluster.joblog import job_errors
 from lima_k8s.cluster.model import Condition, Event, Pod, Queue, Run, Workload
 from lima_k8s.cluster.quota import never_fits
 
@@ -226,6 +227,43 @@ def test_a_failed_run_names_its_cause(reason: str, message: str, name: str) -> N
     assert found.name == name
     if reason == "AppFailed":
         assert found.what == "cannot list s3://b/x/progress: no route"
+
+
+def test_a_failure_that_is_tried_again_is_not_the_end() -> None:
+    """But storage out of reach is told at once: its Secret or its URI may be wrong."""
+    retried = replace(RUN, deployment_status="Retrying", job_status="FAILED", reason="AppFailed")
+    for code, name, fatal in ((1, "run-failed", False), (3, "storage-unreachable", True)):
+        found = cause(run=replace(retried, message=LOG.format(code=code)))
+        assert found
+        assert (found.name, found.fatal) == (name, fatal)
+
+
+@pytest.mark.parametrize(
+    ("log", "name", "what"),
+    [
+        (
+            "x ERROR train.jsonl: cannot be read\nx INFO bye",
+            "bad-input",
+            "train.jsonl: cannot be read",
+        ),
+        (
+            "x ERROR stopped on request before train",
+            "run-failed",
+            "its job was stopped through Ray",
+        ),
+        ("x ERROR no such data\nx ERROR stopped on request", "bad-input", "no such data"),
+        ("", "run-failed", "its job was stopped through Ray"),
+    ],
+)
+def test_a_job_that_stopped_itself_is_told_from_one_that_was_stopped(
+    log: str, name: str, what: str
+) -> None:
+    run = replace(RUN, deployment_status="Complete", job_status="STOPPED", message=log)
+    assert not run.succeeded
+    found = cause(run=run)
+    assert found
+    assert (found.name, found.what, found.fatal) == (name, what, True)
+    assert cause(run=replace(run, deployment_status="Running")) is None
 
 
 def test_what_kuberay_refuses_is_told() -> None:

@@ -2,15 +2,20 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from lima.codec import encode
 from lima.curation.dataset import HOME, load_examples
 from lima.errors import DataError, InputError, StorageError
+from lima.reachable import require_answer
+from lima.recipes import tiny
 from lima.spec import DataSpec
 from lima.storage import Storage
 from lima_jobs.cluster import WAIT_MINUTES, wait_minutes
@@ -95,8 +100,51 @@ def test_storage_check_of_the_command_line(tmp_path: Path) -> None:
         [*check, "s3://bucket/study"], capture_output=True, text=True, check=False, env=environment
     )
     assert bad.returncode == 3
-    assert bad.stderr.startswith("error: cannot ")
+    assert bad.stderr.startswith("error: s3://bucket/study: nobody answers at 127.0.0.1:9")
     assert "hush" not in bad.stderr
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return a port that nobody listens on, which the S3 server is said to have."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{number}")
+    return number
+
+
+def test_a_storage_that_does_not_answer_is_told(port: int) -> None:
+    with pytest.raises(StorageError, match=f"nobody answers at 127.0.0.1:{port} .Connection ref"):
+        require_answer("s3://bucket/study")
+    require_answer("/a/folder")
+    require_answer("gs://bucket/study")
+
+
+def test_a_storage_may_come_up_a_little_later(port: int) -> None:
+    server = socket.socket()
+    server.bind(("127.0.0.1", port))
+    late = threading.Timer(1.5, server.listen)
+    late.start()
+    require_answer("s3://bucket/study", patience_s=60)
+    late.join()
+    server.close()
+
+
+def test_a_job_in_a_cluster_looks_at_its_storage_before_it_joins_ray(
+    tmp_path: Path, port: int
+) -> None:
+    specs = tmp_path / "specs.json"
+    specs.write_text(json.dumps({"runs": [encode(tiny()[0])]}))
+    code = "from lima_jobs import run; run.POD_PATIENCE_S = 0.1; run.main()"
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "AWS_REGION": "x"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(specs), "--storage", "s3://bucket/study"],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 3
+    [line] = done.stderr.splitlines()
+    assert " ERROR s3://bucket/study: nobody answers" in line
 
 
 def test_relative_data_is_looked_for_on_the_storage(

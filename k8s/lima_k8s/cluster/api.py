@@ -123,15 +123,19 @@ class Cluster:
         status, body = self._send("GET", path, [("limit", "1000")], None)
         return list(json.loads(body).get("items") or []) if status == OK else None
 
-    def log(self, pod: str, container: str, *, follow: bool = False) -> Iterator[str]:
-        """Yield the lines of a container's log, as they come with `follow`.
+    def log(
+        self, pod: str, container: str, *, follow: bool = False, last: int | None = None
+    ) -> Iterator[str]:
+        """Yield the `last` lines of a container's log, or all; as they come with `follow`.
 
         Raises:
             ClusterError: the server cannot be reached or refuses.
 
         """
         path = f"{PODS.path(self.namespace)}/{pod}/log"
-        query = [("container", container), *([("follow", "true")] if follow else [])]
+        query = [("container", container)]
+        query += [("follow", "true")] if follow else []
+        query += [("tailLines", str(last))] if last else []
         response = self._open("GET", path, query, None, FOLLOW_TIMEOUT_S if follow else TIMEOUT_S)
         if response.status != OK:
             raise failures.refused(

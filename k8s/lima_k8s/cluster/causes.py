@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lima_k8s.cluster.joblog import job_errors, own_errors
 from lima_k8s.cluster.model import Container, Event, Pod, Queue, Run, Workload
 from lima_k8s.cluster.quota import never_fits
 
@@ -50,7 +51,9 @@ KEY_MISSING = re.compile(
 EXIT_CODE = re.compile(r"exit code (\d+)")
 EXIT_INPUT, EXIT_STORAGE = 2, 3
 """Exit codes of `lima_jobs.run`."""
-LAST_LINES = 3
+STOPPED = "STOPPED"
+"""How Ray calls a job that was stopped: by someone, or by itself since its input is bad."""
+ON_REQUEST = "stopped on request"
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,15 @@ def from_run(run: Run) -> Iterator[Cause]:
         yield Cause("deadline", run.message, "submit again: it goes on where it was")
         return
     code = EXIT_CODE.search(run.message)
-    if run.reason == "SubmissionFailed" and not code:
+    if run.job_status == STOPPED:
+        yield _stopped_job(run)
+    elif run.reason == "SubmissionFailed" and not code:
         yield Cause(
-            "submitter-lost", run.message, "submit again: it goes on where it was", run.name
-        )
-        return
-    yield _failed_job(run, int(code[1]) if code else 1)
+            "submitter-lost", run.message, "submit again: it goes on where it was", run.name,
+            fatal=run.ended,
+        )  # fmt: skip
+    else:
+        yield _failed_job(run, int(code[1]) if code else 1)
 
 
 def from_pods(pods: Iterable[Pod]) -> Iterator[Cause]:
@@ -185,6 +191,8 @@ def from_queue(run: Run, workload: Workload | None, queue: Queue | None) -> Iter
 
 
 def _failed_by_itself(run: Run) -> bool:
+    if run.job_status == STOPPED:
+        return run.ended  # until then the end of its log may be missing
     return run.deployment_status in ("Failed", "ValidationFailed") or run.job_status == "FAILED"
 
 
@@ -198,16 +206,16 @@ def _failed_job(run: Run, code: int) -> Cause:
         )  # fmt: skip
     if code == EXIT_INPUT:
         return Cause("bad-input", said, f"mend the recipe; {log}")
-    return Cause("run-failed", said, log)
+    return Cause("run-failed", said, log, fatal=run.ended)  # else it is tried again
 
 
-def job_errors(message: str) -> str:
-    """Return our own error lines of a job's last log lines, else its last lines."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    found = dict.fromkeys(line.partition(" ERROR ")[2] for line in lines if " ERROR " in line)
-    # A cell's error comes again, without the cell's name, as the job's.
-    errors = [e for e in found if not any(e != o and e.endswith(o) for o in found)]
-    return "; ".join(errors or lines[-LAST_LINES:]) or "no reason is given"
+def _stopped_job(run: Run) -> Cause:
+    """Return why a job was stopped by itself, or by someone; `message` is the end of its log."""
+    log = f"lima-k8s logs {run.name}"
+    errors = [error for error in own_errors(run.message) if ON_REQUEST not in error]
+    if not errors:
+        return Cause("run-failed", "its job was stopped through Ray", f"submit again; {log}")
+    return Cause("bad-input", "; ".join(errors), f"mend the recipe; {log}")
 
 
 def _from_container(pod: Pod, container: Container) -> Iterator[Cause]:

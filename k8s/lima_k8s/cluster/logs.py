@@ -1,15 +1,21 @@
 """The driver's log of a run: from its pod while there is one, else from its storage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from lima.errors import ClusterError, InputError
+from lima.errors import ClusterError, InputError, LimaError
 from lima_k8s.cluster import parse
 from lima_k8s.cluster.api import PODS, Cluster
-from lima_k8s.cluster.model import Container, Pod, Run
+from lima_k8s.cluster.causes import STOPPED
+from lima_k8s.cluster.model import Container, Pod, Run, Snapshot
 from lima_k8s.cluster.snapshot import choose, read_runs
 
 POLL_S = 2.0
+THREADS = 8
+LAST_LINES = 50
+"""Of a log, in which a job says why it stopped."""
 
 
 def lines(cluster: Cluster, run: Run, *, follow: bool) -> Iterator[str]:
@@ -59,10 +65,37 @@ def uploaded(run: Run) -> Iterator[str]:
     yield from storage.read(entries[-1].path).decode(errors="replace").splitlines()
 
 
+def with_last_words(cluster: Cluster, snapshot: Snapshot, runs: Sequence[Run]) -> list[Run]:
+    """Return `runs`; those whose job was stopped with the end of its log as their message.
+
+    Ray says why a job failed, but not why one was stopped.
+    """
+    stopped = [run for run in runs if run.ended and run.job_status == STOPPED]
+    with ThreadPoolExecutor(THREADS) as pool:
+        words = pool.map(lambda r: _last_words(cluster, snapshot.pods.get(r.name, ()), r), stopped)
+        told = {
+            run.name: replace(run, message=said) for run, said in zip(stopped, words, strict=True)
+        }
+    return [told.get(run.name, run) for run in runs]
+
+
+def _last_words(cluster: Cluster, pods: Sequence[Pod], run: Run) -> str:
+    pod = _talking(pods)
+    try:
+        found = cluster.log(pod.name, _speaker(pod).name, last=LAST_LINES) if pod else uploaded(run)
+        return "\n".join([*found][-LAST_LINES:])
+    except LimaError:
+        return ""  # the cause then says where to look
+
+
 def _live_pod(cluster: Cluster, run: Run) -> Pod | None:
-    """Return the newest pod that prints the driver's log: the one that submits the job."""
+    """Return the newest pod that prints the driver's log."""
     selector = f"{parse.PREFIX}run={run.name}"
-    pods = [parse.pod(raw) for raw in cluster.list_all(PODS, selector)]
+    return _talking([parse.pod(raw) for raw in cluster.list_all(PODS, selector)])
+
+
+def _talking(pods: Iterable[Pod]) -> Pod | None:
+    """Return the newest of the pods that print the driver's log: those that submit the job."""
     talking = [p for p in pods if p.role == "submitter" and _has_spoken(p)]
     return max(talking, key=lambda p: str(p.created), default=None)
 

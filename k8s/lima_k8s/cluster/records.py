@@ -1,15 +1,12 @@
 """What runs wrote to their storage about themselves: how far they are, what they cost."""
 
-import os
-import socket
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from lima.errors import LimaError, StorageError
+from lima.errors import LimaError
 from lima.spec import CellSpec, cell_stages
 from lima_k8s.cluster.model import Run
 
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
     from lima.storage import Storage
 
 THREADS = 16
-PATIENCE_S = 5.0
-"""Seconds to connect to a storage: the cluster may reach what this machine cannot."""
 HOUR = 3600.0
 COLUMNS = ("run_id", "attempt_id", "event", "at", "outcome", "reason", "gpus", "seconds")
 
@@ -63,9 +58,10 @@ class Reader:
 
 def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
     from lima.progress import read_progress
+    from lima.reachable import require_answer
     from lima.storage import Storage
 
-    _require_answer(uri)
+    require_answer(uri)  # the cluster may reach what this machine cannot
     storage = Storage(uri)
     storage.entries("progress")  # says what is wrong, which a single record does not
     with ThreadPoolExecutor(THREADS) as pool:
@@ -77,31 +73,6 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
         )
         for run, record in zip(runs, progress, strict=True)
     }
-
-
-def _require_answer(uri: str) -> None:
-    """Connect to an S3 server once: its library tries a dead one for a minute, even at exit.
-
-    Raises:
-        StorageError: nobody answers there.
-
-    """
-    if not uri.startswith("s3://") or os.environ.get("HTTPS_PROXY"):
-        return
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    endpoint = urlsplit(
-        os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or f"https://s3.{region}.amazonaws.com"
-    )
-    port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
-    try:
-        socket.create_connection((endpoint.hostname or "", port), PATIENCE_S).close()
-    except OSError as error:
-        raise StorageError(
-            f"{uri}: nobody answers at {endpoint.hostname}:{port} ({error.strerror or error}); "
-            "set AWS_ENDPOINT_URL to where this machine reaches the storage"
-        ) from error
 
 
 def stage_ids(cell: CellSpec | None) -> list[str]:

@@ -8,6 +8,7 @@ from lima.clock import now
 from lima.errors import LimaError
 from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.failures import UnreachableError
+from lima_k8s.cluster.logs import with_last_words
 from lima_k8s.cluster.model import Run
 from lima_k8s.cluster.records import Reader
 from lima_k8s.cluster.show import display
@@ -30,7 +31,7 @@ def look(cluster: Cluster, choose: Choose, reader: Reader, at: datetime) -> list
 
     """
     snapshot = read(cluster)
-    runs = choose(snapshot.runs)
+    runs = with_last_words(cluster, snapshot, choose(snapshot.runs))
     return views(snapshot, runs, reader.read(runs, at), at)
 
 

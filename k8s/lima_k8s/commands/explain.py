@@ -26,13 +26,15 @@ def command(
     from lima_k8s.cluster import parse
     from lima_k8s.cluster.api import CLUSTER_QUEUES, Cluster
     from lima_k8s.cluster.explain import as_json, explain
+    from lima_k8s.cluster.logs import with_last_words
     from lima_k8s.cluster.snapshot import choose, queue_of, read
     from lima_k8s.cluster.view import views
 
     cluster = Cluster(kube_context, namespace)
     snapshot = read(cluster)
     found = []
-    for view in views(snapshot, choose(snapshot.runs, run), {}, now()):
+    runs = with_last_words(cluster, snapshot, choose(snapshot.runs, run))
+    for view in views(snapshot, runs, {}, now()):
         queue = queue_of(snapshot, view.run)
         raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue) if queue else None
         behind = parse.cluster_queue(raw) if raw else None

@@ -1,0 +1,40 @@
+"""What is tried again, and what is not: KubeRay itself knows no reasons."""
+
+from typing import Any
+
+import pytest
+
+from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.lima import SMALL, Lima, lima, queue, quota
+from tests.cluster.test_watch import watched
+
+__all__ = ["lima", "queue", "quota"]
+BAD = (*SMALL, "--set", "train.data.path=data/none.jsonl")
+
+
+def used(kubectl: Kubectl, queue: str) -> list[str]:
+    """Return the amounts that a ClusterQueue has given away."""
+    flavors = kubectl.get("clusterqueue", queue)["status"]["flavorsReservation"]
+    return [r["total"] for flavor in flavors for r in flavor["resources"]]
+
+
+def test_bad_input_is_not_tried_again(
+    lima: Lima, kubectl: Kubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lima.submit(*BAD, kind="train")
+    cause = watched(lima, capsys)
+    assert cause["name"] == "bad-input"
+    assert "data/none.jsonl" in cause["what"]
+    [job] = kubectl.get("rayjobs", f"--namespace={lima.namespace}")["items"]
+    status: dict[str, Any] = job["status"]
+    assert job["spec"]["backoffLimit"] > 0, "nothing to prove"
+    assert (status["jobStatus"], status["jobDeploymentStatus"]) == ("STOPPED", "Complete")
+    assert status["failed"] == 0
+    [told] = lima.runs()
+    assert (told["state"], told["cause"]["name"]) == ("failed", "bad-input")
+    assert "data/none.jsonl" in lima("explain", told["name"]).out
+    assert any("data/none.jsonl" in line for line in lima.json("logs", told["name"])["lines"])
+    while any(amount != "0" for amount in used(kubectl, lima.namespace)):
+        pass  # Kueue takes its quota back
+    mended = lima.submit(*BAD, "--format", "json", kind="train").document
+    assert len(mended["renewed"]) == 1  # once its data are there, the same command goes on
