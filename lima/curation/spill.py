@@ -6,12 +6,15 @@ All files lie in a folder of one site, on the machine that reads the site, and g
 import struct
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+
+from lima.errors import LimaError
 
 BUFFER = 32 << 20
 """Bytes that wait in memory, over all partitions, before they are written."""
@@ -19,7 +22,10 @@ _BLOCK = struct.Struct("<II")
 
 
 class Spill:
-    """Bytes appended to numbered partitions, compressed, in the order they were added."""
+    """Bytes appended to numbered partitions, compressed, in the order they were added.
+
+    A thread compresses and writes while the next bytes are found.
+    """
 
     def __init__(self, folder: Path, buffer: int = BUFFER) -> None:
         """Write below `folder`, which is made, whenever `buffer` bytes wait in memory."""
@@ -28,23 +34,55 @@ class Spill:
         self._codec = pa.Codec("lz4_raw")
         self._waiting: defaultdict[int, list[bytes]] = defaultdict(list)
         self._size = 0
+        self._writer = ThreadPoolExecutor(1, "spill")
+        self._written: Future[None] | None = None
 
     def add(self, partition: int, data: bytes) -> None:
-        """Append bytes to a partition."""
+        """Append bytes to a partition.
+
+        Raises:
+            LimaError: bytes that were added before could not be written.
+
+        """
         self._waiting[partition].append(data)
         self._size += len(data)
         if self._size >= self.buffer:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Write what waits in memory."""
-        for partition, parts in self._waiting.items():
-            data = b"".join(parts)
-            packed = self._codec.compress(data, asbytes=True)
-            with self._path(partition).open("ab") as stream:
-                stream.write(_BLOCK.pack(len(data), len(packed)) + packed)
-        self._waiting.clear()
-        self._size = 0
+    def close(self) -> None:
+        """Write what still waits in memory.
+
+        Raises:
+            LimaError: the disk is full, or cannot be written to.
+
+        """
+        self._flush()
+        self._wait()
+        self._writer.shutdown()
+
+    def _flush(self) -> None:
+        """Hand over what waits in memory, once what was handed over before is written."""
+        self._wait()
+        waiting, self._waiting, self._size = self._waiting, defaultdict(list), 0
+        self._written = self._writer.submit(self._write, waiting)
+
+    def _wait(self) -> None:
+        if self._written:
+            self._written.result()
+
+    def _write(self, waiting: Mapping[int, Sequence[bytes]]) -> None:
+        try:
+            for partition, parts in waiting.items():
+                data = b"".join(parts)
+                packed = self._codec.compress(data, asbytes=True)
+                with self._path(partition).open("ab") as stream:
+                    stream.write(_BLOCK.pack(len(data), len(packed)))
+                    stream.write(packed)
+        except OSError as error:
+            raise LimaError(
+                f"{self.folder}: rows of a site cannot be put aside ({error}); it takes about a "
+                "third of its unpacked posts: set TMPDIR to a folder with more room"
+            ) from error
 
     def partitions(self) -> list[int]:
         """Return the partitions that hold something, in order."""

@@ -132,9 +132,9 @@ class _Splitter:
 
     def finish(self) -> None:
         """Sort the comments, once all answers are known."""
-        self.posts.flush()
+        self.posts.close()
         self.names.close()
-        self.unsorted.flush()
+        self.unsorted.close()
         if self.answers:
             self._sort_comments()
 
@@ -178,7 +178,7 @@ class _Splitter:
             at = np.minimum(np.searchsorted(answers, posts), len(answers) - 1)
             for index in np.flatnonzero(answers[at] == posts):
                 self.comments.add(int(questions[at[index]]) // RANGE, rows[index])
-        self.comments.flush()
+        self.comments.close()
 
 
 def _rows(block: bytes) -> list[bytes]:

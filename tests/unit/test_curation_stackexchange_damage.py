@@ -11,9 +11,10 @@ from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
 from lima.curation.dump import find_dumps
 from lima.curation.rows import frames, parse_rows
+from lima.curation.spill import Spill
 from lima.curation.split import split
 from lima.curation.stackexchange import read_partition
-from lima.errors import DataError
+from lima.errors import DataError, LimaError
 from lima.spec_curate import LimitSpec
 from tests import dumps
 
@@ -191,6 +192,27 @@ def test_a_zip_bomb_stops_at_the_limit(tmp_path: Path, form: str) -> None:
     assert damage.counts["unpacks to more than the limits"] == 1
     spilled = sum(f.stat().st_size for f in (tmp_path / "spill").rglob("*") if f.is_file())
     assert spilled < MEGABYTE
+
+
+def test_a_disk_that_takes_no_more_is_told(tmp_path: Path) -> None:
+    folder = _write(tmp_path, dumps.document(POSTS))
+    spill = tmp_path / "spill" / dumps.SITE
+    (spill / "posts" / "0.rows").mkdir(parents=True)  # cannot be written to
+    with pytest.raises(LimaError, match=r"cannot be put aside.*set TMPDIR"):
+        _read(folder, tmp_path / "spill")
+
+
+@pytest.mark.parametrize("buffer", [1, 100, 10**9])
+def test_what_is_put_aside_is_read_in_its_order(tmp_path: Path, buffer: int) -> None:
+    spill = Spill(tmp_path, buffer)
+    for number in range(1000):
+        spill.add(number % 3, b"%d," % number)
+    spill.close()
+    again = Spill(tmp_path)
+    assert again.partitions() == [0, 1, 2]
+    for partition in range(3):
+        read = b"".join(again.read(partition))
+        assert read == b"".join(b"%d," % n for n in range(partition, 1000, 3))
 
 
 def test_an_empty_file_is_told(tmp_path: Path) -> None:
