@@ -5,7 +5,8 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import openai
@@ -45,8 +46,34 @@ async def ask_bare(url: str, texts: list[str]) -> None:
                 model="judge", messages=[{"role": "user", "content": text}]
             )
 
-    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as library:
+    http = openai.DefaultAioHttpClient()
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key="none", max_retries=0, http_client=http
+    ) as library:
         await asyncio.gather(*[work(library) for _ in range(IN_FLIGHT)])
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast `count` requests were answered, and what that took of this process."""
+
+    count: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def per_second(self) -> float:
+        return self.count / self.seconds
+
+    def __str__(self) -> str:
+        milliseconds = self.cpu_seconds / self.count * 1000
+        return f"{self.per_second:.0f} a second ({milliseconds:.2f} ms of CPU each)"
+
+
+def measured(count: int, work: Callable[[], object]) -> Rate:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Rate(count, time.perf_counter() - wall, time.process_time() - cpu)
 
 
 @pytest.mark.bench
@@ -56,17 +83,14 @@ def test_rate_at_64_in_flight(tmp_path: Path, delay_s: float, count: int) -> Non
     texts = [f"{i} " + "word " * 300 for i in range(count)]
     storage = Storage(str(tmp_path))
     with judge_process(delay_s, expected=count) as url:
-        started = time.perf_counter()
-        asyncio.run(ask_bare(url, texts))
-        bare = count / (time.perf_counter() - started)
+        bare = measured(count, lambda: asyncio.run(ask_bare(url, texts)))
     with judge_process(delay_s, expected=count) as url:
         cell = responded_cell(storage, texts, JudgeSpec(base_url=url, concurrency=IN_FLIGHT))
-        started = time.perf_counter()
-        judge_responses(cell, storage, Progress(storage, "bench"))
-        ours = count / (time.perf_counter() - started)
+        ours = measured(count, lambda: judge_responses(cell, storage, Progress(storage, "bench")))
     assert RunTable(storage, JUDGMENTS, cell).read(["score"]).num_rows == count
     ideal = IN_FLIGHT / delay_s
     print(
-        f"judge, {delay_s * 1000:.0f} ms an answer, {IN_FLIGHT} in flight: {ours:.0f} responses "
-        f"a second, {ours / ideal:.2f} of the ideal, {ours / bare:.2f} of the bare library"
+        f"judge, {delay_s * 1000:.0f} ms an answer, {IN_FLIGHT} in flight: {ours}, "
+        f"{ours.per_second / ideal:.2f} of the ideal; the bare library: {bare}, "
+        f"{bare.per_second / ideal:.2f} of the ideal"
     )
