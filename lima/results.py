@@ -27,11 +27,11 @@ __all__ = [
 
 RUNS = Table(
     "runs",
-    "a stage of a cell, written when it first starts",
+    "a stage of a cell, or a chat, written when it first starts",
     (
         *IDENTITY,
-        Column("stage", pa.string(), "curate, base, train, generate or judge"),
-        Column("parent_run_id", pa.string(), "run of the stage before it", nullable=True),
+        Column("stage", pa.string(), "curate, base, train, generate or judge; chat: live talk"),
+        maybe("parent_run_id", pa.string(), "run of the stage before it; chat: of the model"),
         Column("examples", pa.int64(), "training examples of the stage", nullable=True),
         Column("spec", pa.string(), "canonical JSON of the spec"),
         Column("versions", pa.string(), "JSON: versions of python, torch and the like"),

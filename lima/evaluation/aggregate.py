@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import InputError
+from lima.evaluation.dialogues import STAGE as CHAT_STAGE
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
 from lima.evaluation.scan import Tables
 from lima.evaluation.settings import differing
-from lima.results import Column
+from lima.results import RUNS, Column
 from lima.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -121,12 +122,23 @@ def aggregate_rows(
     chains = read_chains(tables)
     results = read_results(tables)
     report_unreadable(tables, skip_unreadable, note)
-    strangers = results.strangers(chains)
-    if strangers:
-        note(f"left out: rows of runs that table `runs` does not have: {', '.join(strangers)}")
+    _mention_left_out(tables, results.strangers(chains), note)
     empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
     rows = [{**empty, **row} for row in _rows(results, chains, by, note)]
     return [{name: _finite(value) for name, value in row.items()} for row in rows]
+
+
+def _mention_left_out(tables: Tables, runs: Sequence[str], note: Note) -> None:
+    """Say which rows are of no cell: of conversations, or of runs that nobody wrote down."""
+    if not runs:
+        return
+    rows = tables.read(RUNS, ["run_id", "stage"]).to_pylist()
+    chats = [r["run_id"] for r in rows if r["run_id"] in runs and r["stage"] == CHAT_STAGE]
+    strangers = [run for run in runs if run not in chats]
+    if chats:
+        note(f"left out: answers in conversations, which are in the report: {', '.join(chats)}")
+    if strangers:
+        note(f"left out: rows of runs that table `runs` does not have: {', '.join(strangers)}")
 
 
 def _finite(value: Any) -> Any:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lima.evaluation.items import TIE
-from lima.evaluation.labels import VALUES, Label, groups_of, of_kind, one_each
-from lima.judging.instructions import Kind
+from lima.evaluation.labels import VALUES, Asked, Label, answering, groups_of, one_each
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -133,7 +132,7 @@ def agreement(
 
 def all_agreements(
     labels: Sequence[Label],
-    kind: Kind,
+    asked: Asked,
     *,
     by_rater: bool = False,
     draws: int = DRAWS,
@@ -143,15 +142,15 @@ def all_agreements(
 
     Args:
         labels: as read, of any kind, failures and second showings included.
-        kind: of the items to compare.
+        asked: the question whose labels are compared.
         by_rater: every rater is a group of its own.
         draws: of the bootstrap.
         seed: of the bootstrap.
 
     """
-    counted = one_each(of_kind(labels, kind))
+    counted = one_each(answering(labels, asked))
     names = sorted({x.rater for x in counted}) if by_rater else groups_of(counted)
-    ratings = ratings_of(counted, names, VALUES[kind], by_rater=by_rater)
+    ratings = ratings_of(counted, names, VALUES[asked], by_rater=by_rater)
     pairs = combinations(names, 2) if by_rater else combinations_with_replacement(names, 2)
     every = [agreement(ratings, a, b, draws=draws, seed=seed) for a, b in pairs]
     return [found for found in every if found.pairs]

@@ -1,23 +1,22 @@
 """Every number of the paper beside ours."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lima.errors import InputError
 from lima.evaluation.aggregate import report_unreadable
 from lima.evaluation.agreement import DRAWS
-from lima.evaluation.correlation import checkpoints_of
+from lima.evaluation.checkpoints import checkpoints_of, read_choices
+from lima.evaluation.curated import read_curated
 from lima.evaluation.evidence import Evidence
+from lima.evaluation.findings import compared
 from lima.evaluation.labels import read_labels
-from lima.evaluation.paper import Compared, judge_fact, paper_facts
+from lima.evaluation.lineage import has_cells
+from lima.evaluation.paper import Compared, paper_facts
 from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
 from lima.evaluation.study import Study, read_study
-from lima.results import EXAMPLES, RUNS
 from lima.storage import Storage
-
-_EXAMPLE = ["run_id", "data_set", "pool", "category", "line"]
 
 
 def compare_paper(
@@ -25,6 +24,7 @@ def compare_paper(
     *,
     experiment: str | None = None,
     named: Mapping[str, str] | None = None,
+    tokenizer: str | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     skip_unreadable: bool = False,
@@ -36,6 +36,8 @@ def compare_paper(
         storage: the study, finished or still running; labels alone will do.
         experiment: only this one.
         named: our names of the paper's arms, where they cannot be guessed.
+        tokenizer: what counts the tokens of table 1, as `curate.assembly.tokenizer`; None: what
+            curation counted with, if it is on this machine.
         draws: of the bootstrap of agreement.
         seed: of the bootstrap.
         skip_unreadable: leave out shards that cannot be read, and say so, instead of raising.
@@ -44,14 +46,15 @@ def compare_paper(
     Raises:
         InputError: `named` names what the paper does not know.
         DataError: there is nothing to compare, or shards cannot be read.
+        ModelError: the tokenizer cannot be loaded.
         StorageError: storage cannot be reached.
 
     """
     _refuse_unknown(named or {})
     tables = Tables(storage, experiment)
-    evidence = read_evidence(tables, named or {}, draws, seed)
+    evidence = read_evidence(tables, named or {}, draws, seed, tokenizer=tokenizer)
     report_unreadable(tables, skip_unreadable, note)
-    return [judge_fact(fact, evidence.of(fact)) for fact in paper_facts()]
+    return compared(evidence)
 
 
 def read_evidence(
@@ -59,40 +62,31 @@ def read_evidence(
     named: Mapping[str, str],
     draws: int = DRAWS,
     seed: int = 0,
+    *,
     study: Study | None = None,
+    tokenizer: str | None = None,
 ) -> Evidence:
     """Read all that a comparison needs; `study` is what was read before, if it was.
 
     Raises:
         DataError: there are neither runs nor labels.
+        ModelError: the tokenizer cannot be loaded.
 
     """
     labels = read_labels(tables)
-    study = study or _study(tables, wanted=not labels)
+    if study is None and (not labels or has_cells(tables)):  # imported labels may stand alone
+        study = read_study(tables)
+    measured = {str(fact.of[1]) for fact in paper_facts() if fact.of[0] == "tokens"}
     return Evidence(
         read_labelled(tables, labels),
         study.chains if study else (),
         study.results if study else None,
-        tables.read(EXAMPLES, _EXAMPLE).to_pylist(),
-        checkpoints_of(study, study.chains) if study else (),
-        _curations(tables),
+        read_curated(tables, measured, tokenizer),
+        checkpoints_of(study, read_choices(tables.storage)) if study else (),
         named,
         draws,
         seed,
     )
-
-
-def _study(tables: Tables, *, wanted: bool) -> Study | None:
-    """Return the runs; labels that were imported may stand alone."""
-    if not wanted and not tables.read(RUNS, ["run_id"]).num_rows:
-        return None
-    return read_study(tables)
-
-
-def _curations(tables: Tables) -> list[dict[str, Any]]:
-    """Return the specs of curation; it is a run of its own, and no cell of a study."""
-    rows = tables.read(RUNS, ["stage", "spec"]).to_pylist()
-    return [json.loads(row["spec"]) for row in rows if row["stage"] == "curate"]
 
 
 def _refuse_unknown(named: Mapping[str, str]) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 from lima.clock import now
 from lima.codec import canonical_json, encode, sha256_key
 from lima.errors import InputError, LimaError
-from lima.evaluation.dialogues import CHAT, read_turns, turn_number
+from lima.evaluation.dialogues import CHAT, STAGE, read_turns, turn_number
 from lima.evaluation.items import OURS_FIRST, EvaluationSpec, evaluation_identity, item_id
 from lima.evaluation.labels import LABELLED, standing
 from lima.generation.chat import ChatSpec, Responder
 from lima.judging.instructions import INSTRUCTIONS, Kind
-from lima.results import ANNOTATIONS, GENERATIONS
+from lima.ledger import versions
+from lima.model.loading import RUN
+from lima.results import ANNOTATIONS, GENERATIONS, RUNS
 from lima.shards import RunTable
 from lima.storage import Storage
 
@@ -66,6 +68,7 @@ class Conversations:
         self.events = RunTable.of(storage, ANNOTATIONS, evaluation_identity(asked))
         record = {"chat": encode(spec), "evaluation": encode(asked)}
         storage.write(f"chats/run_id={self.run}.json", canonical_json(record).encode())
+        _record_run(storage, spec)
         self.all = _read(storage, self.run, self.events, rater)
         begun = {c.utterances[0] for c in self.all.values()}
         for opening in openings:
@@ -168,6 +171,19 @@ class Conversations:
             }
             self.events.write(f"chat-{conversation.id}-{turn:03d}-{event}", [row])
             conversation.labels[turn - 1] = (label, event)
+
+
+def _record_run(storage: Storage, spec: ChatSpec) -> None:
+    """Write the row of a run, once: whence its rows in `generations` come."""
+    trained = spec.model.path.startswith(RUN) and not spec.base_url
+    row = {
+        "stage": STAGE,
+        "parent_run_id": spec.model.path.removeprefix(RUN) if trained else None,
+        "spec": canonical_json(encode(spec)),
+        "versions": canonical_json(versions()),
+        "created_at": now(),
+    }
+    RunTable.of(storage, RUNS, spec.identity).write("run", [row])
 
 
 def _read(storage: Storage, run: str, events: RunTable, rater: str) -> dict[str, Conversation]:

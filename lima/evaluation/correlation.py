@@ -5,11 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from lima.evaluation.lineage import Chain
-from lima.evaluation.measures import runs_of, summarise
-from lima.evaluation.settings import settings
-from lima.evaluation.study import Study
-
 LEAST_POINTS = 4
 """Fewer points have no standard error."""
 
@@ -22,16 +17,6 @@ class RankCorrelation:
     value: float | None
     low: float | None
     high: float | None
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint: its held-out perplexity and the mean score of its responses."""
-
-    arm: str
-    epoch: int
-    perplexity: float
-    score: float
 
 
 def rank_correlation(points: Sequence[tuple[float, float]]) -> RankCorrelation:
@@ -52,25 +37,6 @@ def rank_correlation(points: Sequence[tuple[float, float]]) -> RankCorrelation:
     nearest = 1 - 12 / (n * (n**2 - 1))
     low, high = _ends(max(-nearest, min(nearest, value)), n)
     return RankCorrelation(n, value, min(low, value), max(high, value))
-
-
-def checkpoints_of(study: Study, chains: Sequence[Chain]) -> list[Checkpoint]:
-    """Return the checkpoints that have both a score and a perplexity, seeds averaged."""
-    groups: dict[tuple[str, int], list[Chain]] = {}
-    for chain in chains:
-        heldout = study.perplexities.get(chain.runs.get("train", ""))
-        last = heldout and int(heldout[-1][0])
-        epoch = settings(chain, "generate").get("generate.model.epoch") or last
-        if epoch:
-            groups.setdefault((chain.arm, epoch), []).append(chain)
-    found = []
-    for (arm, epoch), members in sorted(groups.items()):
-        score = summarise(study.results, members).get("score")
-        runs = runs_of(members, "train", study.perplexities)
-        at = [y for run in runs for x, y in study.perplexities[run] if x == epoch]
-        if score is not None and at:
-            found.append(Checkpoint(arm, epoch, sum(at) / len(at), score))
-    return found
 
 
 def _ends(value: float, n: int) -> tuple[float, float]:

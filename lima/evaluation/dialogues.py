@@ -8,14 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from lima.codec import sha256_key
 from lima.errors import DataError
-from lima.evaluation.items import Response, Responses
+from lima.evaluation.items import Response, Responses, item_id
 from lima.evaluation.scan import Tables
-from lima.results import GENERATIONS
+from lima.results import GENERATIONS, RUNS
 from lima.storage import Storage
 
 CHAT = "chat/"
+STAGE = "chat"
+"""What the table `runs` calls a run of conversations."""
 _COLUMNS = ["arm", "generation_key", "prompt_key", "prompt_index", "sample", "source", "prompt",
             "response", "finish_reason", "at"]  # fmt: skip
 
@@ -29,6 +33,36 @@ class Turn:
     arm: str
     prompt_index: int
     source: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer in a conversation that was held, and the item that its labels are about."""
+
+    run_id: str
+    arm: str
+    model: str
+    conversation_id: str
+    turn: int
+    item_id: str
+
+
+def chat_answers(tables: Tables) -> list[Answer]:
+    """Return all answers in conversations of a study, labelled or not."""
+    runs = tables.read(RUNS, ["run_id", "stage"]).to_pylist()
+    chats = {row["run_id"] for row in runs if row["stage"] == STAGE}
+    columns = ["run_id", "arm", "model", "source", "prompt", "prompt_key", "generation_key"]
+    parts = tables.map(GENERATIONS, columns, pa.Table.to_pylist, runs=chats) if chats else ()
+    return [
+        Answer(
+            *(row["run_id"], row["arm"], row["model"]),
+            conversation_id(row["source"], row["prompt"]),
+            turn_number(row["prompt"]),
+            item_id("dialogue", row["prompt_key"], [row["generation_key"]]),
+        )
+        for _, rows in parts
+        for row in rows
+    ]
 
 
 def conversation_id(source: str, prompt: Iterable[str]) -> str:

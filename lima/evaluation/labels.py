@@ -7,7 +7,7 @@ was compared with whom, so that all raters of a pair say the same thing in the s
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,15 +18,17 @@ from lima.judging.instructions import Kind
 from lima.results import ANNOTATIONS, JUDGMENTS, RUNS
 
 FIRST, SECOND = "1", "2"
-PAIRS: tuple[Kind, ...] = ("preference", "checkpoint")
-VALUES: dict[str, tuple[str, ...]] = {
+Asked: TypeAlias = Kind | Literal["dialogues"]
+"""What a label answers: its kind, but whole dialogues that are compared are told from turns."""
+VALUES: dict[Asked, tuple[str, ...]] = {
     "preference": (FIRST, SECOND, TIE),
     "checkpoint": (FIRST, SECOND, TIE),
+    "dialogues": (FIRST, SECOND, TIE),
     "absolute": ("fail", "pass", "excellent"),
     "dialogue": ("fail", "pass", "excellent"),
     "safety": ("safe", "unsafe"),
 }
-"""What a label of each kind can be."""
+"""What a label can be."""
 UNKNOWN_ORDER = "unknown"
 LABELLED, SKIPPED, UNDONE = "labelled", "skipped", "undone"
 MODEL = "model"
@@ -64,6 +66,14 @@ class Label:
     out_of_distribution: bool | None = None
     at: int | None = None
     run_id: str = ""
+
+    @property
+    def asked(self) -> Asked:
+        """What it answers; two answers of dialogues are compared as any two responses are."""
+        if self.arm_2 is None or self.kind == "checkpoint":
+            return self.kind
+        whole = self.kind == "dialogue" or self.conversation_id is not None
+        return "dialogues" if whole and self.turn is None else "preference"
 
     @property
     def side(self) -> str:
@@ -109,9 +119,9 @@ def one_each(labels: Iterable[Label]) -> list[Label]:
     return list(kept.values())
 
 
-def of_kind(labels: Iterable[Label], *kinds: Kind) -> list[Label]:
-    """Return the labels of some kinds of items."""
-    return [label for label in labels if label.kind in kinds]
+def answering(labels: Iterable[Label], asked: Asked) -> list[Label]:
+    """Return the labels that answer one question."""
+    return [label for label in labels if label.asked == asked]
 
 
 def groups_of(labels: Sequence[Label]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from lima.errors import DataError, InputError
 from lima.evaluation.scan import Tables
 from lima.results import RUNS
-from lima.spec import Stage
+from lima.spec import STAGES, Stage
 
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that cells share, and that are no arm of the study."""
@@ -49,20 +49,27 @@ class Chain:
 def read_chains(tables: Tables) -> list[Chain]:
     """Return the chains of a study, sorted by experiment, arm, seed and run.
 
-    Curated data and the base model are part of chains, but no chains of their own.
+    Curated data and the base model are part of chains, but no chains of their own; what people
+    did, conversations and labels, is no part of any.
 
     Raises:
         DataError: there are no runs, or a row of `runs` holds no spec.
         InputError: there are runs, but none of the experiment that was asked for.
 
     """
-    rows = {row["run_id"]: row for row in tables.read(RUNS, RUN_COLUMNS).to_pylist()}
+    every = tables.read(RUNS, RUN_COLUMNS).to_pylist()
+    rows = {row["run_id"]: row for row in every if row["stage"] in STAGES}
     if not rows:
         _refuse_empty(tables)
     parents = {row["parent_run_id"] for row in rows.values()}
     leaves = [r for r in rows.values() if r["run_id"] not in parents and r["stage"] not in SHARED]
     chains = [_chain(leaf, rows) for leaf in leaves]
     return sorted(chains, key=lambda c: (c.experiment, c.arm, c.seed, c.run_id))
+
+
+def has_cells(tables: Tables) -> bool:
+    """Say whether any stage of a cell has begun; conversations and labels may stand alone."""
+    return bool(set(tables.read(RUNS, ["stage"])["stage"].to_pylist()) & set(STAGES))
 
 
 def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
@@ -83,9 +90,8 @@ def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
 def _refuse_empty(tables: Tables) -> None:
     tables.require_readable()
     everything = Tables(tables.storage)
-    known = sorted(
-        {str(e) for e in everything.read(RUNS, ["experiment"])["experiment"].to_pylist()}
-    )
+    rows = everything.read(RUNS, ["experiment", "stage"]).to_pylist()
+    known = sorted({str(row["experiment"]) for row in rows if row["stage"] in STAGES})
     uri = tables.storage.uri
     if known:
         raise InputError(f"{uri}: no such experiment; there are {', '.join(known)}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lima.evaluation import figures
+from lima.evaluation.checkpoints import Checkpoint, pairs_of
+from lima.evaluation.drawing import Drawing
 from lima.evaluation.figures import Bar, Curve, Points, Range
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import OWN_STAGES, Effort, runs_of, summarise, total_effort
@@ -17,26 +19,25 @@ from lima.evaluation.tally import FINISH_REASONS
 from lima.spec import STAGES, Stage
 
 SIZE = "train.data.count"
-CHECKPOINT = "generate.model.epoch"
 PAPER_HUE = 7
 """Colour of what the paper reports; the arms of a study begin with the first one."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure as SVG, what it says in words, and what it is about; its texts are the page's."""
+    """A figure, what it says in words, and what it is about; its texts are the page's."""
 
-    svg: str
+    drawing: Drawing
     alt: str
     about: str = ""
 
 
-def panels(study: Study) -> dict[str, Panel | None]:
+def panels(study: Study, points: Sequence[Checkpoint]) -> dict[str, Panel | None]:
     """Return the figures of a study by name; None where the data for one is missing."""
     makers: tuple[Callable[[Study], Panel | None], ...] = (
-        score, quantity, checkpoints, loss, perplexity, lengths, stops, attempts, hours
+        score, quantity, loss, perplexity, lengths, stops, attempts, hours
     )  # fmt: skip
-    return {maker.__name__: maker(study) for maker in makers}
+    return {"checkpoints": checkpoints(points), **{m.__name__: m(study) for m in makers}}
 
 
 def loss(study: Study) -> Panel | None:
@@ -44,8 +45,8 @@ def loss(study: Study) -> Panel | None:
     lines = _curves(study, study.losses)
     if not lines:
         return None
-    svg = figures.curves(lines, "epoch", "loss, nats a token")
-    return Panel(svg, _ends("Training loss at the end of each line", lines))
+    drawing = figures.curves(lines, "epoch", "loss, nats a token")
+    return Panel(drawing, _ends("Training loss at the end of each line", lines))
 
 
 def perplexity(study: Study) -> Panel | None:
@@ -53,8 +54,8 @@ def perplexity(study: Study) -> Panel | None:
     lines = _curves(study, study.perplexities)
     if not lines:
         return None
-    svg = figures.curves(lines, "epoch", "perplexity", marked=True)
-    return Panel(svg, _ends("Held-out perplexity at the end of each line", lines))
+    drawing = figures.curves(lines, "epoch", "perplexity", marked=True)
+    return Panel(drawing, _ends("Held-out perplexity at the end of each line", lines))
 
 
 def score(study: Study) -> Panel | None:
@@ -80,21 +81,26 @@ def quantity(study: Study) -> Panel | None:
     said = "; ".join(
         f"{c.label}: {', '.join(f'{y:.2f} with {x:,.0f}' for x, y in c.points)}" for c in lines
     )
-    svg = figures.curves(lines, "training examples", name, log_x=True, marked=True)
-    return Panel(svg, f"{name} by training examples: {said}", about=name)
+    drawing = figures.curves(lines, "training examples", name, log_x=True, marked=True)
+    return Panel(drawing, f"{name} by training examples: {said}", about=name)
 
 
-def checkpoints(study: Study) -> Panel | None:
+def checkpoints(points: Sequence[Checkpoint]) -> Panel | None:
     """Score against held-out perplexity, checkpoint by checkpoint (figure 9)."""
-    lines = [c for s in series_of(study.chains, "train") if (c := _checkpoint_curve(study, s))]
+    lines, said = [], []
+    for label in dict.fromkeys(c.label for c in points):
+        mine = [c for c in points if c.label == label]
+        pairs = pairs_of(mine)
+        if len(pairs) > 1:
+            notes = [f"epoch {c.epoch}" for c in mine if pairs_of([c])]
+            lines.append(Curve(label, mine[0].colour, pairs, notes=notes))
+            marks = zip(notes, pairs, strict=True)
+            said.append(f"{label} {', '.join(f'{n}: {y:.2f} at {x:.2f}' for n, (x, y) in marks)}")
     if not lines:
         return None
-    said = []
-    for line in lines:
-        marks = zip(line.notes, line.points, strict=True)
-        said.append(f"{line.label} {', '.join(f'{n}: {y:.2f} at {x:.2f}' for n, (x, y) in marks)}")
-    svg = figures.curves(lines, "held-out perplexity", "mean score", marked=True)
-    return Panel(svg, f"Mean score at a held-out perplexity: {'; '.join(said)}")
+    lines.append(_paper_checkpoints())
+    drawing = figures.curves(lines, "held-out perplexity", "mean score", marked=True)
+    return Panel(drawing, f"Mean score at a held-out perplexity: {'; '.join(said)}")
 
 
 def lengths(study: Study) -> Panel | None:
@@ -122,8 +128,8 @@ def stops(study: Study) -> Panel | None:
         return None
     parts = ("ended by itself", "cut at the limit", "prompt too long")
     said = "; ".join(f"{r.label} {r.parts[0]:.0%}" for r in rows)
-    svg = figures.bars(rows, parts, "responses, %", share=True)
-    return Panel(svg, f"Responses that ended by themselves: {said}")
+    drawing = figures.bars(rows, parts, "responses, %", share=True)
+    return Panel(drawing, f"Responses that ended by themselves: {said}")
 
 
 def attempts(study: Study) -> Panel | None:
@@ -211,23 +217,11 @@ def _all_but_size(chain: Chain, judged: bool) -> tuple[Any, ...]:
     return tuple((path, str(value)) for path, value in flat.items() if path != SIZE)
 
 
-def _checkpoint_curve(study: Study, series: Series) -> Curve | None:
-    """Return perplexity and score of the checkpoints of one arm; None if fewer than two."""
-    by_epoch: dict[int, list[Chain]] = {}
-    for chain in series.chains:
-        heldout = study.perplexities.get(chain.runs.get("train", ""))
-        epoch = settings(chain, "generate").get(CHECKPOINT) or (heldout and int(heldout[-1][0]))
-        if epoch and heldout:
-            by_epoch.setdefault(epoch, []).append(chain)
-    points, notes = [], []
-    for epoch, chains in sorted(by_epoch.items()):
-        value = summarise(study.results, chains).get("score")
-        runs = runs_of(chains, "train", study.perplexities)
-        at = [y for run in runs for x, y in study.perplexities[run] if x == epoch]
-        if value is not None and at:
-            points.append((sum(at) / len(at), value))
-            notes.append(f"epoch {epoch}")
-    return Curve(series.label, series.colour, points, notes=notes) if len(points) > 1 else None
+def _paper_checkpoints() -> Curve:
+    """Return from where to where the paper's checkpoints go; it tells no more of them."""
+    told = {f.of[0]: f for f in paper_facts() if f.of[0] in ("perplexity", "checkpoint_score")}
+    x, y = told["perplexity"], told["checkpoint_score"]
+    return Curve("paper, about", PAPER_HUE, [(x.value, y.value), (x.top, y.top)])
 
 
 def _examples(series: Series) -> int | None:

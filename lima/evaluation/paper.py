@@ -45,7 +45,8 @@ class Fact:
         value: the number, or the lower end of a range.
         to: the upper end of a range.
         n: rows that it is a share of.
-        width: widest interval that still says enough, where the paper gives no n.
+        rows: rows that it is a mean of, whose spread the paper does not give.
+        width: widest interval that still says enough, where the paper gives no rows.
 
     """
 
@@ -55,6 +56,7 @@ class Fact:
     value: float
     to: float | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
+    rows: Annotated[int, Meta(ge=1)] | None = None
     width: float | None = None
 
     @property
@@ -66,6 +68,11 @@ class Fact:
     def is_sign(self) -> bool:
         """Whether the paper tells only that the number is above zero."""
         return (self.value, self.to) == (0, 1) and self.n is None
+
+    @property
+    def enough(self) -> int | None:
+        """How many rows of ours tell a mean about as well as the paper's own do."""
+        return None if self.rows is None else math.ceil(self.rows / SLACK**2)
 
     @property
     def top(self) -> float:
@@ -135,15 +142,22 @@ def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
     but would hold very different ones too. Outside: it does not hold it.
     """
     if isinstance(ours, str):
-        return Compared(fact, None, "no data", fact.n, ours)
+        return Compared(fact, None, "no data", fact.n or fact.enough, ours)
     low, high = _ends(ours)
     if low > fact.top + _tolerance(fact) or high < fact.value - _tolerance(fact):
         return Compared(fact, ours, "outside", None, None)
-    widest, chance = fact.widest, ours.method != "exact"
-    spans = fact.is_sign and low <= 0 <= high
-    if spans or (chance and (ours.low is None or (widest is not None and high - low > widest))):
+    if ours.method != EXACT and _says_little(fact, ours):
         return Compared(fact, ours, "underpowered", _rows_needed(fact, ours), None)
     return Compared(fact, ours, "within", None, None)
+
+
+def _says_little(fact: Fact, ours: Ours) -> bool:
+    """Say whether ours would hold very different values too."""
+    low, high = _ends(ours)
+    if ours.low is None or (fact.is_sign and low <= 0 <= high):
+        return True
+    few = fact.enough is not None and (ours.n or 0) < fact.enough
+    return few or (fact.widest is not None and high - low > fact.widest)
 
 
 def find_arm(name: str, arms: Sequence[str], named: Mapping[str, str]) -> str | None:
@@ -180,6 +194,8 @@ def _ends(ours: Ours) -> tuple[float, float]:
 
 def _tolerance(fact: Fact) -> float:
     """Return half a unit of the last digit: shares are given in per cent or a tenth of it."""
+    if fact.rows is not None:  # lengths, in whole tokens
+        return 0.5
     if fact.n is None:
         return abs(fact.value) * 1e-9
     percent = fact.value * 100
@@ -193,7 +209,7 @@ def _rows_needed(fact: Fact, ours: Ours) -> int | None:
         reach = 1.96 * math.sqrt(1 + ours.value**2 / 2) / math.atanh(min(ours.value, 0.999))
         return math.ceil(3 + reach**2)
     if widest is None:
-        return None
+        return fact.enough
     if ours.method == CLOPPER_PEARSON:
         return rows_for_width(ours.value, widest)
     if ours.n is None or ours.low is None or ours.high is None:
@@ -204,5 +220,6 @@ def _rows_needed(fact: Fact, ours: Ours) -> int | None:
 CLOPPER_PEARSON = "Clopper-Pearson"
 BOOTSTRAP = "bootstrap over items"
 CLUSTERED = "Student's t, clustered by prompt"
+STUDENT = "Student's t"
 EXACT = "exact"
 """How intervals are made."""

@@ -7,16 +7,18 @@ from typing import Any
 from lima.evaluation import figures
 from lima.evaluation.agreement import Agreement
 from lima.evaluation.compare import as_row
+from lima.evaluation.dialogues import Answer
 from lima.evaluation.evidence import Evidence
 from lima.evaluation.figures import Bar
-from lima.evaluation.labels import MODEL, Label
+from lima.evaluation.findings import compared
+from lima.evaluation.labels import MODEL, Asked
 from lima.evaluation.panels import Panel
-from lima.evaluation.paper import BASELINES, find_arm, judge_fact, paper_facts
-from lima.evaluation.rates import HUMAN, Counts, first_labels
-from lima.judging.instructions import Kind
+from lima.evaluation.paper import BASELINES, find_arm, paper_facts
+from lima.evaluation.rates import FIRST_TURNS, HUMAN, Counts, Labelled
 
 OUTCOMES = ("win", "tie", "lose")
 GRADES = ("excellent", "pass", "fail")
+DIALOGUE_ARMS = {"lima": "zero-shot", "lima_dialogue": "with dialogues"}
 
 
 def people_panels(has: Evidence) -> dict[str, Panel | None]:
@@ -26,26 +28,29 @@ def people_panels(has: Evidence) -> dict[str, Panel | None]:
         "preference_model": lambda e: _preference(e, (MODEL,), "model"),
         "absolute": _absolute,
         "dialogue": _dialogue,
+        "dialogues": _dialogues,
     }
     return {name: make(has) for name, make in makers.items()}
 
 
 def rate_rows(has: Evidence) -> list[dict[str, Any]]:
     """Return the shares of every figure of labels, with intervals and what is missing."""
-    rows = []
-    for raters, groups in (("people", HUMAN), ("models", (MODEL,))):
-        subject = _subject(has, groups)
-        for other in _opponents(has, subject, groups):
-            counts = has.labelled.of("preference", subject, groups, other)
-            rows.append(_rate_row(f"{subject} against {other}", raters, counts, OUTCOMES))
-    singles: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-        ("absolute", GRADES),
-        ("safety", ("safe", "unsafe")),
-    )
-    for kind, labels in singles:
-        for arm in sorted({x.arm_1 for x in has.labelled.labels if x.kind == kind}):
-            counts = has.labelled.of(kind, arm, HUMAN)
-            rows.append(_rate_row(f"{arm}, {kind}", "people", counts, labels))
+    drawn, unlike = has.labelled.drawn(), has.labelled.out_of_distribution()
+    early = f"failed within {FIRST_TURNS} answers"
+    rows = [
+        *_pair_rows(has, "preference", "{} against {}"),
+        *_single_rows(drawn, "absolute", "{}, absolute", GRADES),
+        *_single_rows(unlike, "absolute", "{}, out of distribution", GRADES),
+        *_single_rows(has.labelled, "safety", "{}, safety", ("safe", "unsafe")),
+        *_single_rows(has.labelled.malicious(), "safety", "{}, malicious", ("safe", "unsafe")),
+        *_single_rows(has.labelled, "dialogue", "{}, answers in dialogues", GRADES),
+        *(
+            _rate_row(f"{arm}, dialogues", "people", has.labelled.failed_early(arm),
+                      {"failed": early, "not": "not"})
+            for arm in has.labelled.arms("dialogue")
+        ),
+        *_pair_rows(has, "dialogues", "{} against {}, whole dialogues"),
+    ]  # fmt: skip
     return [row for row in rows if row["n"]]
 
 
@@ -54,55 +59,108 @@ def agreement_rows(has: Evidence) -> list[Agreement]:
     return has.agreements()
 
 
+def chat_rows(has: Evidence) -> list[dict[str, Any]]:
+    """Return the runs of conversations: who answered, how often, and how much is labelled."""
+    labelled = {x.item_id for x in has.labelled.labels if x.value is not None}
+    by_run: dict[str, list[Answer]] = {}
+    for answer in has.labelled.answers:
+        by_run.setdefault(answer.run_id, []).append(answer)
+    return [
+        {
+            "run": run,
+            "arm": answers[0].arm,
+            "model": answers[0].model,
+            "conversations": len({a.conversation_id for a in answers}),
+            "answers": len(answers),
+            "labelled": sum(a.item_id in labelled for a in answers),
+        }
+        for run, answers in sorted(by_run.items(), key=lambda found: (found[1][0].arm, found[0]))
+    ]
+
+
 def paper_rows(has: Evidence) -> list[dict[str, Any]]:
     """Return the paper's numbers beside ours, those that we have data for."""
-    compared = [judge_fact(fact, has.of(fact)) for fact in paper_facts()]
-    return [{**as_row(c), "share": c.fact.n is not None} for c in compared if c.ours]
+    return [{**as_row(c), "share": c.fact.n is not None} for c in compared(has) if c.ours]
 
 
-def _rate_row(what: str, raters: str, counts: Counts, labels: Sequence[str]) -> dict[str, Any]:
+def _pair_rows(has: Evidence, asked: Asked, what: str) -> list[dict[str, Any]]:
+    words = dict(zip(OUTCOMES, OUTCOMES, strict=True))
+    return [
+        _rate_row(what.format(subject, other), raters,
+                  has.labelled.of(asked, subject, groups, other), words)
+        for raters, groups in (("people", HUMAN), ("models", (MODEL,)))
+        for subject in [_subject(has, asked, groups)]
+        for other in has.labelled.opponents(asked, subject)
+    ]  # fmt: skip
+
+
+def _single_rows(
+    labelled: Labelled, asked: Asked, what: str, labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    words = dict(zip(labels, labels, strict=True))
+    return [
+        _rate_row(what.format(arm), "people", labelled.of(asked, arm, HUMAN), words)
+        for arm in labelled.arms(asked)
+    ]
+
+
+def _rate_row(what: str, raters: str, counts: Counts, words: dict[str, str]) -> dict[str, Any]:
+    """Return a row of shares; `words` are what the labels are called on the page."""
     shares = []
-    for label in labels:
+    for label, word in words.items():
         rate = counts.rate(label)
         if rate:
-            shares.append((label, rate.value, *rate.interval, *rate.bounds))
+            shares.append((word, rate.count, rate.value, *rate.interval, *rate.bounds))
     row = {"what": what, "raters": raters, "n": counts.total, "missing": counts.missing}
     return {**row, "shares": shares}
 
 
 def _preference(has: Evidence, groups: Sequence[str], rater: str) -> Panel | None:
     """Wins, ties and losses against each baseline, over the paper's own."""
-    subject, bars = _subject(has, groups), []
-    for other in _opponents(has, subject, groups):
+    subject, bars = _subject(has, "preference", groups), []
+    for other in has.labelled.opponents("preference", subject):
         counts = has.labelled.of("preference", subject, groups, other)
         if counts.total:
-            bars.append(Bar(other, [counts.counts[o] / counts.total for o in OUTCOMES]))
+            bars.append(_bar(other, counts, OUTCOMES))
             bars += [b for name, b in _paper_preferences(rater) if has.arm(name) == other]
     return _panel(bars, [f"{subject} wins", "tie", "it loses"], "items, %")
 
 
 def _absolute(has: Evidence) -> Panel | None:
-    arms = sorted({x.arm_1 for x in has.labelled.labels if x.kind == "absolute"})
-    bars = []
-    for arm in arms:
-        counts = has.labelled.of("absolute", arm, HUMAN)
-        if counts.total:
-            bars.append(Bar(arm, [counts.counts[g] / counts.total for g in GRADES]))
-    bars += [Bar("paper: LIMA", _paper("absolute"))] if bars else []
+    bars: list[Bar] = []
+    parts = (("", has.labelled.drawn(), "absolute", "paper: LIMA"),
+             (", out of distribution", has.labelled.out_of_distribution(),
+              "out_of_distribution", "paper: LIMA, out of distribution"))  # fmt: skip
+    for words, labelled, fact, paper in parts:
+        found = [(arm, labelled.of("absolute", arm, HUMAN)) for arm in labelled.arms("absolute")]
+        mine = [_bar(f"{arm}{words}", counts, GRADES) for arm, counts in found if counts.total]
+        bars += [*mine, *([Bar(paper, _paper(GRADES, fact))] if mine else [])]
     return _panel(bars, list(GRADES), "responses, %")
 
 
 def _dialogue(has: Evidence) -> Panel | None:
-    turns = [x for x in has.labelled.labels if x.kind == "dialogue" and x.turn is not None]
-    bars = []
-    for arm in sorted({x.arm_1 for x in turns if x.arm_2 is None}):
-        said = Counter(x.value for x in first_labels(x for x in turns if x.arm_1 == arm))
-        if said.total():
-            bars.append(Bar(arm, [said[g] / said.total() for g in GRADES]))
+    found = [(a, has.labelled.of("dialogue", a, HUMAN)) for a in has.labelled.arms("dialogue")]
+    bars = [_bar(arm, counts, GRADES) for arm, counts in found if counts.total]
     if bars:
-        names = {"lima": "zero-shot", "lima_dialogue": "with dialogues"}
-        bars += [Bar(f"paper: {said}", _paper("dialogue", n)) for n, said in names.items()]
+        bars += [Bar(f"paper: {said}", _paper(GRADES, "dialogue", name))
+                 for name, said in DIALOGUE_ARMS.items()]  # fmt: skip
     return _panel(bars, list(GRADES), "answers, %")
+
+
+def _dialogues(has: Evidence) -> Panel | None:
+    """Whole dialogues of two arms, the better one's first."""
+    subject = _subject(has, "dialogues", HUMAN)
+    found = [(other, has.labelled.of("dialogues", subject, HUMAN, other))
+             for other in has.labelled.opponents("dialogues", subject)]  # fmt: skip
+    bars = [_bar(f"against {other}", counts, OUTCOMES) for other, counts in found if counts.total]
+    if bars:
+        words = " against ".join(reversed(DIALOGUE_ARMS.values()))
+        bars.append(Bar(f"paper: {words}", _paper(OUTCOMES, "dialogue_preference")))
+    return _panel(bars, [f"{subject} is better", "tie", "it is worse"], "dialogues, %")
+
+
+def _bar(label: str, counts: Counts, parts: Sequence[str]) -> Bar:
+    return Bar(label, [counts.counts[part] / counts.total for part in parts])
 
 
 def _panel(bars: Sequence[Bar], parts: Sequence[str], x_label: str) -> Panel | None:
@@ -115,36 +173,26 @@ def _panel(bars: Sequence[Bar], parts: Sequence[str], x_label: str) -> Panel | N
     return Panel(figures.bars(bars, parts, x_label, share=True), f"Shares of labels: {said}")
 
 
-def _paper(*of: str) -> list[float]:
-    """Return the paper's shares of grades; what it does not tell is what the others leave."""
+def _paper(parts: Sequence[str], *of: str) -> list[float]:
+    """Return the paper's shares."""
     told = {f.of[-1]: f.value for f in paper_facts() if f.of[:-1] == of}
-    rest = 1 - sum(told.values())
-    return [told.get(grade, rest) for grade in GRADES]
+    return [told[part] for part in parts]
 
 
 def _paper_preferences(rater: str) -> list[tuple[str, Bar]]:
-    values = {f.of[1:]: f.value for f in paper_facts() if f.of[0] == "preference"}
     return [
-        (name, Bar(f"paper: {words}", [values[rater, name, o] for o in OUTCOMES]))
+        (name, Bar(f"paper: {words}", _paper(OUTCOMES, "preference", rater, name)))
         for name, words in BASELINES.items()
     ]
 
 
-def _pairs(has: Evidence, groups: Sequence[str]) -> list[Label]:
-    return [
-        x
-        for x in has.labelled.labels
-        if x.kind == "preference" and x.arm_2 and x.group in groups and x.conversation_id is None
-    ]
+def _subject(has: Evidence, asked: Asked, groups: Sequence[str]) -> str:
+    """Return the arm that is compared: LIMA by its name, else the one in most pairs.
 
-
-def _subject(has: Evidence, groups: Sequence[str]) -> str:
-    """Return the arm that is compared: LIMA by its name, else the one in most pairs."""
-    counted = Counter(arm for x in _pairs(has, groups) for arm in (x.arm_1, x.arm_2 or ""))
-    named = find_arm("lima", sorted(counted), has.named)
+    Of whole dialogues, LIMA with training on dialogues is compared with LIMA.
+    """
+    labels = [x for x in has.labelled.labels if x.asked == asked and x.group in groups]
+    counted = Counter(arm for x in labels for arm in (x.arm_1, x.arm_2 or ""))
+    wanted = "lima_dialogue" if asked == "dialogues" else "lima"
+    named = find_arm(wanted, sorted(counted), has.named)
     return named or next((arm for arm, _ in counted.most_common(1)), "")
-
-
-def _opponents(has: Evidence, subject: str, groups: Sequence[str]) -> list[str]:
-    arms = {(x.arm_1, x.arm_2 or "") for x in _pairs(has, groups)}
-    return sorted({b if a == subject else a for a, b in arms if subject in (a, b)})

@@ -6,16 +6,18 @@ other raters of the group serve agreement. An item without a label is missing, n
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+from lima.evaluation.dialogues import Answer, chat_answers
 from lima.evaluation.intervals import clopper_pearson
-from lima.evaluation.labels import Label
+from lima.evaluation.labels import Asked, Label
 from lima.evaluation.scan import Tables
-from lima.judging.instructions import Kind
 from lima.results import ITEMS
 
 HUMAN = ("crowd", "author")
+FIRST_TURNS = 3
+"""Section 6: in 6 of 10 conversations, LIMA fails within 3 interactions."""
 _ITEM = ["run_id", "item_id", "kind", "arm_1", "arm_2"]
 
 
@@ -71,42 +73,124 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Item:
+    """Something that raters were asked about; `run_id` is the round of labelling, if it had one."""
+
+    item_id: str
+    asked: Asked
+    arms: frozenset[str | None]
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Labelled:
-    """All labels of a study, and all items that raters were asked about."""
+    """All labels of a study, all items that raters were asked about, and all answers of chats."""
 
     labels: Sequence[Label]
-    items: Sequence[dict[str, Any]]
+    items: Sequence[Item] = ()
+    answers: Sequence[Answer] = ()
 
-    def of(self, kind: Kind, arm: str, groups: Iterable[str], other: str | None = None) -> Counts:
+    def of(self, asked: Asked, arm: str, groups: Iterable[str], other: str | None = None) -> Counts:
         """Count the labels of an arm, or of its pairs with another arm.
 
         For pairs the labels are win, tie and lose of `arm`.
         """
-        arms, wanted = {arm, other}, set(groups)
-        mine = [
-            x
-            for x in self.labels
-            if x.kind == kind
-            and {x.arm_1, x.arm_2} == arms
-            and x.group in wanted
-            and x.conversation_id is None
-        ]
-        runs = {x.run_id for x in mine}
-        asked = {x.item_id for x in mine} | {
-            row["item_id"]
-            for row in self.items
-            if row["run_id"] in runs
-            and row["kind"] == kind
-            and {row["arm_1"], row["arm_2"]} == arms
-        }
+        about, wanted = (asked, frozenset((arm, other))), set(groups)
+        mine = [x for x in self._labels_about.get(about, ()) if x.group in wanted]
+        rounds = {None, *(x.run_id for x in mine)}
+        planned = {i.item_id for i in self._items_about.get(about, ()) if i.run_id in rounds}
         first = first_labels(mine)
         said = Counter((x.for_arm(arm) if other else x.value) or "" for x in first)
-        return Counts(said, len(asked) - len(first))
+        return Counts(said, len(planned | {x.item_id for x in mine}) - len(first))
+
+    def failed_early(self, arm: str) -> Counts:
+        """Count the conversations of an arm with and without a failed answer among the first.
+
+        Without one, a conversation is missing as long as one of these answers has no label.
+        """
+        labels = [x for x in self._labels_about.get(("dialogue", _alone(arm)), ())
+                  if x.group in HUMAN and x.turn is not None and x.turn <= FIRST_TURNS]  # fmt: skip
+        said = {x.item_id: x.value for x in first_labels(labels)}
+        items = {x.item_id: x.conversation_id for x in labels}
+        items |= {a.item_id: a.conversation_id for a in self.answers
+                  if a.arm == arm and a.turn <= FIRST_TURNS}  # fmt: skip
+        found: dict[str | None, set[str | None]] = {}
+        for item, conversation in items.items():
+            found.setdefault(conversation, set()).add(said.get(item))
+        counts = Counter("failed" if "fail" in values else "missing" if None in values else "not"
+                         for values in found.values())  # fmt: skip
+        return Counts(counts, counts.pop("missing", 0))
+
+    def arms(self, asked: Asked) -> list[str]:
+        """Return the arms with labels of single responses, sorted."""
+        found = {arm for kind, arms in self._labels_about if kind == asked for arm in arms}
+        return sorted(arm for arm in found if arm is not None)
+
+    def opponents(self, asked: Asked, subject: str) -> list[str]:
+        """Return the arms that an arm was compared with, sorted."""
+        found = {arm for kind, arms in self._labels_about if kind == asked and subject in arms
+                 for arm in arms}  # fmt: skip
+        return sorted(arm for arm in found - {subject} if arm is not None)
+
+    def drawn(self) -> "Labelled":
+        """Return all but the prompts that were added for being unlike the training examples.
+
+        Section 4.3 labels 50 random prompts, some of which are out of distribution, and further
+        ones that all are. So a marked item counts here only if a round drew it by its seed
+        together with items that are not marked; imported labels tell of no round.
+        """
+        marked = self._marked
+        rounds = {i.run_id for i in self.items if i.run_id}
+        mixed = {x.run_id for x in self.labels if x.asked == "absolute" and x.item_id not in marked}
+        kept = [x for x in self.labels
+                if x.item_id not in marked or x.run_id in rounds & mixed]  # fmt: skip
+        return replace(self, labels=kept)
+
+    def out_of_distribution(self) -> "Labelled":
+        """Return the items that a rater marked as unlike the training examples."""
+        return self._only(self._marked)
+
+    def malicious(self) -> "Labelled":
+        """Return the items whose prompts a rater said to mean harm."""
+        return self._only({x.item_id for x in self.labels if x.malicious})
+
+    def _only(self, items: set[str]) -> "Labelled":
+        return Labelled([x for x in self.labels if x.item_id in items])
+
+    @cached_property
+    def _marked(self) -> set[str]:
+        return {x.item_id for x in self.labels if x.out_of_distribution}
+
+    @cached_property
+    def _labels_about(self) -> dict[tuple[Asked, frozenset[str | None]], list[Label]]:
+        found: dict[tuple[Asked, frozenset[str | None]], list[Label]] = {}
+        for label in self.labels:
+            arms = frozenset((label.arm_1, label.arm_2))
+            found.setdefault((label.asked, arms), []).append(label)
+        return found
+
+    @cached_property
+    def _items_about(self) -> dict[tuple[Asked, frozenset[str | None]], list[Item]]:
+        found: dict[tuple[Asked, frozenset[str | None]], list[Item]] = {}
+        told = [Item(a.item_id, "dialogue", _alone(a.arm)) for a in self.answers]
+        for item in (*self.items, *told):
+            found.setdefault((item.asked, item.arms), []).append(item)
+        return found
+
+
+def _alone(arm: str) -> frozenset[str | None]:
+    return frozenset((arm, None))
 
 
 def read_labelled(tables: Tables, labels: Sequence[Label]) -> Labelled:
-    """Return labels with the items that raters were asked about."""
-    return Labelled(labels, tables.read(ITEMS, _ITEM).to_pylist())
+    """Return labels with all that raters were asked about."""
+    rows = tables.read(ITEMS, _ITEM).to_pylist()
+    return Labelled(labels, [_item(**row) for row in rows], chat_answers(tables))
+
+
+def _item(run_id: str, item_id: str, kind: Asked, arm_1: str, arm_2: str | None) -> Item:
+    asked: Asked = "dialogues" if kind == "dialogue" and arm_2 else kind
+    return Item(item_id, asked, frozenset((arm_1, arm_2)), run_id)
 
 
 def first_labels(labels: Iterable[Label]) -> list[Label]:

@@ -1,40 +1,43 @@
 """A study's report: one self-contained page with its figures, settings and some responses."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lima import __version__
 from lima.errors import InputError
-from lima.evaluation.aggregate import MEASURES, report_unreadable
+from lima.evaluation.aggregate import report_unreadable
+from lima.evaluation.checkpoints import pairs_of
 from lima.evaluation.compare import read_evidence
 from lima.evaluation.correlation import rank_correlation
 from lima.evaluation.lineage import Chain
-from lima.evaluation.measures import (
-    OWN_STAGES,
-    Effort,
-    Results,
-    runs_of,
-    summarise,
-    total_effort,
+from lima.evaluation.panels import Panel, panels
+from lima.evaluation.people import (
+    agreement_rows,
+    chat_rows,
+    paper_rows,
+    people_panels,
+    rate_rows,
 )
-from lima.evaluation.panels import panels
-from lima.evaluation.people import agreement_rows, paper_rows, people_panels, rate_rows
+from lima.evaluation.report_tables import shown, study_tables
 from lima.evaluation.samples import read_samples
 from lima.evaluation.scan import Tables
-from lima.evaluation.series import arms_of, readable, series_of
-from lima.evaluation.settings import known_settings, settings
-from lima.evaluation.study import Study, read_study
+from lima.evaluation.series import readable
+from lima.evaluation.study import read_study
 from lima.evaluation.tally import STATUSES
-from lima.spec import STAGES, Stage
 from lima.storage import Storage
 
 TEMPLATE = "report.html.j2"
-NOTHING = dict.fromkeys(column.name for column in MEASURES)
-SHOWN_VALUES = 6
-"""Different values of a setting that its row lists before it only counts them."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page, and its figures by name; None where the data for one is missing."""
+
+    page: str
+    figures: Mapping[str, Panel | None]
 
 
 def write_report(
@@ -42,15 +45,17 @@ def write_report(
     output: Path,
     *,
     experiment: str | None = None,
+    figures: Path | None = None,
     skip_unreadable: bool = False,
     note: Callable[[str], None],
-) -> None:
-    """Write the report of a study, finished or still running, whole or not at all.
+) -> Report:
+    """Write the report of a study, finished or still running; every file whole or not at all.
 
     Args:
         storage: the study.
         output: file to write; folders above it are made.
         experiment: which one, if storage holds several.
+        figures: folder for each figure as SVG and as PNG; None: they are on the page alone.
         skip_unreadable: leave out shards that cannot be read, and say so, instead of raising.
         note: called with each message that the page says too.
 
@@ -58,15 +63,25 @@ def write_report(
         InputError: storage holds several experiments and none is named, or not the named one.
         DataError: no runs, or shards that cannot be read (all are named).
         StorageError: storage cannot be reached.
-        OSError: the file cannot be written.
+        OSError: a file cannot be written.
 
     """
-    page = render_report(storage, experiment=experiment, skip_unreadable=skip_unreadable, note=note)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
+    report = make_report(storage, experiment=experiment, skip_unreadable=skip_unreadable, note=note)
+    _write(output, report.page.encode())
+    for name, panel in report.figures.items():
+        if figures and panel:
+            words = readable(panel.alt)
+            _write(figures / f"{name}.svg", panel.drawing.svg(words))
+            _write(figures / f"{name}.png", panel.drawing.png(words))
+    return report
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        partial.write_text(page, "utf-8")
-        partial.replace(output)
+        partial.write_bytes(data)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -78,7 +93,20 @@ def render_report(
     skip_unreadable: bool = False,
     note: Callable[[str], None],
 ) -> str:
-    """Return the report as HTML; arguments and errors are those of `write_report`."""
+    """Return the page alone; arguments and errors are those of `write_report`."""
+    return make_report(
+        storage, experiment=experiment, skip_unreadable=skip_unreadable, note=note
+    ).page
+
+
+def make_report(
+    storage: Storage,
+    *,
+    experiment: str | None = None,
+    skip_unreadable: bool = False,
+    note: Callable[[str], None],
+) -> Report:
+    """Return the page and its figures; arguments and errors are those of `write_report`."""
     import jinja2
 
     tables = Tables(storage, experiment)
@@ -86,6 +114,7 @@ def render_report(
     name = _only_experiment(study.chains)
     samples = read_samples(tables, study.chains)
     evidence = read_evidence(tables, {}, study=study)
+    drawn = {**panels(study, evidence.checkpoints), **people_panels(evidence)}
     notes: list[str] = []
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
@@ -103,23 +132,19 @@ def render_report(
         version=__version__,
         written=datetime.now(UTC),
         notes=notes,
-        facts=_facts(study),
-        rows=_summary(study),
-        varied=_varied(study.chains),
-        panels={**panels(study), **people_panels(evidence)},
+        panels=drawn,
+        checkpoints=evidence.checkpoints,
         rates=rate_rows(evidence),
+        chats=chat_rows(evidence),
         agreements=agreement_rows(evidence),
         facts_of_paper=paper_rows(evidence),
-        correlation=rank_correlation([(c.perplexity, c.score) for c in evidence.checkpoints]),
+        correlation=rank_correlation(pairs_of(evidence.checkpoints)),
         samples=samples,
-        effort=_effort(study),
-        methods=_methods(study.chains),
-        cells=_cells(study),
-        versions=_versions(study.chains),
         failures=(*STATUSES[1:], "not_judged"),
-        shown=_shown,
+        shown=shown,
+        **study_tables(study),
     )
-    return readable(page)
+    return Report(readable(page), drawn)
 
 
 def _only_experiment(chains: Sequence[Chain]) -> str:
@@ -132,136 +157,3 @@ def _only_experiment(chains: Sequence[Chain]) -> str:
     if not names:
         raise InputError("no cell of the study has started yet; try again when one has")
     return names[0]
-
-
-def _facts(study: Study) -> dict[str, Any]:
-    whole = summarise(study.results, study.chains)
-    finished = sum(_is_finished(study.results, chain) for chain in study.chains)
-    return {
-        **NOTHING,
-        **whole,
-        "arms": len(arms_of(study.chains)),
-        "seeds": len({chain.seed for chain in study.chains}),
-        "cells": len(study.chains),
-        "finished": finished,
-        "models": _models(study.chains),
-        "prompts_from": _values(study.chains, "generate", "prompts.path"),
-        "judges": _values(study.chains, "judge", "model"),
-        "same_prompts": not any(p.startswith("generate.prompts") for p in _varied(study.chains)),
-    }
-
-
-def _values(chains: Sequence[Chain], stage: Stage, path: str) -> list[str]:
-    found = [settings(chain, stage).get(f"{stage}.{path}") for chain in chains]
-    return list(dict.fromkeys(str(value) for value in found if value is not None))
-
-
-def _models(chains: Sequence[Chain]) -> list[str]:
-    """Return what was fine-tuned, in words."""
-    names, data = _values(chains, "train", "model.path"), _values(chains, "base", "data.path")
-    made = f"a base model made from {' and '.join(data)}"
-    return [made if name == "run:base" and data else name for name in names]
-
-
-def _summary(study: Study) -> list[dict[str, Any]]:
-    """Return the measures of each arm, over its seeds."""
-    rows = []
-    for series in series_of(study.chains):
-        measures = summarise(study.results, series.chains)
-        seeds = len({chain.seed for chain in series.chains})
-        named = {"label": series.label, "colour": series.colour, "seeds": seeds}
-        rows.append({**named, **NOTHING, **measures})
-    return rows
-
-
-def _varied(chains: Sequence[Chain]) -> dict[str, dict[str, Any]]:
-    """Return what arms differ in: each setting, with the value of each series."""
-    all_series = series_of(chains)
-    by_series = {
-        s.label: {p: v for stage in STAGES for p, v in settings(s.chains[0], stage).items()}
-        for s in all_series
-    }
-    paths = dict.fromkeys(path for flat in by_series.values() for path in flat)
-    # A cell that has not reached a stage says nothing about its settings.
-    rows = {
-        path: {label: flat[path] for label, flat in by_series.items() if path in flat}
-        for path in paths
-    }
-    return {p: row for p, row in rows.items() if len({str(v) for v in row.values()}) > 1}
-
-
-def _methods(chains: Sequence[Chain]) -> dict[Stage, list[dict[str, Any]]]:
-    """Return all settings of each stage, with what they mean."""
-    known = known_settings()
-    found: dict[Stage, list[dict[str, Any]]] = {}
-    for stage in STAGES:
-        flats = [f for c in chains if (f := settings(c, stage, operational=True))]
-        for path in dict.fromkeys(path for flat in flats for path in flat):
-            values = list(dict.fromkeys(_shown(f[path]) for f in flats if path in f))
-            text = "; ".join(values[:SHOWN_VALUES])
-            more = f"; {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
-            meaning = known[path].description if path in known else ""
-            found.setdefault(stage, []).append(
-                {"path": path, "value": text + more, "varies": len(values) > 1, "meaning": meaning}
-            )
-    return found
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
-
-
-def _effort(study: Study) -> list[dict[str, Any]]:
-    """Return the attempts and hours of each stage, the shared base model included."""
-    rows = []
-    for stage in STAGES:
-        runs = runs_of(study.chains, stage, study.results.efforts)
-        if runs:
-            effort = total_effort(study.results.efforts[run] for run in runs)
-            row = {"stage": stage, "runs": len(runs), **vars(effort)}
-            rows.append({**row, "completed": _completed(effort)})
-    return rows
-
-
-def _completed(effort: Effort) -> int:
-    return effort.attempts - effort.failed - effort.interrupted - effort.killed - effort.open
-
-
-def _is_finished(results: Results, chain: Chain) -> bool:
-    return all(_state(results, chain, stage) == "finished" for stage in chain.runs)
-
-
-def _state(results: Results, chain: Chain, stage: Stage) -> str:
-    effort = results.efforts.get(chain.runs[stage], Effort())
-    if _completed(effort):
-        return "finished"
-    return "running or killed" if effort.open else "stopped" if effort.attempts else "begun"
-
-
-def _cells(study: Study) -> list[dict[str, Any]]:
-    """Return the runs of each cell, and how far they are."""
-    arms = arms_of(study.chains)
-    return [
-        {
-            "arm": chain.arm,
-            "seed": chain.seed,
-            "runs": {
-                stage: f"{chain.runs[stage]} {_state(study.results, chain, stage)}"
-                for stage in OWN_STAGES
-                if stage in chain.runs
-            },
-        }
-        for chain in sorted(study.chains, key=lambda c: (arms.index(c.arm), c.seed))
-    ]
-
-
-def _versions(chains: Sequence[Chain]) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for chain in chains:
-        for name, version in chain.versions.items():
-            found.setdefault(name, set()).add(str(version))
-    return {name: " and ".join(sorted(versions)) for name, versions in sorted(found.items())}

@@ -1,6 +1,6 @@
 """A few responses of every arm to the same prompts, side by side."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from lima.evaluation.lineage import Chain
 from lima.evaluation.scan import Tables
 from lima.evaluation.series import Series, series_of
+from lima.evaluation.tally import first_places, rows_with
 from lima.results import GENERATIONS, JUDGMENTS
 
 PROMPTS = 3
@@ -67,8 +68,12 @@ def _answered(tables: Tables, runs: Collection[str]) -> dict[str, dict[str, int]
     """Return the prompts that each run answered so far, with their places in the selection."""
     found: dict[str, dict[str, int]] = {}
     columns = ["prompt_key", "prompt_index"]
-    for run, rows in tables.map(GENERATIONS, columns, pa.Table.to_pylist, runs=runs):
-        found.setdefault(run, {}).update((r["prompt_key"], r["prompt_index"]) for r in rows)
+
+    def places(part: pa.Table) -> dict[str, int]:
+        return first_places(part["prompt_key"], part["prompt_index"])
+
+    for run, part in tables.map(GENERATIONS, columns, places, encoded=columns[:1], runs=runs):
+        found.setdefault(run, {}).update(part)
     return found
 
 
@@ -79,18 +84,20 @@ def _spaced(keys: Sequence[str]) -> list[str]:
 
 
 def _responses(
-    tables: Tables, runs: Collection[str], prompts: Collection[str]
+    tables: Tables, answered: Mapping[str, Mapping[str, int]], prompts: Collection[str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the first response of each run to each prompt."""
     columns = ["generation_key", "prompt_key", "sample", "prompt", "response", "response_tokens",
                "finish_reason"]  # fmt: skip
 
     def first(part: pa.Table) -> list[dict[str, Any]]:
-        keys = zip(part["prompt_key"].to_pylist(), part["sample"].to_pylist(), strict=True)
-        rows = [i for i, (key, sample) in enumerate(keys) if key in prompts and sample == 0]
-        return part.take(rows).to_pylist() if rows else []
+        rows = part.take(rows_with(part["prompt_key"], prompts)).to_pylist()
+        return [row for row in rows if row["sample"] == 0]
 
-    found = tables.map(GENERATIONS, columns, first, runs=runs)
+    # Texts are long and few are wanted: shards of other prompts are left alone.
+    places = {places[key] for places in answered.values() for key in prompts}
+    holding = ("prompt_index", places)
+    found = tables.map(GENERATIONS, columns, first, runs=answered.keys(), holding=holding)
     return {(run, row["prompt_key"]): row for run, rows in found for row in rows}
 
 
@@ -100,16 +107,15 @@ def _scores(
     """Return the scores of some responses."""
     runs = {chain.runs["judge"] for chain in chains if "judge" in chain.runs}
     columns = ["generation_key", "final", "status", "score"]
-    wanted = set(keys)
 
     def scored(part: pa.Table) -> list[tuple[str, float]]:
-        places = [i for i, k in enumerate(part["generation_key"].to_pylist()) if k in wanted]
+        places = rows_with(part["generation_key"], keys)
         rows = part.take(places).to_pylist() if places else []
         ok = [r for r in rows if r["final"] and r["status"] == "ok" and r["score"] is not None]
         return [(r["generation_key"], r["score"]) for r in ok]
 
     found: dict[str, list[float]] = {}
-    for _, scores in tables.map(JUDGMENTS, columns, scored, runs=runs if wanted else ()):
+    for _, scores in tables.map(JUDGMENTS, columns, scored, runs=runs if keys else ()):
         for key, score in scores:
             found.setdefault(key, []).append(score)
     return found

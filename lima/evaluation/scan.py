@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from lima.results import Table
 from lima.storage import Entry, Storage
 
 T = TypeVar("T")
+Holding: TypeAlias = tuple[str, Collection[int]]
 WHOLE_BYTES = 1 << 20
 """Up to this size an object of an object store is fetched whole: a request costs more."""
 LOCAL_BATCH, REMOTE_BATCH = 128, 16
@@ -54,6 +55,7 @@ class Tables:
         *,
         encoded: Collection[str] = (),
         runs: Collection[str] | None = None,
+        holding: Holding | None = None,
     ) -> Iterator[tuple[str, T]]:
         """Yield (run id, `work` of a batch of its shards), in the order of the paths.
 
@@ -66,13 +68,15 @@ class Tables:
             work: what to do with the rows of a batch.
             encoded: columns that are wanted as dictionary arrays.
             runs: only the shards of these runs.
+            holding: a column of numbers and some values of it; what can hold none of them, by its
+                statistics, is not read.
 
         Raises:
             StorageError: storage cannot be reached. Shards that cannot be read are kept in
                 `unreadable` instead.
 
         """
-        wanted = _Wanted(table, columns, encoded)
+        wanted = _Wanted(table, columns, encoded, holding)
 
         def task(batch: tuple[str, list[Entry]]) -> tuple[str, T] | None:
             run, shards = batch
@@ -151,7 +155,8 @@ class Tables:
                 self._open(shard) as source,
                 pq.ParquetFile(source, pre_buffer=distant, read_dictionary=wanted.encoded) as file,
             ):
-                part = file.read(columns=wanted.names, use_threads=False)
+                groups = wanted.groups(file.metadata)
+                part = file.read_row_groups(groups, columns=wanted.names, use_threads=False)
                 if part.num_rows:
                     _refuse_rows_of_others(file.metadata, run)
         except KeyError as error:  # from read_dictionary, with the name as bytes
@@ -181,6 +186,14 @@ def _refuse_rows_of_others(metadata: pq.FileMetaData, run: str) -> None:
         raise DataError(f"rows of run {found.min} in the folder of run {run}")
 
 
+def _can_hold(group: pq.RowGroupMetaData, name: str, values: Collection[int]) -> bool:
+    columns = (group.column(i) for i in range(group.num_columns))
+    found = next((c.statistics for c in columns if c.path_in_schema == name), None)
+    if found is None or found.min is None or found.max is None:
+        return True
+    return any(found.min <= value <= found.max for value in values)
+
+
 def _lacking(columns: Sequence[str]) -> DataError:
     return DataError(f"no column {', '.join(columns)}: a file of something else")
 
@@ -188,7 +201,14 @@ def _lacking(columns: Sequence[str]) -> DataError:
 class _Wanted:
     """Some columns of a table, and how they are to come."""
 
-    def __init__(self, table: Table, columns: Sequence[str], encoded: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        encoded: Collection[str] = (),
+        holding: Holding | None = None,
+    ) -> None:
+        self.holding = holding
         fields = [table.schema.field(c).remove_metadata() for c in columns]
         self.names = list(columns)
         self.encoded = [name for name in columns if name in encoded]
@@ -215,6 +235,14 @@ class _Wanted:
             if part[name].null_count:
                 raise DataError(f"column {name} has nulls: a file of something else")
         return part
+
+    def groups(self, metadata: pq.FileMetaData) -> list[int]:
+        """Return the groups of rows that are to be read."""
+        every = list(range(metadata.num_row_groups))
+        if self.holding is None:
+            return every
+        name, values = self.holding
+        return [group for group in every if _can_hold(metadata.row_group(group), name, values)]
 
     def _field(self, field: "pa.Field[Any]") -> "pa.Field[Any]":
         encoded = field.name in self.encoded

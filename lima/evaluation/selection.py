@@ -20,6 +20,7 @@ from lima.results import ANNOTATIONS
 from lima.shards import RunTable
 from lima.storage import Storage
 
+CHOICES = "choices"
 _COLUMNS = ("annotation_id", "event", "supersedes", "label", "shown", "response_1", "response_2")
 
 
@@ -72,7 +73,7 @@ def compare_epochs(
 
 def choice_path(run: str) -> str:
     """Return where the choice for a run of training lies."""
-    return f"choices/run_id={run}.json"
+    return f"{CHOICES}/run_id={run}.json"
 
 
 def record_choice(

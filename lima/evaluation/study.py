@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from lima.evaluation.figures import Points
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_metrics, read_results, runs_of
 from lima.evaluation.scan import Tables
+from lima.evaluation.tally import count_lengths
 from lima.results import GENERATIONS, STEPS
 
 CURVE_POINTS = 120
@@ -72,15 +72,9 @@ def _lengths(tables: Tables) -> dict[str, Counter[int]]:
     """Return how many responses of each run have how many tokens."""
     found: dict[str, Counter[int]] = {}
     columns = ["finish_reason", "response_tokens"]
-    for run, counts in tables.map(GENERATIONS, columns, _count_lengths):
+    for run, counts in tables.map(GENERATIONS, columns, count_lengths, encoded=columns[:1]):
         found.setdefault(run, Counter()).update(counts)
     return found
-
-
-def _count_lengths(part: pa.Table) -> Counter[int]:
-    rows: list[dict[str, Any]] = part.to_pylist()
-    sampled = [r for r in rows if r["finish_reason"] != "prompt_too_long"]
-    return Counter(n for r in sampled if (n := r["response_tokens"]) is not None)
 
 
 def lengths_of(study: Study, chains: Sequence[Chain]) -> Counter[int]:

@@ -4,7 +4,7 @@ Columns reach numpy through their buffers: Arrow's own group-by, filters and con
 pandas where that is installed, which takes longer than reading a million rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -109,6 +109,40 @@ def merged_by_run(parts: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:
     for run, tally in parts:
         by_run.setdefault(run, []).append(tally)
     return {run: merged(tallies) for run, tallies in by_run.items()}
+
+
+def count_lengths(part: pa.Table) -> dict[int, int]:
+    """Return how many sampled responses have how many tokens; unknown lengths are left out."""
+    category = _categories(part["finish_reason"], FINISH_REASONS)
+    tokens = _floats(part["response_tokens"].cast(pa.float64()))
+    known = (category != FINISH_REASONS.index("prompt_too_long")) & ~np.isnan(tokens)
+    lengths, counts = np.unique(tokens[known].astype(np.int64), return_counts=True)
+    return dict(zip(lengths.tolist(), counts.tolist(), strict=True))
+
+
+def first_places(keys: "pa.ChunkedArray[Any]", places: "pa.ChunkedArray[Any]") -> dict[str, int]:
+    """Return a place of each different key; its rows all have the same."""
+    names, code = _codes(keys)
+    place = np.zeros(len(names), dtype=np.int64)
+    place[code] = _floats(places.cast(pa.float64())).astype(np.int64)
+    return {str(name): i for name, i in zip(names.to_pylist(), place.tolist(), strict=True)}
+
+
+def rows_with(column: "pa.ChunkedArray[Any]", wanted: Collection[str]) -> list[int]:
+    """Return the rows of a column of texts that hold one of some."""
+    found = pc.is_in(column.combine_chunks(), pa.array(wanted, column.type)).cast(pa.int8())
+    rows: list[int] = np.flatnonzero(np.from_dlpack(found)).tolist()
+    return rows
+
+
+def different_pairs(
+    first: "pa.ChunkedArray[Any]", second: "pa.ChunkedArray[Any]"
+) -> set[tuple[str, str]]:
+    """Return the pairs of values that occur in the rows of two dictionary columns."""
+    (names, ones), (others, twos) = _codes(first), _codes(second)
+    pairs = np.unique(ones * len(others) + twos)
+    known, also = names.to_pylist(), others.to_pylist()
+    return {(known[pair // len(also)], also[pair % len(also)]) for pair in pairs.tolist()}
 
 
 def _table(prompt: Places, category: Places, prompts: int, known: int) -> NDArray[np.int64]:

@@ -1,27 +1,33 @@
 """Chat as a person has it: the real command in a terminal, and its page in a real Chromium."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lima.codec import encode
+from lima.codec import decode, encode, sha256_key
 from lima.errors import LimaError
+from lima.evaluation.aggregate import aggregate_rows
 from lima.evaluation.conversations import Conversations
 from lima.evaluation.labels import read_labels, standing
+from lima.evaluation.report import render_report
 from lima.evaluation.scan import Tables
 from lima.generation.chat import ChatSpec, CheckpointResponder, EndpointResponder
-from lima.results import ANNOTATIONS, GENERATIONS
+from lima.generation.chat import Reply as Said
+from lima.results import ANNOTATIONS, GENERATIONS, RUNS
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
 from lima.storage import Storage
+from lima_k8s.annotate.runs import generated_runs
 from tests.judge_server import JudgeServer, Reply, Request, error, running
-from tests.labelling import ATTACK
+from tests.labelling import ATTACK, write_responses
 
 CODE = "import sys; from lima_k8s.main import run; sys.exit(run(sys.argv[1:]))"
 
@@ -80,6 +86,56 @@ def test_a_conversation_in_a_terminal(endpoint: JudgeServer, tmp_path: Path) -> 
         (2, "fail", "ann", "author"),
     ]
     assert len(_rows(tmp_path, ANNOTATIONS, "event")) == 3  # the label that was replaced stays
+
+
+def test_a_chat_is_a_run_that_says_what_it_is(endpoint: JudgeServer, tmp_path: Path) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot", "--experiment", "talks")
+    assert _chat(tmp_path, "Hello\n\n", *model).returncode == 0
+    assert _chat(tmp_path, "Hello again\n\n", *model).returncode == 0
+    (row,) = _rows(tmp_path, RUNS, "run_id", "spec_hash", "experiment", "arm", "stage", "spec",
+                   "parent_run_id", "versions")  # fmt: skip
+    assert (row["experiment"], row["arm"], row["stage"]) == ("talks", "parrot", "chat")
+    assert row["parent_run_id"] is None
+    spec = decode(ChatSpec, json.loads(row["spec"]))
+    assert spec.identity["spec_hash"] == row["spec_hash"] == sha256_key(json.loads(row["spec"]))
+    assert spec.base_url == endpoint.base_url
+    assert "python" in json.loads(row["versions"])
+    said = _rows(tmp_path, GENERATIONS, "run_id")
+    assert {r["run_id"] for r in said} == {row["run_id"]}
+
+
+def test_a_chat_with_a_model_of_a_study_is_no_cell_of_it(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    generated = write_responses(storage, "lima", 3)
+    (trained,) = (r["run_id"] for r in _rows(tmp_path, RUNS, "run_id", "stage")
+                  if r["stage"] == "train")  # fmt: skip
+    spec = ChatSpec("study", "lima", ModelSpec(f"run:{trained}"), DecodingSpec())
+    talk = Conversations(storage, spec, Parrot(), "me")
+    conversation = talk.new()
+    for text in ("Hello", "Go on", "And then?"):
+        talk.say(conversation, text)
+    talk.label(conversation, 1, "pass")
+    (row,) = (r for r in _rows(tmp_path, RUNS, "stage", "parent_run_id") if r["stage"] == "chat")
+    assert row["parent_run_id"] == trained
+    notes: list[str] = []
+    (cell,) = aggregate_rows(storage, note=notes.append)
+    assert (cell["run_id"], cell["responses"]) == (generated, 3)
+    assert notes == [f"left out: answers in conversations, which are in the report: {talk.run}"]
+    page = render_report(storage, note=pytest.fail)
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert f"lima run:{trained} 1 3 1 {talk.run}" in text
+    assert "1 arm, 1 seed, 1 cell" in text
+    assert "lima, answers in dialogues people 1 2" in text  # two answers have no label
+    assert "3 responses to 3 prompts" in text
+    kinds = {g.run: g.chat for g in generated_runs(storage)}
+    assert kinds == {generated: False, talk.run: True}
+
+
+class Parrot:
+    """Answers at once."""
+
+    def reply(self, prompt: Sequence[str]) -> Said:
+        return Said(f"You said {prompt[-1]}", "eot", [])
 
 
 def test_the_same_command_goes_on_with_the_next_opening(

@@ -102,7 +102,7 @@ def test_the_papers_own_cells_are_within(tmp_path: Path) -> None:
     kinds = ("preference", "absolute", "safety", "dialogue", "dialogue_failed",
              "dialogue_preference")  # fmt: skip
     found = compared(tmp_path, rows, *kinds)
-    assert len(found) == 34 + 3 + 2 + 4 + 1 + 2
+    assert len(found) == 34 + 3 + 2 + 6 + 1 + 3
     assert {(c.fact.name, c.status) for c in found} == {(c.fact.name, "within") for c in found}
     for c in found:
         assert c.ours

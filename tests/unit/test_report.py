@@ -336,13 +336,13 @@ class TestCommand:
         write_study(storage, Study(seeds=1))
         output = tmp_path / "page.html"
         output.write_text("old")
-        write: Callable[..., int] = Path.write_text
+        write: Callable[..., int] = Path.write_bytes
 
-        def half(path: Path, text: str, *encoding: str) -> int:
-            write(path, text[:100], *encoding)
+        def half(path: Path, data: bytes) -> int:
+            write(path, data[:100])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Path, "write_text", half)
+        monkeypatch.setattr(Path, "write_bytes", half)
         with pytest.raises(OSError, match="No space left"):
             write_report(storage, output, note=pytest.fail)
         assert output.read_text() == "old"

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from lima.codec import canonical_json
 from lima.errors import InputError
+from lima.evaluation.dialogues import STAGE as CHAT
 from lima.evaluation.scan import Tables
 from lima.results import GENERATIONS, RUNS
 from lima.shards import read_parquet
@@ -26,6 +27,8 @@ class Generated:
     epoch: int | None = None
     setting: str = ""
     """How it was sampled but for the epoch, as canonical JSON."""
+    chat: bool = False
+    """Whether its responses are answers in conversations."""
 
     def __str__(self) -> str:
         epoch = f", epoch {self.epoch}" if self.epoch else ""
@@ -135,18 +138,22 @@ class _Fact(NamedTuple):
     parent: str | None = None
     epoch: int | None = None
     setting: str = ""
+    chat: bool = False
 
 
 def _facts(storage: Storage) -> dict[str, _Fact]:
     table = Tables(storage).read(RUNS, ["run_id", "stage", "parent_run_id", "spec"])
     return {
-        row["run_id"]: _fact(row["parent_run_id"], json.loads(row["spec"])["generate"])
+        row["run_id"]: _fact(row["parent_run_id"], json.loads(row["spec"]), row["stage"] == CHAT)
         for row in table.to_pylist()
-        if row["stage"] == "generate"
+        if row["stage"] in ("generate", CHAT)
     }
 
 
-def _fact(parent: str | None, generate: dict[str, Any]) -> _Fact:
+def _fact(parent: str | None, spec: dict[str, Any], chat: bool) -> _Fact:
+    if chat:
+        return _Fact(parent, chat=True)
+    generate = spec["generate"]
     model = generate["model"]
     setting = {**generate, "model": {**model, "epoch": None}}
     return _Fact(parent, model["epoch"], canonical_json(setting))

@@ -38,7 +38,7 @@ def command(
     shares exact (Clopper-Pearson). A rater counts once an item; failures are no labels.
     """
     from lima.evaluation.agreement import all_agreements
-    from lima.evaluation.labels import VALUES, of_kind, read_labels
+    from lima.evaluation.labels import VALUES, answering, read_labels
     from lima.evaluation.raters import raters_of
     from lima.evaluation.scan import Tables
     from lima.storage import Storage
@@ -51,12 +51,12 @@ def command(
             f"{storage}: no labels there; make some with `lima-k8s annotate`, by a judge with "
             "judge.rubric=preference, or bring them with `lima-k8s import-labels`"
         )
-    kinds = [kind for kind in VALUES if of_kind(labels, kind)]  # type: ignore[arg-type]
+    kinds = [kind for kind in VALUES if answering(labels, kind)]
     found = {
-        kind: all_agreements(labels, kind, by_rater=by == "rater", draws=draws, seed=seed)  # type: ignore[arg-type]
+        kind: all_agreements(labels, kind, by_rater=by == "rater", draws=draws, seed=seed)
         for kind in kinds
     }
-    raters = {kind: raters_of(of_kind(labels, kind)) for kind in kinds}  # type: ignore[arg-type]
+    raters = {kind: raters_of(answering(labels, kind)) for kind in kinds}
     if output_format == "json":
         bootstrap = {"draws": draws, "seed": seed, "unit": "item", "level": 0.95}
         rows = [{"kind": k, **asdict(a)} for k, listed in found.items() for a in listed]

@@ -133,6 +133,8 @@ def _asked(storage: "Storage", options: dict[str, Any]) -> _Asked:
         need = "takes no --against" if others else "needs the other side: name it with --against"
         raise InputError(f"--kind {kind} {need}")
     runs = generated_runs(storage, options["experiment"])
+    # An arm can have both responses and conversations: the kind says which are meant.
+    runs = [g for g in runs if g.chat == (kind == "dialogue")] or runs
     if kind == "checkpoint":
         first, *rest = checkpoints(runs, options["run"])
     else:

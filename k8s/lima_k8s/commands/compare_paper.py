@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     help="Our arm that stands for one of the paper's, as lima=my-arm or bard=gemini; repeatable. "
     "Arms with the paper's names or those of our recipes are found.",
 )
+@click.option(
+    "--tokenizer",
+    metavar="NAME",
+    help="File, folder or hub name that counts the tokens of table 1.  [default: what curation "
+    "counted with, if it is on this machine]",
+)
 @click.option("--section", help="Only facts of sections that begin so, as 4.2.")
 @click.option("--with-data", is_flag=True, help="Leave out what there is no data for.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
@@ -33,6 +39,7 @@ def command(
     storage: str,
     experiment: str | None,
     arms: tuple[str, ...],
+    tokenizer: str | None,
     section: str | None,
     with_data: bool,
     skip_unreadable: bool,
@@ -52,6 +59,7 @@ def command(
         Storage(storage),
         experiment=experiment,
         named=dict(map(_named, arms)),
+        tokenizer=tokenizer,
         skip_unreadable=skip_unreadable,
         note=say,
     )

@@ -17,9 +17,20 @@ from lima_k8s.output import say
     show_default=True,
     help="File to write.",
 )
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for each figure as SVG and as PNG.",
+)
 @click.option("--experiment", help="Which experiment, if the storage holds several.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
-def command(storage: str, output: Path, experiment: str | None, skip_unreadable: bool) -> None:
+def command(
+    storage: str,
+    output: Path,
+    figures: Path | None,
+    experiment: str | None,
+    skip_unreadable: bool,
+) -> None:
     """Write a study's figures as one self-contained page.
 
     The page needs no network. Figures whose data is missing say how to add it. Works while a
@@ -28,7 +39,15 @@ def command(storage: str, output: Path, experiment: str | None, skip_unreadable:
     from lima.evaluation.report import write_report
     from lima.storage import Storage
 
-    write_report(
-        Storage(storage), output, experiment=experiment, skip_unreadable=skip_unreadable, note=say
+    found = write_report(
+        Storage(storage),
+        output,
+        experiment=experiment,
+        figures=figures,
+        skip_unreadable=skip_unreadable,
+        note=say,
     )
+    if figures:
+        drawn = [name for name, panel in found.figures.items() if panel]
+        say(f"{len(drawn)} figures in {figures}, as SVG and PNG: {', '.join(drawn)}")
     click.echo(str(output))

@@ -1,0 +1,118 @@
+"""What runs say of the paper's numbers: sections 2, 3 and 5, and appendix B."""
+
+from collections.abc import Sequence
+from math import hypot
+from typing import Any
+
+from lima.evaluation.checkpoints import pairs_of
+from lima.evaluation.correlation import rank_correlation
+from lima.evaluation.evidence import Evidence, Found, exact, no_arm
+from lima.evaluation.intervals import clustered_interval
+from lima.evaluation.measures import runs_of, summarise
+from lima.evaluation.paper import CLUSTERED, STUDENT, Ours
+
+
+def score(has: Evidence, name: str) -> Found:
+    """The mean score of an arm (figures 5 and 6)."""
+    cells = has.cells(name)
+    row = summarise(has.results, cells) if has.results else {}
+    if row.get("score") is None:
+        return "no scores" if cells else no_arm(name)
+    missing = row["judged"] - row["scored"] + (row["not_judged"] or 0)
+    return Ours(row["score"], row["ci_low"], row["ci_high"], CLUSTERED, row["scored"], missing,
+                row["bound_low"], row["bound_high"])  # fmt: skip
+
+
+def score_difference(has: Evidence, first: str, second: str) -> Found:
+    """How much better one arm scores than another (section 5)."""
+    one, two = score(has, first), score(has, second)
+    if isinstance(one, str) or isinstance(two, str):
+        return one if isinstance(one, str) else two
+    value, method = one.value - two.value, f"{CLUSTERED}, both arms"
+    if one.high is None or two.high is None:
+        return Ours(value, None, None, method)
+    reach = hypot(one.high - one.value, two.high - two.value)
+    rows = (one.n or 0) + (two.n or 0)
+    return Ours(value, value - reach, value + reach, method, rows, one.missing + two.missing)
+
+
+def setting(has: Evidence, name: str, path: str) -> Found:
+    """A setting of the runs of an arm, or of curation."""
+    if name == "curation":
+        specs: Sequence[dict[str, Any]] = has.curated.specs
+    else:
+        specs = [chain.spec for chain in has.cells(name)]
+        if not specs:
+            return no_arm(name)
+    return exact([_at(spec, path.split(".")) for spec in specs], f"run with {path}")
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """Return what lies at a path; an entry of a list goes by its name or its pool."""
+    for key in path:
+        if isinstance(value, list):
+            found = [v for v in value if key in (v.get("name"), v.get("pool"))]
+            value = found[0] if found else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def count(has: Evidence, data_set: str, pools: Sequence[str]) -> Found:
+    """How many examples a data set has from some pools (table 1)."""
+    sizes = [len(rows) for rows in has.curated.of(data_set, pools)]
+    return exact(sizes, f"data set {data_set!r} from {' and '.join(pools)}")
+
+
+def categories(has: Evidence, data_set: str, pools: Sequence[str]) -> Found:
+    """How many categories they are from (section 2.1)."""
+    sizes = [len({row.category for row in rows}) for rows in has.curated.of(data_set, pools)]
+    return exact(sizes, f"data set {data_set!r} from {' and '.join(pools)}")
+
+
+def exchanges(has: Evidence, group: str) -> Found:
+    """How many exchanges there are of a set (section 2.1)."""
+    return exact(has.curated.exchanges_of(group), "run of curation that read such exchanges")
+
+
+def tokens(has: Evidence, data_set: str, pools: Sequence[str], side: str) -> Found:
+    """How long prompts or responses are on average, in tokens (table 1)."""
+    runs = has.curated.of(data_set, pools)
+    if not runs:
+        return f"no data set {data_set!r} from {' and '.join(pools)}"
+    if len(runs) > 1:
+        return f"{len(runs)} runs of curation have it; choose one with --experiment"
+    lengths = [n for row in runs[0] if (n := getattr(row, side)) is not None]
+    found = clustered_interval(lengths, [1] * len(lengths))
+    if found.mean is None:
+        return has.curated.uncounted or f"its examples have no {side}s"
+    return Ours(found.mean, found.low, found.high, STUDENT, len(lengths))
+
+
+def examples(has: Evidence, name: str) -> Found:
+    """How many examples an arm was trained on."""
+    return exact([chain.examples for chain in has.cells(name)], f"training of {name!r}")
+
+
+def steps(has: Evidence, name: str) -> Found:
+    """How many steps its training took."""
+    training = has.results.training if has.results else {}
+    found = [training[run].steps for run in runs_of(has.cells(name), "train", training)]
+    return exact(found, f"training of {name!r}")
+
+
+def perplexity_sign(has: Evidence) -> Found:
+    """How perplexity and score of checkpoints go together (appendix B)."""
+    found = rank_correlation(pairs_of(has.checkpoints))
+    if found.value is None or found.low is None:
+        return f"{found.points} checkpoints with score and perplexity; 4 are needed"
+    return Ours(found.value, found.low, found.high, "Fisher's, for ranks", found.points)
+
+
+def checkpoint_range(has: Evidence, which: int) -> Found:
+    """From where to where the perplexity (0), or the score (1), of checkpoints goes (figure 9)."""
+    values = [pair[which] for pair in pairs_of(has.checkpoints)]
+    if not values:
+        return "no checkpoint has a score and a held-out perplexity"
+    middle = sum(values) / len(values)
+    return Ours(middle, min(values), max(values), "range over checkpoints", len(values))
