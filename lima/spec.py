@@ -71,7 +71,7 @@ class DataSpec:
             min_length=1,
             description="A JSONL file in LIMA's layout (local or a storage URI), or "
             "`authored:NAME[+NAME]` for the examples that ship here, or `pydoc:topics` for the "
-            "prose of Python's language reference.",
+            "prose of Python's language reference, which differs between versions of Python.",
         ),
     ]
     sources: Annotated[
