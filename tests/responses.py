@@ -1,14 +1,17 @@
 """Cells whose responses lie on storage already, for tests of what comes after generation."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from lima.clock import now
 from lima.codec import sha256_key
+from lima.ledger import record_run
 from lima.results import GENERATIONS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
+from tests.judge_server import Reply, Request
 
 
 def responded_cell(
@@ -20,6 +23,25 @@ def responded_cell(
     table = RunTable(storage, GENERATIONS, stage_cell(cell, "generate"))
     table.write(f"from-{first:05d}", rows[::-1])
     return cell
+
+
+def respond(storage: Storage, arm: str, count: int, experiment: str = "study") -> None:
+    """Write a run of generation of `arm` with a response to each of `count` prompts."""
+    cell = CellSpec(experiment, arm, generate=GenerateSpec(DataSpec("none")))
+    record_run(storage, cell, "generate")
+    keys = [sha256_key([arm, index]) for index in range(count)]
+    rows = [
+        _row(index, f"The answer of {arm} to {index}.") | {"generation_key": key, "model": arm}
+        for index, key in enumerate(keys)
+    ]
+    RunTable(storage, GENERATIONS, cell).write("responses", rows)
+
+
+def likes_lima(request: Request) -> Reply:
+    """Answer as a judge that prefers the response of the arm lima."""
+    sides = re.findall(r"BEGIN RESPONSE ([AB])[^\n]*\nThe answer of (\w+)", request.text)
+    better = next(side for side, arm in sides if arm == "lima")
+    return Reply(f"Both try.\n{better}\n{better}")
 
 
 def _row(index: int, response: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from lima.spec_judge import JudgeSpec
 FRAME_TOKENS = 64
 """More than a chat template adds around one message."""
 
-AHEAD = 8
-"""Requests for which money is kept at a time. An answer costs less than what was kept for it, so
-that this lasts for far more than 8; after a kill, all of it counts as spent."""
+AHEAD = 1 / 8
+"""Part of the requests in flight for which money is kept ahead. An answer costs less than was kept
+for it, so that this lasts for far more of them; after a kill, all of it counts as spent."""
 
 _BUSY = 503
 
@@ -101,7 +101,8 @@ class Budget:
         """Have it kept what a request may cost, and some more ahead."""
         used = self.spent + self._reserved
         if self._keep and used + most > self._kept:
-            enough = used + min(AHEAD * most, self._left())
+            ahead = max(1, AHEAD * self.spec.concurrency)
+            enough = used + min(ahead * most, self._left())
             await self._keep(enough)
             self._kept = enough
 

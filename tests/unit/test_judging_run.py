@@ -1,26 +1,21 @@
 """Judging a cell: rows, resume, and that nothing is paid for twice."""
 
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lima.codec import canonical_json, run_id
+from lima.codec import run_id
 from lima.errors import DataError, InputError, Interrupted, JudgeError, SpecError
 from lima.judging import client
 from lima.judging.attempt import Attempt
 from lima.judging.journal import Journal
 from lima.judging.likert import RUBRIC_HASH
-from lima.judging.tasks import plan_shards, plan_tasks
+from lima.judging.tasks import plan_tasks
 from lima.progress import Progress, read_progress
 from lima.results import JUDGMENTS
 from lima.shards import RunTable, identity
@@ -32,19 +27,6 @@ from tests.judge_server import JudgeServer, Reply, Request, error, running
 from tests.responses import TOO_LONG, responded_cell
 
 KEY = "sk-secret-0123456789"
-CHILD = """
-import sys
-from pathlib import Path
-import msgspec
-from lima.progress import Progress
-from lima.spec import CellSpec
-from lima.storage import Storage
-from lima_jobs.judge import run_judge
-
-cell = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CellSpec)
-storage = Storage(sys.argv[2])
-run_judge(cell, storage, Progress(storage, "child"))
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -249,36 +231,6 @@ def test_answers_in_flight_are_kept_when_the_run_ends(
         judge(cell, storage)
     assert sum(server.paid.values()) == 15  # of 16 in flight
     assert len(journalled(cell, storage)) == 15
-
-
-@pytest.mark.parametrize("paid_before", [1, 13, 24, 48])
-def test_a_killed_run_pays_for_nothing_twice(
-    server: JudgeServer, storage: Storage, tmp_path: Path, paid_before: int
-) -> None:
-    server.answer = lambda _: Reply(delay_s=0.02)
-    spec = JudgeSpec(base_url=server.base_url, shard_rows=25, concurrency=2)
-    cell = responded_cell(storage, responses(50), spec)
-    specs = tmp_path / "cell.json"
-    specs.write_text(canonical_json(cell))
-    with subprocess.Popen([sys.executable, "-c", CHILD, str(specs), storage.uri]) as child:
-        while sum(server.paid.values()) < paid_before and child.poll() is None:
-            time.sleep(0.002)
-        os.kill(child.pid, signal.SIGKILL)
-    finished = {row["judgment_key"] for row in rows_of(cell, storage)} | journalled(cell, storage)
-    server.answer = lambda _: Reply()
-    rows = judge(cell, storage)
-
-    tasks = plan_tasks(cell, storage)
-    assert [row["judgment_key"] for row in rows] == [task.key for task in tasks]
-    paid = {index_of(text): times for text, times in server.paid.items()}
-    assert set(paid) == set(range(50))
-    assert all(paid[i] == 1 for i, task in enumerate(tasks) if task.key in finished)
-    # Only what was on its way to storage at the moment of the kill is asked for again: in
-    # flight, waiting to be written, and being written.
-    assert sum(paid.values()) - 50 <= 3 * spec.concurrency
-    assert journalled(cell, storage) == set()
-    names = {shard.name for shard in plan_shards(tasks, spec.shard_rows, set())}
-    assert set(RunTable(storage, JUDGMENTS, cell).shards()) == names
 
 
 def test_a_kill_between_shard_and_journal(server: JudgeServer, storage: Storage) -> None:

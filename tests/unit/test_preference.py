@@ -1,6 +1,5 @@
 """A model that compares responses: what it is told, how it is read, and what becomes of it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lima.clock import now
-from lima.codec import run_id, sha256_key
+from lima.codec import run_id
 from lima.errors import DataError, JudgeError, SpecError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.evaluation.items import item_id
@@ -23,13 +21,14 @@ from lima.judging.instructions import INSTRUCTIONS
 from lima.judging.preference import TOLD, build_comparison, parse_label
 from lima.ledger import record_run
 from lima.progress import Progress
-from lima.results import GENERATIONS, ITEMS, JUDGMENTS
+from lima.results import ITEMS, JUDGMENTS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, stage_cell
 from lima.stop import VARIABLE
 from lima.storage import Storage
 from lima_jobs.judge import run_judge
 from tests.judge_server import JudgeServer, Reply, Request, error, running
+from tests.responses import likes_lima, respond
 
 PROMPTS = 12
 PINNED = "18b37b01e146c4b4"
@@ -53,29 +52,6 @@ def storage(tmp_path: Path) -> Storage:
     for arm, count in (("lima", PROMPTS), ("alpaca", PROMPTS), ("bard", PROMPTS - 2)):
         respond(opened, arm, count)
     return opened
-
-
-def respond(storage: Storage, arm: str, count: int, experiment: str = "study") -> None:
-    cell = CellSpec(experiment, arm, generate=GenerateSpec(DataSpec("none")))
-    record_run(storage, cell, "generate")
-    rows = [
-        {
-            "generation_key": sha256_key([arm, i]), "prompt_key": sha256_key([f"Question {i}?"]),
-            "prompt_index": i, "sample": 0, "source": "tests", "prompt": [f"Question {i}?"],
-            "response": f"The answer of {arm} to {i}.", "token_ids": [], "finish_reason": "eot",
-            "prompt_tokens": 3, "response_tokens": 5, "logprob": 0.0, "seed_address": "",
-            "model": arm, "at": now(),
-        }
-        for i in range(count)
-    ]  # fmt: skip
-    RunTable(storage, GENERATIONS, cell).write("responses", rows)
-
-
-def likes_lima(request: Request) -> Reply:
-    """Answer with the side on which lima stands."""
-    sides = re.findall(r"BEGIN RESPONSE ([AB])[^\n]*\nThe answer of (\w+)", request.text)
-    better = next(side for side, arm in sides if arm == "lima")
-    return Reply(f"Both try.\n{better}\n{better}")
 
 
 def comparing(server: JudgeServer, **changes: Any) -> CellSpec:

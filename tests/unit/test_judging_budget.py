@@ -1,0 +1,139 @@
+"""What counts as spent, and what is on storage before it is."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lima.errors import DataError, JudgeError, StorageError
+from lima.judging import client
+from lima.judging.attempt import Attempt
+from lima.judging.budget import Budget
+from lima.judging.client import Judge
+from lima.judging.spending import Spending
+from lima.spec import JudgeSpec
+from lima.storage import Storage
+from tests.judge_server import JudgeServer, Reply, error, running
+
+ANSWER = 0.05
+"""US dollars for the answer of the test's server: 50 tokens of at most 100."""
+MOST = 0.1
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    with running() as judge:
+        yield judge
+
+
+def priced(url: str, budget: float | None = 10.0, **changes: float | int) -> JudgeSpec:
+    return JudgeSpec(
+        base_url=url, input_price=1e-9, output_price=1000.0, max_tokens=100, budget=budget,
+        attempts=1, **changes,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def ask(spec: JudgeSpec, budget: Budget, times: int = 1) -> list[list[Attempt]]:
+    async def gather() -> list[list[Attempt]]:
+        async with Judge(spec, budget) as judge:
+            return await asyncio.gather(*[judge.ask(f"Text {i}") for i in range(times)])
+
+    return asyncio.run(gather())
+
+
+COSTS = {
+    "an answer": (Reply(), ANSWER),
+    "an answer that cannot be read": (Reply("Hm."), ANSWER),
+    "a refused request": (error(400), 0.0),
+    "a request that was turned away": (error(503), 0.0),
+    "an error that may hide an answer": (error(500), MOST),
+    "a gateway that gave up": (error(504), MOST),
+    "a lost connection": (Reply(close=True), MOST),
+    "no completion": (Reply(raw="{}"), MOST),
+    "an answer that does not tell its tokens": (
+        Reply(raw='{"choices": [{"message": {"content": "5\\n5"}}]}'),
+        MOST,
+    ),
+    "an answer that came too late": (Reply(delay_s=3600), MOST),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_what_may_have_been_billed_counts(server: JudgeServer, name: str) -> None:
+    reply, dollars = COSTS[name]
+    server.answer = lambda _: reply
+    spec = priced(server.base_url, timeout_s=0.3)
+    budget = Budget(spec)
+    ask(spec, budget)
+    assert budget.spent == pytest.approx(dollars, abs=1e-6)
+
+
+def test_what_could_not_be_sent_is_free() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        spec = priced(f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
+        budget = Budget(spec)
+        [[attempt]] = ask(spec, budget)
+    assert not attempt.sent
+    assert "no connection" in str(attempt.error)
+    assert budget.spent == 0
+
+
+@pytest.mark.parametrize("limit", [10.0, None])
+def test_it_is_on_storage_before_it_is_spent(
+    server: JudgeServer, tmp_path: Path, limit: float | None
+) -> None:
+    storage = Storage(str(tmp_path))
+    seen: list[float] = []
+
+    def answer(_: object) -> Reply:
+        seen.append(Spending(storage, "run").before())
+        return Reply()
+
+    server.answer = answer
+    spec = priced(server.base_url, limit, concurrency=4)
+    own = Spending(storage, "run")
+
+    async def keep(dollars: float) -> None:
+        await asyncio.to_thread(own.keep, dollars)
+
+    ask(spec, Budget(spec, 0.0, keep), times=20)
+    for number, kept in enumerate(sorted(seen)):
+        assert kept >= MOST + max(0, number + 1 - 4) * ANSWER - 1e-6
+    assert Spending(storage, "run").before() == pytest.approx(20 * ANSWER, abs=1e-6)
+
+
+def test_attempts_add_up_and_the_limit_holds(server: JudgeServer, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    for dollars in (0.5, 0.2):
+        Spending(storage, "run").keep(dollars)
+    before = Spending(storage, "run").before()
+    assert before == pytest.approx(0.7)
+    spec = priced(server.base_url, 1.0)
+    with pytest.raises(JudgeError, match=r"0\.9\d+ count as spent"):
+        ask(spec, Budget(spec, before), times=9)
+    assert before + sum(server.paid.values()) * ANSWER <= 1.0
+
+
+def test_nothing_is_sent_that_could_not_be_kept(server: JudgeServer) -> None:
+    async def keep(_: float) -> None:
+        raise StorageError("the disk is full")
+
+    spec = priced(server.base_url)
+    with pytest.raises(StorageError, match="full"):
+        ask(spec, Budget(spec, 0.0, keep))
+    assert server.requests == []
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write("spending/run_id=run/a.json", b'{"dollars": "many"}')
+    with pytest.raises(DataError, match=r"spending/run_id=run/a\.json"):
+        Spending(storage, "run").before()
