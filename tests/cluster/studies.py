@@ -23,11 +23,13 @@ SHAPE = ShapeSpec(
 OWN_PODS = "app.kubernetes.io/part-of=lima-k8s"
 
 
-def scratch_cell(seed: int = 0, arm: str = "howto") -> CellSpec:
+def scratch_cell(seed: int = 0, epochs: int = 40) -> CellSpec:
     """Return the study of the integration tests on a model that the run makes itself."""
-    cell = study_cell(Path("none"), arm, seed)
+    cell = study_cell(Path("none"), seed=seed)
     assert cell.train
-    return replace(cell, train=replace(cell.train, model=ModelSpec("scratch", shape=SHAPE)))
+    kept = replace(cell.train.checkpoints, first_epoch=epochs - 1, last_epoch=epochs)
+    model = ModelSpec("scratch", shape=SHAPE)
+    return replace(cell, train=replace(cell.train, model=model, epochs=epochs, checkpoints=kept))
 
 
 def write_study(path: Path, cells: Sequence[CellSpec]) -> str:
@@ -65,6 +67,12 @@ def attempts(storage: Storage, cell: CellSpec) -> list[dict[str, Any]]:
     """Return how the attempts at training ended, in order."""
     table = RunTable(storage, ATTEMPTS, stage_cell(cell, "train")).read().to_pylist()
     return sorted((row for row in table if row["event"] == "ended"), key=lambda row: row["at"])
+
+
+def trains(storage: Storage, cell: CellSpec) -> bool:
+    """Say whether a run is among its training steps."""
+    record = read_progress(storage, run_id(cell)) or {"stage": "none"}
+    return record["stage"] == "train" and bool(0 < record["done"] < record["total"])
 
 
 def await_progress(

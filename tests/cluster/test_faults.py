@@ -30,13 +30,14 @@ from tests.cluster.studies import (
     await_no_live_pods,
     run_here,
     scratch_cell,
+    trains,
     write_study,
 )
 
 __all__ = ["lima", "queue", "quota"]
 COUNT = int(os.environ.get("LIMA_FAULTS", "20"))
 SEED = int(os.environ.get("LIMA_FAULTS_SEED", "0"))
-AT_ONCE = 2
+AT_ONCE, EPOCHS = 2, 100
 APART_S = (2.0, 12.0)
 ENDS = ("done", "failed")
 
@@ -55,15 +56,25 @@ class Study:
         self.lima, self.kubectl, self.folder = lima, kubectl, folder
         self.cells: list[CellSpec] = []
 
-    def keep_busy(self) -> None:
+    def any(self) -> bool:
+        """Say that any moment will do."""
+        return bool(self.cells)
+
+    def any_trains(self) -> bool:
+        """Say whether a cell is among its training steps."""
+        storage = Storage(self.lima.storage)
+        return any(trains(storage, cell) for cell in self.cells)
+
+    def keep_busy(self) -> bool:
         """Submit the next cell when fewer than two are under way."""
         ended = sum(run["state"] in ENDS for run in self.lima.runs())
         while len(self.cells) - ended < AT_ONCE:
             await_operators(self.kubectl)  # one may have been killed just now
-            cell = scratch_cell(len(self.cells))
+            cell = scratch_cell(len(self.cells), EPOCHS)
             self.cells.append(cell)
             file = self.folder / f"{cell.seed}.json"
             self.lima.submit("--recipe", write_study(file, [cell]))
+        return True
 
 
 @pytest.fixture
@@ -86,10 +97,10 @@ def test_faults_change_nothing(
     lima, kubectl = through_proxy, faults.cluster.kubectl
     study = Study(lima, kubectl, tmp_path)
     for kind in faults.plan(COUNT):
-        study.keep_busy()
+        # Half of them among the steps, where there is most to lose.
+        ready = study.any_trains if faults.moments.random() < 0.5 else study.any
         time.sleep(faults.moments.uniform(*APART_S))
-        while not faults.do(kind):  # a pod that is not there yet, or no longer
-            study.keep_busy()
+        while not (study.keep_busy() and ready() and faults.do(kind)):
             time.sleep(0.5)
         with capsys.disabled():
             print(f"\n{time.strftime('%H:%M:%S')} fault {len(faults.done)}: {kind}", end="")
@@ -109,4 +120,6 @@ def test_faults_change_nothing(
             f"attempts at training {dict(outcomes)}, all rows and weights as undisturbed"
         )
     assert len(faults.done) == COUNT
+    assert outcomes["completed"] == len(study.cells)
+    assert len(faults.kinds) > COUNT or outcomes.total() > len(study.cells), "none met a training"
     assert "503 from S3" not in faults.done or faults.storage.refused > 0

@@ -92,12 +92,13 @@ def test_the_same_rows_as_on_one_machine(
         answered("ours", tmp_path, likert),
         answered("ours", tmp_path, preference),
     ]
-    study = write_study(tmp_path / "study.json", cells)
     here = f"{s3.uri}/here"
-    for stage, storage in (("generate", lima.storage), ("generate", here), ("judge", here)):
-        run([LIMA, "submit", stage, "--local", "--recipe", study, "--storage", storage],
-            env=data)  # fmt: skip
-    lima.submit("--recipe", study, kind="judge")
+    for name, part in (("likert", cells[:2]), ("preference", cells[2:])):
+        study = write_study(tmp_path / f"{name}.json", part)
+        for stage, storage in (("generate", lima.storage), ("judge", here)):
+            words = ["submit", stage, "--local", "--recipe", study, "--storage", storage]
+            run([LIMA, *words], env=data)
+        lima.submit("--recipe", study, kind="judge")
     runs = lima.until(lambda runs: all(run["state"] in ("done", "failed") for run in runs))
     assert [run["state"] for run in runs] == ["done"] * 3, runs
     for cell in cells:
