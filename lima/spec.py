@@ -61,6 +61,15 @@ class ModelSpec:
     ] = "<|eot|>"
 
 
+ENDPOINT, RESPONSES = "endpoint:", "responses:"
+"""Starts of the path of a model that is not sampled from here: a baseline."""
+
+
+def is_baseline(model: ModelSpec) -> bool:
+    """Say whether a model is not sampled from here."""
+    return model.path.startswith((ENDPOINT, RESPONSES))
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """A selection of examples."""
@@ -243,6 +252,21 @@ BASE_ARM, CURATION_ARM = "base", "curation"
 def gpus(compute: ComputeSpec) -> int:
     """Return how many GPUs a stage holds."""
     return compute.workers * compute.gpus_per_worker if compute.device == "cuda" else 0
+
+
+def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
+    """Return what the stages of `cell` hold that need workers with a model.
+
+    Responses of a baseline need none, whatever their spec says: the driver reads or asks for them.
+    """
+    stages: dict[Stage, TrainSpec | GenerateSpec | None] = {
+        "base": cell.base, "train": cell.train, "generate": cell.generate,
+    }  # fmt: skip
+    return {
+        stage: spec.compute
+        for stage, spec in stages.items()
+        if spec is not None and not is_baseline(spec.model)
+    }
 
 
 def stage_cell(cell: CellSpec, stage: Stage) -> CellSpec:

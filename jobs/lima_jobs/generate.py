@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from lima.curation.dataset import load_examples
 from lima.errors import Interrupted, LimaError
-from lima.generation.baseline import is_baseline, run_baseline
+from lima.generation.baseline import run_baseline
 from lima.generation.run import (
     PromptShard,
     generate_shard,
@@ -25,7 +25,7 @@ from lima.ledger import attempt
 from lima.progress import Progress
 from lima.results import GENERATIONS
 from lima.shards import RunTable
-from lima.spec import CellSpec, stage_cell
+from lima.spec import CellSpec, is_baseline, stage_cell
 from lima.stop import busy, stop_requested
 from lima.storage import Storage
 

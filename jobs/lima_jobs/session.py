@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lima.errors import InputError
-from lima.spec import CellSpec, gpus
+from lima.spec import CellSpec, computes, gpus
 from lima_jobs.cluster import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
 
 DEFAULTS = {
@@ -79,7 +79,7 @@ def _on_cluster(cells: Sequence[CellSpec]) -> int:
         return 1  # machines come when work asks for them
     needs = _most(cells)
     wait_for_machines(needs)
-    workers = any(stage for c in cells for stage in (c.base, c.train, c.generate))
+    workers = any(computes(cell) for cell in cells)
     if workers and os.environ.get(PREFLIGHT) == "1":
         from lima_jobs.preflight import preflight
 
@@ -121,8 +121,8 @@ def side_by_side(cells: Sequence[CellSpec], resources: Mapping[str, float]) -> i
 
 def _most(cells: Sequence[CellSpec]) -> dict[str, int]:
     """Return the most CPUs and GPUs that any one stage holds."""
-    stages = [stage for c in cells for stage in (c.base, c.train, c.generate) if stage]
+    held = [compute for cell in cells for compute in computes(cell).values()]
     return {
-        "CPU": max((stage.compute.workers for stage in stages), default=1),
-        "GPU": max((gpus(stage.compute) for stage in stages), default=0),
+        "CPU": max((compute.workers for compute in held), default=1),
+        "GPU": max((gpus(compute) for compute in held), default=0),
     }

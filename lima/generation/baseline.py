@@ -13,8 +13,8 @@ from lima.clock import now
 from lima.codec import run_id, sha256_key
 from lima.curation.dataset import Example, load_examples
 from lima.errors import DataError, JudgeError, LimaError
-from lima.generation.endpoint import ENDPOINT, SETTINGS, Responder, not_applied, request_text
-from lima.generation.layouts import RESPONSES, read_responses_file, text_key
+from lima.generation.endpoint import SETTINGS, Responder, not_applied, request_text
+from lima.generation.layouts import read_responses_file, text_key
 from lima.generation.philox import seed_address
 from lima.generation.run import generate_spec, plan_shards
 from lima.judging.attempt import Attempt
@@ -23,7 +23,7 @@ from lima.ledger import attempt as ledger_attempt
 from lima.progress import Progress
 from lima.results import GENERATIONS
 from lima.shards import RunTable
-from lima.spec import CellSpec, ComputeSpec, ModelSpec, stage_cell
+from lima.spec import RESPONSES, CellSpec, ComputeSpec, stage_cell
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,6 @@ class Wanted:
     index: int
     example: Example
     sample: int
-
-
-def is_baseline(model: ModelSpec) -> bool:
-    """Say whether a model is not sampled from here."""
-    return model.path.startswith((ENDPOINT, RESPONSES))
 
 
 def run_baseline(cell: CellSpec, storage: Storage, progress: Progress) -> None:

@@ -6,35 +6,18 @@ from dataclasses import asdict, replace
 
 from lima.codec import canonical_json, sha256_key
 from lima.errors import SpecError
+from lima.generation.address import endpoint_address
 from lima.judging.attempt import Attempt, Status
 from lima.judging.client import Judge
 from lima.judging.rubrics import Reading, Rubric
 from lima.spec import CellSpec, DecodingSpec, JudgeSpec
 
-ENDPOINT = "endpoint:"
-"""Start of a model path that names an endpoint: `endpoint:URL#MODEL`."""
 EXTENSIONS = ("repetition_penalty", "top_k")
 """Settings that the protocol lacks; some servers take them all the same."""
 SETTINGS = ("temperature", "top_p", *EXTENSIONS)
 LEFT_OUT = "not applied: "
 _OBJECTIONS = (400, 422)
 _ROLES = ("user", "assistant")
-
-
-def endpoint_address(path: str) -> tuple[str, str]:
-    """Return URL and model of a path.
-
-    Raises:
-        SpecError: it is not `endpoint:URL#MODEL`.
-
-    """
-    url, separator, model = path.removeprefix(ENDPOINT).rpartition("#")
-    if not (separator and model and url.startswith(("http://", "https://"))):
-        raise SpecError(
-            f"generate.model.path: {path!r} is not an endpoint; write endpoint:URL#MODEL, as "
-            "endpoint:https://api.openai.com/v1#gpt-4"
-        )
-    return url, model
 
 
 def request_text(prompt: Sequence[str], seed: int, prompt_key: str, sample: int) -> str:

@@ -14,10 +14,8 @@ from typing import Any
 
 from lima.codec import sha256_key
 from lima.errors import DataError, StorageError
+from lima.spec import RESPONSES
 from lima.storage import Storage
-
-RESPONSES = "responses:"
-"""Start of a model path that names a file: `responses:FILE` or `responses:FILE#QUESTIONS`."""
 
 
 def read_responses_file(path: str) -> dict[str, str]:

@@ -6,11 +6,24 @@ from collections.abc import Iterator
 
 from lima.codec import RUN_ID_LENGTH
 from lima.curation.dataset import Loader, load_examples
+from lima.errors import SpecError
+from lima.generation.address import endpoint_address
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.model.loading import RUN, SCRATCH
 from lima.paths import is_here
-from lima.spec import STAGES, CellSpec, DataSpec, ModelSpec, ShapeSpec, Stage, cell_stages
+from lima.spec import (
+    RESPONSES,
+    STAGES,
+    CellSpec,
+    DataSpec,
+    ModelSpec,
+    ShapeSpec,
+    Stage,
+    cell_stages,
+    computes,
+    is_baseline,
+)
 from lima.training.plan import exported_epochs
 
 
@@ -82,19 +95,18 @@ def check_generation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
 
 def check_compute(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
     """Check that a CPU is not asked for what only a GPU does well."""
-    for stage in ("base", "train", "generate"):
-        spec = getattr(cell, stage)
-        if spec is None or spec.compute.device != "cpu":
+    for stage, compute in computes(cell).items():
+        if compute.device != "cpu":
             continue
         path = f"{stage}.compute"
-        if spec.compute.precision == "bf16":
+        if compute.precision == "bf16":
             yield Finding(
                 "warning",
                 f"{path}.precision",
                 "bf16 on a CPU is slow and rounds the weights of small models away",
                 f"--set {path}.precision=fp32",
             )
-        if spec.compute.offload != "none":
+        if compute.offload != "none":
             yield Finding(
                 "warning",
                 f"{path}.offload",
@@ -111,6 +123,40 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "judge.api_key_env",
             f"the judge at {cell.judge.base_url} takes its key from {cell.judge.api_key_env}, "
             "which is not set here",
+        )
+
+
+def check_baseline(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
+    """Check where responses come from that are not sampled here, and what they make needless."""
+    spec, path = cell.generate, "generate.model.path"
+    if spec is None or not is_baseline(spec.model):
+        return
+    source = spec.model.path
+    if cell.train:
+        yield Finding(
+            "warning",
+            "train",
+            f"a model is trained, but the responses come from {source}",
+            "--set train=null",
+        )
+    if source.startswith(RESPONSES):
+        file = source.removeprefix(RESPONSES).partition("#")[0]
+        if not (is_remote(file) or is_here(file)):
+            fix = f"put the file there, or name yours: --set {path}={RESPONSES}FILE"
+            yield Finding("error", path, f"{file} is not on this machine", fix)
+        return
+    try:
+        url, _ = endpoint_address(source)
+    except SpecError as error:
+        reason, _, fix = str(error).removeprefix(f"{path}: ").partition("; ")
+        yield Finding("error", path, reason, fix)
+        return
+    if spec.endpoint.api_key_env not in os.environ:
+        yield Finding(
+            "note",
+            "generate.endpoint.api_key_env",
+            f"the endpoint at {url} takes its key from {spec.endpoint.api_key_env}, which is not "
+            "set here",
         )
 
 
@@ -242,4 +288,10 @@ def _round_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-STAGE_CHECKS: tuple[Check, ...] = (check_stages, check_generation, check_compute, check_judge)
+STAGE_CHECKS: tuple[Check, ...] = (
+    check_stages,
+    check_generation,
+    check_baseline,
+    check_compute,
+    check_judge,
+)

@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from lima.codec import decode, encode, run_id
+from lima.overrides import apply_overrides
 from lima.recipes import RECIPES, lima_65b, tiny
 from lima.spec import CellSpec, ComputeSpec, GenerateSpec, gpus
 from lima_k8s.assets import chart_for, profile, profiles
@@ -198,6 +199,20 @@ def test_judging_takes_neither_gpus_nor_workers_and_only_judges() -> None:
         assert head["rayStartParams"]["num-cpus"] == "1"
         assert "cpu" in head["template"]["spec"]["containers"][0]["image"]
         assert job["spec"]["entrypoint"].endswith(f"--storage '{STORAGE}' --only judge")
+
+
+@pytest.mark.parametrize("model", ["endpoint:http://h/v1#m", "responses:a.json"])
+def test_a_baseline_takes_neither_gpus_nor_workers(model: str) -> None:
+    (cell,) = apply_overrides(
+        lima_65b(), ["train=null", "judge=null", f"generate.model.path={model}"]
+    )
+    made = manifests(template("lima-generate", values([cell])))
+    (job,) = of_kind(made, "RayJob")
+    assert set(pod_templates(job)) == {"submitter", "head"}
+    pods = [*pod_templates(job).values(), *of_kind(made, "Pod")]
+    images = {c["image"] for pod in pods for c in pod["spec"]["containers"]}
+    assert len(pods) == 3
+    assert all("cpu" in image for image in images)
 
 
 def test_topology_is_asked_of_gpu_workers_alone() -> None:

@@ -1,5 +1,6 @@
 """The attempt ledger and what counts as done."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -144,3 +145,6 @@ def test_a_stage_that_can_never_start_is_refused() -> None:
     assert side_by_side([CELL], {"CPU": 4.0, "GPU": 2.0}) == 2
     wide = CellSpec("unit", "a", 0, base=TRAIN, train=TRAIN)
     assert side_by_side([wide], resources) == 4
+    assert CELL.generate
+    asked = replace(CELL.generate, model=ModelSpec("endpoint:http://h/v1#m"))
+    assert side_by_side([replace(CELL, generate=asked)], resources) == 4

@@ -9,9 +9,10 @@ of a model is never spread over two pods. `stages` are those that this chart run
 {{- $pods := dict "cuda" 0 "cpu" 0 -}}
 {{- $perPod := dict "cuda" 0 "cpu" 0 -}}
 {{- range $stage := .stages -}}
-  {{- with index $.run $stage -}}
+  {{- $spec := index $.run $stage -}}
+  {{- if and $spec (not (include "lima-common.baseline" $spec)) -}}
     {{- /* Curation takes what there is. */ -}}
-    {{- $compute := .compute | default (dict "device" "cpu" "workers" $room.cpu) -}}
+    {{- $compute := $spec.compute | default (dict "device" "cpu" "workers" $room.cpu) -}}
     {{- $device := $compute.device | default "cuda" -}}
     {{- $copy := ternary (int ($compute.gpus_per_worker | default 1)) 1 (eq $device "cuda") -}}
     {{- $fit := div (get $room $device) $copy -}}
@@ -27,6 +28,16 @@ of a model is never spread over two pods. `stages` are those that this chart run
 {{- end -}}
 {{- $device := ternary "cuda" "cpu" (gt (int $pods.cuda) 0) -}}
 {{- dict "device" $device "pods" (get $pods $device) "perPod" (get $perPod $device) | toJson -}}
+{{- end -}}
+
+{{/*
+Not empty where a stage's responses come from elsewhere: the driver asks for them, without workers.
+
+  {{- if not (include "lima-common.baseline" $run.generate) }}
+*/}}
+{{- define "lima-common.baseline" -}}
+{{- $path := dig "model" "path" "" . -}}
+{{- if or (hasPrefix "endpoint:" $path) (hasPrefix "responses:" $path) }}true{{ end -}}
 {{- end -}}
 
 {{/*

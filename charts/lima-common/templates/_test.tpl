@@ -10,7 +10,8 @@ identity.
 {{- $device := "cpu" -}}
 {{- range .stages -}}
   {{- with index (first $.root.Values.runs) . -}}
-    {{- if eq (dig "compute" "device" "cpu" .) "cuda" }}{{ $device = "cuda" }}{{ end -}}
+    {{- $cuda := eq (dig "compute" "device" "cpu" .) "cuda" -}}
+    {{- if and $cuda (not (include "lima-common.baseline" .)) }}{{ $device = "cuda" }}{{ end -}}
   {{- end -}}
 {{- end -}}
 apiVersion: v1

@@ -11,7 +11,7 @@ from typing import Any
 
 from lima.lint import Finding
 from lima.lint.finding import Level
-from lima.spec import CellSpec
+from lima.spec import CellSpec, computes
 from lima_k8s.cluster_spec import ClusterSpec
 
 Raw = dict[str, Any]
@@ -67,11 +67,10 @@ Told = tuple[Level, str, str, str]
 def _gpu_shape(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
     """Compare the GPUs of a stage with those of a node."""
     node = cluster.gpu.perNode
-    for stage in ("base", "train", "generate"):
-        spec = getattr(cell, stage)
-        if spec is None or spec.compute.device != "cuda":
+    for stage, compute in computes(cell).items():
+        if compute.device != "cuda":
             continue
-        path, compute = f"{stage}.compute", spec.compute
+        path = f"{stage}.compute"
         if compute.gpus_per_worker > node:
             yield (
                 "error",
