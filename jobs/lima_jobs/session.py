@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from lima.errors import InputError
+from lima.errors import InputError, LimaError
 from lima.spec import CellSpec, computes, gpus
 from lima_jobs.cluster import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
 
+log = logging.getLogger(__name__)
+STARTS = 3
+"""Times that Ray is started: on a very busy machine it gives itself up after half a minute."""
 DEFAULTS = {
     # A worker that died is seen at once instead of after seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
@@ -41,7 +44,7 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     Raises:
         InputError: a stage asks for more GPUs than there are.
         ClusterError: machines of a cluster stay missing.
-        LimaError: machines of a cluster are broken.
+        LimaError: machines of a cluster are broken, or Ray does not start.
 
     """
     for name, value in DEFAULTS.items():
@@ -51,16 +54,7 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     own = not joined()
     if own:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
-    ray.init(
-        address="local" if own else "auto",
-        num_cpus=max(os.cpu_count() or 1, _most(cells)["CPU"]) if own else None,
-        include_dashboard=False if own else None,
-        # Workers on other machines have only the environment of their pod.
-        runtime_env=None if own else {"env_vars": DEFAULTS},
-        # Ray's own messages only if something is wrong; ours are set up in `set_up_logging`.
-        logging_config=ray.LoggingConfig(log_level="ERROR"),
-        logging_level=logging.ERROR,
-    )
+    _start_ray(max(os.cpu_count() or 1, _most(cells)["CPU"]) if own else None)
     try:
         if own:
             yield side_by_side(cells, ray.cluster_resources())
@@ -69,6 +63,36 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
                 yield _on_cluster(cells)
     finally:
         ray.shutdown()
+
+
+def _start_ray(cpus: int | None) -> None:
+    """Start Ray here with so many CPUs, or join the cluster of RAY_ADDRESS when None."""
+    import ray
+
+    own = cpus is not None
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local" if own else "auto",
+                num_cpus=cpus,
+                include_dashboard=False if own else None,
+                # Workers on other machines have only the environment of their pod.
+                runtime_env=None if own else {"env_vars": DEFAULTS},
+                # Ray's own messages only if something is wrong; see `set_up_logging`.
+                logging_config=ray.LoggingConfig(log_level="ERROR"),
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # Ray has no class of its own for this
+            ray.shutdown()
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+            if not left:
+                raise LimaError(
+                    f"Ray did not start, {STARTS} times: {why} Is this machine out of memory, or "
+                    "very busy? The same command goes on where it was"
+                ) from error
+            log.warning("Ray did not start (%s); trying again", why)
+        else:
+            return
 
 
 def _on_cluster(cells: Sequence[CellSpec]) -> int:
