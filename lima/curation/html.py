@@ -28,15 +28,9 @@ from lima.curation.marked import (
 )
 
 POINTERS = frozenset(
-    {
-        *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
-        *("this article", "this paper", "this page", "this post", "this answer", "this question"),
-        *("these", "see here", "over here", "right here", "click here", "more", "read more"),
-        *("this section", "this site", "this video", "this image"),
-        *("image", "picture", "paper", "article"),
-    }
+    {"there", "source", "more", "read more", "image", "picture", "paper", "article"}
 )
-"""Words of links that point to what is taken out with the address."""
+"""Words of links that point to what is taken out with the address, as do `_POINTS`."""
 MAX_DEPTH = 100
 """Elements within each other that are followed; what lies deeper is flattened."""
 
@@ -47,6 +41,7 @@ _CONTROL_REFERENCE = re.compile(
 )
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
 _BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_POINTS = re.compile(r"(?:this|that|these|those|here)\b.*|.*\b(?:here|this|link)\W*", re.DOTALL)
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 _VOID = ("<br", "<hr", "<img", "<!--")
@@ -78,7 +73,7 @@ class CleanText:
     links: int
     images: int
     dangling: int
-    """Places that pointed to an address: `here`, the number of a note, the address itself."""
+    """Places that pointed to what is gone: `here`, the number of a note, an address, a colon."""
     unclosed: int
     """Tags that are not closed, or closed and never opened; 0 in what a site wrote itself."""
 
@@ -199,7 +194,8 @@ class _Walk:
             return GONE
         if _FOOTNOTE.fullmatch(words) or URL.fullmatch(words):
             return GAP
-        self.pointers += words.casefold() in POINTERS
+        plain = words.casefold()
+        self.pointers += plain in POINTERS or _POINTS.fullmatch(plain) is not None
         return text
 
     def heading(self, element: Any, depth: int, out: list[str]) -> None:

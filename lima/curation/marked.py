@@ -38,21 +38,20 @@ def plain_spaces(text: str) -> str:
 def tidy(text: str) -> tuple[str, int]:
     """Put spaces in order, take out addresses and what led to them only, end lines.
 
-    Returns the text and how many gaps are left within sentences.
+    Returns the text, and in how many places it leads to what is gone.
     """
-    text, gaps = plain_spaces(text), 0
+    text = plain_spaces(text)
     while "  " in text:
         text = text.replace("  ", " ")
     if "://" in text or "www." in text:
         text = URL.sub(GAP, text)
     if BREAK in text:
         text = BREAKS.sub(LINE, text)
-    paragraphs = [part for raw in text.split(PARAGRAPH) if (part := _stripped(raw))]
-    while len(paragraphs) > 1 and _is_loose_end(paragraphs[-1]):
-        paragraphs.pop()
+    paragraphs, lost = _paragraphs(text)
     text = "\n\n".join(paragraphs)
     if GONE in text or GAP in text:
         text, gaps = _closed_up(text)
+        lost += gaps
     if HEADING in text:
         text = text.replace(HEADING, "")
     if LINE in text or SPACE in text:
@@ -60,7 +59,22 @@ def tidy(text: str) -> tuple[str, int]:
         while f" {LINE}" in text:
             text = text.replace(f" {LINE}", LINE)
         text = text.replace(LINE, "\n")
-    return text, gaps
+    return text, lost
+
+
+def _paragraphs(text: str) -> tuple[list[str], int]:
+    """Return the paragraphs that hold words, and how many end with a colon before one that is
+    gone."""
+    found: list[str] = []
+    leading: set[int] = set()
+    for raw in text.split(PARAGRAPH):
+        if part := _stripped(raw):
+            found.append(part)
+        elif found and found[-1][-1] == ":" and (GONE in raw or GAP in raw):
+            leading.add(len(found))
+    while len(found) > 1 and _is_loose_end(found[-1]):
+        found.pop()
+    return found, sum(number <= len(found) for number in leading)
 
 
 def _stripped(paragraph: str) -> str:

@@ -23,13 +23,9 @@ BLOCKS = set(
     """.split()
 )
 GONE = {"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"}
-POINTERS = {
-    *("here", "this", "that", "there", "link", "this link", "the link", "this one", "source"),
-    *("this article", "this paper", "this page", "this post", "this answer", "this question"),
-    *("these", "see here", "over here", "right here", "click here", "more", "read more"),
-    *("this section", "this site", "this video", "this image"),
-    *("image", "picture", "paper", "article"),
-}
+POINTERS = {"there", "source", "more", "read more", "image", "picture", "paper", "article"}
+DEICTIC = {"this", "that", "these", "those", "here"}  # first words of links
+LINKISH = {"here", "this", "link"}  # last words of links
 HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
 URL = re.compile(
     r"\b(?:https?://|www\.)(?:[^\s<>()\ue000\ue001]|\([^\s<>()\ue000\ue001]*\))+(?<![.,;:!?'\"])"
@@ -51,10 +47,19 @@ class Text:
         self.links = self.images = self.pointers = 0
         root = lxml_html.document_fromstring(html) if html.strip() else None
         blocks = self.blocks(root) if root is not None else []
-        blocks = [block for block in map(self.trimmed, blocks) if block]
+        whole, led = [], []
+        for block in blocks:
+            if kept := self.trimmed(block):
+                whole.append(kept)
+                continue
+            raw = URL.sub(LOST, "".join(text for _, text in block["pieces"]))
+            before = "".join(text for _, text in whole[-1]["pieces"]) if whole else ""
+            if before.endswith(":") and (HOLE in raw or LOST in raw):
+                led.append(len(whole) - 1)
+        blocks = whole
         while len(blocks) > 1 and self.is_loose(blocks[-1]):
             blocks.pop()
-        self.lost = 0
+        self.lost = sum(index < len(blocks) for index in set(led))
         joined = self.closed([p for b in blocks for p in [*b["pieces"], ("prose", "\n\n")]][:-1])
         self.text = "".join(text for _, text in joined)
         self.prose = "".join(text if kind == "prose" else " " for kind, text in joined)
@@ -201,7 +206,13 @@ class Text:
         if all(kind == "prose" for kind, _ in pieces):
             if NOTE.fullmatch(words) or URL.fullmatch(words):
                 return [("prose", LOST)]
-            self.pointers += words.casefold() in POINTERS
+            found = re.findall(r"\w+", words.casefold())
+            at_start = bool(found) and words.casefold().startswith(found[0])
+            self.pointers += (
+                words.casefold() in POINTERS
+                or (at_start and found[0] in DEICTIC)
+                or (bool(found) and found[-1] in LINKISH)
+            )
         return pieces
 
     def trimmed(self, block: dict) -> dict | None:

@@ -82,6 +82,41 @@ def test_images_links_and_places_that_point_nowhere_are_counted() -> None:
     assert post.dangling == 3, "the word here, the note, the address that is not in brackets"
 
 
+@pytest.mark.parametrize(
+    ("words", "points"),
+    [
+        ("here", True),
+        ("Here's a review", True),
+        ("this source", True),
+        ("this is one of the earlier papers", True),
+        ("a very large table here", True),
+        ("arXiv link.", True),
+        ("read more", True),
+        ("there are two ways", False),
+        ("thesis", False),
+        ("hyperlink", False),
+        ("the article of 1998", False),
+    ],
+)
+def test_links_that_only_point(words: str, points: bool) -> None:
+    assert clean(f'<p>So <a href="u">{words}</a> it is.</p>').dangling == points
+
+
+@pytest.mark.parametrize(
+    ("html", "dangling"),
+    [
+        ("<p>As in Kenya:</p><p><img src='x'></p><p>It is so.</p>", 1),
+        ("<p>As in Kenya:</p><p>http://x.y</p><p><img src='x'></p><p>It is so.</p>", 1),
+        ("<ul><li>a:</li></ul><p><img src='x'></p><p>It is so.</p>", 1),
+        ("<p>As in Kenya:</p><p>\n</p><pre>x</pre><p>It is so.</p>", 0),
+        ("<p>It is so.</p><p>As in Kenya:</p><p><img src='x'></p>", 0),
+        ("<p>As in Kenya.</p><p><img src='x'></p><p>It is so.</p>", 0),
+    ],
+)
+def test_a_colon_before_what_is_gone_leads_nowhere(html: str, dangling: int) -> None:
+    assert clean(html).dangling == dangling
+
+
 def test_tags_that_do_not_close_are_counted() -> None:
     assert clean("<p>a <b>b</p>").unclosed == 1
     assert clean("<p>a</b></p>").unclosed == 1
