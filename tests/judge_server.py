@@ -35,7 +35,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer. `raw` takes the place of a completion; `close` of any answer at all."""
+    """What to answer.
+
+    `raw` takes the place of a completion, with `bare` also that of HTTP; `close` of any
+    answer, or comes after a bare one.
+    """
 
     content: str | None = VERDICT
     finish_reason: str = "stop"
@@ -45,6 +49,7 @@ class Reply:
     raw: str | None = None
     delay_s: float = 0.0
     close: bool = False
+    bare: bool = False
 
     @property
     def paid(self) -> bool:
@@ -68,8 +73,8 @@ class JudgeServer:
     Made of callbacks, without a task for each connection: it must cost little beside what asks it.
     """
 
-    def __init__(self, answer: Answer = lambda _: Reply()) -> None:
-        self.answer = answer
+    def __init__(self, answer: Answer = lambda _: Reply(), port: int = 0) -> None:
+        self.answer, self.port = answer, port
         self.requests: list[Request] = []
         self.paid: Counter[str] = Counter()
         self.in_flight = 0
@@ -79,18 +84,23 @@ class JudgeServer:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Serve on a free port of loopback."""
+        """Serve on loopback, on a free port if none was named."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{port}/v1"
+        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{self.port}/v1"
+        self._server = server
         try:
             yield
         finally:
-            server.close()
-            for transport in self.connections.copy():
-                transport.abort()
-            await asyncio.sleep(0)  # in which they close
+            self.vanish()
+            await asyncio.sleep(0)  # in which connections close
+
+    def vanish(self) -> None:
+        """Break all connections and take no new one, as a process that is killed."""
+        self._server.close()
+        for transport in self.connections.copy():
+            transport.abort()
 
 
 class _Connection(asyncio.Protocol):
@@ -132,10 +142,10 @@ class _Connection(asyncio.Protocol):
         self.server.in_flight -= 1
         if reply.paid:
             self.server.paid[request.text] += 1
+        if not self.transport.is_closing() and (reply.bare or not reply.close):
+            self.transport.write(_http(request, reply))
         if reply.close:
             self.transport.close()
-        elif not self.transport.is_closing():
-            self.transport.write(_http(request, reply))
 
 
 def _completion(request: Request, reply: Reply) -> str:
@@ -151,6 +161,8 @@ def _completion(request: Request, reply: Reply) -> str:
 
 def _http(request: Request, reply: Reply) -> bytes:
     body = _completion(request, reply)
+    if reply.bare:
+        return body.encode()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body.encode())),
@@ -162,9 +174,9 @@ def _http(request: Request, reply: Reply) -> bytes:
 
 
 @contextlib.contextmanager
-def running(answer: Answer = lambda _: Reply()) -> Iterator[JudgeServer]:
-    """Serve from a thread of this process."""
-    server = JudgeServer(answer)
+def running(answer: Answer = lambda _: Reply(), port: int = 0) -> Iterator[JudgeServer]:
+    """Serve from a thread of this process; at the end all connections break."""
+    server = JudgeServer(answer, port)
     started, loop, stop = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
     async def serve() -> None:

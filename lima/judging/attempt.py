@@ -117,6 +117,6 @@ def _outcome(choice: _Choice, rubric: Rubric) -> tuple[Status, Reading, str | No
         return "refusal", nothing, "an answer without words"
     reading = rubric.read(message.content or "")
     if reading is None:
-        error = f"the verdict does not end with {rubric.wanted} on its own line"
+        error = f"the verdict does not end with {rubric.wanted} on its own line, or ends with two"
         return "parse_fail", nothing, error
     return "ok", reading, None

@@ -202,7 +202,9 @@ class Judge:
         unsent = [c for c in causes if isinstance(c, aiohttp.ClientConnectorError)]
         if unsent:
             return replace(self._failure(f"no connection: {unsent[0].os_error}"), sent=False)
-        return self._failure(f"the answer was lost: {causes[-1] or repr(causes[-1])}")
+        # Bad HTTP is told in several lines, under a status that nobody sent.
+        said = getattr(causes[-1], "message", None) or str(causes[-1]) or repr(causes[-1])
+        return self._failure(f"the answer was lost: {' '.join(said.split())}")
 
     def _failure(self, text: str) -> Attempt:
         # An endpoint may repeat the key that it was given.

@@ -72,6 +72,8 @@ class _Run:
         self.alive = False
         self.stopped: LimaError | None = None
         self.unanswered: list[Finished] = []
+        # Without a connection nothing was learnt about a response, which is asked about again.
+        self.unreached: list[Finished] = []
         # Bounded: an endpoint must not be paid faster than storage can keep what it says.
         self.unsaved: asyncio.Queue[Finished] = asyncio.Queue(self.spec.concurrency)
 
@@ -149,6 +151,8 @@ class _Run:
                     [group.create_task(self._work(judge, queue)) for _ in range(workers)]
                 )
                 await self._settle()
+                if self.unreached and not self.stopped:
+                    self.stopped = self._unreachable()
                 await self.unsaved.join()
                 for helper in helpers:
                     helper.cancel()
@@ -186,7 +190,10 @@ class _Run:
             return
         held, self.unanswered = self.unanswered, []
         for finished in held:
-            await self.unsaved.put(finished)
+            if finished[2][-1].sent:
+                await self.unsaved.put(finished)
+            else:
+                self.unreached.append(finished)
 
     async def _save_on(self, group: asyncio.TaskGroup) -> None:
         """Save what is finished; what finishes during a write goes into the next, together."""
@@ -218,6 +225,14 @@ class _Run:
             f"the judge at {self.spec.base_url} answered none of {len(self.unanswered)} responses "
             f"in a row (last: {last}); check that judge.base_url and judge.model can be used from "
             "here, then start again: finished judgments are kept, these have no rows yet"
+        )
+
+    def _unreachable(self) -> JudgeError:
+        last = self.unreached[-1][2][-1].error
+        return JudgeError(
+            f"{len(self.unreached)} of {len(self.tasks)} responses could not be sent to the judge "
+            f"at {self.spec.base_url} (last: {last}); see that it runs, then start again: "
+            "finished judgments are kept, these have no rows yet"
         )
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

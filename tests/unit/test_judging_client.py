@@ -85,6 +85,12 @@ UNSCORED = {
         "api_error",
     ),
     "an empty body": (Reply(raw=""), "api_error"),
+    "no HTTP": (Reply(raw="220 mail.example.com ESMTP\r\n\r\n", bare=True), "api_error"),
+    "half an answer": (
+        Reply(raw="HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", bare=True, close=True),
+        "api_error",
+    ),
+    "not what its head says": (Reply(raw="x", headers={"content-encoding": "gzip"}), "api_error"),
     "a closed connection": (Reply(close=True), "api_error"),
 }
 

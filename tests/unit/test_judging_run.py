@@ -24,6 +24,7 @@ from lima.stop import VARIABLE, request_stop, stop_file
 from lima.storage import Storage
 from lima_jobs.judge import run_judge
 from tests.judge_server import JudgeServer, Reply, Request, error, running
+from tests.killed import finished_keys
 from tests.responses import TOO_LONG, responded_cell
 
 KEY = "sk-secret-0123456789"
@@ -192,6 +193,28 @@ def test_an_endpoint_that_goes_and_comes_back(server: JudgeServer, storage: Stor
     assert [row for row in rows if row in kept] == kept
     assert set(server.paid.values()) == {1}
     assert sum(server.paid.values()) == 60
+
+
+def test_what_could_not_be_sent_has_no_row(server: JudgeServer, storage: Storage) -> None:
+    """Fewer than would tell that the endpoint is gone: nothing was learnt about them either."""
+
+    def answer(request: Request) -> Reply:
+        if request.number == 6:
+            server.vanish()
+        return Reply()
+
+    server.answer = answer
+    spec = JudgeSpec(base_url=server.base_url, concurrency=1, attempts=2, shard_rows=2)
+    cell = responded_cell(storage, responses(8), spec)
+    with pytest.raises(JudgeError, match=r"3 of 8 responses could not be sent .*no connection"):
+        judge(cell, storage)
+    kept = finished_keys(cell, "judge", storage, JUDGMENTS)
+    assert [row["status"] for row in rows_of(cell, storage)] == ["ok"] * 4
+    with running(port=server.port) as back:
+        rows = judge(cell, storage)
+    assert [row["status"] for row in rows] == ["ok"] * 8
+    assert len(back.requests) == 3
+    assert len(kept) == 5
 
 
 def test_a_stop_on_request_keeps_what_was_paid_for(server: JudgeServer, storage: Storage) -> None:
