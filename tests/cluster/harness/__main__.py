@@ -7,6 +7,7 @@ import sys
 from lima.errors import LimaError
 from tests.cluster.harness.cluster import Cluster, sweep
 from tests.cluster.harness.images import import_jobs
+from tests.cluster.harness.trial import prepare
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     try:
         if arguments.command == "up":
             cluster.up()
-            print(f"export KUBECONFIG={cluster.layout.kubeconfig}")
+            print(prepare(cluster))
         elif arguments.command == "down":
             cluster.down()
             sweep()
