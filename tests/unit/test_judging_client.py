@@ -121,6 +121,15 @@ def test_a_judge_that_never_answers(server: JudgeServer) -> None:
     assert all(0.1 <= attempt.seconds < 3600 for attempt in attempts)
 
 
+def test_a_proxy_of_the_environment_is_used(
+    server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
+    [attempts] = score(JudgeSpec(base_url="http://judge.example.com/v1"), "Because.")
+    assert [a.status for a in attempts] == ["ok"]
+    assert server.requests[0].path == "http://judge.example.com/v1/chat/completions"
+
+
 def test_nobody_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
