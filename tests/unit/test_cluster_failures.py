@@ -86,6 +86,12 @@ def test_an_answer_that_is_no_success(
             2,
             "the chart refuses these values",
         ),
+        (
+            'Error: INSTALLATION FAILED: failed calling webhook "mrayjob.kb.io": failed to call '
+            "webhook: context deadline exceeded " + 200 * "and one more ",
+            3,
+            "not quick enough now: failed calling webhook",
+        ),
         ("Error: something new", 1, "helm: something new"),
     ],
 )

@@ -8,6 +8,8 @@ from typing import Any
 from lima.errors import ClusterError, InputError, LimaError
 
 RIGHTS = "ask for the role of lima-queue (docs/cluster.md)"
+SHORT = 300
+"""Characters that are enough of what Helm says of many objects alike."""
 _FORBIDDEN = re.compile(
     r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
@@ -98,6 +100,9 @@ def helm_failed(text: str, context: str) -> LimaError:
         'namespaces ".*" not found': lambda: InputError(
             f"no namespace {namespace[1] if namespace else ''!r}; name yours with -n, or have it "
             "made with lima-queue"
+        ),
+        "failed calling webhook|etcdserver: |context deadline exceeded": lambda: ClusterError(
+            f"the cluster is not quick enough now: {message[:SHORT]}…; the same command tries again"
         ),
         "admission webhook|is invalid|violates PodSecurity": lambda: InputError(
             f"the cluster refuses these runs: {message}"

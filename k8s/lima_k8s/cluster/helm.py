@@ -15,8 +15,9 @@ from lima_k8s.cluster.api import NAMESPACE
 PROGRAM = "helm"
 IN_USE = "cannot reuse a name that is still in use"
 OWNED = "exists and cannot be imported into the current release"
-LIMITS = ["--qps", "200", "--burst-limit", "400"]
-"""Requests a second to the API server; Helm's own limits would spread 200 runs over a minute."""
+LIMITS = ["--qps", "100", "--burst-limit", "50"]
+"""Requests a second, and how many at once: Kueue's webhook has to answer each of them in time.
+Helm's own limits would spread 200 runs over a minute."""
 TRUSTING = ["--disable-openapi-validation"]
 """The API server judges what it is sent; that Helm reads its megabytes of OpenAPI before that takes
 half of the time of an install."""
