@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -67,7 +68,8 @@ class _Run:
         self.spending = Spending(storage, self.table.identity["run_id"])
         self.tasks = plan_tasks(cell, storage)
         self.writers = ThreadPoolExecutor(WRITERS)
-        self.done = self.failed = 0
+        self.done = 0
+        self.failed: Counter[str] = Counter()
         self.cost = self.before = 0.0
         self.alive = False
         self.stopped: LimaError | None = None
@@ -87,7 +89,12 @@ class _Run:
             else:
                 self._report(force=True)
         if self.failed:
-            log.warning("%d of %d responses stay unscored", self.failed, len(self.tasks))
+            log.warning(
+                "%d of %d responses stay unscored (%s); the column error of judgments says why",
+                self.failed.total(),
+                len(self.tasks),
+                ", ".join(f"{count} {status}" for status, count in self.failed.most_common()),
+            )
 
     async def _finish(self, shards: Sequence[Shard]) -> None:
         try:
@@ -118,7 +125,7 @@ class _Run:
         rows = self.table.read(["judgment_key", "final", "status", "cost"]).to_pylist()
         keys = {row["judgment_key"] for row in rows}
         self.done += len(keys)
-        self.failed += sum(row["final"] and row["status"] != "ok" for row in rows)
+        self._failed(row["status"] for row in rows if row["final"])
         self.cost += sum(row["cost"] for row in rows)
         self.alive = any(row["status"] != "api_error" for row in rows)
         return keys
@@ -211,9 +218,12 @@ class _Run:
     def _count(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
         shard.finished[task.key] = attempts
         self.done += 1
-        self.failed += attempts[-1].status != "ok"
+        self._failed([attempts[-1].status])
         self.cost += cost(self.spec, attempts)
         self.alive |= any(attempt.status != "api_error" for attempt in attempts)
+
+    def _failed(self, statuses: Iterable[str]) -> None:
+        self.failed.update(status for status in statuses if status != "ok")
 
     def _write(self, shard: Shard) -> None:
         self.table.write(shard.name, shard.rows(self.spec))
@@ -246,6 +256,6 @@ class _Run:
             await asyncio.sleep(INTERVAL_S)
 
     def _report(self, force: bool = False) -> None:
-        figures = {"failed": self.failed, "cost": round(self.cost, 6)}
+        figures = {"failed": self.failed.total(), "cost": round(self.cost, 6)}
         total = len(self.tasks)
         self.progress.update("judge", self.done, total, "responses", force=force, **figures)

@@ -318,4 +318,5 @@ def test_requests_are_rows_and_not_lines_of_a_log(
     server.answer = lambda _: Reply("Hm.")
     other = responded_cell(storage, responses(4), JudgeSpec(base_url=server.base_url, attempts=1))
     judge(other, storage)
-    assert caplog.messages == ["4 of 4 responses stay unscored"]
+    [said] = caplog.messages
+    assert said.startswith("4 of 4 responses stay unscored (4 parse_fail)")
