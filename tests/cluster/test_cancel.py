@@ -1,9 +1,11 @@
 """`cancel` frees what a run held and leaves nothing behind but results."""
 
+import subprocess
+
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import ONE, TINY, Lima, lima, queue, quota
+from tests.cluster.lima import LIMA, ONE, TINY, Lima, lima, queue, quota
 
 __all__ = ["lima", "queue", "quota"]
 KINDS = "rayjobs,rayclusters,workloads,pods,jobs,services,configmaps,secrets"
@@ -66,3 +68,16 @@ def test_results_stay(lima: Lima, s3: S3) -> None:
     assert f"its results stay at {lima.storage}" in said
     assert storage.exists("progress/run_id=x.json")
     assert isinstance(storage.filesystem, pafs.S3FileSystem)
+
+
+def test_it_asks_first(lima: Lima) -> None:
+    lima.submit(*ONE)
+    assert "add --yes" in lima("cancel", "--all", code=2).err  # nobody is there to answer
+    command = f"{LIMA} cancel --all --namespace {lima.namespace}"
+    answered = subprocess.run(
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        input="n\n", text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert answered.returncode == 130
+    assert "Cancel 1 run?" in answered.stdout
+    assert len(lima.runs()) == 1

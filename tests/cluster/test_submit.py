@@ -14,7 +14,7 @@ from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import KUEUE, ONE, TINY, Lima, lima, queue, write_profile
+from tests.cluster.lima import KUEUE, ONE, TINY, Lima, lima, queue, quota_for, write_profile
 
 __all__ = ["lima", "queue"]
 
@@ -120,6 +120,21 @@ def as_submitter(lima: Lima, kubectl: Kubectl, tmp_path: Path, *, bound: bool) -
     file = tmp_path / "ann"
     file.write_text(yaml.safe_dump(config))
     return replace(lima, environment={"KUBECONFIG": str(file)})
+
+
+@pytest.mark.parametrize("quota", [quota_for(2)])
+def test_a_submitters_rights_are_enough(lima: Lima, kubectl: Kubectl, tmp_path: Path) -> None:
+    """Every command on a cluster, with the rights of lima-queue's role and no others."""
+    ann = as_submitter(lima, kubectl, tmp_path, bound=True)
+    ann.submit(*TINY)
+    runs = ann.until(lambda runs: sum(run["admitted"] for run in runs) == 2)
+    waiting = [run for run in runs if not run["admitted"]]
+    assert sorted(run["queue_position"] for run in waiting) == [1, 2]
+    [told] = ann.json("explain", waiting[0]["name"])["runs"]
+    assert told["needs"]  # she may see the quota behind her queue
+    assert "has no log yet" in ann("logs", waiting[0]["name"], code=2).err
+    ann("cancel", "--all", "--yes", "--wait")
+    assert ann.runs() == []
 
 
 def test_no_rights_are_named(lima: Lima, kubectl: Kubectl, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_storage_out_of_reach(
 ) -> None:
     endpoint = s3.endpoint.rpartition(":")[0] + ":1"
     storage = {"endpoint": endpoint, "secretName": "storage"}
-    with_changes(lima, s3, tmp_path, storage=storage, retries=0).submit(*SMALL, kind="train")
+    with_changes(lima, s3, tmp_path, storage=storage).submit(*SMALL, kind="train")
     cause = watched(lima, capsys)
     assert cause["name"] == "storage-unreachable"
     assert "s3://" in cause["what"]
