@@ -7,7 +7,7 @@ from typing import Any
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import runs_of, summarise
 from lima.evaluation.selection import CHOICES, choice_path, read_choice
-from lima.evaluation.series import Series, series_of
+from lima.evaluation.series import CHECKPOINT, Series, series_of
 from lima.evaluation.settings import settings
 from lima.evaluation.study import Study
 from lima.storage import Storage
@@ -99,7 +99,7 @@ def _by_epoch(study: Study, chains: Iterable[Chain]) -> dict[int, list[Chain]]:
     for chain in chains:
         heldout = study.perplexities.get(chain.runs.get("train", ""))
         last = heldout and int(heldout[-1][0])
-        epoch = settings(chain, "generate").get("generate.model.epoch") or last
+        epoch = settings(chain, "generate").get(CHECKPOINT) or last
         if epoch:
             groups.setdefault(epoch, []).append(chain)
     return groups

@@ -26,11 +26,11 @@ def rank_correlation(points: Sequence[tuple[float, float]]) -> RankCorrelation:
     for ranks: sqrt((1 + r^2 / 2) / (n - 3)). A perfect order, which has none, is given that of
     the order with two neighbours swapped.
     """
-    from scipy.stats import spearmanr
-
     n, xs, ys = len(points), [x for x, _ in points], [y for _, y in points]
     if min(len(set(xs)), len(set(ys))) < 2:
         return RankCorrelation(n, None, None, None)
+    from scipy.stats import spearmanr  # a second's work that most studies do without
+
     value = float(spearmanr(xs, ys).statistic)
     if n < LEAST_POINTS:
         return RankCorrelation(n, value, None, None)

@@ -1,5 +1,6 @@
 """The kinds of figures: lines, ranges and bars. Arms differ by marker and dash, and by colour."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "h", "<", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+NOTE_ROOM = (0.14, 0.06)
+"""Width and height of a note, as shares of the axes."""
 ROW_CHARACTERS = 24
 """Longer labels of rows are broken."""
 
@@ -21,7 +24,10 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Curve:
-    """A line with its interval, over thin lines of the runs it stands for."""
+    """A line with its interval, over thin lines of the runs it stands for.
+
+    Lines of one colour are told apart by their `variant`: another dash and marker.
+    """
 
     label: str
     colour: int
@@ -29,7 +35,7 @@ class Curve:
     runs: Sequence[Points] = ()
     intervals: Sequence[tuple[float, float] | None] = ()
     notes: Sequence[str] = ()
-    joined: bool = True
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,15 @@ class Bar:
 
 
 def curves(
-    lines: Sequence[Curve], x_label: str, y_label: str, *, log_x: bool = False, marked: bool = False
+    lines: Sequence[Curve],
+    x_label: str,
+    y_label: str,
+    *,
+    log_x: bool = False,
+    whole_x: bool = False,
+    marked: bool = False,
 ) -> Drawing:
-    """Draw lines over a common x; `marked` shows every point."""
+    """Draw lines over a common x; `whole_x`: of whole numbers; `marked` shows every point."""
     columns = _legend_columns([line.label for line in lines])
     rows = -(-len(lines) // columns) if len(lines) > 1 else 0
 
@@ -66,6 +78,9 @@ def curves(
         axes.set_ylabel(y_label)
         if log_x:
             _log_axis(axes, sorted({x for line in lines for x, _ in line.points}))
+        elif whole_x:
+            axes.locator_params(axis="x", integer=True)
+        _write_notes(axes, lines, palette)
         if rows:
             figure.legend(loc="outside lower left", ncols=columns, fontsize=8)
 
@@ -129,8 +144,8 @@ def _in_bar(value: float, scale: float, rows: Sequence[Bar], share: bool) -> str
 
 def _draw_curve(axes: "Axes", line: Curve, palette: Palette, *, marked: bool) -> None:
     hue = palette.hues[line.colour % len(palette.hues)]
-    marker = MARKERS[line.colour % len(MARKERS)]
-    dash = DASHES[line.colour // len(palette.hues) % len(DASHES)]
+    marker = MARKERS[(line.colour + 3 * line.variant) % len(MARKERS)]
+    dash = DASHES[(line.colour // len(palette.hues) + line.variant) % len(DASHES)]
     for run in line.runs:
         axes.plot(*zip(*run, strict=True), color=hue, alpha=0.35, linewidth=0.8, linestyle=dash)
     for (x, _), interval in zip(line.points, line.intervals, strict=False):
@@ -140,14 +155,24 @@ def _draw_curve(axes: "Axes", line: Curve, palette: Palette, *, marked: bool) ->
         *zip(*line.points, strict=True),
         color=hue,
         label=line.label,
-        linestyle=dash if line.joined else "none",
+        linestyle=dash,
         marker=marker if marked or len(line.points) == 1 else "",
         markeredgecolor=palette.surface,
         markeredgewidth=0.6,
     )
-    for (x, y), note in zip(line.points, line.notes, strict=False):
-        axes.annotate(note, (x, y), (5, 4), textcoords="offset points", fontsize=7.5,
-                      color=palette.muted)  # fmt: skip
+
+
+def _write_notes(axes: "Axes", lines: Sequence[Curve], palette: Palette) -> None:
+    """Write a note beside each point, but none over another."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    taken: list[tuple[float, float]] = []
+    for line in lines:
+        for point, note in zip(line.points, line.notes, strict=False):
+            x, y = to_axes.transform(point)
+            if all(abs(x - a) > NOTE_ROOM[0] or abs(y - b) > NOTE_ROOM[1] for a, b in taken):
+                taken.append((x, y))
+                axes.annotate(note, point, (5, 4), textcoords="offset points", fontsize=7.5,
+                              color=palette.muted)  # fmt: skip
 
 
 def _log_axis(axes: "Axes", values: Sequence[float]) -> None:
@@ -166,12 +191,22 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def _wrapped(labels: Sequence[str]) -> list[str]:
-    return ["\n".join(textwrap.wrap(label, ROW_CHARACTERS)) for label in labels]
+    return ["\n".join(textwrap.wrap(_held_together(label), ROW_CHARACTERS)) for label in labels]
+
+
+def _held_together(label: str) -> str:
+    """Return a label that is not broken within its parentheses, if they fit on a line."""
+    return re.sub(rf"\([^()]{{1,{ROW_CHARACTERS - 2}}}\)", _unbroken, label)
+
+
+def _unbroken(found: re.Match[str]) -> str:
+    return found[0].replace(" ", "\u00a0")
 
 
 def _rows_height(labels: Sequence[str]) -> float:
-    lines = sum(max(1.0, 0.62 * (1 + label.count("\n"))) for label in _wrapped(labels))
-    return 0.5 + 0.28 * lines
+    """Return the height of equal rows in which the longest label has room."""
+    lines = max((1 + label.count("\n") for label in _wrapped(labels)), default=1)
+    return 0.5 + 0.28 * len(labels) * max(1.0, 0.62 * lines)
 
 
 def _label_rows(axes: "Axes", labels: Sequence[str], x_label: str, palette: Palette) -> None:

@@ -1,5 +1,6 @@
 """What is read from the tables for a study's figures, and how cells are summed up."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,6 +17,7 @@ from lima.evaluation.tally import (
     RESPONSE_COLUMNS,
     STATUSES,
     Tally,
+    count_lengths,
     merged,
     merged_by_run,
     tally_judgments,
@@ -58,6 +60,8 @@ class Results:
 
     judgments: dict[str, Tally]
     responses: dict[str, Tally]
+    lengths: dict[str, Counter[int]]
+    """How many responses of each run have how many tokens."""
     training: dict[str, Training]
     efforts: dict[str, Effort]
 
@@ -82,13 +86,26 @@ def runs_of(chains: Iterable[Chain], stage: Stage, within: dict[str, Any]) -> li
 def read_results(tables: Tables) -> Results:
     """Read and reduce all tables but `runs`."""
     judgments = tables.map(JUDGMENTS, JUDGMENT_COLUMNS, tally_judgments, encoded=ENCODED)
-    responses = tables.map(GENERATIONS, RESPONSE_COLUMNS, tally_responses, encoded=ENCODED)
+    responses, lengths = _read_responses(tables)
     return Results(
         judgments=merged_by_run(judgments),
-        responses=merged_by_run(responses),
+        responses=responses,
+        lengths=lengths,
         training=read_training(tables),
         efforts=read_efforts(tables),
     )
+
+
+def _read_responses(tables: Tables) -> tuple[dict[str, Tally], dict[str, Counter[int]]]:
+    def work(part: pa.Table) -> tuple[Tally, dict[int, int]]:
+        return tally_responses(part), count_lengths(part)
+
+    tallies: list[tuple[str, Tally]] = []
+    lengths: dict[str, Counter[int]] = {}
+    for run, (tally, counts) in tables.map(GENERATIONS, RESPONSE_COLUMNS, work, encoded=ENCODED):
+        tallies.append((run, tally))
+        lengths.setdefault(run, Counter()).update(counts)
+    return merged_by_run(tallies), lengths
 
 
 def read_training(tables: Tables) -> dict[str, Training]:

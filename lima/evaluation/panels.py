@@ -19,6 +19,8 @@ from lima.evaluation.tally import FINISH_REASONS
 from lima.spec import STAGES, Stage
 
 SIZE = "train.data.count"
+FAR = 5
+"""Perplexities so many times as large as others are drawn on a logarithmic axis."""
 PAPER_HUE = 7
 """Colour of what the paper reports; the arms of a study begin with the first one."""
 
@@ -45,7 +47,7 @@ def loss(study: Study) -> Panel | None:
     lines = _curves(study, study.losses)
     if not lines:
         return None
-    drawing = figures.curves(lines, "epoch", "loss, nats a token")
+    drawing = figures.curves(lines, "epoch", "loss, nats a token", whole_x=True)
     return Panel(drawing, _ends("Training loss at the end of each line", lines))
 
 
@@ -54,7 +56,7 @@ def perplexity(study: Study) -> Panel | None:
     lines = _curves(study, study.perplexities)
     if not lines:
         return None
-    drawing = figures.curves(lines, "epoch", "perplexity", marked=True)
+    drawing = figures.curves(lines, "epoch", "perplexity", whole_x=True, marked=True)
     return Panel(drawing, _ends("Held-out perplexity at the end of each line", lines))
 
 
@@ -99,7 +101,10 @@ def checkpoints(points: Sequence[Checkpoint]) -> Panel | None:
     if not lines:
         return None
     lines.append(_paper_checkpoints())
-    drawing = figures.curves(lines, "held-out perplexity", "mean score", marked=True)
+    xs = [x for line in lines for x, _ in line.points]
+    drawing = figures.curves(
+        lines, "held-out perplexity", "mean score", log_x=max(xs) > FAR * min(xs), marked=True
+    )
     return Panel(drawing, f"Mean score at a held-out perplexity: {'; '.join(said)}")
 
 
@@ -184,14 +189,15 @@ def _quantity_curves(study: Study, members: Sequence[Series], judged: bool) -> l
     groups: dict[tuple[Any, ...], list[Series]] = {}
     for s in sorted(members, key=lambda s: _examples(s) or 0):
         groups.setdefault(_all_but_size(s.chains[0], judged), []).append(s)
-    lines = []
+    lines: list[Curve] = []
     for group in groups.values():
         rows = [_score_range(study, s) for s in group] if judged else []
         values = [r.value if r else None for r in rows] or [_perplexity(study, s) for s in group]
         points = [(float(_examples(s) or 0), v or 0.0) for s, v in zip(group, values, strict=True)]
         label = group[0].label if len(group) == 1 else f"{group[0].label} to {group[-1].label}"
         intervals = [r.inner if r else None for r in rows]
-        lines.append(Curve(label, group[0].colour, points, intervals=intervals))
+        variant = sum(line.colour == group[0].colour for line in lines)
+        lines.append(Curve(label, group[0].colour, points, intervals=intervals, variant=variant))
     return lines
 
 

@@ -139,8 +139,13 @@ def _absolute(has: Evidence) -> Panel | None:
 
 
 def _dialogue(has: Evidence) -> Panel | None:
-    found = [(a, has.labelled.of("dialogue", a, HUMAN)) for a in has.labelled.arms("dialogue")]
-    bars = [_bar(arm, counts, GRADES) for arm, counts in found if counts.total]
+    """Grades of answers, the paper's model with dialogues after the one without."""
+    bars: list[Bar] = []
+    paper = {has.arm(name): name for name in DIALOGUE_ARMS}
+    arms = has.labelled.arms("dialogue")
+    for arm in [a for a in paper if a in arms] + [a for a in arms if a not in paper]:
+        counts = has.labelled.of("dialogue", str(arm), HUMAN)
+        bars += [_bar(str(arm), counts, GRADES)] if counts.total else []
     if bars:
         bars += [Bar(f"paper: {said}", _paper(GRADES, "dialogue", name))
                  for name, said in DIALOGUE_ARMS.items()]  # fmt: skip

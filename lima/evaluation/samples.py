@@ -46,7 +46,8 @@ def read_samples(tables: Tables, chains: Sequence[Chain]) -> list[Compared]:
     some = next(iter(answered.values()), {})
     prompts = _spaced(sorted(common, key=lambda key: some[key]))
     rows = _responses(tables, answered, prompts)
-    scores = _scores(tables, chains, [row["generation_key"] for row in rows.values()])
+    shown = [chain for chain in chains if chain.runs.get("generate") in answered]
+    scores = _scores(tables, shown, [row["generation_key"] for row in rows.values()])
     return [
         Compared(
             _turns(next(rows[run, key]["prompt"] for run in answered)),

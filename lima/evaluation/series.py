@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lima.evaluation.lineage import Chain
 from lima.evaluation.settings import differing, settings
 from lima.spec import STAGES, Stage
 
+CHECKPOINT = "generate.model.epoch"
 CONTROLS = dict.fromkeys(set(range(32)) - {9, 10, 13} | {127}, "\ufffd")
 
 
@@ -65,7 +67,13 @@ def _alike(chains: Sequence[Chain], stages: Sequence[Stage]) -> list[list[Chain]
 
 def _named(chain: Chain, paths: Sequence[str]) -> str:
     values = {path: value for stage in STAGES for path, value in settings(chain, stage).items()}
-    return ", ".join(f"{'.'.join(path.split('.')[-2:])} {values.get(path)}" for path in paths)
+    return ", ".join(_words(path, values.get(path)) for path in paths)
+
+
+def _words(path: str, value: Any) -> str:
+    if path == CHECKPOINT:
+        return "last epoch" if value is None else f"epoch {value}"
+    return f"{'.'.join(path.split('.')[-2:])} {value}"
 
 
 def _natural(text: str) -> list[tuple[int, float, str]]:

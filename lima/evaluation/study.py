@@ -11,8 +11,7 @@ from lima.evaluation.figures import Points
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_metrics, read_results, runs_of
 from lima.evaluation.scan import Tables
-from lima.evaluation.tally import count_lengths
-from lima.results import GENERATIONS, STEPS
+from lima.results import STEPS
 
 CURVE_POINTS = 120
 """More points of a loss curve than this are averaged: nobody sees more on a page."""
@@ -20,13 +19,12 @@ CURVE_POINTS = 120
 
 @dataclass(frozen=True)
 class Study:
-    """A study as read from storage; curves and lengths by run id."""
+    """A study as read from storage; curves by run id."""
 
     chains: Sequence[Chain]
     results: Results
     losses: dict[str, Points]
     perplexities: dict[str, Points]
-    lengths: dict[str, Counter[int]]
 
 
 def read_study(tables: Tables) -> Study:
@@ -42,8 +40,7 @@ def read_study(tables: Tables) -> Study:
     for row in sorted(read_metrics(tables), key=lambda row: row["epoch"]):
         if math.isfinite(row["value"]):  # it is not where a model diverged
             perplexities.setdefault(row["run_id"], []).append((row["epoch"], row["value"]))
-    return Study(chains, read_results(tables), _losses(tables, chains), dict(perplexities),
-                 _lengths(tables))  # fmt: skip
+    return Study(chains, read_results(tables), _losses(tables, chains), dict(perplexities))
 
 
 def thinned(points: Points, most: int = CURVE_POINTS) -> Points:
@@ -68,20 +65,12 @@ def _losses(tables: Tables, chains: Sequence[Chain]) -> dict[str, Points]:
     return {run: thinned(sorted(points)) for run, points in found.items()}
 
 
-def _lengths(tables: Tables) -> dict[str, Counter[int]]:
-    """Return how many responses of each run have how many tokens."""
-    found: dict[str, Counter[int]] = {}
-    columns = ["finish_reason", "response_tokens"]
-    for run, counts in tables.map(GENERATIONS, columns, count_lengths, encoded=columns[:1]):
-        found.setdefault(run, Counter()).update(counts)
-    return found
-
-
 def lengths_of(study: Study, chains: Sequence[Chain]) -> Counter[int]:
     """Return the lengths of all responses of some cells."""
     total: Counter[int] = Counter()
-    for run in runs_of(chains, "generate", study.lengths):
-        total.update(study.lengths[run])
+    lengths = study.results.lengths
+    for run in runs_of(chains, "generate", lengths):
+        total.update(lengths[run])
     return total
 
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from lima.codec import run_id, sha256_key
 from lima.errors import DataError, InputError
 from lima.evaluation.aggregate import aggregate_rows
+from lima.evaluation.drawing import SVG, VARIABLES
 from lima.evaluation.lineage import read_chains
 from lima.evaluation.report import render_report, write_report
 from lima.evaluation.samples import read_samples
@@ -318,6 +320,34 @@ class TestCommand:
         assert run(["report", str(tmp_path / "study"), "-o", str(output)]) == 0
         assert capsys.readouterr().out == f"{output}\n"
         assert output.read_text("utf-8").startswith("<!doctype html>")
+
+    def test_figures_as_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Of the same drawing as on the page, in colours of their own and with their words."""
+        write_study(Storage(str(tmp_path / "study")), replace(RICH, stages=("train", "generate")))
+        folder, output = tmp_path / "new" / "figures", tmp_path / "page.html"
+        arguments = ["report", str(tmp_path / "study"), "-o", str(output), "--figures", str(folder)]
+        assert run(arguments) == 0
+        drawn = set(FIGURES) - {"score", "checkpoints"}
+        captured = capsys.readouterr()
+        assert captured.out == f"{output}\n"
+        assert f"{len(drawn)} figures in {folder}, as SVG and PNG" in captured.err
+        files = {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
+        assert {file.name for file in folder.iterdir()} == files
+        page = output.read_text("utf-8")
+        for name in drawn:
+            root = ElementTree.parse(folder / f"{name}.svg").getroot()
+            words = root.findtext(f"{SVG}title")
+            assert words
+            assert f'aria-label="{html.escape(words)}"' in figure(page, name)
+            texts = [element.text for element in root.iter(f"{SVG}text")]
+            assert texts == re.findall(r"<text[^>]*>([^<]*)</text>", figure(page, name))
+            source = (folder / f"{name}.svg").read_text("utf-8")
+            assert "var(--" not in source
+            assert not re.search("|".join(VARIABLES), source)
+            data = (folder / f"{name}.png").read_bytes()
+            assert data.startswith(b"\x89PNG")
+            assert int.from_bytes(data[16:20]) == round(4.4 * 300)
+            assert words.encode() in data
 
     def test_a_failure_leaves_the_old_page(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,14 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from lima.codec import run_id
+from lima.evaluation.aggregate import aggregate_rows
+from lima.evaluation.dialogues import Answer
+from lima.evaluation.labels import Label
+from lima.evaluation.measures import read_metrics
+from lima.evaluation.rates import HUMAN, Item, Labelled, Rate
 from lima.evaluation.report import render_report
+from lima.evaluation.scan import Tables
+from lima.evaluation.selection import Standing, record_choice
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
 from lima.storage import Storage
 from tests.synthetic import Arm, Study, write_study
 from tests.unit.test_compare_paper import IDENTITY, alone, others, preferences, shares
 
-NAMES = ("preference", "preference_model", "absolute", "dialogue")
+NAMES = ("preference", "preference_model", "absolute", "dialogue", "dialogues")
 
 
 def figure(page: str, name: str) -> str:
@@ -32,6 +40,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     skipped = [r | {"event": "skipped", "label": None} for r in rows[:30]]
     rows = [*skipped, *rows[30:], *others()]
     rows += alone("absolute", shares({"excellent": 50, "pass": 38, "fail": 12}, 50), 10_000)
+    rows += alone("absolute", shares({"excellent": 45, "pass": 35, "fail": 20}, 20), 10_500,
+                  out_of_distribution=True)  # fmt: skip
     RunTable.of(storage, ANNOTATIONS, {**IDENTITY, "experiment": experiment}).write("l", rows)
     return render_report(storage, note=pytest.fail)
 
@@ -46,7 +56,10 @@ def test_figures_say_what_they_show(page: str) -> None:
     assert "Bard lima wins 33%, tie 25%, it loses 42%" in figure(page, "preference")
     assert "paper: Bard lima wins 27%" in figure(page, "preference_model")
     assert "lima excellent 50%, pass 38%, fail 12%" in figure(page, "absolute")
-    assert "paper: zero-shot excellent 45%" in figure(page, "dialogue")
+    assert "lima, out of distribution excellent 45%, pass 35%" in figure(page, "absolute")
+    assert "paper: zero-shot excellent 45%, pass 19%, fail 36%" in figure(page, "dialogue")
+    said = "against lima lima_dialogue is better 70%, tie 30%, it is worse 0%"
+    assert said in figure(page, "dialogues")
     assert "paper: filtered-2k 3.83" in figure(page, "score")
 
 
@@ -59,6 +72,75 @@ def test_tables_of_labels(page: str) -> None:
     assert "underpowered" in text or "within" in text
 
 
+def test_dialogues_before_and_after_training_on_them(page: str) -> None:
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    assert "lima, answers in dialogues people 42 0 19 excellent, 8 pass, 15 fail" in text
+    assert "lima_dialogue, answers in dialogues people 46 0 35 excellent, 10 pass, 1 fail" in text
+    assert "lima, dialogues people 10 0 6 failed within 3 answers, 4 not" in text
+    assert "lima_dialogue against lima, whole dialogues people 10 0 7 win, 3 tie, 0 lose" in text
+
+
+def test_unlike_prompts_are_counted_apart(page: str) -> None:
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    assert "lima, absolute people 50 0 25 excellent" in text
+    assert "lima, out of distribution people 20 0 9 excellent" in text
+
+
+def test_what_is_not_labelled_is_missing() -> None:
+    """Answers of chats without a label move the bounds, and so do conversations not graded yet."""
+
+    def label(conversation: str, turn: int, value: str) -> Label:
+        return Label(f"{conversation}{turn}", 0, "dialogue", "me", "author", value, "ok", "lima",
+                     None, "p", conversation_id=conversation, turn=turn)  # fmt: skip
+
+    answers = [Answer("r", "lima", "m", c, t, f"{c}{t}") for c in "abc" for t in (1, 2, 3, 4)]
+    labels = [label("a", 1, "pass"), label("a", 2, "fail"), label("b", 1, "pass")]
+    labels += [label("c", t, "excellent") for t in (1, 2, 3)]
+    has = Labelled(labels, answers=answers)
+    rate = has.of("dialogue", "lima", HUMAN).rate("fail")
+    assert rate == Rate(1, 6, missing=6)
+    assert rate.bounds == (1 / 12, 7 / 12)
+    # b may still fail; c did not, whatever its fourth answer is worth.
+    assert has.failed_early("lima").rate("failed") == Rate(1, 2, missing=1)
+
+
+def test_a_round_drawn_by_seed_keeps_what_it_marks() -> None:
+    """Section 4.3: of 50 random prompts 7 are out of distribution; 13 more make 20."""
+
+    def label(item: str, run: str, *, marked: bool) -> Label:
+        return Label(item, 0, "absolute", "me", "author", "pass", "ok", "lima", None, "p",
+                     out_of_distribution=marked, run_id=run)  # fmt: skip
+
+    drawn = [label(f"d{i}", "drawn", marked=i < 7) for i in range(50)]
+    added = [label(f"a{i}", "added", marked=True) for i in range(13)]
+    items = [Item(x.item_id, "absolute", frozenset(("lima", None)), x.run_id)
+             for x in (*drawn, *added)]  # fmt: skip
+    has = Labelled([*drawn, *added], items)
+    assert has.drawn().of("absolute", "lima", HUMAN).total == 50
+    assert has.out_of_distribution().of("absolute", "lima", HUMAN).total == 20
+
+
+def test_checkpoints_beside_what_people_chose(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    cells = write_study(storage, Study((Arm("a"),), seeds=1, checkpoints=(1, 2, None)))
+    standings = [Standing(1, 0, 1, 3), Standing(2, 3, 1, 0)]
+    record_choice(storage, run_id(cells[0], "train"), 2, standings, "e")
+    page = render_report(storage, note=pytest.fail)
+    found = re.search(r'id="h-checkpoints">.*?</table>', page, re.DOTALL)
+    assert found
+    rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in found[0].split("<tr>")[2:]]
+    perplexities = {r["epoch"]: r["value"] for r in read_metrics(Tables(storage))}
+    scores = {
+        r["epoch"]: r["score"] for r in aggregate_rows(storage, ["epoch"], note=lambda _: None)
+    }
+    for row, epoch, sampled, rest in zip(
+        rows, (1, 2, 3), (1, 2, None), ("0, 1, 3", "3, 1, 0 chosen", "–"), strict=True
+    ):
+        assert row.startswith(f"a {epoch} 1 {perplexities[epoch]:.2f} {scores[sampled]:.2f} [")
+        assert row.endswith(f" {rest}")
+    assert "paper, about" in figure(page, "checkpoints")
+
+
 def test_without_labels_each_figure_says_how_to_get_them(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     write_study(storage, replace(Study((Arm("arm-a"),)), seeds=1, heldout=False))
@@ -68,6 +150,7 @@ def test_without_labels_each_figure_says_how_to_get_them(tmp_path: Path) -> None
         "judge.rubric=preference",
         "annotate --kind absolute",
         "lima-k8s chat",
+        "annotate --kind dialogue",
     )
     for name, hint in zip(NAMES, hints, strict=True):
         assert "<svg" not in figure(page, name)
