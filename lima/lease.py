@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypedDict
 
 from lima.errors import InputError, Interrupted, StorageError
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 RENEW_S = 5.0
 LOST_S = 30.0
 """Time without a sign of life after which a holder counts as dead."""
+CLOCK_SLACK_S = 1.0
 
 
 class _Record(TypedDict):
@@ -100,7 +102,17 @@ def _is_dead_here(record: _Record) -> bool:
         return True
     except PermissionError:
         pass
-    return False
+    return _began(record["pid"]) > record["at"] + CLOCK_SLACK_S
+
+
+def _began(pid: int) -> float:
+    """Return when a process began, in seconds since 1970; 0: the system does not say."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _keep(storage: Storage, path: str, ended: threading.Event) -> None:

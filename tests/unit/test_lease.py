@@ -76,6 +76,15 @@ def test_an_old_lease_under_a_reused_process_id_counts_for_nothing(
         pass
 
 
+def test_a_process_that_is_younger_than_the_lease_does_not_hold_it(
+    storage: Storage, other: "subprocess.Popen[bytes]"
+) -> None:
+    """A container that starts anew has the same name, and gives out the same process ids."""
+    held(storage, socket.gethostname(), other.pid, at=time.time() - 20)
+    with lease(storage, "r", never):
+        assert json.loads(storage.read(PATH))["pid"] == os.getpid()
+
+
 def test_a_silent_holder_elsewhere_is_waited_for_and_then_followed(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
