@@ -17,8 +17,9 @@ from lima.curation.assembly import (
 from lima.curation.candidate import Candidate
 from lima.curation.hands import load_hands
 from lima.curation.picks import NOT_PICKED
+from lima.curation.ranking import ALL, Ranking
 from lima.curation.sampling import quotas
-from lima.curation.store import ALL, CandidateStore, Ranking, losses, total
+from lima.curation.store import CandidateStore, losses, total
 from lima.errors import DataError
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec
 

@@ -176,7 +176,8 @@ def _bounded(chunks: Chunks, path: str, limits: LimitSpec, damage: Damage) -> Ch
     for chunk in chunks:
         unpacked += len(chunk)
         if unpacked > allowed:
-            damage.note(path, "unpacks to more than the limits", f"over {allowed} bytes")
+            detail = f"over {allowed} bytes, see curate.limits"
+            damage.note(path, "unpacks to more than the limits", detail)
             return
         yield chunk
 

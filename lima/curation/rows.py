@@ -4,6 +4,7 @@ A row begins at `<row` and nowhere else, since XML has no bare `<` within a row.
 row never reaches the next, and what is not needed is never parsed.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,9 +15,11 @@ from lima.curation.damage import Damage
 
 START = b"<row"
 NOT_XML = "row is not well-formed XML"
+NOT_UTF8 = "row is not in UTF-8, and the file does not say in what"
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 
 Attributes = dict[str, str]
+_TAG_BOUNDS = re.compile(r"[<>|]+")
 
 
 class _Collector:
@@ -73,7 +76,7 @@ def frames(
 def _problem(part: bytes, size: int, max_bytes: int) -> tuple[str, str] | None:
     """Return what is wrong with the text between one `<row` and the next."""
     if size > max_bytes:
-        return "row is too long", f"{size} bytes"
+        return "row is too long", f"{size} bytes; curate.limits.max_row_bytes allows {max_bytes}"
     if part[:1].isspace() or part[:2] == b"s>":  # `<rows>` is a root that some tools write
         return None
     return NOT_XML, ""
@@ -89,6 +92,15 @@ def attribute(row: bytes, name: bytes) -> bytes:
     return row[start:end] if end >= 0 else b""
 
 
+def reason_of(row: bytes) -> str:
+    """Return why a row is None to `parse_rows`."""
+    try:
+        row.decode("utf-8")
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    return NOT_XML
+
+
 def parse_rows(rows: Sequence[bytes]) -> list[Attributes | None]:
     """Return the attributes of rows as `frames` yields them; None for one that is not XML."""
     tidy = [_ended(row) for row in rows]
@@ -100,6 +112,11 @@ def parse_rows(rows: Sequence[bytes]) -> list[Attributes | None]:
             found: list[Attributes] = etree.fromstring(b"<rows>" + joined + b"</rows>", parser)
             return [*found[1:]]
     return [_parse_one(row) for row in tidy]
+
+
+def split_tags(text: str) -> tuple[str, ...]:
+    """Return the tags of a question: `<a><b>`, and `|a|b|` since 2024."""
+    return tuple(tag for tag in _TAG_BOUNDS.split(text) if tag)
 
 
 def _ended(row: bytes) -> bytes:

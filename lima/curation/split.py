@@ -18,7 +18,7 @@ import numpy as np
 
 from lima.curation.damage import Damage
 from lima.curation.dump import COMMENTS, POSTS, USERS, Chunks, Dump
-from lima.curation.rows import NOT_XML, START, attribute, frames, parse_rows
+from lima.curation.rows import START, attribute, frames, parse_rows, reason_of
 from lima.curation.spill import Names, NameWriter, Spill
 from lima.spec_curate import CurateSpec
 
@@ -104,7 +104,7 @@ def identify(row: bytes) -> Post | str:
     if not (kind.isdigit() and own.isdigit() and parent.isdigit()):
         parsed = parse_rows([row])[0]
         if parsed is None:
-            return NOT_XML
+            return reason_of(row)
         kind, own = parsed.get("PostTypeId", "").encode(), parsed.get("Id", "").encode()
         parent = parsed.get("ParentId", "").encode() if kind == b"2" else own
         missing = {"PostTypeId": kind, "Id": own, "ParentId": parent}

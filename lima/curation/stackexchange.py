@@ -5,7 +5,6 @@ text, answers whose question is gone and posts of other types. A post that is no
 own is an answer that another was preferred to, named there in `passed_over`.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from lima.curation.filters import (
     title_references,
 )
 from lima.curation.html import clean, clean_inline
-from lima.curation.rows import NOT_XML, Attributes, attribute, parse_rows
+from lima.curation.rows import Attributes, attribute, parse_rows, reason_of, split_tags
 from lima.curation.spill import Names
 from lima.curation.split import ANSWER, QUESTION, Post, SplitSite, identify, joined_rows
 from lima.spec_curate import CurateSpec
@@ -34,7 +33,6 @@ MIN_DESCRIPTION = 40
 """Characters of a description that can stand as a prompt."""
 CHANGES = "HTML to Markdown; links, images and other tags removed; {} as the prompt"
 TITLE, DESCRIPTION = CHANGES.format("the title"), CHANGES.format("the description")
-_TAG_BOUNDS = re.compile(r"[<>|]+")
 BATCH = 16
 """Questions that are parsed together: few enough for a cache of the CPU."""
 LICENCES = (("2011-04-08", "CC BY-SA 2.5"), ("2018-05-02", "CC BY-SA 3.0"), ("9", "CC BY-SA 4.0"))
@@ -139,8 +137,8 @@ class _Reader:
         own = thread.question.id if thread.question else 0
         best = thread.answers[0][1] if thread.answers else None
         if question is None or answer is None:
-            broken = best if question is not None else own
-            self.damage.note(f"{self.site}: post {broken}", NOT_XML)
+            broken, row = self._broken(thread, question)
+            self.damage.note(f"{self.site}: post {broken}", reason_of(row))
             return self._without_text(_source_id(own, best), f"questions/{own}", DAMAGED)
         prompt, is_description = self._prompt(question, own)
         measures = {
@@ -173,6 +171,13 @@ class _Reader:
             reasons=reasons if all(conversation) else (*reasons, "no_text"),
             passed_over=tuple(f"{number}:{-score}" for score, number, _ in thread.answers[1:]),
         )
+
+    def _broken(self, thread: _Thread, question: Attributes | None) -> tuple[int, bytes]:
+        """Return id and row of the one of two posts that could not be parsed."""
+        if question is None and thread.question:
+            return thread.question.id, thread.question.row
+        _, number, row = thread.answers[0]
+        return number, row
 
     def _prompt(self, question: Attributes, number: int) -> tuple[str, bool]:
         """Return the title, or for a seeded share of questions the description.
@@ -262,11 +267,6 @@ class _Reader:
         if user not in self.known:
             self.known[user] = self.names.get(int(user)) or f"user {user}"
         return self.known[user]
-
-
-def split_tags(text: str) -> tuple[str, ...]:
-    """Return the tags of a question: `<a><b>`, and `|a|b|` since 2024."""
-    return tuple(tag for tag in _TAG_BOUNDS.split(text) if tag)
 
 
 def _source_id(question: int, answer: int | None) -> str:

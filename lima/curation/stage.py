@@ -22,21 +22,20 @@ from typing import Any
 
 from lima.codec import canonical_json, run_id
 from lima.curation import reddit
-from lima.curation.arms import DrawnArm, check_arms, draw_arms
-from lima.curation.assembly import Choice, to_jsonl
+from lima.curation.arms import check_arms, draw_arms
+from lima.curation.assembly import to_jsonl
 from lima.curation.attribution import entries, ledger_csv, ledger_markdown
 from lima.curation.candidate import Candidate
-from lima.curation.card import Arm, dataset_card
 from lima.curation.damage import Damage
 from lima.curation.dump import Dump, find_dumps, size_of
 from lima.curation.hands import hands_digest
+from lima.curation.outcome import arm_summary, example_rows, pool_summaries, run_card
 from lima.curation.records import files
 from lima.curation.sites import DIALOGUES, REST, load_sites
 from lima.curation.sources import pools, pools_of, read_source, resolved
 from lima.curation.split import SplitSite, split
 from lima.curation.stackexchange import is_dialogue, read_partition
-from lima.curation.store import CandidateStore, Row, ShardRecord, losses, total
-from lima.curation.table1 import table1, token_counter
+from lima.curation.store import CandidateStore, Row, ShardRecord
 from lima.errors import DataError
 from lima.results import EXAMPLES
 from lima.shards import RunTable
@@ -180,14 +179,29 @@ class Curation:
         arms = draw_arms(self.spec, self.store)
         table = RunTable(self.storage, EXAMPLES, self.cell)
         for arm in arms:
-            table.write(arm.spec.name, list(_example_rows(arm)), replace=True)
+            table.write(arm.spec.name, list(example_rows(arm)), replace=True)
             lines = to_jsonl((c.conversation, c.source) for c in arm.examples)
             self._write(f"{arm.spec.name}.jsonl", lines)
         ledger = [e for arm in arms for e in entries(arm.spec.name, arm.examples)]
         self._write("attribution.csv", ledger_csv(ledger).encode())
         self._write("attribution.md", ledger_markdown(ledger, self.cell.experiment).encode())
-        summary = self._summary(arms)
-        self._write("README.md", self._card(arms, summary["damage"]).encode())
+        records, damage = self.store.records(), self.damage().to_json()
+        summary = {
+            "run": self.run,
+            "hands": hands_digest(self.spec),
+            "arms": [arm_summary(arm) for arm in arms],
+            "pools": pool_summaries(records),
+            "damage": damage,
+        }
+        card = run_card(
+            self.spec,
+            arms,
+            records,
+            experiment=self.cell.experiment,
+            run=self.run,
+            damage=damage,
+        )
+        self._write("README.md", card.encode())
         self._write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False)).encode())
         return summary
 
@@ -231,49 +245,6 @@ class Curation:
             return REST
         return DIALOGUES if is_dialogue(candidate) else self.sites.pool(candidate.category)
 
-    def _summary(self, arms: Sequence[DrawnArm]) -> dict[str, Any]:
-        records = self.store.records()
-        return {
-            "run": self.run,
-            "hands": hands_digest(self.spec),
-            "arms": [_arm_summary(arm) for arm in arms],
-            "pools": {
-                pool: _pool_summary(records, pool)
-                for pool in sorted({pool for record in records for pool in record.losses})
-            },
-            "damage": self.damage().to_json(),
-        }
-
-    def _card(self, arms: Sequence[DrawnArm], damage: dict[str, Any]) -> str:
-        records = self.store.records()
-        tokenizer = self.spec.assembly.tokenizer
-        name = _file_or_name(tokenizer, self.spec) if tokenizer else ""
-        once = {
-            (arm.spec.split, choice.candidate.key): choice for arm in arms for choice in arm.choices
-        }
-        rows = table1(
-            ((split, self._kind(c), c.candidate.conversation) for (split, _), c in once.items()),
-            token_counter(name) if name else None,
-        )
-        return dataset_card(
-            self.cell.experiment,
-            [Arm(arm.spec.name, arm.spec.split, arm.examples, arm.assembly) for arm in arms],
-            run=self.run,
-            rows=rows,
-            tokenizer=tokenizer,
-            pools={pool: losses(records, pool) for pool in pools(self.spec)},
-            damage=damage,
-        )
-
-    def _kind(self, choice: Choice) -> str:
-        """Return what table 1 calls an example: its pool's kind, whatever name it was given.
-
-        Examples that were made elsewhere, as the LIMA release, name their sources themselves.
-        """
-        known = {pools_of(s)[0]: s.kind for s in self.spec.sources if s.kind != "stackexchange"}
-        kind = known.get(choice.pool, choice.pool)
-        return choice.candidate.source if kind == "examples" else kind
-
     def _write(self, name: str, data: bytes) -> None:
         self.storage.write(f"{self.datasets}/{name}", data, replace=True)
 
@@ -293,76 +264,7 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _file_or_name(tokenizer: str, spec: CurateSpec) -> str:
-    """Return the path of a tokenizer's file or folder; of one that is not there, the hub's name."""
-    path = resolved(tokenizer, spec)
-    return path if Path(path).expanduser().exists() else tokenizer
-
-
 def _all_files(path: str) -> list[str]:
     if "://" not in path and not Path(path).expanduser().is_dir():
         return [path] if Path(path).expanduser().exists() else []
     return files([path], SUFFIXES)
-
-
-def _example_rows(arm: DrawnArm) -> Iterable[dict[str, Any]]:
-    inherited = [name for name, _ in arm.inherited]
-    for index, choice in enumerate(arm.choices):
-        came_from = inherited[index] if index < len(inherited) else None
-        yield {
-            **_example(arm, choice.pool, choice.candidate),
-            "line": index + 1,
-            "inherited_from": came_from,
-        }
-    for rejection in arm.assembly.rejected:
-        yield {
-            **_example(arm, rejection.pool, rejection.candidate),
-            "reason": rejection.objection.reason,
-            "evidence": rejection.objection.evidence,
-            "other_key": rejection.objection.other or None,
-        }
-
-
-def _example(arm: DrawnArm, pool: str, candidate: Candidate) -> dict[str, Any]:
-    return {
-        "data_set": arm.spec.name,
-        "split": arm.spec.split,
-        "candidate_key": candidate.key,
-        "pool": pool,
-        "category": candidate.category,
-        "source": candidate.source,
-        "source_id": candidate.source_id,
-        "score": candidate.score,
-        "conversation": candidate.conversation,
-    }
-
-
-def _pool_summary(records: Sequence[ShardRecord], pool: str) -> dict[str, Any]:
-    found = losses(records, pool)
-    return {
-        "candidates": found.seen,
-        "kept": sum(count.kept for count in total(records, pool).values()),
-        "dropped": dict(sorted(found.dropped.items())),
-        "dropped_by_one_filter_alone": dict(sorted(found.only.items())),
-    }
-
-
-def _arm_summary(arm: DrawnArm) -> dict[str, Any]:
-    by_pool: dict[str, dict[str, int]] = {}
-    for choice in arm.choices:
-        categories = by_pool.setdefault(choice.pool, {})
-        name = choice.candidate.category
-        categories[name] = categories.get(name, 0) + 1
-    return {
-        "name": arm.spec.name,
-        "split": arm.spec.split,
-        "examples": len(arm.choices),
-        "inherited": len(arm.inherited),
-        "pools": {pool: dict(sorted(found.items())) for pool, found in by_pool.items()},
-        "moved": [
-            {"pool": pool, "category": category, "difference": difference}
-            for pool, category, difference in arm.assembly.moved
-        ],
-        "turned_away": len(arm.assembly.rejected),
-        "shortages": [str(shortage) for shortage in arm.assembly.shortages],
-    }

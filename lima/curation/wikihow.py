@@ -1,28 +1,20 @@
-"""wikiHow articles as prompts and responses (section 2.1).
+"""wikiHow articles as prompts and responses (section 2.1)."""
 
-Layouts, told apart by their keys; all may be compressed:
-
-* JSONL, a line an article: `title` or `url`, and optionally `category`, `authors`,
-  `introduction`, then either `text` or `sections`, a list of `{"heading", "steps": [...]}` (a
-  step is text, or `{"headline", "text"}`) or `{"heading", "text"}`.
-* CSV, a row a step: `title` or `url`, and optionally `category`, `authors`, `introduction` (or
-  `overview`), `section` (or `sectionLabel`), `headline`, `text`. Rows of an article follow each
-  other.
-* JSONL, a line a section of an article: `url`, `step_texts`, a list of `{"text"}`.
-* `categories.csv` or `categories.jsonl`: `title` or `url`, and `category`, for files without.
-"""
-
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Iterator, Mapping, Sequence
 
 from lima.curation.candidate import Candidate, Provenance
 from lima.curation.damage import Damage
 from lima.curation.plaintext import one_line, tidy, without_links
-from lima.curation.records import Record, base_name, files, records, rows, stem
+from lima.curation.records import files, stem
+from lima.curation.wikihow_files import (
+    Article,
+    Section,
+    article_name,
+    name_key,
+    read_articles,
+    read_categories,
+)
 
 SOURCE = "wikihow"
 LICENCE = "CC BY-NC-SA 3.0"
@@ -61,7 +53,6 @@ PRUNED_SECTIONS = {
 """Sections that are left out, by their heading: what serves the page and not the reader, and
 tips, warnings and things needed, which LIMA's 200 articles do not have either."""
 
-_SECTION_KEYS = {"step_texts", "url"}
 _BEGINNING = re.compile(
     r"(^|[.!?][\"”)]?\s+|\n\s*)This (?:wikiHow(?: article)?|article|how-to)\b", re.IGNORECASE
 )
@@ -80,27 +71,6 @@ _APART = (
 _SPECIAL_WORD = re.compile(r".+[A-Z0-9]|.*\d|I$|I['’]|[A-Z]$")
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of an article: numbered steps, or prose."""
-
-    heading: str
-    steps: tuple[str, ...] = ()
-    prose: str = ""
-
-
-@dataclass(frozen=True)
-class Article:
-    """An article as its layout gives it."""
-
-    title: str
-    url: str
-    category: str
-    authors: tuple[str, ...]
-    introduction: str
-    sections: tuple[Section, ...] = field(default=())
-
-
 def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
     """Yield every article of `paths` (files and folders), in the order of the files' names.
 
@@ -113,17 +83,17 @@ def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
     """
     known = files(paths, (".jsonl", ".json", ".csv"))
     lists = [path for path in known if stem(path).lower() == "categories"]
-    categories = _categories(lists, damage)
+    categories = read_categories(lists, damage)
     for path in known:
         if path not in lists:
-            for article in _articles(path, damage):
+            for article in read_articles(path, damage):
                 yield candidate(article, categories)
 
 
-def candidate(article: Article, categories: dict[str, str] | None = None) -> Candidate:
+def candidate(article: Article, categories: Mapping[str, str] | None = None) -> Candidate:
     """Return an article as a candidate: its title asks, its body answers."""
-    name = _article_name(article)
-    said = article.category or (categories or {}).get(_name_key(name), "")
+    name = article_name(article)
+    said = article.category or (categories or {}).get(name_key(name), "")
     category = top_category(said)
     kept = [s for s in article.sections if s.heading.casefold().strip() not in PRUNED_SECTIONS]
     body, pointers = response(article.introduction, kept)
@@ -209,108 +179,3 @@ def _clean(text: str) -> tuple[str, int]:
     reworded = _BEGINNING.sub(r"\1This article", plain)
     pruned, count = _POINTER.subn("", reworded)
     return tidy(pruned), count
-
-
-def _articles(path: str, damage: Damage) -> Iterator[Article]:
-    found = rows(path, damage) if base_name(path).endswith(".csv") else records(path, damage)
-    seen: set[str] = set()
-    for key, group in itertools.groupby(found, key=lambda item: _group_key(item[1])):
-        where, first = group_first = next(group)
-        if not key:
-            for place, _ in itertools.chain([group_first], group):
-                damage.note(place, "an article has neither a title nor a url")
-        elif key in seen:
-            damage.note(where, "rows of an article that do not follow each other", key)
-        else:
-            seen.add(key)
-            yield _article(first, [first, *(record for _, record in group)])
-
-
-def _group_key(record: Record) -> str:
-    return _text(record, "url") or _text(record, "title")
-
-
-def _article(first: Record, parts: Sequence[Record]) -> Article:
-    authors = first.get("authors")
-    if isinstance(authors, str):
-        authors = [name for name in re.split(r"[;,]", authors) if name.strip()]
-    return Article(
-        title=_text(first, "title"),
-        url=_text(first, "url"),
-        category=_text(first, "category"),
-        authors=tuple(one_line(str(name)) for name in _list(authors)),
-        introduction=_text(first, "introduction", "overview"),
-        sections=tuple(_sections(first, parts)),
-    )
-
-
-def _sections(first: Record, parts: Sequence[Record]) -> Iterator[Section]:
-    if first.keys() >= _SECTION_KEYS:
-        ordered = sorted(parts, key=lambda p: _number(p.get("section_id")))
-        for part in ordered:
-            yield Section(_text(part, "heading"), tuple(_steps(_list(part.get("step_texts")))))
-    elif isinstance(first.get("sections"), list):
-        for part in parts:
-            for section in _list(part.get("sections")):
-                if isinstance(section, dict):
-                    steps = tuple(_steps(_list(section.get("steps"))))
-                    yield Section(_text(section, "heading"), steps, _text(section, "text"))
-    elif "headline" in first or "section" in first or "sectionLabel" in first:
-        by_name = itertools.groupby(parts, key=lambda p: _text(p, "section", "sectionLabel"))
-        for heading, group in by_name:
-            yield Section(heading, tuple(_steps(group)))
-    else:
-        yield Section("", prose="\n\n".join(filter(None, (_text(p, "text") for p in parts))))
-
-
-def _steps(steps: Iterable[Any]) -> Iterator[str]:
-    for step in steps:
-        if isinstance(step, str):
-            yield step
-        elif isinstance(step, dict):
-            headline, text = _text(step, "headline").strip(), _text(step, "text").strip()
-            stop = "" if not headline or headline.endswith((".", "!", "?", ":")) else "."
-            yield " ".join(part for part in (headline + stop, text) if part)
-
-
-def _categories(paths: Sequence[str], damage: Damage) -> dict[str, str]:
-    found = {}
-    for path in paths:
-        for where, row in (rows if base_name(path).endswith(".csv") else records)(path, damage):
-            name, category = _group_key(row), _text(row, "category")
-            if name and category:
-                found[_name_key(_slug_title(name))] = category
-            else:
-                damage.note(where, "a category list needs a title or a url, and a category")
-    return found
-
-
-def _article_name(article: Article) -> str:
-    return _slug_title(article.url) if article.url else one_line(article.title)
-
-
-def _slug_title(url_or_title: str) -> str:
-    """Return the title that an address ends with: `…/Adjust-Ski-Bindings`."""
-    if "/" not in url_or_title or " " in url_or_title.strip():
-        return one_line(url_or_title)
-    slug = re.split("[#?]", url_or_title, maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1]
-    return one_line(unquote(slug).replace("-", " "))
-
-
-def _name_key(name: str) -> str:
-    return re.sub(r"^how to\s+|[^\w]", "", name.casefold().strip())
-
-
-def _text(record: Record, *keys: str) -> str:
-    for key in keys:
-        if isinstance(value := record.get(key), str) and value.strip():
-            return value
-    return ""
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -23,6 +23,7 @@ def check_curation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
     except DataError as error:
         yield Finding("error", "curate.arms", str(error), "mend the arms")
     yield from _check_files(spec)
+    yield from _check_tokenizer(spec)
     if spec.filters.min_characters > spec.filters.max_characters:
         yield Finding(
             "error",
@@ -43,7 +44,8 @@ def _check_files(spec: CurateSpec) -> Iterator[Finding]:
                     "error",
                     "curate.sources",
                     f"{full}: nothing there for the source {source.kind}",
-                    "put it there, or name the folder that holds it: --set curate.root=FOLDER",
+                    "put it there, name the folder that holds it (--set curate.root=FOLDER), or "
+                    "take the source out of the recipe, with the parts of arms that draw from it",
                 )
         if source.picks:
             full = resolved(source.picks, spec)
@@ -54,6 +56,21 @@ def _check_files(spec: CurateSpec) -> Iterator[Finding]:
                     f"nothing is picked yet for {source.pool or source.kind}: {full} is not there",
                     "submit once, then pick: lima-k8s curate pick STORAGE",
                 )
+
+
+def _check_tokenizer(spec: CurateSpec) -> Iterator[Finding]:
+    """Look for a file that names itself one; any other name may be one of the hub."""
+    from lima.curation.sources import resolved
+
+    name = spec.assembly.tokenizer
+    full = resolved(name, spec) if name and name.endswith(".json") else ""
+    if full and not is_remote(full) and not is_here(full):
+        yield Finding(
+            "error",
+            "curate.assembly.tokenizer",
+            f"{full}: no such file",
+            "put the tokenizer.json of a Hugging Face tokenizer there, or name one of the hub",
+        )
 
 
 CURATION_CHECKS: tuple[Check, ...] = (check_curation,)

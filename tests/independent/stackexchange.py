@@ -23,7 +23,8 @@ BLOCKS = set(
     """.split()
 )
 GONE = {"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"}
-POINTERS = {"there", "source", "more", "read more", "image", "picture", "paper", "article"}
+POINTERS = {"there", "source", "more", "read more", "image", "picture", "video"}
+POINTERS |= {"paper", "article", "pdf", "post", "answer"}
 DEICTIC = {"this", "that", "these", "those", "here"}  # first words of links
 LINKISH = {"here", "this", "link"}  # last words of links
 HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
@@ -212,6 +213,7 @@ class Text:
                 words.casefold() in POINTERS
                 or (at_start and found[0] in DEICTIC)
                 or (bool(found) and found[-1] in LINKISH)
+                or re.sub(r"\W*$", "", words.casefold()).endswith("this one")
             )
         return pieces
 

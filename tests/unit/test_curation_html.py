@@ -92,6 +92,7 @@ def test_images_links_and_places_that_point_nowhere_are_counted() -> None:
         ("a very large table here", True),
         ("arXiv link.", True),
         ("read more", True),
+        ("papers like this one", True),
         ("there are two ways", False),
         ("thesis", False),
         ("hyperlink", False),

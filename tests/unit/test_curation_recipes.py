@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lima.errors import DataError
+from lima.lint import lint
 from lima.recipes_curate import (
     curate_ablations,
     curate_alpaca,
@@ -15,7 +16,7 @@ from lima.recipes_curate import (
     curate_small,
 )
 from lima.spec import CellSpec
-from lima.spec_curate import ArmSpec, CurateSpec
+from lima.spec_curate import ArmSpec, AssemblySpec, CurateSpec
 from tests.curating import curate
 
 AUTHORED_AS = {"train": "diverse", "dev": "dev", "test": "test", "dialogue": "dialogue"}
@@ -110,7 +111,7 @@ def test_lima_from_too_little_fails_with_numbers_and_the_dearest_filter(
     with pytest.raises(DataError) as raised:
         curate(spec, tmp_path / "out")
     told = str(raised.value)
-    assert "200 asked for, 9 found among 937 candidates; most are lost to 'score'" in told
+    assert "200 asked for, 8 found among 937 candidates; most are lost to 'score'" in told
     assert "writingprompts" in told
     assert "authored: 187 asked for" in told
     assert not (tmp_path / "out" / "datasets").exists(), "nothing is filled silently"
@@ -123,5 +124,19 @@ def test_small_goes_on_and_says_the_same(root: Path, tmp_path: Path) -> None:
     assert dev["examples"] == 3
     assert dialogue["examples"] == train["examples"] + 3
     assert sum(train["pools"]["wikihow"].values()) == 10
-    assert any("10 asked for, 9 found" in shortage for shortage in train["shortages"])
+    assert any("10 asked for, 8 found" in shortage for shortage in train["shortages"])
     assert any("askreddit: 4 asked for, 1 found" in shortage for shortage in test["shortages"])
+
+
+def test_a_tokenizer_that_is_not_there_is_found_before_the_run(root: Path) -> None:
+    (cell,) = curate_small()
+    assert cell.curate is not None
+
+    def findings(tokenizer: str) -> list[str]:
+        spec = replace(cell.curate, root=str(root), assembly=AssemblySpec(tokenizer=tokenizer))
+        return [str(f) for f in lint([replace(cell, curate=spec)]) if "tokenizer" in f.path]
+
+    (found,) = findings("tokenizer.json")
+    assert f"{root}/tokenizer.json: no such file" in found
+    (root / "tokenizer.json").write_text("{}")
+    assert findings("tokenizer.json") == findings("owner/name") == []

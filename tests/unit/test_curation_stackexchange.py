@@ -10,8 +10,9 @@ import pytest
 from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
 from lima.curation.dump import find_dumps
+from lima.curation.rows import split_tags
 from lima.curation.split import RANGE, split
-from lima.curation.stackexchange import is_dialogue, read_partition, split_tags
+from lima.curation.stackexchange import is_dialogue, read_partition
 from lima.errors import DataError
 from lima.spec_curate import FilterSpec
 from tests import dumps

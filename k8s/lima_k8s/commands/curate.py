@@ -50,7 +50,9 @@ def show(storage: str, run: str | None, output_format: str) -> None:
     ]
     write_table(("pool", "filter", "candidates", "by it alone"), filters)
     for kind, entry in document["damage"].items():
-        say(f"damaged: {entry['count']} × {kind}, as {entry['examples'][0]}")
+        say(f"damaged: {entry['count']} × {kind}")
+        for place in entry["examples"]:
+            say(f"  {place}")
     for line in document["notes"]:
         say(line)
 
