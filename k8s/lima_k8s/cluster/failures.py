@@ -90,6 +90,9 @@ def helm_failed(text: str, context: str) -> LimaError:
     message = _helm_message(text)
     namespace = re.search(r'namespaces "([^"]+)" not found', text)
     known: dict[str, Callable[[], LimaError]] = {
+        "failed calling webhook|etcdserver: |context deadline exceeded": lambda: ClusterError(
+            f"the cluster is not quick enough now: {message[:SHORT]}…; the same command tries again"
+        ),
         "cluster unreachable|connection refused|no such host": lambda: ClusterError(
             f"the cluster does not answer: {message.partition('unreachable: ')[2] or message}; "
             "choose another with --context"
@@ -100,9 +103,6 @@ def helm_failed(text: str, context: str) -> LimaError:
         'namespaces ".*" not found': lambda: InputError(
             f"no namespace {namespace[1] if namespace else ''!r}; name yours with -n, or have it "
             "made with lima-queue"
-        ),
-        "failed calling webhook|etcdserver: |context deadline exceeded": lambda: ClusterError(
-            f"the cluster is not quick enough now: {message[:SHORT]}…; the same command tries again"
         ),
         "admission webhook|is invalid|violates PodSecurity": lambda: InputError(
             f"the cluster refuses these runs: {message}"

@@ -19,8 +19,9 @@ from lima_k8s.cluster.removal import remove
 from lima_k8s.cluster.snapshot import read_runs
 from lima_k8s.cluster_spec import ClusterSpec
 
-MAX_RUNS = 200
-"""Runs of one release: Helm keeps a release in one Secret, which holds 1 MiB."""
+MAX_RUNS = 50
+"""Runs of one release. Helm sends them all at once, and Kueue's webhook has 10 s to answer each;
+and it keeps a release in one Secret, which holds 1 MiB."""
 RELEASE_LENGTH = 53
 """Longest name of a release that Helm takes."""
 PRIORITIES = ("low", "normal", "high")
