@@ -167,3 +167,32 @@ def test_a_namespace_without_rights(
     said = error_of(command, 3, capsys)
     assert "ann may not list " in said
     assert "in namespace 'team'; ask for the role of lima-queue" in said
+
+
+def test_no_helm_before_a_cluster_that_answers(
+    serve: Callable[[Api], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve(OURS)
+    monkeypatch.setenv("PATH", "/var/empty")
+    said = error_of(SUBMIT, 2, capsys)
+    assert "no helm on PATH" in said
+    assert "https://helm.sh/docs/intro/install, or run on this machine with --local" in said
+
+
+def test_a_queue_that_is_not_there(
+    serve: Callable[[Api], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    queues = "/apis/kueue.x-k8s.io/v1beta2/namespaces/team/localqueues"
+    missing = {
+        "kind": "Status",
+        "message": 'localqueues.kueue.x-k8s.io "lima" not found',
+        "details": {"name": "lima", "kind": "localqueues"},
+        "code": 404,
+    }
+    there = {"items": [{"metadata": {"name": "research"}}]}
+    serve({**OURS, f"{queues}/lima": (404, missing), queues: (200, there)})
+    said = error_of(SUBMIT, 2, capsys)
+    assert "no LocalQueue 'lima' in namespace 'team'; queues there: research" in said
+    assert "choose with --queue and -n" in said
