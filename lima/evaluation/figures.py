@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D", "v", "h", "<", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-NOTE_ROOM = (0.14, 0.06)
+NOTE_ROOM = (0.17, 0.09)
 """Width and height of a note, as shares of the axes."""
 ROW_CHARACTERS = 24
 """Longer labels of rows are broken."""
@@ -164,6 +164,7 @@ def _draw_curve(axes: "Axes", line: Curve, palette: Palette, *, marked: bool) ->
 
 def _write_notes(axes: "Axes", lines: Sequence[Curve], palette: Palette) -> None:
     """Write a note beside each point, but none over another."""
+    axes.autoscale_view()  # else points are still where they are in empty axes
     to_axes = axes.transData + axes.transAxes.inverted()
     taken: list[tuple[float, float]] = []
     for line in lines:

@@ -133,7 +133,7 @@ def make_report(
         written=datetime.now(UTC),
         notes=notes,
         panels=drawn,
-        checkpoints=evidence.checkpoints,
+        checkpoints=[c for c in evidence.checkpoints if c.scored or c.compared],
         rates=rate_rows(evidence),
         chats=chat_rows(evidence),
         agreements=agreement_rows(evidence),

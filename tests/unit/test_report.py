@@ -131,6 +131,21 @@ def test_poor_study_says_what_is_missing_and_how_to_add_it(tmp_path: Path) -> No
     assert "Judgments</h3>" not in page
 
 
+def test_a_study_like_the_demo(tmp_path: Path) -> None:
+    """Two arms of one size by two seeds, held-out examples, responses and no judge."""
+    study = Study((Arm("diverse-32", 32), Arm("howto-32", 32, "howto.jsonl")), gpus=0,
+                  stages=("base", "train", "generate"))  # fmt: skip
+    page = page_of(tmp_path, study)
+    names = set(re.findall(r'<figure id="(\w+)"', page))
+    drawn = {"loss", "perplexity", "lengths", "stops", "attempts", "hours"}
+    assert names > drawn
+    for name in names:
+        assert ("<svg" in figure(page, name)) == (name in drawn), name
+        assert ('class="missing"' in figure(page, name)) == (name not in drawn), name
+        assert name in drawn or "<code>" in figure(page, name), name  # it says how to add it
+    assert 'id="h-checkpoints"' not in page
+
+
 def test_quantity_falls_back_on_perplexity(tmp_path: Path) -> None:
     page = page_of(tmp_path, replace(RICH, stages=("base", "train"), checkpoints=(None,)))
     assert "Held-out perplexity after the last epoch" in figure(page, "quantity")
