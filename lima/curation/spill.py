@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from lima.errors import LimaError
 
-BUFFER = 32 << 20
-"""Bytes that wait in memory, over all partitions, before they are written."""
+BUFFER = 16 << 20
+"""Bytes that wait in memory, over all partitions, while as many are written."""
 _BLOCK = struct.Struct("<II")
 
 
