@@ -14,7 +14,7 @@ from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import KUEUE, ONE, TINY, Lima, lima, queue, quota_for, write_profile
+from tests.cluster.lima import KUEUE, ONE, SMALL, TINY, Lima, lima, queue, quota_for, write_profile
 
 __all__ = ["lima", "queue"]
 
@@ -182,3 +182,16 @@ def test_a_profile_of_ones_own(lima: Lima, s3: S3, tmp_path: Path) -> None:
     text = replace(lima, profile=profile).submit(*ONE, "--dry-run").out
     assert "HELLO" in text
     assert KUEUE["apiVersion"].split("/")[0] in text
+
+
+@pytest.mark.parametrize("quota", [quota_for(1)])
+def test_a_run_may_be_waited_for(lima: Lima) -> None:
+    run = (*SMALL, "--set", "train.epochs=2")
+    said = lima.submit(*run, "--wait", kind="train").err
+    [told] = lima.runs()
+    assert (told["state"], told["cause"], told["attempts"]) == ("done", None, 1)
+    for state in ("starting", "running", "done"):
+        assert f"{told['name']}: {state}" in said
+    assert lima.json("watch")["runs"][0]["state"] == "done"  # at once
+    again = lima.submit(*run, "--format", "json", kind="train").document
+    assert [left["why"] for left in again["left_out"]] == ["finished"]

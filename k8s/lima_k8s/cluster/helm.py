@@ -59,8 +59,8 @@ class Helm:
 
     def state(self, release: str) -> str:
         """Return Helm's word for a release: deployed, failed, pending-install; empty: none."""
-        answer = self._run_if_there(["status", release, "--output", "json"])
-        return str(json.loads(answer)["info"]["status"]) if answer else ""
+        answer = self._run_if_there(["get", "metadata", release, "--output", "json"])
+        return str(json.loads(answer)["status"]) if answer else ""
 
     def manifest(self, release: str) -> str:
         """Return the manifests that a release was installed with; empty if there is none."""

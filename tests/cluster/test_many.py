@@ -1,0 +1,67 @@
+"""Two hundred runs by one command: how long it takes, what it asks, and that none is lost."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lima.codec import encode, run_id
+from lima.recipes import tiny
+from tests.cluster.counting import counted
+from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.lima import Lima, lima, queue
+
+__all__ = ["lima", "queue"]
+MANY = 200
+CELLS = [replace(tiny()[0], seed=seed) for seed in range(MANY)]
+
+
+@pytest.fixture
+def quota() -> dict[str, str]:
+    """Return no quota: all wait."""
+    return {"cpu": "0", "memory": "0"}
+
+
+def of_kind(kubectl: Kubectl, kind: str, namespace: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = kubectl.get(kind, f"--namespace={namespace}")["items"]
+    return found
+
+
+def test_two_hundred_runs_by_one_command(
+    lima: Lima, kubectl: Kubectl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps({"runs": [encode(cell) for cell in CELLS]}))
+    with counted(kubectl.kubeconfig, tmp_path) as (kubeconfig, asked):
+        seen = replace(lima, environment={"KUBECONFIG": str(kubeconfig)})
+        done = seen.submit("--recipe", str(file))
+        calls = [asked.copy()]
+        assert f"submitted {MANY} runs" in done.err
+        before = {j["metadata"]["uid"] for j in of_kind(kubectl, "rayjobs", lima.namespace)}
+        assert len(before) == MANY
+        asked.clear()
+        again = seen.submit("--recipe", str(file))
+        calls.append(asked.copy())
+        assert "submitted 0 runs" in again.err
+        after = {j["metadata"]["uid"] for j in of_kind(kubectl, "rayjobs", lima.namespace)}
+        assert after == before
+        asked.clear()
+        status = seen("status", "--format", "json")
+        calls.append(asked.copy())
+    assert {run["run_id"] for run in status.document["runs"]} == {run_id(cell) for cell in CELLS}
+    with capsys.disabled():
+        for what, end, made in zip(("submit", "again", "status"), (done, again, status), calls,
+                                   strict=True):  # fmt: skip
+            verbs = ", ".join(f"{n} {v}" for v, n in Counter(c.split()[0] for c in made).items())
+            each = f"{end.seconds / MANY * 1000:.0f} ms and {len(made) / MANY:.2f} calls a run"
+            print(f"\n{what}: {end.seconds:.1f} s, {len(made)} calls ({verbs}), {each}", end="")
+        print()
+    # A look and a write for each of a run's two objects, and some that do not grow with the runs.
+    assert len(calls[0]) <= 4 * MANY + 60
+    assert len(calls[1]) <= 20
+    assert len(calls[2]) <= 10
+    # Kueue has lost none either: it judges the first and lines up those that ask for the same.
+    lima.until(lambda runs: all(run["queue_position"] or run["state"] == "blocked" for run in runs))
