@@ -130,10 +130,11 @@ def test_small_goes_on_and_says_the_same(root: Path, tmp_path: Path) -> None:
 
 def test_a_tokenizer_that_is_not_there_is_found_before_the_run(root: Path) -> None:
     (cell,) = curate_small()
-    assert cell.curate is not None
+    curate = cell.curate
+    assert curate
 
     def findings(tokenizer: str) -> list[str]:
-        spec = replace(cell.curate, root=str(root), assembly=AssemblySpec(tokenizer=tokenizer))
+        spec = replace(curate, root=str(root), assembly=AssemblySpec(tokenizer=tokenizer))
         return [str(f) for f in lint([replace(cell, curate=spec)]) if "tokenizer" in f.path]
 
     (found,) = findings("tokenizer.json")
