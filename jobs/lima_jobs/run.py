@@ -16,6 +16,8 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,6 +39,9 @@ from lima_jobs.joblog import kept_log
 from lima_jobs.session import ray_session, set_up_logging
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
+PARENT = "LIMA_PARENT"
+"""Environment variable with the id of the process that started the job and watches it."""
+PARENT_POLL_S = 1.0
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that several cells may have in common."""
 
@@ -160,6 +165,7 @@ def main() -> None:
     os.environ.setdefault(VARIABLE, str(own_stop))
     stop_file().unlink(missing_ok=True)
     _stop_on_signals()
+    _stop_without(os.environ.get(PARENT))
     with not_again_on_bad_input(), _exit_code_of_errors():
         cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
         if joined():
@@ -195,6 +201,19 @@ def _exit_code_of_errors() -> Iterator[None]:
     except LimaError as error:
         log.error("%s", error)
         sys.exit(error.exit_code)
+
+
+def _stop_without(parent: str | None) -> None:
+    """Ask for a stop when the process that started this job is gone: nobody watches it then."""
+    if not parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(PARENT_POLL_S)
+        request_stop()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _stop_on_signals() -> None:

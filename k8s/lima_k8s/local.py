@@ -167,13 +167,21 @@ def failure(code: int, lines: Sequence[str], log: Path, *, stopped: bool) -> Lim
             f"stopped; finished work is kept, the same command goes on\n  log: {log}"
         )
     if not reasons:
-        ended_by = [f"the job was ended by {signal.Signals(-code).name}"] if code < 0 else []
-        reasons = [*ended_by, *lines[-LAST_LINES:]]
+        reasons = [*([_ended_by(-code)] if code < 0 else []), *lines[-LAST_LINES:]]
     if was_stopped:
         reasons.append("the rest was stopped; finished work is kept")
     error = LimaError("\n  ".join(["the study did not finish:", *reasons, f"log: {log}"]))
     error.exit_code = code if code in (1, 2, 3) else 1
     return error
+
+
+def _ended_by(number: int) -> str:
+    """Return what a signal that ended the job means to the user."""
+    memory = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
+    return (
+        f"the job was ended by {signal.Signals(number).name}{memory}; finished work is kept, the "
+        "same command goes on"
+    )
 
 
 def _distinct(errors: Sequence[str]) -> list[str]:
@@ -196,7 +204,9 @@ def _refuse_missing_keys(cells: Sequence[CellSpec]) -> None:
 
 def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
     """Start the job in a session of its own, so that ctrl-C reaches it only through us."""
-    environment = {**os.environ, "LIMA_STOP_FILE": str(folder / "stop")}
+    environment = {"LIMA_STOP_FILE": str(folder / "stop"), **os.environ}
+    environment["LIMA_PARENT"] = str(os.getpid())
+    environment.pop("RAY_ADDRESS", None)  # a Ray elsewhere: this runs here
     say(f"log: {log}")
     with log.open("ab") as stream:
         return subprocess.Popen(

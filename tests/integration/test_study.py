@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lima.codec import encode, run_id
@@ -138,6 +139,24 @@ def test_an_interrupted_submit_goes_on_where_it_was(
     third = submit(cell, tmp_path)
     assert "finished already" in third.stderr
     assert third.returncode == 0
+
+
+def test_a_job_whose_submit_was_killed_stops_and_can_be_resumed(
+    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+) -> None:
+    storage = Storage(str(tmp_path / "study"))
+    first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.DEVNULL)
+    while not (record := read_progress(storage, run_id(cell))) or record["done"] < 1:
+        assert first.poll() is None
+        time.sleep(0.05)
+    job = [p for p in psutil.Process(first.pid).children() if "lima_jobs.run" in p.cmdline()]
+    first.kill()
+    first.wait()
+    psutil.wait_procs(job)
+    assert outcomes(storage, cell) == ["interrupted"]
+    second = submit(cell, tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert_same(cell, storage, undisturbed)
 
 
 def test_the_same_study_on_s3(

@@ -131,7 +131,12 @@ def _write(stages: list[dict[str, Any]]) -> None:
                 f"examples, MFU {_range([100 * m for m in s['mfu']], '.0f')} %, bound by "
                 f"{s['bound_by']}{hours}"
             )
-        if "set" in s:
+        if not s["fits"]:
+            say(
+                f"{s['arm']}/{s['stage']}: does not fit; take more nodes (--nodes), GPUs with more "
+                "memory (--gpu), or --set train.compute.offload=optimizer"
+            )
+        elif "set" in s:
             say(f"{s['arm']}/{s['stage']}: submit with --set {s['set']}")
 
 
