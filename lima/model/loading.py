@@ -265,7 +265,15 @@ def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
 
 def _unusable(path: str, what: str, error: BaseException) -> LimaError:
     """Return the error for what cannot be loaded; a hub that is away is no bad input."""
+    from huggingface_hub import is_offline_mode
+
+    # transformers says the same whether the hub was asked in vain or not asked at all.
     if "couldn't connect to" in str(error):
+        if is_offline_mode():
+            return ModelError(
+                f"{path}: no {what} can be loaded: it is not in the cache, and HF_HUB_OFFLINE "
+                "keeps the hub from being asked"
+            )
         return StorageError(f"{path}: the hub does not answer ({_first_line(error)})")
     return ModelError(f"{path}: no {what} can be loaded ({_first_line(error)})")
 

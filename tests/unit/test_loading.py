@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.errors import ModelError
-from lima.model.loading import local_model
+from lima.errors import ModelError, StorageError
+from lima.model.loading import load_tokenizer, local_model
 from lima.spec import ModelSpec
 from lima.storage import Storage
 
@@ -32,3 +32,16 @@ def test_what_is_no_model_is_said(s3_storage: str, tmp_path: Path) -> None:
         local_model(ModelSpec(there.uri), Storage(str(tmp_path)))
     with pytest.raises(ModelError, match="no such folder"):
         local_model(ModelSpec("./nowhere"), Storage(str(tmp_path)))
+
+
+def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co' to load the files")
+
+    spec = ModelSpec("some/model")
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", unreachable)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE keeps the hub from being asked"):
+        load_tokenizer(spec.path, spec)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(StorageError, match="the hub does not answer"):
+        load_tokenizer(spec.path, spec)
