@@ -9,13 +9,12 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-import httpx2
-import openai
 import stamina
 
 from lima.errors import JudgeError, LimaError
 from lima.judging.attempt import Attempt, Status, read_completion
 from lima.judging.budget import Budget
+from lima.judging.endpoint import Answer, Endpoint, read_error
 from lima.judging.key import NO_KEY, api_key
 from lima.judging.likert import build_request
 from lima.judging.ratelimit import Gate
@@ -45,24 +44,13 @@ class Judge:
         """
         self.spec = spec
         self._key = api_key(spec)
-        # The library's own retries would hide attempts, and its timeouts restart with every
-        # byte: both are ours. It opens no more connections than this by itself.
-        most = openai.DEFAULT_CONNECTION_LIMITS.max_connections or spec.concurrency
         self._budget = budget or Budget(spec)
         self.rubric = RUBRICS[spec.rubric]
-        self._gate = Gate(min(spec.concurrency, most))
-        # Whole: to join it to the root for every request takes a tenth of the time of one.
-        self._url = f"{spec.base_url.rstrip('/')}/chat/completions"
-        self._client = openai.AsyncOpenAI(
-            base_url=spec.base_url,
-            api_key=self._key,
-            max_retries=0,
-            timeout=None,
-            # Half the time of the library's other way to speak HTTP.
-            http_client=openai.DefaultAioHttpClient(timeout=None),
-        )
+        self._gate = Gate(spec.concurrency)
+        self._endpoint = Endpoint(spec.base_url, self._key, spec.concurrency)
 
     async def __aenter__(self) -> Self:
+        await self._endpoint.__aenter__()
         return self
 
     async def __aexit__(
@@ -72,7 +60,7 @@ class Judge:
         trace: TracebackType | None,
     ) -> None:
         await self._budget.settle()
-        await self._client.close()
+        await self._endpoint.__aexit__(kind, error, trace)
 
     async def stop(self, reason: LimaError) -> None:
         """Send nothing more: `score` raises `reason` instead. What is in flight goes on."""
@@ -145,22 +133,15 @@ class Judge:
     async def _send(self, text: str) -> Attempt:
         try:
             async with asyncio.timeout(self.spec.timeout_s):
-                # Not chat.completions.create: its typed request and answer are half of the time
-                # that a request takes here, and neither is checked.
-                answer = await self._client.post(
-                    self._url, cast_to=httpx2.Response, body=self._body(text)
-                )
+                answer = await self._endpoint.ask(self._body(text))
         except TimeoutError:
             return self._failure(f"no answer within {self.spec.timeout_s:g} s")
-        except openai.APIStatusError as error:
-            self._gate.observe(error.status_code, error.response.headers)
-            return self._refused(error)
-        except (openai.APIConnectionError, aiohttp.ClientError) as error:
-            # The library lets some of aiohttp's errors pass, as that an answer is no HTTP.
+        except (aiohttp.ClientError, OSError) as error:
             return self._lost(error)
-        self._gate.observe(answer.status_code, answer.headers)
-        request_id = answer.headers.get("x-request-id")
-        return read_completion(answer.content, answer.status_code, request_id, self.rubric)
+        self._gate.observe(answer.status, answer.headers)
+        if answer.failed:
+            return self._refused(answer)
+        return read_completion(answer.body, answer.status, answer.request_id, self.rubric)
 
     def _body(self, text: str) -> dict[str, object]:
         return {
@@ -170,11 +151,11 @@ class Judge:
             "max_tokens": self.spec.max_tokens,
         }
 
-    def _refused(self, error: openai.APIStatusError) -> Attempt:
+    def _refused(self, answer: Answer) -> Attempt:
         """Record an HTTP error, or end the run where it would meet every request."""
-        status = error.status_code
+        status, body = answer.status, read_error(answer)
         failure = replace(
-            self._failure(error.message), http_status=status, request_id=error.request_id
+            self._failure(body.message), http_status=status, request_id=answer.request_id
         )
         endpoint = f"the judge at {self.spec.base_url}"
         said, variable = f"(HTTP {status}: {failure.error})", self.spec.api_key_env
@@ -187,24 +168,20 @@ class Judge:
                 f"{endpoint} does not know model {self.spec.model!r}, or there is none {said}; "
                 "check judge.model and judge.base_url"
             )
-        if error.code == "insufficient_quota":
+        if body.code == "insufficient_quota":
             raise JudgeError(
                 f"{endpoint} says that the account has no credit left {said}; top up the account "
                 f"of the key in {variable}, then start again: finished judgments are kept"
             )
-        return replace(failure, status="refusal") if error.code in _FILTERED else failure
+        return replace(failure, status="refusal") if body.code in _FILTERED else failure
 
     def _lost(self, error: BaseException) -> Attempt:
         """Record that there was no answer, and whether there was a request."""
-        causes = [error]
-        while cause := causes[-1].__cause__:
-            causes.append(cause)
-        unsent = [c for c in causes if isinstance(c, aiohttp.ClientConnectorError)]
-        if unsent:
-            return replace(self._failure(f"no connection: {unsent[0].os_error}"), sent=False)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return replace(self._failure(f"no connection: {error.os_error}"), sent=False)
         # Bad HTTP is told in several lines, under a status that nobody sent.
-        said = getattr(causes[-1], "message", None) or str(causes[-1]) or repr(causes[-1])
-        return self._failure(f"the answer was lost: {' '.join(said.split())}")
+        said = getattr(error, "message", None) or str(error) or repr(error)
+        return self._failure(f"the answer was lost: {' '.join(str(said).split())}")
 
     def _failure(self, text: str) -> Attempt:
         # An endpoint may repeat the key that it was given.

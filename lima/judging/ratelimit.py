@@ -1,6 +1,7 @@
 """Admission of requests to an endpoint: so many at a time, and none while it asks for a pause."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from email.utils import parsedate_to_datetime
 from lima.errors import Interrupted, JudgeError, LimaError
 from lima.judging.attempt import RATE_LIMITED
 from lima.stop import stop_requested
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 600.0
 """Longest time without an answer under a rate limit: a pod that waits on holds its GPUs."""
@@ -38,6 +41,7 @@ class Gate:
         self._free = asyncio.Condition()
         self._paused_until = 0.0
         self._refused_since: float | None = None
+        self._told = False
         self._closed: LimaError | None = None
         self._next_look = 0.0
 
@@ -70,11 +74,22 @@ class Gate:
         now = time.monotonic()
         if status == RATE_LIMITED:
             self.limit = max(1, self.limit // 2)
-            self._refused_since = self._refused_since or now
+            if self._refused_since is None:
+                self._refused_since = now
+                self._tell()
         else:
             self.limit = min(self.concurrency, self.limit + 1)
             self._refused_since = None
         self._paused_until = max(self._paused_until, now + asked_pause(headers))
+
+    def _tell(self) -> None:
+        """Say once why nothing seems to happen."""
+        if not self._told:
+            log.warning(
+                "the judge answers HTTP 429, its rate limit: fewer requests are sent at a time, "
+                "and one that is turned away is sent again"
+            )
+        self._told = True
 
     async def close(self, reason: LimaError) -> None:
         """Let nobody in any more, not even those who wait; they get `reason`."""
@@ -99,10 +114,13 @@ class Gate:
             if stop_requested():
                 raise Interrupted("stopped on request while judging; finished judgments are kept")
             self._next_look = now + LOOK_AGAIN_S
-        if max(now, self._paused_until) - (self._refused_since or now) > PATIENCE_S:
+        refused = now - (self._refused_since or now)
+        pause = max(0.0, self._paused_until - now)
+        if refused + pause > PATIENCE_S:
+            asked = f", and it asks to wait {pause:.0f} s more" if pause else ""
             raise JudgeError(
-                "the judge's rate limit lets nothing through (it asks to wait "
-                f"{max(0.0, self._paused_until - now):.0f} s more); lower judge.concurrency, now "
+                "the judge's rate limit lets nothing through: it answered HTTP 429 for "
+                f"{refused:.0f} s{asked}; lower judge.concurrency, now "
                 f"{self.concurrency}, or raise the account's limit, then start again: finished "
                 "judgments are kept"
             )

@@ -13,6 +13,7 @@ from lima.errors import InputError, JudgeError, SpecError
 from lima.judging import client, ratelimit
 from lima.judging.attempt import Attempt
 from lima.judging.client import Judge
+from lima.judging.endpoint import Answer, read_error
 from lima.judging.key import NO_KEY, api_key
 from lima.judging.ratelimit import Gate, asked_pause
 from lima.spec import JudgeSpec
@@ -330,3 +331,35 @@ def test_a_key_is_trimmed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(SpecError, match=r"judge\.base_url"):
         api_key(JudgeSpec(base_url=url))
+
+
+def test_the_proxy_of_the_environment_is_used(
+    server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
+    [[attempt]] = score(JudgeSpec(base_url="http://judge.invalid/v1", model="judge"), "Because.")
+    assert attempt.status == "ok"
+    assert server.requests[0].path == "http://judge.invalid/v1/chat/completions"
+    monkeypatch.setenv("no_proxy", "judge.invalid")
+    spec = JudgeSpec(base_url="http://judge.invalid/v1", model="judge", attempts=1)
+    [[attempt]] = score(spec, "Because.")
+    assert not attempt.sent
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        (
+            b'{"error": {"message": "Not so.", "code": "no", "param": "seed"}}',
+            "Not so. (seed)",
+            "no",
+        ),
+        (b'{"error": {"message": "No seed.", "code": 7, "param": "seed"}}', "No seed.", 7),
+        (b'{"detail": "No such  path"}', '{"detail": "No such path"}', None),
+        (b"<html>Bad\n gateway</html>", "<html>Bad gateway</html>", None),
+        (b"", "no word of why", None),
+    ],
+)
+def test_errors_of_every_form_are_read(body: bytes, message: str, code: str | int | None) -> None:
+    said = read_error(Answer(400, {}, body))
+    assert (said.message, said.code) == (message, code)
