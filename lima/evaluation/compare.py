@@ -1,6 +1,7 @@
 """Every number of the paper beside ours."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lima.errors import InputError
@@ -44,7 +45,7 @@ def compare_paper(
         note: called with each message that a reader should see.
 
     Raises:
-        InputError: `named` names what the paper does not know.
+        InputError: `named` names what the paper does not know, or an arm that is not there.
         DataError: there is nothing to compare, or shards cannot be read.
         ModelError: the tokenizer cannot be loaded.
         StorageError: storage cannot be reached.
@@ -54,6 +55,9 @@ def compare_paper(
     tables = Tables(storage, experiment)
     evidence = read_evidence(tables, named or {}, draws, seed, tokenizer=tokenizer)
     report_unreadable(tables, skip_unreadable, note)
+    _refuse_absent(named or {}, evidence.arms())
+    for message in _mixed(evidence):
+        note(message)
     return compared(evidence)
 
 
@@ -94,6 +98,21 @@ def _refuse_unknown(named: Mapping[str, str]) -> None:
     for name in named:
         if name not in known | {"lima"}:
             raise InputError(f"--arm {name}: the paper has no such arm")
+
+
+def _refuse_absent(named: Mapping[str, str], ours: Sequence[str]) -> None:
+    for name, arm in named.items():
+        if arm not in ours:
+            raise InputError(f"--arm {name}={arm}: no arm is {arm!r}; there are {', '.join(ours)}")
+
+
+def _mixed(evidence: Evidence) -> Iterator[str]:
+    """Say which arms of several experiments are taken for one: the paper's own have one each."""
+    places = {(chain.arm, chain.experiment) for chain in evidence.chains}
+    for arm, count in Counter(arm for arm, _ in sorted(places)).items():
+        if count > 1:
+            where = ", ".join(sorted(name for a, name in places if a == arm))
+            yield f"arm {arm} of {count} experiments ({where}) is taken as one; see --experiment"
 
 
 def as_row(compared: Compared) -> dict[str, Any]:

@@ -32,9 +32,13 @@ class Evidence:
 
     def arm(self, name: str) -> str | None:
         """Return our name of an arm of the paper."""
+        return find_arm(name, self.arms(), self.named)
+
+    def arms(self) -> list[str]:
+        """Return all our arms, those that only have labels too."""
         labels = self.labelled.labels
         arms = {c.arm for c in self.chains} | {x.arm_1 for x in labels}
-        return find_arm(name, sorted(arms | {x.arm_2 for x in labels if x.arm_2}), self.named)
+        return sorted(arms | {x.arm_2 for x in labels if x.arm_2})
 
     def cells(self, name: str) -> list[Chain]:
         """Return the cells of an arm of the paper."""

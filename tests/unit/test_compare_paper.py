@@ -188,11 +188,24 @@ def test_arms_of_other_names_are_named(tmp_path: Path) -> None:
     assert {c.status for c in named if c.fact.of[0] == "preference"} == {"within"}
     with pytest.raises(InputError, match="llama"):
         compare_paper(storage, named={"llama": "mine"}, note=print)
+    with pytest.raises(InputError, match=r"no arm is 'hers'; there are .*mine"):
+        compare_paper(storage, named={"lima": "hers"}, note=print)
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no runs"):
         compare_paper(Storage(str(tmp_path)), note=print)
+
+
+def test_an_arm_of_two_experiments_is_told(tmp_path: Path) -> None:
+    storage, told = Storage(str(tmp_path)), list[str]()
+    for experiment in ("first", "second"):
+        write_study(storage, Study((Arm("filtered-2k"), Arm(experiment)), experiment=experiment))
+    compare_paper(storage, note=told.append)
+    [said] = told
+    assert said.startswith("arm filtered-2k of 2 experiments (first, second) is taken as one")
+    compare_paper(storage, experiment="first", note=told.append)
+    assert len(told) == 1
 
 
 def test_runs_give_settings_and_scores(tmp_path: Path) -> None:
