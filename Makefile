@@ -6,6 +6,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 SOURCES := lima jobs k8s tests
 DEMO := lima-results/demo
+CLUSTER_TESTS := tests/cluster
 # Without bytecode on disk every start compiles torch and its like anew, for 10 s.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -39,7 +40,7 @@ cluster-down: .venv/ready
 	@$(BIN)/python -m tests.cluster.harness down
 
 cluster-test: .venv/ready cluster-tools
-	$(BIN)/pytest -m cluster tests/cluster
+	$(BIN)/pytest -m cluster $(CLUSTER_TESTS)
 
 # Written in place: a test compares these pages with the code.
 docs: .venv/ready

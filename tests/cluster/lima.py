@@ -98,8 +98,13 @@ class Lima:
         return runs
 
 
-def make_queue(kubectl: Kubectl, namespace: str, quota: dict[str, str]) -> None:
-    """Make a LocalQueue `lima` with a ClusterQueue and a flavor of the namespace's own."""
+def make_queue(
+    kubectl: Kubectl, namespace: str, quota: dict[str, str], nodes: dict[str, Any] | None = None
+) -> None:
+    """Make, or change, a LocalQueue `lima` with a ClusterQueue and a flavor of its own.
+
+    `nodes` says on which ones its pods run, as a ResourceFlavor does; None: on any.
+    """
     names = list(quota)
     resources = [{"name": name, "nominalQuota": amount} for name, amount in quota.items()]
     group = {"coveredResources": names, "flavors": [{"name": namespace, "resources": resources}]}
@@ -115,7 +120,7 @@ def make_queue(kubectl: Kubectl, namespace: str, quota: dict[str, str]) -> None:
             {**KUEUE, "kind": "WorkloadPriorityClass", "metadata": {"name": name}, "value": value}
             for name, value in PRIORITIES.items()
         ),
-        {**KUEUE, "kind": "ResourceFlavor", "metadata": {"name": namespace}},
+        {**KUEUE, "kind": "ResourceFlavor", "metadata": {"name": namespace}, "spec": nodes or {}},
         {**KUEUE, "kind": "ClusterQueue", "metadata": {"name": namespace}, "spec": spec},
         {**KUEUE, "kind": "LocalQueue", "metadata": local, "spec": {"clusterQueue": namespace}},
     )

@@ -1,7 +1,12 @@
-"""Two hundred runs by one command: how long it takes, what it asks, and that none is lost."""
+"""Two hundred runs by one command: how long it takes, what it asks, and that none is lost.
+
+They wait first, then all of them get room on nodes that kwok pretends.
+"""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +16,10 @@ import pytest
 from lima.codec import encode, run_id
 from lima.recipes import tiny
 from tests.cluster.counting import counted
+from tests.cluster.harness import addons
+from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import Lima, lima, queue
+from tests.cluster.lima import Lima, lima, make_queue, queue
 
 __all__ = ["lima", "queue"]
 MANY = 200
@@ -25,13 +32,25 @@ def quota() -> dict[str, str]:
     return {"cpu": "0", "memory": "0"}
 
 
+@pytest.fixture
+def fleet(cluster: Cluster) -> Iterator[list[str]]:
+    """Yield the names of nodes without end; they go after the pods that are on them."""
+    names = cluster.add_fake_nodes(8, prefix="fleet")
+    yield names
+    cluster.kubectl("delete", "node", *names)
+
+
 def of_kind(kubectl: Kubectl, kind: str, namespace: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = kubectl.get(kind, f"--namespace={namespace}")["items"]
     return found
 
 
 def test_two_hundred_runs_by_one_command(
-    lima: Lima, kubectl: Kubectl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fleet: list[str],
+    lima: Lima,
+    kubectl: Kubectl,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = tmp_path / "many.json"
     file.write_text(json.dumps({"runs": [encode(cell) for cell in CELLS]}))
@@ -65,3 +84,20 @@ def test_two_hundred_runs_by_one_command(
     assert len(calls[2]) <= 10
     # Kueue has lost none either: it judges the first and lines up those that ask for the same.
     lima.until(lambda runs: all(run["queue_position"] or run["state"] == "blocked" for run in runs))
+
+    room = {"cpu": "1000", "memory": "10Ti"}
+    nodes = {"nodeLabels": addons.FAKE_LABELS, "tolerations": [addons.FAKE]}
+    make_queue(kubectl, lima.namespace, room, nodes)
+    names = {job["metadata"]["name"] for job in of_kind(kubectl, "rayjobs", lima.namespace)}
+    where: dict[str, str] = {}
+    while len(where) < MANY:
+        for pod in of_kind(kubectl, "pods", lima.namespace):
+            if pod["spec"].get("nodeName"):
+                where[pod["metadata"]["labels"]["lima-k8s.io/run"]] = pod["spec"]["nodeName"]
+        time.sleep(1)
+    assert set(where) == names
+    assert set(where.values()) <= set(fleet)
+    lima("cancel", "--all", "--yes", "--wait")
+    assert not of_kind(kubectl, "rayjobs", lima.namespace)
+    while of_kind(kubectl, "pods", lima.namespace):
+        time.sleep(1)

@@ -67,9 +67,13 @@ def await_operators(kubectl: Kubectl) -> None:
     kubectl.until(*words, stdin=flavor, what="Kueue's webhook")
 
 
+FAKE = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
+"""The taint of nodes that kwok pretends."""
+FAKE_LABELS = {"type": "kwok"}
+
+
 def fake_node(name: str, *, gpus: int = 8, labels: dict[str, str] | None = None) -> dict[str, Any]:
     """Return a node that kwok keeps ready. Pods must tolerate its taint to land there."""
-    taint = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
     capacity = {"cpu": "96", "memory": "2Ti", "pods": "110", GPU: str(gpus)}
     return {
         "apiVersion": "v1",
@@ -77,8 +81,8 @@ def fake_node(name: str, *, gpus: int = 8, labels: dict[str, str] | None = None)
         "metadata": {
             "name": name,
             "annotations": {"kwok.x-k8s.io/node": "fake"},
-            "labels": {"kubernetes.io/hostname": name, "type": "kwok", **(labels or {})},
+            "labels": {"kubernetes.io/hostname": name, **FAKE_LABELS, **(labels or {})},
         },
-        "spec": {"taints": [taint]},
+        "spec": {"taints": [FAKE]},
         "status": {"capacity": capacity, "allocatable": capacity},
     }
