@@ -1,5 +1,6 @@
 """Why a run waits: quota by flavor, who is ahead, who holds it, what would have to change."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -72,6 +73,12 @@ def explained(
     run = next(r for r in runs if r.name == of.upper())
     [view] = views(snapshot, [run], {}, NOON)
     return explain(view, snapshot, QUEUE, parse.cluster_queue(raw))
+
+
+def test_those_of_one_second_are_ordered_by_uid() -> None:
+    one, other = replace(workload("a", 1), uid="2"), replace(workload("b", 1), uid="1")
+    assert explained(one, other, of="a").ahead == ("B",)
+    assert explained(one, other, of="b").ahead == ()
 
 
 def test_who_is_ahead_is_ordered_by_priority_then_age() -> None:

@@ -77,6 +77,7 @@ class Workload:
     """How often it was evicted, by reason."""
     checks: dict[str, str] = field(default_factory=dict)
     """Admission checks that are not ready: name and message."""
+    uid: str = ""
 
     def is_true(self, kind: str) -> bool:
         """Say whether a condition is there and true."""

@@ -69,6 +69,7 @@ def workload(raw: Raw) -> Workload:
     return Workload(
         name=meta["name"],
         owner_uid=owners[0] if owners else "",
+        uid=meta.get("uid", ""),
         queue=spec.get("queueName", ""),
         priority=spec.get("priority") or 0,
         created=time(meta.get("creationTimestamp")),

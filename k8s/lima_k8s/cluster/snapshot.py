@@ -97,12 +97,12 @@ def choose(runs: Sequence[Run], text: str | None) -> list[Run]:
 
 
 def order(workload: Workload) -> tuple[int, str, str]:
-    """Return the key by which Kueue lines up what waits: priority, then age.
+    """Return the key by which Kueue lines up what waits: priority, then age to the second, then UID.
 
     An evicted workload keeps its creation time unless Kueue is told otherwise
     (`requeuingStrategy.timestamp`), in which case the visibility API says better.
     """
-    return -workload.priority, str(workload.created), workload.name
+    return -workload.priority, str(workload.created), workload.uid
 
 
 def _by_run(pods: Iterable[Pod]) -> dict[str, tuple[Pod, ...]]:
