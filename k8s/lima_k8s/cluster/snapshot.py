@@ -97,7 +97,7 @@ def choose(runs: Sequence[Run], text: str | None) -> list[Run]:
 
 
 def order(workload: Workload) -> tuple[int, str, str]:
-    """Return the key by which Kueue lines up what waits: priority, then age to the second, then UID.
+    """Return the key by which Kueue lines up what waits: priority, age to the second, UID.
 
     An evicted workload keeps its creation time unless Kueue is told otherwise
     (`requeuingStrategy.timestamp`), in which case the visibility API says better.
