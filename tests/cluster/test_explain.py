@@ -10,7 +10,9 @@ __all__ = ["lima", "queue", "quota"]
 
 def test_a_waiting_run_is_explained(lima: Lima) -> None:
     lima.submit(*TINY)
-    runs = lima.until(lambda runs: sum(run["admitted"] for run in runs) == 2)
+    # A run has a place in the line when Kueue has looked at it.
+    runs = lima.until(lambda runs: sorted(run["queue_position"] or 0 for run in runs) == [0, 0, 1, 2]
+                      and sum(run["admitted"] for run in runs) == 2)  # fmt: skip
     waiting = sorted(
         (run for run in runs if not run["admitted"]), key=lambda run: int(run["queue_position"])
     )
