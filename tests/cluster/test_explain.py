@@ -1,5 +1,8 @@
 """`explain` against real quota."""
 
+import time
+from typing import Any
+
 import pytest
 
 from tests.cluster.harness.kubectl import Kubectl
@@ -8,11 +11,15 @@ from tests.cluster.lima import TINY, Lima, change_queue, lima, queue, quota
 __all__ = ["lima", "queue", "quota"]
 
 
+def place(run: dict[str, Any]) -> int:
+    """Return a run's place in the line; 0: it is admitted, -1: it has none yet."""
+    return 0 if run["admitted"] else run["queue_position"] or -1
+
+
 def test_a_waiting_run_is_explained(lima: Lima) -> None:
     lima.submit(*TINY)
     # A run has a place in the line when Kueue has looked at it.
-    runs = lima.until(lambda runs: sorted(run["queue_position"] or 0 for run in runs) == [0, 0, 1, 2]
-                      and sum(run["admitted"] for run in runs) == 2)  # fmt: skip
+    runs = lima.until(lambda runs: sorted(map(place, runs)) == [0, 0, 1, 2])
     waiting = sorted(
         (run for run in runs if not run["admitted"]), key=lambda run: int(run["queue_position"])
     )
@@ -26,8 +33,9 @@ def test_a_waiting_run_is_explained(lima: Lima) -> None:
     assert all(need["fits_ever"] for need in last["needs"])
     assert "must become free" in last["changes"][0]
     # Kueue looks at the first in line, and at those that ask for the same only when it moves.
-    [first] = lima.json("explain", waiting[0]["name"])["runs"]
-    assert "insufficient unused quota" in first["kueue_says"]
+    while not (said := lima.json("explain", waiting[0]["name"])["runs"][0]["kueue_says"]):
+        time.sleep(1)
+    assert "insufficient unused quota" in said
     text = lima("explain", waiting[-1]["run_id"]).out
     assert waiting[0]["name"] in text
     assert "QUOTA" in text
