@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "LIMA_STOP_FILE"
+PARENT = "LIMA_PARENT"
+"""Environment variable with the id of the process that started a job and watches it."""
 
 
 def stop_file() -> Path:

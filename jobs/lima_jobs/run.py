@@ -31,7 +31,7 @@ from lima.ledger import close_killed, record_run
 from lima.progress import Progress
 from lima.reachable import POD_PATIENCE_S, require_answer
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima.stop import VARIABLE, busy, request_stop, stop_file, stop_requested
+from lima.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
 from lima.storage import Storage
 from lima_jobs.cluster import joined
 from lima_jobs.giveup import not_again_on_bad_input
@@ -39,8 +39,6 @@ from lima_jobs.joblog import kept_log
 from lima_jobs.session import ray_session, set_up_logging
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
-PARENT = "LIMA_PARENT"
-"""Environment variable with the id of the process that started the job and watches it."""
 PARENT_POLL_S = 1.0
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that several cells may have in common."""

@@ -20,6 +20,7 @@ from lima.done import is_done
 from lima.errors import InputError, Interrupted, LimaError, StorageError
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
+from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
 from lima_k8s.display import CellState, display
 from lima_k8s.output import say
@@ -204,8 +205,8 @@ def _refuse_missing_keys(cells: Sequence[CellSpec]) -> None:
 
 def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
     """Start the job in a session of its own, so that ctrl-C reaches it only through us."""
-    environment = {"LIMA_STOP_FILE": str(folder / "stop"), **os.environ}
-    environment["LIMA_PARENT"] = str(os.getpid())
+    environment = {VARIABLE: str(folder / "stop"), **os.environ}
+    environment[PARENT] = str(os.getpid())
     environment.pop("RAY_ADDRESS", None)  # a Ray elsewhere: this runs here
     say(f"log: {log}")
     with log.open("ab") as stream:

@@ -50,7 +50,7 @@ class Judge:
         self._endpoint = Endpoint(spec.base_url, self._key, spec.concurrency)
 
     async def __aenter__(self) -> Self:
-        await self._endpoint.__aenter__()
+        await self._endpoint.open()
         return self
 
     async def __aexit__(
@@ -60,7 +60,7 @@ class Judge:
         trace: TracebackType | None,
     ) -> None:
         await self._budget.settle()
-        await self._endpoint.__aexit__(kind, error, trace)
+        await self._endpoint.close()
 
     async def stop(self, reason: LimaError) -> None:
         """Send nothing more: `score` raises `reason` instead. What is in flight goes on."""

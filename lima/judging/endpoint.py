@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -44,10 +42,10 @@ class _Failure(msgspec.Struct):
 
 
 class Endpoint:
-    """Asks for chat completions; use it as `async with Endpoint(base_url, key, n) as there`.
+    """Asks for chat completions, between `open` and `close`.
 
-    The openai library spends half as long again on a request, on types that are not needed
-    here and on retries that would hide attempts, so that 64 in flight on one core wait for it.
+    The openai library takes twice the time of a request, for types that are not needed here and
+    retries that would hide attempts: 64 in flight on one core would wait for it.
     """
 
     def __init__(self, base_url: str, key: str, concurrency: int) -> None:
@@ -61,7 +59,8 @@ class Endpoint:
             "User-Agent": "lima-k8s",
         }
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Make ready to connect; an event loop must run."""
         connector = aiohttp.TCPConnector(
             limit=self._concurrency,
             # The same authorities as for everything else here that speaks TLS.
@@ -72,16 +71,11 @@ class Endpoint:
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             # Its timeouts restart with every byte; that of a whole request is the caller's.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            timeout=aiohttp.ClientTimeout(total=None),
         )
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
+        """Close all connections."""
         await self._session.close()
 
     async def ask(self, request: Mapping[str, object]) -> Answer:
