@@ -42,11 +42,14 @@ def do_unit(curation: Curation, unit: Unit, order: Order = list) -> None:
 
 
 def contents(storage: Path) -> dict[str, bytes]:
-    """Return all that a run wrote, by path; without what tells of attempts and progress."""
+    """Return all that a run wrote, by path; without what tells of attempts and progress.
+
+    A process that is killed while it writes leaves a hidden file that nothing reads.
+    """
     kinds = ("candidates", "examples", "curation", "datasets")
     return {
         str(path.relative_to(storage)): path.read_bytes()
         for kind in kinds
         for path in sorted((storage / kind).rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }

@@ -5,9 +5,11 @@ then cleaned by tasks on the same machine. Everything else is read by one task a
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lima.codec import run_id
 from lima.curation.damage import Damage
 from lima.curation.split import SplitSite
 from lima.curation.stage import Curation, Unit
@@ -29,6 +32,7 @@ from lima.spec import CellSpec, ComputeSpec
 from lima.stop import stop_requested
 from lima.storage import Storage
 
+log = logging.getLogger(__name__)
 MAX_LOSSES = 5
 """Sites that may be lost with their machine before something else must be wrong."""
 STOP_POLL_S = 1.0
@@ -62,6 +66,8 @@ class _Context:
     storage_uri: str
     home: str
     """The driver's working folder: workers need not share it, and paths may be relative to it."""
+    attempt: str
+    """Name of this attempt, below which sites are put aside."""
 
     def curation(self) -> Curation:
         """Open the stage within a task."""
@@ -106,14 +112,14 @@ class _Work:
         self.slots = max(1, int(ray.cluster_resources().get("CPU", 1)))
         storage = curation.storage
         uri = storage.root if storage.is_local else storage.uri
-        self.context = _Context(curation.cell, uri, str(Path.cwd()))
+        self.context = _Context(curation.cell, uri, str(Path.cwd()), uuid.uuid4().hex[:8])
 
     def run(self) -> None:
         """Do everything that is left."""
         self._report()
         while self.waiting or self.partitions or self.busy:
-            while len(self.busy) < self.slots and (self.partitions or self._may_begin()):
-                self._start()
+            while len(self.busy) < self.slots and self._start():
+                pass
             if stop_requested():
                 raise Interrupted("curation stopped on request; the same command resumes it")
             ready, _ = ray.wait(list(self.busy), timeout=STOP_POLL_S)
@@ -121,28 +127,43 @@ class _Work:
                 self._end(reference, self.busy.pop(reference))
 
     def close(self) -> None:
-        """End all tasks and remove what was put aside."""
+        """End all tasks and remove what was put aside, on every machine."""
         for reference in self.busy:
             ray.cancel(reference, force=True)
-        for site in list(self.aside.values()):
-            self._remove(site)
+        machines = [machine["NodeID"] for machine in ray.nodes() if machine["Alive"]]
+        ray.get([self._on(machine, _remove_all).remote(self.context) for machine in machines])
 
-    def _may_begin(self) -> bool:
-        """Whether another unit may be begun: sites that are put aside take disk."""
-        return bool(self.waiting) and len(self.aside) < self.slots
-
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start a task, if there is one that may be started."""
         if self.partitions:
-            site, partition = self.partitions.popleft()
-            on_node = NodeAffinitySchedulingStrategy(site.node, soft=False)
-            reference = ray.remote(num_cpus=1, scheduling_strategy=on_node)(_write).remote(
-                self.context, site.unit, site.folder, partition
-            )
-            self.busy[reference] = _Task(partial(self._written, site), site.unit)
-            return
-        unit = self.waiting.popleft()
+            self._start_partition(*self.partitions.popleft())
+        elif unit := self._next_unit():
+            self._start_unit(unit)
+        else:
+            return False
+        return True
+
+    def _next_unit(self) -> Unit | None:
+        """Take the next unit that may be begun: sites that are put aside take disk."""
+        if len(self.aside) >= self.slots:
+            return None
+        # One that was lost may still be read by other tasks, and is put aside anew after them.
+        busy = {task.unit.name for task in self.busy.values()}
+        unit = next((unit for unit in self.waiting if unit.name not in busy), None)
+        if unit:
+            self.waiting.remove(unit)
+        return unit
+
+    def _start_partition(self, site: _PutAside, partition: int) -> None:
+        on_node = NodeAffinitySchedulingStrategy(site.node, soft=False)
+        reference = ray.remote(num_cpus=1, scheduling_strategy=on_node)(_write).remote(
+            self.context, site.unit, site.folder, partition
+        )
+        self.busy[reference] = _Task(partial(self._written, site), site.unit)
+
+    def _start_unit(self, unit: Unit) -> None:
         if unit.dump:
-            reference = ray.remote(num_cpus=1)(_split).remote(self.context, unit)
+            reference = ray.remote(num_cpus=1)(_split).remote(self.context, unit, self.lost)
             self.busy[reference] = _Task(lambda site: self._put_aside(unit, *site), unit)
         else:
             reference = ray.remote(num_cpus=1)(_read).remote(self.context, unit)
@@ -194,16 +215,20 @@ class _Work:
                 f"curation: {self.lost} tasks were lost, the last one of {unit.name}: {error}. "
                 "Often disk or memory runs out; the same command goes on from here"
             ) from error
+        log.warning("%s is read again: %s", unit.name, str(error).strip().partition("\n")[0])
         self.aside.pop(unit.name, None)
         self.partitions = deque(p for p in self.partitions if p[0].unit != unit)
         if unit not in self.waiting:
             self.waiting.append(unit)
 
     def _remove(self, site: _PutAside) -> None:
-        self.aside.pop(site.unit.name, None)
-        on_node = NodeAffinitySchedulingStrategy(site.node, soft=True)
-        remove = ray.remote(num_cpus=0, scheduling_strategy=on_node)(_remove_folder)
-        ray.get(remove.remote(site.folder))
+        del self.aside[site.unit.name]
+        ray.get(self._on(site.node, _remove_folder).remote(site.folder))
+
+    def _on(self, node: str, function: Callable[..., None]) -> Any:
+        """Return a task that needs no CPU, on a machine if it is still there."""
+        strategy = NodeAffinitySchedulingStrategy(node, soft=True)
+        return ray.remote(num_cpus=0, scheduling_strategy=strategy)(function)
 
     def _report(self) -> None:
         running = {task.unit.name for task in self.busy.values()} | set(self.aside)
@@ -216,15 +241,26 @@ def _read(context: _Context, unit: Unit) -> None:
     context.curation().read_source(unit)
 
 
-def _split(context: _Context, unit: Unit) -> tuple[str, str, list[int], dict[str, Any]]:
+def _split(
+    context: _Context, unit: Unit, number: int
+) -> tuple[str, str, list[int], dict[str, Any]]:
     """Put a site aside; return the folder, the machine, the partitions and what was damaged."""
     curation = context.curation()
-    # The name is that of the run, so that what a killed run left is found and replaced.
-    folder = Path(tempfile.gettempdir()) / f"lima-curate-{curation.run}" / unit.name
-    _remove_folder(str(folder))
+    # No folder is used again: a task that is taken for lost may live on, and must find its own
+    # rows or none. One attempt runs at a time, so that what others left is of no use.
+    own = _put_aside_in(context)
+    for left in [*own.parent.glob("*"), *(own / unit.name).glob("*")]:
+        if left != own:
+            _remove_folder(str(left))
+    folder = own / unit.name / str(number)
     site: SplitSite = curation.split(unit, folder)
     node = ray.get_runtime_context().get_node_id()
     return str(folder), node, site.partitions, site.damage.to_json()
+
+
+def _put_aside_in(context: _Context) -> Path:
+    """Return the folder of this attempt, below that of the run."""
+    return Path(tempfile.gettempdir()) / f"lima-curate-{run_id(context.cell)}" / context.attempt
 
 
 def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[str, int]:
@@ -234,4 +270,15 @@ def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[s
 
 
 def _remove_folder(folder: str) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder: for a task that reads it, all at once."""
+    gone = f"{folder}.removed"
+    with contextlib.suppress(FileNotFoundError):
+        Path(folder).rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _remove_all(context: _Context) -> None:
+    own = _put_aside_in(context)
+    _remove_folder(str(own))
+    with contextlib.suppress(OSError):
+        own.parent.rmdir()

@@ -28,8 +28,7 @@ class Spill:
     """
 
     def __init__(self, folder: Path, buffer: int = BUFFER) -> None:
-        """Write below `folder`, which is made, whenever `buffer` bytes wait in memory."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write below `folder`, made when it is needed, whenever `buffer` bytes wait in memory."""
         self.folder, self.buffer = folder, buffer
         self._codec = pa.Codec("lz4_raw")
         self._waiting: defaultdict[int, list[bytes]] = defaultdict(list)
@@ -72,6 +71,7 @@ class Spill:
 
     def _write(self, waiting: Mapping[int, Sequence[bytes]]) -> None:
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             for partition, parts in waiting.items():
                 data = b"".join(parts)
                 packed = self._codec.compress(data, asbytes=True)

@@ -36,7 +36,7 @@ from lima.curation.sources import pools, pools_of, read_source, resolved
 from lima.curation.split import SplitSite, split
 from lima.curation.stackexchange import is_dialogue, read_partition
 from lima.curation.store import CandidateStore, Row, ShardRecord
-from lima.errors import DataError
+from lima.errors import DataError, LimaError
 from lima.results import EXAMPLES
 from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
@@ -153,13 +153,20 @@ class Curation:
         return f"{unit.name}-{partition:06d}"
 
     def write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
-        """Write the candidates of one partition of a site that is put aside in `folder`."""
+        """Write the candidates of one partition of a site that is put aside in `folder`.
+
+        Raises:
+            LimaError: the folder was removed meanwhile; nothing is written.
+
+        """
         with _no_collector():
             return self._write_partition(unit, folder, partition)
 
     def _write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
         site = SplitSite(unit.name, folder, Damage(self.spec.strict))
         rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
+        if not folder.exists():  # files that are not there are taken for empty
+            raise LimaError(f"{folder}: removed while it was read; the same command goes on")
         return self.store.write(self.partition_shard(unit, partition), rows, site.damage)
 
     def finish(self, unit: Unit, shards: Sequence[str], damage: Damage) -> None:

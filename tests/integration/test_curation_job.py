@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def run(spec: CurateSpec) -> CellSpec:
 def _left_behind(run: CellSpec) -> list[Path]:
     from lima.codec import run_id
 
-    return list(Path("/tmp").glob(f"lima-curate-{run_id(run)}/*"))
+    return list(Path(tempfile.gettempdir()).glob(f"lima-curate-{run_id(run)}"))
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -136,6 +137,17 @@ def test_a_worker_that_dies_costs_only_its_site(
     job.kill_worker("ray::_write")
     job.finish()
     assert contents(tmp_path / "study") == expected
+
+
+def test_a_site_that_is_lost_is_read_again(
+    run: CellSpec, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    job = Job([run], str(tmp_path / "study"), tmp_path)
+    while "is read again" not in job.log.read_text("utf-8"):  # Ray itself tries a task four times
+        job.kill_worker("ray::_write")
+    job.finish()
+    assert contents(tmp_path / "study") == expected
+    assert not _left_behind(run)
 
 
 def test_the_command_line_curates_stops_and_goes_on(

@@ -22,6 +22,7 @@ INVITED = ("--invite", "anna", "--invite", "ben")
 ITEMS, SHARED = 60, 50
 NAMED = "labels.example.org"
 """A name for this machine that browsers take for another one, and so for less secure."""
+GONE = re.compile(r"net::ERR_(CONNECTION|SOCKET_NOT_CONNECTED|EMPTY_RESPONSE)")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium (apt-get install chromium)")
 
@@ -77,8 +78,8 @@ class Person:
         return int(self.tab.inner_text("#counts b"))
 
     def _said(self, message: Any) -> None:
-        # A server that was killed is told by the browser itself.
-        if message.type == "error" and "ERR_CONNECTION" not in message.text:
+        # A server that was killed is told by the browser itself, in one of several ways.
+        if message.type == "error" and not GONE.search(message.text):
             self.problems.append(message.text)
 
     def _answered(self, response: Any) -> None:

@@ -16,7 +16,7 @@ from lima.curation.picks import Picks, dump_picks
 from lima.curation.split import RANGE
 from lima.curation.stage import Curation
 from lima.curation.store import CandidateStore
-from lima.errors import DataError
+from lima.errors import DataError, LimaError
 from lima.ledger import record_run
 from lima.spec import DataSpec
 from lima.spec_curate import (
@@ -216,6 +216,22 @@ def test_a_run_that_is_killed_anywhere_ends_with_the_same_bytes(
     monkeypatch.setattr(Storage, "write", write)
     curate(spec, tmp_path / "killed")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_rows_that_are_removed_under_a_reader_are_not_taken_for_none(
+    inputs: Path, tmp_path: Path
+) -> None:
+    """As by another task, for which this one is lost although it lives on."""
+    curation = Curation(cell(_spec(inputs)), Storage(str(tmp_path / "out")))
+    unit = curation.units()[0]
+    folder = tmp_path / "aside"
+    (partition, *_) = curation.split(unit, folder).partitions
+    folder.rename(tmp_path / "removed")
+    with pytest.raises(LimaError, match="aside: removed while it was read"):
+        curation.write_partition(unit, folder, partition)
+    assert not curation.store.has(curation.partition_shard(unit, partition))
+    (tmp_path / "removed").rename(folder)
+    assert curation.write_partition(unit, folder, partition).seen
 
 
 def test_files_that_changed_since_the_run_began_are_refused(inputs: Path, tmp_path: Path) -> None:
