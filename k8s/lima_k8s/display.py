@@ -59,13 +59,16 @@ def _text(state: CellState) -> str:
 def _table(states: Sequence[CellState]) -> "Table":
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for header in ("cell", "stage", "", "done", ""):
-        table.add_column(header)
+    for header in ("cell", "stage", "", "done"):
+        table.add_column(header, no_wrap=True)
+    table.add_column()  # alone gives way on a narrow terminal
     for state in states:
         done, total = state.record.get("done", 0), state.record.get("total", 1)
         counts = f"{done}/{total} {state.record.get('unit', '')}" if state.record else ""
-        bar = ProgressBar(total=max(total, 1), completed=done, width=24)
-        table.add_row(state.name, state.stage, bar, "" if state.done else counts, state.figures)
+        figures = Text(state.figures, no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=max(total, 1), completed=done, width=16)
+        table.add_row(state.name, state.stage, bar, "" if state.done else counts, figures)
     return table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from lima_k8s.output import say
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 T = TypeVar("T")
 PLAIN_INTERVAL_S = 10.0
@@ -28,7 +28,7 @@ class Line:
 
 @contextlib.contextmanager
 def live(
-    table: "Callable[[Sequence[T]], Table]", line: Callable[[T], Line]
+    table: "Callable[[Sequence[T]], RenderableType]", line: Callable[[T], Line]
 ) -> Iterator[Callable[[Sequence[T]], None]]:
     """Yield a function that shows items as they are now, on standard error."""
     if not sys.stderr.isatty():

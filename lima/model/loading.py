@@ -106,12 +106,17 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     return folder
 
 
-def make_scratch_tokenizer(texts: Sequence[str], shape: ShapeSpec) -> Path:
-    """Train the tokenizer of a scratch model; return its folder. The same texts give the same."""
-    folder = Path(tempfile.mkdtemp(prefix="lima-tokenizer-"))
-    # One place of the vocabulary is kept for EOT.
-    train_tokenizer(texts, shape.vocab_size - 1, folder)
-    return folder
+def scratch_tokenizer(
+    texts: Sequence[str], shape: ShapeSpec, spec: ModelSpec
+) -> tuple[Any, int, int]:
+    """Train the tokenizer of a scratch model; return it as `load_tokenizer` does.
+
+    The same texts give the same.
+    """
+    with tempfile.TemporaryDirectory(prefix="lima-tokenizer-") as folder:
+        # One place of the vocabulary is kept for EOT.
+        train_tokenizer(texts, shape.vocab_size - 1, Path(folder))
+        return load_tokenizer(folder, spec)
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:

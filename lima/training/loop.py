@@ -24,10 +24,10 @@ from lima.model.loading import (
     knows_eot,
     load_tokenizer,
     local_model,
-    make_scratch_tokenizer,
     pretrained_model,
     resolve_run,
     scratch_model,
+    scratch_tokenizer,
     torch_dtype,
 )
 from lima.model.tokens import refuse_end_of_sequence
@@ -107,8 +107,7 @@ class Trainer:
         if spec.path == SCRATCH:
             if spec.shape is None:
                 raise ModelError("model.path is 'scratch'; model.shape must say its shape")
-            folder = str(make_scratch_tokenizer(texts, spec.shape))
-            tokenizer, eot_id, pad_id = load_tokenizer(folder, spec)
+            tokenizer, eot_id, pad_id = scratch_tokenizer(texts, spec.shape, spec)
             return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
         path = local_model(spec, self.storage)
         known = knows_eot(path, spec)

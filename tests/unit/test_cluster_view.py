@@ -1,11 +1,13 @@
 """Where a run is, what it cost and when its stage ends."""
 
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from lima.codec import encode, run_id
 from lima.errors import InputError
@@ -18,9 +20,9 @@ from lima_k8s.cluster import parse
 from lima_k8s.cluster.causes import Cause
 from lima_k8s.cluster.model import Condition, Run, Workload
 from lima_k8s.cluster.records import Reader, attempts_of
-from lima_k8s.cluster.show import duration_text
+from lima_k8s.cluster.show import duration_text, table_of
 from lima_k8s.cluster.snapshot import choose
-from lima_k8s.cluster.view import eta_seconds, state_of
+from lima_k8s.cluster.view import State, View, eta_seconds, state_of
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CELL = tiny()[0]
@@ -238,3 +240,20 @@ def test_a_run_that_is_not_there_is_refused(text: str, message: str) -> None:
 )
 def test_times_in_words(seconds: float | None, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+def test_the_live_table_fits_a_narrow_terminal() -> None:
+    quota = Cause("quota", "all 8 GPUs are taken, and two runs are before it", "wait")
+    states: list[State] = ["running", "queued", "queued"]
+    names = [f"lima-study-quality-s{seed}-3f2a9c1b7d0e" for seed in range(3)]
+    views = [
+        View(Run(name), state, cause=quota if state == "queued" else None, eta_s=600)
+        for name, state in zip(names, states, strict=True)
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table_of(views))
+    first, *rows = console.export_text().splitlines()
+    assert first.split() == ["RUN", "STATE", "WHERE", "ETA"]
+    found = [row.split()[:2] for row in rows[:3]]
+    assert found == [[name, state] for name, state in zip(names, states, strict=True)]
+    assert " ".join(rows[3:]).startswith(f"{names[1]} and 1 more: quota: all 8 GPUs")

@@ -10,7 +10,7 @@ from lima_k8s.live import Line, live
 from lima_k8s.output import say, write_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 HEADERS = ("RUN", "ARM", "SEED", "STATE", "PLACE", "PROGRESS", "ETA", "ATTEMPTS", "GPU-HOURS")
 STYLES = {"running": "green", "done": "green", "failed": "red", "blocked": "red"}
@@ -56,7 +56,7 @@ def place_text(view: View) -> str:
 @contextlib.contextmanager
 def display() -> Iterator[Callable[[Sequence[View]], None]]:
     """Yield a function that shows the views of all watched runs."""
-    with live(_table, _line) as show:
+    with live(table_of, _line) as show:
         yield show
 
 
@@ -81,14 +81,24 @@ def _row(view: View) -> tuple[object, ...]:
     )
 
 
-def _table(views: Sequence[View]) -> "Table":
+def table_of(views: Sequence[View]) -> "Group":
+    """Return a row a run, which fits a narrow terminal, and below it what hinders them."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for header in (*HEADERS, "CAUSE"):
-        table.add_column(header)
+    for header in ("RUN", "STATE", "WHERE", "ETA"):
+        table.add_column(header, no_wrap=True)
+    hindered: dict[str, list[str]] = {}
     for view in views:
-        cells = ["" if value is None else str(value) for value in _row(view)]
-        cause = view.cause.text if view.cause else ""
-        table.add_row(*cells, cause, style=STYLES.get(view.state))
-    return table
+        where = place_text(view) or progress_text(view)
+        row = (view.run.name, view.state, where, duration_text(view.eta_s))
+        table.add_row(*map(Text, row), style=STYLES.get(view.state))
+        if view.cause:
+            hindered.setdefault(view.cause.text, []).append(view.run.name)
+    causes = []
+    for cause, names in hindered.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        causes.append(Text(f"{names[0]}{others}: {cause}"))
+    return Group(table, *causes)
