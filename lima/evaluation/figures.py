@@ -26,7 +26,7 @@ Points = Sequence[tuple[float, float]]
 class Curve:
     """A line with its interval, over thin lines of the runs it stands for.
 
-    Lines of one colour are told apart by their `variant`: another dash and marker.
+    Lines of one colour are told apart by dash and marker.
     """
 
     label: str
@@ -35,7 +35,6 @@ class Curve:
     runs: Sequence[Points] = ()
     intervals: Sequence[tuple[float, float] | None] = ()
     notes: Sequence[str] = ()
-    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,9 @@ def curves(
     rows = -(-len(lines) // columns) if len(lines) > 1 else 0
 
     def paint(figure: "Figure", axes: "Axes", palette: Palette) -> None:
-        for line in lines:
-            _draw_curve(axes, line, palette, marked=marked)
+        for number, line in enumerate(lines):
+            variant = sum(other.colour == line.colour for other in lines[:number])
+            _draw_curve(axes, line, palette, variant, marked=marked)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if log_x:
@@ -142,10 +142,10 @@ def _in_bar(value: float, scale: float, rows: Sequence[Bar], share: bool) -> str
     return f"{value:.0f} %" if share else f"{value:.3g}"
 
 
-def _draw_curve(axes: "Axes", line: Curve, palette: Palette, *, marked: bool) -> None:
+def _draw_curve(axes: "Axes", line: Curve, palette: Palette, variant: int, *, marked: bool) -> None:
     hue = palette.hues[line.colour % len(palette.hues)]
-    marker = MARKERS[(line.colour + 3 * line.variant) % len(MARKERS)]
-    dash = DASHES[(line.colour // len(palette.hues) + line.variant) % len(DASHES)]
+    marker = MARKERS[(line.colour + 3 * variant) % len(MARKERS)]
+    dash = DASHES[(line.colour // len(palette.hues) + variant) % len(DASHES)]
     for run in line.runs:
         axes.plot(*zip(*run, strict=True), color=hue, alpha=0.35, linewidth=0.8, linestyle=dash)
     for (x, _), interval in zip(line.points, line.intervals, strict=False):

@@ -196,8 +196,7 @@ def _quantity_curves(study: Study, members: Sequence[Series], judged: bool) -> l
         points = [(float(_examples(s) or 0), v or 0.0) for s, v in zip(group, values, strict=True)]
         label = group[0].label if len(group) == 1 else f"{group[0].label} to {group[-1].label}"
         intervals = [r.inner if r else None for r in rows]
-        variant = sum(line.colour == group[0].colour for line in lines)
-        lines.append(Curve(label, group[0].colour, points, intervals=intervals, variant=variant))
+        lines.append(Curve(label, group[0].colour, points, intervals=intervals))
     return lines
 
 

@@ -265,6 +265,12 @@ def test_two_settings_of_an_arm_are_two_series(tmp_path: Path) -> None:
         "other (train.epochs 3)", "other (train.epochs 5)",
     ]  # fmt: skip
     assert [s.colour for s in both] == [0, 0, 1, 1]
+    losses = figure(render_report(storage, note=pytest.fail), "loss")
+    drawn = {
+        (hue, "stroke-dasharray" in style)
+        for style, hue in re.findall(r'style="([^"]*stroke: var\(--(hue-\d)\)[^"]*)"', losses)
+    }
+    assert drawn == {(hue, dashed) for hue in ("hue-0", "hue-1") for dashed in (True, False)}
 
 
 def test_arms_are_in_the_order_of_people(tmp_path: Path) -> None:
