@@ -131,7 +131,8 @@ class _Work:
         for reference in self.busy:
             ray.cancel(reference, force=True)
         machines = [machine["NodeID"] for machine in ray.nodes() if machine["Alive"]]
-        ray.get([self._on(machine, _remove_all).remote(self.context) for machine in machines])
+        with contextlib.suppress(RayError):  # a machine that went took its disk with it
+            ray.get([self._on(machine, _remove_all).remote(self.context) for machine in machines])
 
     def _start(self) -> bool:
         """Start a task, if there is one that may be started."""
