@@ -5,12 +5,14 @@ is replaced while its predecessor still saves.
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import socket
 import threading
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +26,13 @@ RENEW_S = 5.0
 LOST_S = 30.0
 """Time without a sign of life after which a holder counts as dead."""
 CLOCK_SLACK_S = 1.0
+SETTLE_S = 1.0
+"""Longer than a write to an object store takes: of those that took the lease at the same time, it
+is that one's whose record is there afterwards."""
 
 
 class _Record(TypedDict):
+    holder: str
     host: str
     pid: int
     at: float
@@ -36,25 +42,37 @@ _here: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @contextlib.contextmanager
-def lease(storage: Storage, run: str, stopped: Callable[[], bool]) -> Iterator[None]:
+def lease(
+    storage: Storage, run: str, stopped: Callable[[], bool], stop: Callable[[], None]
+) -> Iterator[None]:
     """Hold the lease of `run`; waits for a holder elsewhere to end or to fall silent.
 
     Args:
         storage: Where the run's results go.
         run: Id of the run.
         stopped: Asked while waiting: whether to give up.
+        stop: Called if another job takes the run over, which was right if this one was cut off
+            from storage or suspended for long.
 
     Raises:
         InputError: a living process on this machine holds it.
         Interrupted: it was stopped while it waited.
 
     """
-    path = f"leases/run_id={run}.json"
+    path, holder = f"leases/run_id={run}.json", uuid.uuid4().hex
     with _here[f"{storage.uri} {run}"]:
-        _wait_until_free(storage, path, run, stopped)
-        _renew(storage, path)
+        _take(storage, path, run, holder, stopped)
         ended = threading.Event()
-        thread = threading.Thread(target=_keep, args=(storage, path, ended), daemon=True)
+
+        def keep() -> None:
+            while not ended.wait(RENEW_S):
+                with contextlib.suppress(StorageError):
+                    if other := _renew(storage, path, holder):
+                        log.error("run %s was taken over by a job on %s; stopping", run, other)
+                        stop()
+                        return
+
+        thread = threading.Thread(target=keep, daemon=True)
         thread.start()
         try:
             yield
@@ -62,10 +80,50 @@ def lease(storage: Storage, run: str, stopped: Callable[[], bool]) -> Iterator[N
             ended.set()
             thread.join()
             with contextlib.suppress(StorageError):
-                storage.delete(path)
+                record = _read(storage, path)
+                if record and record["holder"] == holder:
+                    storage.delete(path)
 
 
-def _wait_until_free(storage: Storage, path: str, run: str, stopped: Callable[[], bool]) -> None:
+def _take(storage: Storage, path: str, run: str, holder: str, stopped: Callable[[], bool]) -> None:
+    while True:
+        dead = _wait_until_free(storage, path, run, stopped)
+        with _alone(storage):
+            if _read(storage, path) != dead:
+                continue  # another was faster
+            storage.write(path, _record(holder), replace=True)
+        if storage.is_local:
+            return
+        time.sleep(SETTLE_S)
+        now = _read(storage, path)
+        if now and now["holder"] == holder:
+            return
+
+
+@contextlib.contextmanager
+def _alone(storage: Storage) -> Iterator[None]:
+    """Keep other processes out where the file system can; object stores cannot."""
+    folder = storage.local_path("leases")
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {error.strerror}") from error
+    try:
+        with contextlib.suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait_until_free(
+    storage: Storage, path: str, run: str, stopped: Callable[[], bool]
+) -> _Record | None:
+    """Return the record of a dead holder, if there is one."""
     seen, since, said = _read(storage, path), time.monotonic(), False
     while seen and not _is_dead_here(seen):
         if seen["host"] == socket.gethostname():
@@ -86,7 +144,8 @@ def _wait_until_free(storage: Storage, path: str, run: str, stopped: Callable[[]
             log.warning(
                 "the job on %s that held run %s is gone; it is taken over", seen["host"], run
             )
-            return
+            return seen
+    return seen
 
 
 def _is_dead_here(record: _Record) -> bool:
@@ -115,24 +174,40 @@ def _began(pid: int) -> float:
     return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _keep(storage: Storage, path: str, ended: threading.Event) -> None:
-    while not ended.wait(RENEW_S):
-        with contextlib.suppress(StorageError):
-            _renew(storage, path)
+def _renew(storage: Storage, path: str, holder: str) -> str | None:
+    """Renew the lease; return the host of another holder if it was lost instead."""
+    record = _read(storage, path)
+    if record and record["holder"] != holder:
+        return record["host"]
+    storage.write(path, _record(holder), replace=True)
+    return None
 
 
-def _renew(storage: Storage, path: str) -> None:
+def _record(holder: str) -> bytes:
     record: _Record = {
-        "host": socket.gethostname(), "pid": os.getpid(), "at": time.time(),
+        "holder": holder, "host": socket.gethostname(), "pid": os.getpid(), "at": time.time(),
     }  # fmt: skip
-    storage.write(path, json.dumps(record).encode(), replace=True)
+    return json.dumps(record).encode()
 
 
 def _read(storage: Storage, path: str) -> _Record | None:
+    """Return the record; None if there is none. One that is not ours is nobody's.
+
+    Raises:
+        StorageError: storage does not answer.
+
+    """
     if not storage.exists(path):
         return None
     try:
         record = json.loads(storage.read(path))
-        return {"host": str(record["host"]), "pid": int(record["pid"]), "at": float(record["at"])}
-    except (ValueError, KeyError, TypeError, StorageError):
-        return None  # it was deleted meanwhile, or is not ours
+        return {
+            "holder": str(record["holder"]), "host": str(record["host"]),
+            "pid": int(record["pid"]), "at": float(record["at"]),
+        }  # fmt: skip
+    except StorageError:
+        if storage.exists(path):
+            raise
+        return None  # it was deleted meanwhile
+    except (ValueError, KeyError, TypeError):
+        return {"holder": "", "host": "unknown", "pid": 0, "at": 0.0}

@@ -106,7 +106,7 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
     if stop_requested():
         raise Interrupted(f"stopped on request before {stage}; the same command resumes it")
     progress = Progress(storage, run_id(cell))
-    with lease(storage, run_id(cell, stage), stop_requested):
+    with lease(storage, run_id(cell, stage), stop_requested, request_stop):
         close_killed(storage, cell, stage, progress.run)
         record_run(storage, cell, stage)
         log.info("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, stage)
