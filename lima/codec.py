@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from lima.credentials import refuse_credentials
 from lima.errors import SpecError
 from lima.spec import CellSpec, Stage, stage_cell
 
@@ -182,11 +183,13 @@ def _range_text(metadata: tuple[msgspec.Meta, ...]) -> str:
 
 
 def _refuse_unknown(kind: object, value: object, where: str) -> None:
-    """Refuse what msgspec lets pass: unknown keys, and what canonical JSON cannot hold."""
+    """Refuse what msgspec lets pass: unknown keys, passwords, what canonical JSON cannot hold."""
     if isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where or 'spec'}: expected a finite number, got {value}")
     if isinstance(value, str) and not is_unicode(value):
         raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
+    if isinstance(value, str):
+        refuse_credentials(value, where or "spec")
     # Only as deep as the types go: what was given may be nested without end.
     if isinstance(value, list):
         if is_list(kind):

@@ -33,7 +33,8 @@ Recipe = Callable[[], tuple[CellSpec, ...]]
 LIMA = "data/lima/train.jsonl"
 """As released: 1,000 examples of one turn, and the 30 dialogues of section 6."""
 LIMA_1000 = DataSpec(LIMA, max_turns=1, count=1000)
-DEV = "data/lima/dev.jsonl"
+HELDOUT = DataSpec("data/ablations/stackexchange-heldout.jsonl", count=2000)
+"""Of appendix B; `curate_ablations` writes it, and no data set there has any of it."""
 TEST = "data/lima/test.jsonl"
 SEEDS_7B = (0, 1, 2)
 """The paper reports one run an arm; three show how much a mean moves between runs."""
@@ -43,10 +44,10 @@ def lima_65b() -> tuple[CellSpec, ...]:
     """LIMA itself: LLaMA 65B on 1,000 curated examples.
 
     Section 3: 15 epochs in batches of 32, weights of epochs 5 to 10 kept for the choice by hand.
-    Section 4: one response to each of the 300 test prompts. The 50 development examples need a
-    response for their perplexity; without responses, `--set train.heldout=null`.
+    Section 4: one response to each of the 300 test prompts. Appendix B: perplexity on 2,000
+    held-out examples of Stack Exchange, which `--set train.heldout=null` leaves out.
     """
-    return (_cell_65b("lima_65b", "lima-1000", LIMA_1000),)
+    return (_cell_65b("lima_65b", "lima-1000", LIMA_1000, heldout=HELDOUT),)
 
 
 def alpaca_65b() -> tuple[CellSpec, ...]:
@@ -153,7 +154,11 @@ def load_study(
 
 
 def _cell_65b(
-    experiment: str, arm: str, data: DataSpec, prompts: DataSpec | None = None
+    experiment: str,
+    arm: str,
+    data: DataSpec,
+    prompts: DataSpec | None = None,
+    heldout: DataSpec | None = None,
 ) -> CellSpec:
     """Return the settings of sections 3 and 4 for 65B: 4 nodes of 8 GPUs, one example a GPU."""
     compute = ComputeSpec(workers=32)
@@ -163,7 +168,7 @@ def _cell_65b(
         train=TrainSpec(
             model=ModelSpec("huggyllama/llama-65b"),
             data=data,
-            heldout=DataSpec(DEV, count=50),
+            heldout=heldout,
             compute=compute,
         ),
         generate=GenerateSpec(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from lima.credentials import refuse_credentials
 from lima.errors import StorageError
 from lima.paths import expanded
 
@@ -42,9 +43,11 @@ class Storage:
         """Open `uri`: a folder (made when first written), `s3://`, `gs://`, `abfs://` or fsspec's.
 
         Raises:
+            SpecError: there is a password in the URI.
             StorageError: the URI names no file system that can be used here.
 
         """
+        refuse_credentials(uri, "the storage")
         self.filesystem, self.root = _open(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
         # Absolute: other processes open the same storage from other folders.

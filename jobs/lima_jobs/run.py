@@ -24,8 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lima.codec import decode, run_id
-from lima.done import mark_done
+from lima.done import is_done, mark_done
 from lima.errors import Interrupted, LimaError, SpecError
+from lima.judging.key import require_keys
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
 from lima.progress import Progress
@@ -187,7 +188,9 @@ def _require_storage(storage: Storage) -> None:
 
 
 def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:
-    with ray_session([_part(cell, only) for cell in cells]) as parallel:
+    parts = [_part(cell, only) for cell in cells]
+    require_keys(p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c))
+    with ray_session(parts) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
         run_cells(cells, storage, parallel, only)
 

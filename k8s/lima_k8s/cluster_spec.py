@@ -49,12 +49,17 @@ class StorageSpec:
     uri: Annotated[
         str,
         Meta(
-            pattern=r"^([a-z][a-z0-9+.-]*://[A-Za-z0-9._~/%+=@:,-]+)?$",
+            # Before a path no colon but that of a port: no password fits in.
+            pattern=r"^([a-z][a-z0-9+.-]*://[A-Za-z0-9._~%+=@,-]+(:[0-9]+)?(/[A-Za-z0-9._~/%+=@:,-]*)?)?$",
             description="s3://BUCKET/PREFIX, gs:// or abfs://. Must be set to install.",
         ),
     ] = ""
     endpoint: Annotated[
-        str, Meta(description="URL of an S3 server other than AWS (AWS_ENDPOINT_URL).")
+        str,
+        Meta(
+            pattern="^(https?://[^@]+)?$",
+            description="URL of an S3 server other than AWS (AWS_ENDPOINT_URL).",
+        ),
     ] = ""
     region: Annotated[str, Meta(description="AWS_REGION of the pods; empty: not set.")] = ""
     secretName: Annotated[

@@ -59,8 +59,10 @@ class LocalRun:
             InputError: a judge that is to be asked needs a key that is not there.
 
         """
+        from lima.judging.key import require_keys
+
         states = self._states()
-        _refuse_missing_keys([c for c, s in zip(self.cells, states, strict=True) if not s.done])
+        require_keys(c for c, s in zip(self.cells, states, strict=True) if not s.done)
         return [
             f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
             for state in states
@@ -192,15 +194,6 @@ def _distinct(errors: Sequence[str]) -> list[str]:
         for error in dict.fromkeys(errors)
         if not any(other.endswith(f": {error}") for other in errors)
     ]
-
-
-def _refuse_missing_keys(cells: Sequence[CellSpec]) -> None:
-    judges = {cell.judge for cell in cells if cell.judge}
-    if judges:
-        from lima.judging.key import api_key
-
-        for judge in judges:
-            api_key(judge)
 
 
 def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[bytes]":

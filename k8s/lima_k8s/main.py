@@ -36,11 +36,13 @@ COMMANDS = {
 EXIT_CODES = """\b
 Exit codes:
   0  ok
-  1  the run failed
+  1  the run failed, or was interrupted
   2  bad usage or bad input
   3  the cluster or the storage could not be reached"""
-INTERRUPTED = 130
+FAILED, BAD_INPUT = 1, 2
 DEBUG = "LIMA_DEBUG"
+UNUSABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What is wrong with a path that the user gave."""
 
 
 class LazyGroup(click.Group):
@@ -109,19 +111,22 @@ def run(arguments: list[str], program: str = "lima-k8s") -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return FAILED
     except LimaError as error:
         _show_traceback()
         say(f"error: {error}")
         return error.exit_code
     except OSError as error:
         _show_traceback()
-        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        return 1
+        unusable = isinstance(error, UNUSABLE)
+        path = f": {error.filename}" if error.filename else ""
+        fix = "; name another path, or make this one usable" if unusable else ""
+        say(f"error: {error.strerror or error}{path}{fix}")
+        return BAD_INPUT if unusable else FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, told without its traceback
         _show_traceback()
         say(f"internal error: {type(error).__name__}: {error}\n{program} --debug … shows where")
-        return 1
+        return FAILED
     return result if isinstance(result, int) else 0
 
 

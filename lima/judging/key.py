@@ -1,48 +1,98 @@
-"""The key of a judge: from the environment, and never stored."""
+"""Keys of endpoints: from the environment, and never stored."""
 
 import ipaddress
 import os
 import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lima.errors import InputError, SpecError
-from lima.spec import JudgeSpec
+from lima.generation.address import endpoint_address
+from lima.spec import ENDPOINT, CellSpec, JudgeSpec
 
 NO_KEY = "none"
 """What a private endpoint gets instead of a key: the client library insists on one."""
 
 
+@dataclass(frozen=True)
+class KeyOf:
+    """An endpoint, and the environment variable that `setting` of a spec names for its key."""
+
+    url: str
+    where: str
+    """What of a spec holds the URL."""
+    variable: str
+    setting: str
+
+    def find(self) -> str:
+        """Return the key to send.
+
+        Raises:
+            SpecError: the endpoint's URL is not an address.
+            InputError: the variable holds no key, and the endpoint is not on this machine or a
+                private network, where one may be served without keys.
+
+        """
+        host = _host(self.url, self.where)
+        key = os.environ.get(self.variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(f"the key in {self.variable} has characters that no key has")
+        if key:
+            return key
+        if _is_private(host):
+            return NO_KEY
+        raise InputError(
+            f"the endpoint at {self.url} needs a key: put it into the environment variable "
+            f"{self.variable or '(none is named)'}, or name another one in {self.setting}"
+        )
+
+    @property
+    def looks_public(self) -> bool:
+        """Whether the endpoint is one of the Internet, by its name alone."""
+        return _looks_public(_host(self.url, self.where))
+
+
 def api_key(spec: JudgeSpec) -> str:
-    """Return the key to send.
+    """Return the key of a judge; raises as `KeyOf.find` does."""
+    return _judge_key(spec).find()
+
+
+def keys_of(cell: CellSpec) -> Iterator[KeyOf]:
+    """Yield what keys the stages of a cell ask for: of a baseline's endpoint, of the judge."""
+    generate = cell.generate
+    if generate and generate.model.path.startswith(ENDPOINT):
+        url, _ = endpoint_address(generate.model.path)
+        variable = generate.endpoint.api_key_env
+        yield KeyOf(url, "generate.model.path", variable, "generate.endpoint.api_key_env")
+    if cell.judge:
+        yield _judge_key(cell.judge)
+
+
+def require_keys(cells: Iterable[CellSpec]) -> None:
+    """Find out before hours of other work that an endpoint's key is not there.
 
     Raises:
-        SpecError: `base_url` is not an address.
-        InputError: the variable holds no key, and the endpoint is not on this machine or a
-            private network, where one may be served without keys.
+        SpecError: the URL of an endpoint is not an address.
+        InputError: a key is missing.
 
     """
-    host = _host(spec.base_url)
-    key = os.environ.get(spec.api_key_env, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise InputError(f"the key in {spec.api_key_env} has characters that no key has")
-    if key:
-        return key
-    if _is_private(host):
-        return NO_KEY
-    raise InputError(
-        f"the judge at {spec.base_url} needs a key: put it into the environment variable "
-        f"{spec.api_key_env or '(none is named)'}, or name another one in judge.api_key_env"
-    )
+    for key in dict.fromkeys(key for cell in cells for key in keys_of(cell)):
+        key.find()
 
 
-def _host(base_url: str) -> str:
+def _judge_key(spec: JudgeSpec) -> KeyOf:
+    return KeyOf(spec.base_url, "judge.base_url", spec.api_key_env, "judge.api_key_env")
+
+
+def _host(url: str, where: str) -> str:
     try:
-        parts = urlsplit(base_url)
+        parts = urlsplit(url)
         if parts.hostname and parts.port != 0:
             return parts.hostname
     except ValueError:
         pass
-    raise SpecError(f"judge.base_url: {base_url!r} is not an address like http://HOST:PORT/v1")
+    raise SpecError(f"{where}: {url!r} is not an address like http://HOST:PORT/v1")
 
 
 def _is_private(host: str) -> bool:
@@ -50,5 +100,12 @@ def _is_private(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:
-        return False
+        return not _looks_public(host)
     return all(not ipaddress.ip_address(info[4][0]).is_global for info in found)
+
+
+def _looks_public(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith((".svc", ".local", ".internal", ".localhost"))

@@ -116,12 +116,29 @@ def check_compute(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: A
 
 
 def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
-    """Say what the judge needs where it runs."""
-    if cell.judge and cell.judge.api_key_env not in os.environ:
+    """Check what would end the judge after all the other stages, and say what it needs."""
+    spec = cell.judge
+    if spec is None:
+        return
+    if spec.budget is not None and not (spec.input_price or spec.output_price):
+        yield Finding(
+            "error",
+            "judge.budget",
+            "without prices nothing is known to cost anything",
+            "--set judge.input_price=… --set judge.output_price=…, US dollars a million tokens",
+        )
+    if spec.rubric == "preference" and not spec.baselines:
+        yield Finding(
+            "error",
+            "judge.baselines",
+            "a preference needs something to compare with",
+            "--set 'judge.baselines=[\"ARM\"]', arms or run ids of the same storage",
+        )
+    if spec.api_key_env not in os.environ:
         yield Finding(
             "note",
             "judge.api_key_env",
-            f"the judge at {cell.judge.base_url} takes its key from {cell.judge.api_key_env}, "
+            f"the judge at {spec.base_url} takes its key from {spec.api_key_env}, "
             "which is not set here",
         )
 
@@ -163,10 +180,10 @@ def check_baseline(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
 def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterator[Finding]:
     """Check a selection of examples, as far as it can be read here."""
     data = facts.data(spec, load)
+    optional = f", or leave it out: --set {path}=null" if path.endswith("heldout") else ""
     if is_remote(spec.path):
         yield Finding("note", path, f"{spec.path} is on object storage and was not looked at")
     if data.missing:
-        optional = f", or leave it out: --set {path}=null" if path.endswith("heldout") else ""
         yield Finding(
             "error",
             f"{path}.path",
@@ -174,7 +191,7 @@ def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterato
             f"put the file there, or name yours: --set {path}.path=FILE{optional}",
         )
     if data.problem:
-        yield Finding("error", path, data.problem, f"mend it, or --set {path}.path=FILE")
+        yield Finding("error", path, data.problem, f"mend it, or --set {path}.path=FILE{optional}")
     if data.available is None or spec.count is None:
         return
     if spec.count > data.available:

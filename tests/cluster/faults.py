@@ -40,10 +40,10 @@ class Faults:
 
     def plan(self, count: int) -> list[str]:
         """Return the kinds of `count` faults: each as often as the others, in random order."""
-        kinds = list(self.kinds) * (count // len(self.kinds) + 1)
-        planned = kinds[:count]
-        self.moments.shuffle(planned)
-        return planned
+        planned: list[str] = []
+        while len(planned) < count:  # of fewer than all kinds, any
+            planned += self.moments.sample(list(self.kinds), len(self.kinds))
+        return planned[:count]
 
     def do(self, kind: str) -> bool:
         """Do one; say whether there was something to do it to."""

@@ -195,15 +195,29 @@ def test_a_bug_is_told_without_its_traceback(
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "/no/file"), 2,
+            "No such file or directory: /no/file; name another path, or make this one usable",
+        ),
+        (OSError(28, "No space left on device", "/full"), 1, "No space left on device: /full"),
+    ],
+)  # fmt: skip
 def test_a_file_system_error_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: OSError,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def read(*_: object) -> str:
-        return Path("/no/such/file").read_text()
+    def read(*_: object) -> None:
+        raise error
 
     monkeypatch.setattr("lima_k8s.commands.show.load_study", read)
-    assert run(["show", "tiny"]) == 1
-    assert capsys.readouterr().err == "error: No such file or directory: /no/such/file\n"
+    assert run(["show", "tiny"]) == code
+    assert capsys.readouterr().err == f"error: {told}\n"
 
 
 def test_a_reader_that_leaves_early_hears_no_complaint() -> None:
@@ -226,7 +240,7 @@ def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
     with fifo.open("wb"):  # opens when the other side reads
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
-    assert (process.returncode, out, err.strip()) == (130, b"", b"")
+    assert (process.returncode, out, err.strip()) == (1, b"", b"")
 
 
 def test_the_plugin_calls_itself_kubectl_lima(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lima.curation.dataset import HOME, load_examples
 from lima.errors import DataError, InputError, StorageError
 from lima.reachable import require_answer
 from lima.recipes import tiny
-from lima.spec import DataSpec
+from lima.spec import DataSpec, JudgeSpec
 from lima.storage import Storage
 from lima_jobs.cluster import WAIT_MINUTES, wait_minutes
 from lima_jobs.joblog import log_path
@@ -145,6 +146,20 @@ def test_a_job_in_a_cluster_looks_at_its_storage_before_it_joins_ray(
     assert done.returncode == 3
     [line] = done.stderr.splitlines()
     assert " ERROR s3://bucket/study: nobody answers" in line
+
+
+def test_a_job_asks_for_its_judge_s_key_before_hours_of_training(tmp_path: Path) -> None:
+    specs, judge = tmp_path / "specs.json", JudgeSpec(base_url="https://8.8.8.8/v1")
+    specs.write_text(json.dumps({"runs": [encode(replace(tiny()[0], judge=judge))]}))
+    environment = {name: value for name, value in os.environ.items() if name != judge.api_key_env}
+    done = subprocess.run(
+        [sys.executable, "-m", "lima_jobs.run", str(specs), "--storage", str(tmp_path / "study")],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "the endpoint at https://8.8.8.8/v1 needs a key" in line
+    assert not (tmp_path / "study").exists()
 
 
 def test_relative_data_is_looked_for_on_the_storage(

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from lima.recipes import ablations_7b, lima_65b
-from lima.spec import ComputeSpec
+from lima.spec import ComputeSpec, JudgeSpec
 from lima_k8s.cluster.rules import cell_findings, manifest_findings
-from lima_k8s.cluster_spec import ClusterSpec
+from lima_k8s.cluster_spec import ClusterSpec, StorageSpec
 from lima_k8s.main import run
 
 Raw = dict[str, Any]
@@ -148,9 +148,30 @@ def test_gpus_that_fill_no_node_are_a_warning() -> None:
         for c in ablations_7b()[:2]
         if c.train
     ]
-    [warning] = [f for f in cell_findings(cells, ClusterSpec()) if f.level == "warning"]
+    cluster = ClusterSpec(secrets=("judge-key",))
+    [warning] = [f for f in cell_findings(cells, cluster) if f.level == "warning"]
     assert warning.path == "train.compute.workers"
     assert len(warning.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "cluster", "warned"),
+    [
+        ("https://api.openai.com/v1", ClusterSpec(), True),
+        ("https://api.openai.com/v1", ClusterSpec(secrets=("judge-key",)), False),
+        ("https://api.openai.com/v1", ClusterSpec(storage=StorageSpec(secretName="all")), False),
+        ("http://judge.models.svc:8000/v1", ClusterSpec(), False),
+        ("http://judge:8000/v1", ClusterSpec(), False),
+        ("http://10.0.0.7/v1", ClusterSpec(), False),
+    ],
+)
+def test_a_key_that_no_secret_can_hold_is_a_warning(
+    url: str, cluster: ClusterSpec, warned: bool
+) -> None:
+    cells = [replace(cell, judge=JudgeSpec(base_url=url)) for cell in ablations_7b()]
+    found = [f for f in cell_findings(cells, cluster) if f.path == "judge.api_key_env"]
+    assert [f.level for f in found] == ["warning"] * warned
+    assert all("could hold OPENAI_API_KEY" in f.message for f in found)
 
 
 def test_files_below_the_storage_are_named() -> None:

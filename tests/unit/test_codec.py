@@ -24,6 +24,8 @@ from lima.codec import (
     type_text,
 )
 from lima.errors import SpecError
+from lima.overrides import apply_overrides
+from lima.recipes import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, TrainSpec
 
 PINNED = CellSpec(
@@ -237,3 +239,25 @@ def test_operational_fields_are_no_part_of_the_identity() -> None:
     other = replace(cell, judge=JudgeSpec(temperature=1.0))
     assert run_id(slower) == run_id(cell) != run_id(other)
     assert encode(slower) != encode(cell)
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("judge.base_url", "https://me:topsecret@host/v1"),
+        ("judge.base_url", "http://topsecret@host/v1"),
+        ("train.data.path", "s3://KEY:topsecret@bucket/data.jsonl"),
+        ("generate.model.path", "endpoint:https://me:topsecret@host/v1#model"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(path: str, address: str) -> None:
+    with pytest.raises(SpecError, match=f"^{path}: an address with a name or a password") as told:
+        apply_overrides(tiny(), [f"{path}={address}"])
+    assert "topsecret" not in str(told.value)
+
+
+def test_a_container_in_an_address_is_no_password() -> None:
+    container = "abfs://container@account.dfs.core.windows.net/data.jsonl"
+    [cell, *_] = apply_overrides(tiny(), [f"train.data.path={container}"])
+    assert cell.train
+    assert cell.train.data.path == container

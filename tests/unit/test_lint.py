@@ -88,10 +88,17 @@ def test_a_recipe_lacks_nothing_but_the_users_data(name: str) -> None:
 
 
 def test_a_recipe_is_clean_once_its_data_is_there(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "lima"
-    folder.mkdir(parents=True)
-    for name, count in (("train", 1000), ("dev", 50), ("test", 300)):
-        write_data(folder / f"{name}.jsonl", count)
+    folder, held_out = tmp_path / "data" / "lima", tmp_path / "data" / "ablations"
+    for place in (folder, held_out):
+        place.mkdir(parents=True)
+    write_data(folder / "train.jsonl", 1000)
+    write_data(folder / "test.jsonl", 300)
+    [missing] = [f for f in lint(RECIPES["lima_65b"]()) if f.level == "error"]
+    assert missing.path == "train.heldout.path"
+    assert missing.fix.endswith("or leave it out: --set train.heldout=null")
+    without = apply_overrides(RECIPES["lima_65b"](), ["train.heldout=null"])
+    assert {f.level for f in lint(without)} == {"note"}
+    write_data(held_out / "stackexchange-heldout.jsonl", 2000)
     found = lint(RECIPES["lima_65b"]())
     assert {f.level for f in found} == {"note"}
     dialogues = record("prompt", "response", "prompt", "response") * 30
@@ -169,6 +176,8 @@ def test_the_steps_are_said() -> None:
         ),
         (["base=null", "train=null", "generate=null"], "error", "train", "no stage"),
         (["generate=null", "judge.model=m"], "error", "judge", "no responses"),
+        (["judge.budget=3"], "error", "judge.budget", "without prices"),
+        (["judge.rubric=preference"], "error", "judge.baselines", "something to compare with"),
         (["judge.api_key_env=NO_SUCH_KEY"], "note", "judge.api_key_env", "NO_SUCH_KEY"),
         (["generate.model.path=endpoint:http://h/v1#m"], "warning", "train", "come from endpoint:"),
         (["generate.model.path=endpoint:h#m"], "error", "generate.model.path", "not an endpoint"),

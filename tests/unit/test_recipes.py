@@ -18,10 +18,10 @@ BOMB = b"l0: &l0 [x, x]\n" + b"".join(
 )
 """A kilobyte of aliases that stand for 10^12 values."""
 IDS = {
-    "lima_65b": "45e802cd5c40bdf9",
-    "alpaca_65b": "f98f96da84790ede",
-    "dialogue_65b": "c62ca18dca22964f",
-    "structure_65b": "48458644aa28e7a2",
+    "lima_65b": "23175f33561552c8",
+    "alpaca_65b": "007d2bf3df7527c5",
+    "dialogue_65b": "5f38248e858bfe25",
+    "structure_65b": "f8168c08a1a24be7",
 }
 """Of training. Whoever changes one makes its users train again."""
 PAPER_65B = tuple(IDS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,10 +10,8 @@ from lima.codec import run_id
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima_k8s.cluster.submission import Outcome, Submission, priority_class, submit
+from lima_k8s.findings import refuse_errors
 from lima_k8s.output import say, write_json
-
-if TYPE_CHECKING:
-    from lima_k8s.cluster_spec import ClusterSpec
 
 NAMED = 8
 """Runs that are named one by one before they are counted."""
@@ -46,6 +44,7 @@ def prepare(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:
     """
     from lima.training.size import state_gib
     from lima_k8s.assets import read_profile
+    from lima_k8s.cluster.rules import cell_findings
     from lima_k8s.cluster_spec import cluster_spec, cluster_values
 
     of_profile = (read_profile(target.profile) if target.profile else {}).get("storage", {})
@@ -62,17 +61,9 @@ def prepare(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:
         "stop": {"stateGiB": max(state_gib(cell) for cell in cells)},
     }
     values = cluster_values(target.profile, overrides)
-    _refuse(cells, cluster_spec(values))
+    findings = cell_findings(cells, cluster_spec(values))
+    refuse_errors(findings, "this study cannot run on this cluster")
     return Submission(kind, tuple(cells), values)
-
-
-def _refuse(cells: Sequence[CellSpec], cluster: "ClusterSpec") -> None:
-    from lima_k8s.cluster.rules import cell_findings
-
-    errors = [f for f in cell_findings(cells, cluster) if f.level == "error"]
-    if errors:
-        lines = "\n".join(f"  {f.path}: {f.message}; {f.fix}" for f in errors)
-        raise InputError(f"this study cannot run on this cluster:\n{lines}")
 
 
 def launch(

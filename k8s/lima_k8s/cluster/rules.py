@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from lima.judging.key import keys_of
 from lima.lint import Finding
 from lima.lint.finding import Level
 from lima.spec import CellSpec, computes
@@ -38,7 +39,7 @@ def cell_findings(cells: Sequence[CellSpec], cluster: ClusterSpec) -> list[Findi
     """Return what is wrong or worth knowing about running `cells` on a cluster."""
     found: dict[tuple[Level, str, str, str], list[str]] = {}
     for cell in cells:
-        for level, path, message, fix in (*_gpu_shape(cell, cluster), *_files(cell)):
+        for level, path, message, fix in _cell(cell, cluster):
             found.setdefault((level, path, message, fix), []).append(f"{cell.arm}/{cell.seed}")
     return [Finding(*key, runs=tuple(runs)) for key, runs in found.items()]
 
@@ -62,6 +63,12 @@ def manifest_findings(manifests: Iterable[Raw]) -> list[Finding]:
 
 
 Told = tuple[Level, str, str, str]
+
+
+def _cell(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
+    yield from _gpu_shape(cell, cluster)
+    yield from _files(cell)
+    yield from _keys(cell, cluster)
 
 
 def _gpu_shape(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
@@ -102,6 +109,21 @@ def _files(cell: CellSpec) -> Iterator[Told]:
                 path,
                 f"pods read {data.path} below the storage",
                 f"put it there, or name another place: --set {path}=s3://…",
+            )
+
+
+def _keys(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
+    """Say that no Secret could hold a key, where a public endpoint will ask for one."""
+    if cluster.secrets or cluster.storage.secretName:
+        return
+    for key in keys_of(cell):
+        if key.looks_public and key.variable not in cluster.env:
+            yield (
+                "warning",
+                key.setting,
+                f"no Secret is named that could hold {key.variable}, the key of {key.url}; without "
+                "the key a run ends before its first stage",
+                "name one in cluster.secrets of a profile of your own",
             )
 
 

@@ -115,16 +115,10 @@ def up_to(cell: CellSpec, last: Stage) -> CellSpec:
 def _refuse_errors(cells: list[CellSpec], *, local: bool) -> None:
     from lima.lint import lint
     from lima_k8s.cluster.rules import not_of_this_machine
+    from lima_k8s.findings import refuse_errors
 
     findings = lint(cells) if local else not_of_this_machine(lint(cells))
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors:
-        lines = "\n".join(f"  {f.path}: {f.message}; {f.fix}" for f in errors)
-        raise InputError(f"this study cannot run as it is:\n{lines}")
-    for finding in findings:
-        if finding.level == "warning":
-            fix = f"; {finding.fix}" if finding.fix else ""
-            say(f"warning: {finding.path}: {finding.message}{fix}")
+    refuse_errors(findings, "this study cannot run as it is")
 
 
 def _say_what_is_left_out(kind: str, cells: list[CellSpec]) -> None:
