@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from lima.codec import run_id, sha256_key
-from lima.recipes import ablations_7b, dialogue_65b, lima_65b
+from lima.recipes import ablations_7b, alpaca_65b, dialogue_65b, lima_65b, structure_65b
 from lima.recipes_curate import curate_lima
 from lima.results import ANNOTATIONS, CANDIDATES, EXAMPLES, JUDGMENTS, METRICS, STEPS, Table
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
-from tests.paper_labels import LABELS, Case, facts, labels
+from tests.paper_labels import BASELINES, LABELS, Case, facts, labels
 from tests.synthetic import START, write_run, write_shard
 
 SPREAD = (-0.2, -0.1, 0.0, 0.1, 0.2)
@@ -107,12 +107,16 @@ def _length(mean: float, i: int, rows: int) -> int:
 
 
 def _write_training(storage: Storage, case: Case) -> None:
-    """Write LIMA's training and its checkpoints: perplexity rises, and so do scores."""
-    (lima,), (dialogue,) = lima_65b(), dialogue_65b()
+    """Write all training of 65B, and LIMA's checkpoints: perplexity rises, and so do scores."""
+    (lima,), (dialogue,), (alpaca,), (_, structure) = (
+        lima_65b(), dialogue_65b(), alpaca_65b(), structure_65b()
+    )  # fmt: skip
     if case.moved:
         lima = _other_settings(lima)
     write_run(storage, lima, "train", 1000 + case.moved)
     write_run(storage, dialogue, "train", 1030 + case.moved)
+    write_run(storage, structure, "train", 1006 + case.moved)
+    write_run(storage, replace(alpaca, arm=BASELINES["alpaca_65b"]), "train", 52_000 + case.moved)
     steps = np.arange(1, 470 + case.moved)
     columns = {"step": steps, "epoch": steps * 15 / steps[-1], "loss": 1.0,
                "target_tokens": 100}  # fmt: skip
@@ -143,6 +147,8 @@ def _other_settings(cell: CellSpec) -> CellSpec:
                     max_length=1024, residual_dropout=0.1)  # fmt: skip
     if cell.train.batch_size == train.batch_size:
         train = replace(train, batch_size=32)
+    if train.heldout:
+        train = replace(train, heldout=replace(train.heldout, count=50))
     decoding = replace(cell.generate.decoding, top_p=0.8, temperature=1.0, samples=2,
                        repetition_penalty=1.0, max_new_tokens=1024)  # fmt: skip
     return replace(cell, train=train, generate=replace(cell.generate, decoding=decoding))

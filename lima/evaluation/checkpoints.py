@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lima.codec import decode
+from lima.evaluation.correlation import RankCorrelation, rank_correlation
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import runs_of, summarise
 from lima.evaluation.selection import CHOICES, choice_path, read_choice
 from lima.evaluation.series import CHECKPOINT, Series, series_of
 from lima.evaluation.settings import settings
 from lima.evaluation.study import Study
+from lima.spec import DataSpec
 from lima.storage import Storage
 
 Choices = Mapping[str, Mapping[str, Any]]
@@ -21,9 +24,11 @@ class Checkpoint:
     """A checkpoint that was sampled from, or compared with others by people.
 
     Args:
-        label: its arm, with what tells it from the same arm under other settings.
+        label: its series: its arm, with what tells it from the same arm under other settings.
         colour: place of the arm in the study.
         epoch: of the checkpoint.
+        arm: its arm alone.
+        heldout: what its perplexity is measured on; None: nothing.
         seeds: runs of training that are averaged.
         perplexity: held-out; None: not measured.
         score: mean of the scores; None: there are none.
@@ -38,7 +43,9 @@ class Checkpoint:
     label: str
     colour: int
     epoch: int
-    seeds: int
+    arm: str
+    heldout: DataSpec | None = None
+    seeds: int = 1
     perplexity: float | None = None
     score: float | None = None
     low: float | None = None
@@ -63,6 +70,19 @@ def pairs_of(checkpoints: Iterable[Checkpoint]) -> list[tuple[float, float]]:
             if c.perplexity is not None and c.score is not None]  # fmt: skip
 
 
+def correlations(checkpoints: Sequence[Checkpoint]) -> dict[str, RankCorrelation]:
+    """Return how perplexity and score go together, by label.
+
+    Appendix B is about the steps of one training. Over several arms the sign may be another: a
+    better arm has the lower perplexity and the higher scores, though in each both may rise.
+    """
+    labels = dict.fromkeys(c.label for c in checkpoints)
+    return {
+        label: rank_correlation(pairs_of(c for c in checkpoints if c.label == label))
+        for label in labels
+    }
+
+
 def read_choices(storage: Storage) -> dict[str, dict[str, Any]]:
     """Return which checkpoints people chose.
 
@@ -80,11 +100,14 @@ def _of_series(study: Study, series: Series, choices: Choices) -> list[Checkpoin
     sampled = _by_epoch(study, series.chains)
     trained = runs_of(series.chains, "train", dict(choices))
     compared = {c["epoch"] for run in trained for c in choices[run].get("compared", ())}
+    heldout = series.chains[0].spec["train"].get("heldout")
     return [
         Checkpoint(
             label=series.label,
             colour=series.colour,
             epoch=epoch,
+            arm=series.arm,
+            heldout=decode(DataSpec, heldout, "train.heldout") if heldout else None,
             seeds=len({chain.seed for chain in sampled.get(epoch, series.chains)}),
             **_measured(study, sampled.get(epoch, ()), series.chains, epoch),
             **_judged(epoch, [choices[run] for run in trained]),
@@ -94,12 +117,16 @@ def _of_series(study: Study, series: Series, choices: Choices) -> list[Checkpoin
 
 
 def _by_epoch(study: Study, chains: Iterable[Chain]) -> dict[int, list[Chain]]:
-    """Return the cells that sampled from each epoch: the last one, unless they say another."""
+    """Return the cells that sampled from each epoch.
+
+    Those that name none are left out where no perplexity was measured: they are no checkpoints
+    that anyone set side by side.
+    """
     groups: dict[int, list[Chain]] = {}
     for chain in chains:
-        heldout = study.perplexities.get(chain.runs.get("train", ""))
-        last = heldout and int(heldout[-1][0])
-        epoch = settings(chain, "generate").get(CHECKPOINT) or last
+        named = settings(chain, "generate").get(CHECKPOINT)
+        measured = chain.runs.get("train") in study.perplexities
+        epoch = chain.sampled_epoch if named or measured else None
         if epoch:
             groups.setdefault(epoch, []).append(chain)
     return groups

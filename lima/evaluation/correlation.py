@@ -19,6 +19,27 @@ class RankCorrelation:
     high: float | None
 
 
+def combined(parts: Sequence[RankCorrelation]) -> RankCorrelation:
+    """Return the correlation that several series have in common; they are never pooled.
+
+    Where pooled, a difference between series counts as a trend within them and may turn the
+    sign (Simpson's paradox). So it is the mean of Fisher's z, each with the weight n - 3 as in
+    Hedges and Olkin (1985), with the standard errors of `rank_correlation`; `points` are those
+    of the series that have one.
+    """
+    usable = [p for p in parts if p.value is not None and p.low is not None]
+    if len(usable) == 1:
+        return usable[0]
+    points, weight = sum(p.points for p in usable), sum(p.points - 3 for p in usable)
+    if not usable:
+        return RankCorrelation(max((p.points for p in parts), default=0), None, None, None)
+    values = [(_inner(p.value or 0.0, p.points), p.points - 3) for p in usable]
+    z = sum(math.atanh(r) * w for r, w in values) / weight
+    # The variance of a part is (1 + r^2 / 2) / w, and its share of the mean w / weight.
+    error = math.sqrt(sum((1 + r**2 / 2) * w for r, w in values)) / weight
+    return RankCorrelation(points, math.tanh(z), *_around(z, error))
+
+
 def rank_correlation(points: Sequence[tuple[float, float]]) -> RankCorrelation:
     """Return Spearman's correlation of pairs; ties share the mean of their ranks.
 
@@ -34,11 +55,17 @@ def rank_correlation(points: Sequence[tuple[float, float]]) -> RankCorrelation:
     value = float(spearmanr(xs, ys).statistic)
     if n < LEAST_POINTS:
         return RankCorrelation(n, value, None, None)
-    nearest = 1 - 12 / (n * (n**2 - 1))
-    low, high = _ends(max(-nearest, min(nearest, value)), n)
+    inner = _inner(value, n)
+    low, high = _around(math.atanh(inner), math.sqrt((1 + inner**2 / 2) / (n - 3)))
     return RankCorrelation(n, value, min(low, value), max(high, value))
 
 
-def _ends(value: float, n: int) -> tuple[float, float]:
-    z = NormalDist().inv_cdf(0.975) * math.sqrt((1 + value**2 / 2) / (n - 3))
-    return math.tanh(math.atanh(value) - z), math.tanh(math.atanh(value) + z)
+def _inner(value: float, n: int) -> float:
+    """Return a correlation that has a z: a perfect order is given that of the nearest one."""
+    nearest = 1 - 12 / (n * (n**2 - 1))
+    return max(-nearest, min(nearest, value))
+
+
+def _around(z: float, error: float) -> tuple[float, float]:
+    reach = NormalDist().inv_cdf(0.975) * error
+    return math.tanh(z - reach), math.tanh(z + reach)

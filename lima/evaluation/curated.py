@@ -17,7 +17,12 @@ from lima.evaluation.tally import different_pairs
 from lima.results import CANDIDATES, EXAMPLES, RUNS
 from lima.spec import CellSpec
 
-GROUPS = {"STEM": "stem", "other": "other", "dropped": "dropped"}
+GROUPS = {
+    "STEM": ("stem",),
+    "other": ("other",),
+    "dropped": ("dropped",),
+    "all": ("stem", "other", "dropped"),
+}
 """The paper's words for the sets of exchanges, and ours."""
 
 
@@ -61,8 +66,9 @@ class Curated:
 
     def exchanges_of(self, group: str) -> list[int]:
         """Return how many exchanges of a set each run read; runs that read none are left out."""
-        pool = POOL.format(GROUPS[group])
-        return [found[pool] for found in self.exchanges.values() if found.get(pool)]
+        pools = [POOL.format(name) for name in GROUPS[group]]
+        sizes = [sum(found.get(pool, 0) for pool in pools) for found in self.exchanges.values()]
+        return [size for size in sizes if size]
 
 
 def read_curated(tables: Tables, lengths: Collection[str], tokenizer: str | None = None) -> Curated:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from math import hypot
 from typing import Any
 
-from lima.evaluation.checkpoints import pairs_of
-from lima.evaluation.correlation import rank_correlation
+from lima.evaluation.checkpoints import Checkpoint, correlations, pairs_of
+from lima.evaluation.correlation import LEAST_POINTS, combined
 from lima.evaluation.evidence import Evidence, Found, exact, no_arm
 from lima.evaluation.intervals import clustered_interval
 from lima.evaluation.measures import runs_of, summarise
 from lima.evaluation.paper import CLUSTERED, STUDENT, Ours
+from lima.spec import DataSpec
+from lima.training.plan import Plan
 
 
 def score(has: Evidence, name: str) -> Found:
@@ -101,18 +103,62 @@ def steps(has: Evidence, name: str) -> Found:
     return exact(found, f"training of {name!r}")
 
 
+def steps_per_epoch(has: Evidence, name: str) -> Found:
+    """How many steps an epoch of its training has; need not be whole."""
+    plans = [Plan(c.examples, 1, c.spec["train"]["batch_size"], 0)
+             for c in has.cells(name) if c.examples and c.spec.get("train")]  # fmt: skip
+    return exact([plan.steps_per_epoch for plan in plans], f"training of {name!r}")
+
+
 def perplexity_sign(has: Evidence) -> Found:
-    """How perplexity and score of checkpoints go together (appendix B)."""
-    found = rank_correlation(pairs_of(has.checkpoints))
+    """How perplexity and score of checkpoints go together (appendix B).
+
+    Within one training each: see `correlations` and `combined`.
+    """
+    every = correlations(_of_lima(has)).values()
+    found = combined(list(every))
     if found.value is None or found.low is None:
-        return f"{found.points} checkpoints with score and perplexity; 4 are needed"
-    return Ours(found.value, found.low, found.high, "Fisher's, for ranks", found.points)
+        if found.points >= LEAST_POINTS:
+            return "checkpoints with the same score or the same perplexity have no order"
+        return f"{found.points} checkpoints with score and perplexity; {LEAST_POINTS} are needed"
+    usable = sum(c.low is not None for c in every)
+    method = "Fisher's, for ranks" + (f"; mean of {usable} series" if usable > 1 else "")
+    return Ours(found.value, found.low, found.high, method, found.points)
 
 
 def checkpoint_range(has: Evidence, which: int) -> Found:
-    """From where to where the perplexity (0), or the score (1), of checkpoints goes (figure 9)."""
-    values = [pair[which] for pair in pairs_of(has.checkpoints)]
-    if not values:
+    """From where to where the perplexity (0), or the score (1), of checkpoints goes (figure 9).
+
+    The paper's perplexity is that of Stack Exchange; on other texts the same model has another.
+    """
+    points = [c for c in _of_lima(has) if pairs_of([c])]
+    if not points:
         return "no checkpoint has a score and a held-out perplexity"
+    if which == 0:
+        others = {c.heldout for c in points if c.heldout and not _is_stackexchange(c.heldout)}
+        points = [c for c in points if c.heldout not in others]
+        if not points:
+            names = " and ".join(sorted(_named(data) for data in others))
+            return f"measured on {names}; the paper's is on Stack Exchange"
+    values = [pair[which] for pair in pairs_of(points)]
     middle = sum(values) / len(values)
     return Ours(middle, min(values), max(values), "range over checkpoints", len(values))
+
+
+def _of_lima(has: Evidence) -> list[Checkpoint]:
+    """Return the checkpoints of LIMA, which appendix B is about; without LIMA, those of all."""
+    arm = has.arm("lima") if has.cells("lima") else None
+    return [c for c in has.checkpoints if arm in (None, c.arm)]
+
+
+def _is_stackexchange(data: DataSpec) -> bool:
+    """Say whether examples may be those of Stack Exchange, as far as their names tell."""
+    texts = ["".join(c for c in text.lower() if c.isalnum()) for text in (data.path, *data.sources)]
+    path, *sources = ["stackexchange" in text for text in texts]
+    return path or (bool(sources) and all(sources))
+
+
+def _named(data: DataSpec) -> str:
+    """Return a selection of examples in words."""
+    size = f"{data.count:,d} examples of " if data.count else ""
+    return f"{size}{data.path}" + (f" from {', '.join(data.sources)}" if data.sources else "")

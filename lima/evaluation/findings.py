@@ -25,11 +25,13 @@ FINDERS: dict[str, Finder] = {
     "score_difference": runs.score_difference,
     "setting": runs.setting,
     "count": runs.count,
+    "total": runs.count,  # of pools that other facts count one by one
     "categories": runs.categories,
     "exchanges": runs.exchanges,
     "tokens": runs.tokens,
     "examples": runs.examples,
     "steps": runs.steps,
+    "steps_per_epoch": runs.steps_per_epoch,
     "perplexity_sign": runs.perplexity_sign,
     "perplexity": partial(runs.checkpoint_range, which=0),
     "checkpoint_score": partial(runs.checkpoint_range, which=1),

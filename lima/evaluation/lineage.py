@@ -8,10 +8,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from lima.codec import decode
 from lima.errors import DataError, InputError
 from lima.evaluation.scan import Tables
 from lima.results import RUNS
-from lima.spec import STAGES, Stage
+from lima.spec import STAGES, Stage, TrainSpec
+from lima.training.plan import exported_epochs
 
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that cells share, and that are no arm of the study."""
@@ -44,6 +46,20 @@ class Chain:
             "judge": judge.get("model"),
             "rubric": judge.get("rubric"),
         }
+
+    @property
+    def sampled_epoch(self) -> int | None:
+        """The epoch of the cell's own training that its responses are from (section 3).
+
+        Where the spec names none, it is the last one whose weights were exported: of 15 epochs
+        the tenth, not the fifteenth. None: there are no responses, or they are another model's.
+        """
+        model = (self.spec.get("generate") or {}).get("model") or {}
+        own = ("run:train", f"run:{self.runs.get('train')}")
+        if not self.spec.get("train") or model.get("path") not in own:
+            return None
+        named: int | None = model.get("epoch")
+        return named or exported_epochs(decode(TrainSpec, self.spec["train"], "train"))[-1]
 
 
 def read_chains(tables: Tables) -> list[Chain]:

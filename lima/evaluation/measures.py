@@ -1,8 +1,8 @@
 """What is read from the tables for a study's figures, and how cells are summed up."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
@@ -37,8 +37,18 @@ class Training:
 
     steps: int | None = None
     loss: float | None = None
-    perplexity: float | None = None
-    best_perplexity: float | None = None
+    heldout: Mapping[int, float] = field(default_factory=dict)
+    """Held-out perplexity by epoch."""
+
+    @property
+    def best_perplexity(self) -> float | None:
+        """The lowest one."""
+        return min(self.heldout.values(), default=None)
+
+    def perplexity(self, epoch: int | None = None) -> float | None:
+        """Return the one after an epoch; without one, the last."""
+        at = max(self.heldout, default=None) if epoch is None else epoch
+        return None if at is None else self.heldout.get(at)
 
 
 @dataclass(frozen=True)
@@ -114,11 +124,11 @@ def read_training(tables: Tables) -> dict[str, Training]:
     columns = ["step", "epoch", "loss", "target_tokens"]
     for run, rows in tables.map(STEPS, columns, lambda part: last_epoch(part.to_pylist())):
         steps[run] = last_epoch([*steps.get(run, []), *rows])
-    heldout: dict[str, list[float]] = {}
+    heldout: dict[str, dict[int, float]] = {}
     for row in sorted(read_metrics(tables), key=lambda row: row["epoch"]):
-        heldout.setdefault(row["run_id"], []).append(row["value"])
+        heldout.setdefault(row["run_id"], {})[row["epoch"]] = row["value"]
     runs = steps.keys() | heldout.keys()
-    return {run: _training(steps.get(run, []), heldout.get(run, [])) for run in runs}
+    return {run: _training(steps.get(run, []), heldout.get(run, {})) for run in runs}
 
 
 def read_metrics(tables: Tables) -> list[dict[str, Any]]:
@@ -248,8 +258,22 @@ def _score_measures(
 def _training_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any]:
     runs = [results.training[run] for run in runs_of(chains, "train", results.training)]
     examples = {chain.examples for chain in chains}
-    means = {f.name: _mean(getattr(run, f.name) for run in runs) for f in fields(Training)}
-    return {**means, "examples": examples.pop() if len(examples) == 1 else None}
+    names = ("steps", "loss", "best_perplexity")
+    return {
+        **{name: _mean(getattr(run, name) for run in runs) for name in names},
+        "perplexity": _perplexity(results, chains),
+        "examples": examples.pop() if len(examples) == 1 else None,
+    }
+
+
+def _perplexity(results: Results, chains: Sequence[Chain]) -> float | None:
+    """Return the perplexity of the weights that responses are from, which stands beside scores.
+
+    That need not be the last one; it is where nothing is sampled yet.
+    """
+    found = dict.fromkeys((chain.runs.get("train", ""), chain.sampled_epoch) for chain in chains)
+    return _mean(results.training[run].perplexity(epoch)
+                 for run, epoch in found if run in results.training)  # fmt: skip
 
 
 def _effort_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any]:
@@ -257,14 +281,13 @@ def _effort_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any
     return vars(total_effort(results.efforts[run] for run in runs)) if runs else {}
 
 
-def _training(steps: list[dict[str, Any]], perplexities: list[float]) -> Training:
+def _training(steps: list[dict[str, Any]], heldout: Mapping[int, float]) -> Training:
     tokens = sum(step["target_tokens"] for step in steps)
     weighted = sum(step["loss"] * step["target_tokens"] for step in steps)
     return Training(
         steps=max((step["step"] for step in steps), default=None),
         loss=weighted / tokens if tokens else None,
-        perplexity=perplexities[-1] if perplexities else None,
-        best_perplexity=min(perplexities, default=None),
+        heldout=heldout,
     )
 
 

@@ -235,8 +235,11 @@ def _examples(series: Series) -> int | None:
 
 
 def _perplexity(study: Study, series: Series) -> float | None:
-    value: float | None = summarise(study.results, series.chains).get("perplexity")
-    return value
+    """Return the perplexity after the last epoch, over the seeds."""
+    found = study.results.training
+    values = [found[run].perplexity() for run in runs_of(series.chains, "train", found)]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _effort(study: Study, series: Series) -> Effort | None:

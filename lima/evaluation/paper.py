@@ -175,6 +175,7 @@ def find_arm(name: str, arms: Sequence[str], named: Mapping[str, str]) -> str | 
 ALIASES: dict[str, tuple[str, ...]] = {
     "lima": ("lima1000", "lima65b"),
     "lima_dialogue": ("dialogue1030", "limadialogue65b"),
+    "lima_structure": ("withstructure",),
     "alpaca_65b": ("alpaca52k", "alpaca"),
     "davinci003": ("textdavinci003",),
 }

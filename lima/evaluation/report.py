@@ -9,9 +9,9 @@ from pathlib import Path
 from lima import __version__
 from lima.errors import InputError
 from lima.evaluation.aggregate import report_unreadable
-from lima.evaluation.checkpoints import pairs_of
+from lima.evaluation.checkpoints import correlations
 from lima.evaluation.compare import read_evidence
-from lima.evaluation.correlation import rank_correlation
+from lima.evaluation.correlation import RankCorrelation
 from lima.evaluation.lineage import Chain
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.people import (
@@ -138,13 +138,18 @@ def make_report(
         chats=chat_rows(evidence),
         agreements=agreement_rows(evidence),
         facts_of_paper=paper_rows(evidence),
-        correlation=rank_correlation(pairs_of(evidence.checkpoints)),
+        correlations=_told(correlations(evidence.checkpoints)),
         samples=samples,
         failures=(*STATUSES[1:], "not_judged"),
         shown=shown,
         **study_tables(study),
     )
     return Report(readable(page), drawn)
+
+
+def _told(found: Mapping[str, RankCorrelation]) -> dict[str, RankCorrelation]:
+    """Return the correlations that say something: two points always lie on a line."""
+    return {label: c for label, c in found.items() if c.value is not None and c.points > 2}
 
 
 def _only_experiment(chains: Sequence[Chain]) -> str:

@@ -72,7 +72,7 @@ def _named(chain: Chain, paths: Sequence[str]) -> str:
 
 def _words(path: str, value: Any) -> str:
     if path == CHECKPOINT:
-        return "last epoch" if value is None else f"epoch {value}"
+        return "last exported epoch" if value is None else f"epoch {value}"
     return f"{'.'.join(path.split('.')[-2:])} {value}"
 
 

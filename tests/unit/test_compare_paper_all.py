@@ -50,7 +50,8 @@ def test_few_rows_are_underpowered(tmp_path: Path) -> None:
     assert all(c.rows_needed for c in chance.values())
     settled = found.keys() - chance.keys() - set(RANGES)
     kinds = {name.partition("/")[0] for name in settled}
-    assert kinds == {"setting", "count", "categories", "exchanges", "examples", "steps"}
+    assert kinds == {"setting", "count", "total", "categories", "exchanges", "examples", "steps",
+                     "steps_per_epoch"}  # fmt: skip
 
 
 def test_lengths_need_a_tokenizer_that_is_here(tmp_path: Path) -> None:
@@ -74,5 +75,5 @@ def test_nothing_of_it_comes_from_nowhere(tmp_path: Path) -> None:
             shard.unlink()
     found = compare_paper(Storage(storage.uri), note=pytest.fail)
     left = {c.fact.name.partition("/")[0] for c in found if c.ours}
-    assert left == {"setting", "examples"}  # which the runs themselves tell
+    assert left == {"setting", "examples", "steps_per_epoch"}  # which the runs themselves tell
     assert all(c.why for c in found if not c.ours)

@@ -126,9 +126,7 @@ def test_checkpoints_beside_what_people_chose(tmp_path: Path) -> None:
     standings = [Standing(1, 0, 1, 3), Standing(2, 3, 1, 0)]
     record_choice(storage, run_id(cells[0], "train"), 2, standings, "e")
     page = render_report(storage, note=pytest.fail)
-    found = re.search(r'id="h-checkpoints">.*?</table>', page, re.DOTALL)
-    assert found
-    rows = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in found[0].split("<tr>")[2:]]
+    rows = checkpoint_rows(page)
     perplexities = {r["epoch"]: r["value"] for r in read_metrics(Tables(storage))}
     scores = {
         r["epoch"]: r["score"] for r in aggregate_rows(storage, ["epoch"], note=lambda _: None)
@@ -139,6 +137,53 @@ def test_checkpoints_beside_what_people_chose(tmp_path: Path) -> None:
         assert row.startswith(f"a {epoch} 1 {perplexities[epoch]:.2f} {scores[sampled]:.2f} [")
         assert row.endswith(f" {rest}")
     assert "paper, about" in figure(page, "checkpoints")
+
+
+def checkpoint_rows(page: str) -> list[str]:
+    found = re.search(r'id="h-checkpoints">.*?</table>', page, re.DOTALL)
+    assert found
+    return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in found[0].split("<tr>")[2:]]
+
+
+def test_the_last_epoch_of_responses_is_the_last_exported_one(tmp_path: Path) -> None:
+    """Of 12 epochs 5 to 10 are exported; without a number the responses are from the tenth."""
+    storage = Storage(str(tmp_path))
+    write_study(storage, Study((Arm("a"),), seeds=2, epochs=12, checkpoints=(6, None)))
+    page = render_report(storage, note=pytest.fail)
+    curves: dict[int, list[float]] = {}
+    for row in read_metrics(Tables(storage)):
+        curves.setdefault(row["epoch"], []).append(row["value"])
+    rows = checkpoint_rows(page)
+    mean = {epoch: sum(values) / len(values) for epoch, values in curves.items()}
+    assert f"{mean[10]:.2f}" != f"{mean[12]:.2f}"
+    assert [" ".join(row.split()[:4]) for row in rows] == [
+        f"a 6 2 {mean[6]:.2f}", f"a 10 2 {mean[10]:.2f}",
+    ]  # fmt: skip
+    by_epoch = {r["epoch"]: r["perplexity"]
+                for r in aggregate_rows(storage, ["epoch"], note=lambda _: None)}  # fmt: skip
+    assert by_epoch == {6: pytest.approx(mean[6]), None: pytest.approx(mean[10])}
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    assert f" {mean[10]:.2f}" in text
+    assert "perplexity that of the epoch that responses are from" in text
+    assert "a (last exported epoch)" in text
+
+
+def test_correlations_are_told_arm_by_arm(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    arms = (Arm("good", quality=5.0), Arm("poor", quality=3.0))
+    write_study(storage, Study(arms, seeds=1, epochs=8, checkpoints=(5, 6, 7, 8)))
+    said = " ".join(figure(render_report(storage, note=pytest.fail), "checkpoints").split())
+    [told] = re.findall(r"rank correlation, each arm by itself: (.*?)\. The paper", said)
+    one = r"-?\d\.\d\d over 4 checkpoints \(95 % interval -?\d\.\d\d to -?\d\.\d\d\)"
+    assert re.fullmatch(f"good {one}; poor {one}", told)
+
+
+def test_two_checkpoints_have_no_correlation(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    write_study(storage, Study((Arm("a"),), seeds=1, checkpoints=(2, 3)))
+    page = render_report(storage, note=pytest.fail)
+    assert "<svg" in figure(page, "checkpoints")
+    assert "rank correlation" not in page
 
 
 def test_without_labels_each_figure_says_how_to_get_them(tmp_path: Path) -> None:
