@@ -123,7 +123,8 @@ def _keys(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
                 key.setting,
                 f"no Secret is named that could hold {key.variable}, the key of {key.url}; without "
                 "the key a run ends before its first stage",
-                "name one in cluster.secrets of a profile of your own",
+                "name one in cluster.secrets of a profile of your own"
+                + (", or --set judge=null" if key.setting.startswith("judge.") else ""),
             )
 
 
