@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TypedDict
 
@@ -88,36 +89,46 @@ def lease(
 def _take(storage: Storage, path: str, run: str, holder: str, stopped: Callable[[], bool]) -> None:
     while True:
         dead = _wait_until_free(storage, path, run, stopped)
-        with _alone(storage):
+        with _alone(storage) as sure:
+            began = time.monotonic()
             if _read(storage, path) != dead:
                 continue  # another was faster
             storage.write(path, _record(holder), replace=True)
-        if storage.is_local:
+            took = time.monotonic() - began
+        if sure:
             return
-        time.sleep(SETTLE_S)
+        # Of a write that took long, the one that it replaced may be settled, and must notice.
+        time.sleep(SETTLE_S if took < SETTLE_S / 2 else 2 * RENEW_S)
         now = _read(storage, path)
         if now and now["holder"] == holder:
             return
 
 
 @contextlib.contextmanager
-def _alone(storage: Storage) -> Iterator[None]:
-    """Keep other processes out where the file system can; object stores cannot."""
+def _alone(storage: Storage) -> Iterator[bool]:
+    """Keep other processes out; yields whether this file system can. Object stores cannot."""
     folder = storage.local_path("leases")
     if folder is None:
-        yield
+        yield False
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        # Network file systems lock only what is open for writing.
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror}") from error
     try:
-        with contextlib.suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield _locked(handle)
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
 
 
 def _wait_until_free(
@@ -176,10 +187,11 @@ def _began(pid: int) -> float:
 
 def _renew(storage: Storage, path: str, holder: str) -> str | None:
     """Renew the lease; return the host of another holder if it was lost instead."""
-    record = _read(storage, path)
-    if record and record["holder"] != holder:
-        return record["host"]
-    storage.write(path, _record(holder), replace=True)
+    with _alone(storage):
+        record = _read(storage, path)
+        if record and record["holder"] != holder:
+            return record["host"]
+        storage.write(path, _record(holder), replace=True)
     return None
 
 
@@ -200,14 +212,16 @@ def _read(storage: Storage, path: str) -> _Record | None:
     if not storage.exists(path):
         return None
     try:
-        record = json.loads(storage.read(path))
-        return {
-            "holder": str(record["holder"]), "host": str(record["host"]),
-            "pid": int(record["pid"]), "at": float(record["at"]),
-        }  # fmt: skip
+        data = storage.read(path)
     except StorageError:
         if storage.exists(path):
             raise
         return None  # it was deleted meanwhile
-    except (ValueError, KeyError, TypeError):
-        return {"holder": "", "host": "unknown", "pid": 0, "at": 0.0}
+    try:
+        record = json.loads(data)
+        return {
+            "holder": str(record.get("holder", "")), "host": str(record["host"]),
+            "pid": int(record["pid"]), "at": float(record["at"]),
+        }  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"holder": sha256(data).hexdigest(), "host": "unknown", "pid": 0, "at": 0.0}

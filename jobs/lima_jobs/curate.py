@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lima.codec import run_id
+from lima.codec import run_id, sha256_key
 from lima.curation.damage import Damage
 from lima.curation.split import SplitSite
 from lima.curation.stage import Curation, Unit
@@ -260,8 +260,9 @@ def _split(
 
 
 def _put_aside_in(context: _Context) -> Path:
-    """Return the folder of this attempt, below that of the run."""
-    return Path(tempfile.gettempdir()) / f"lima-curate-{run_id(context.cell)}" / context.attempt
+    """Return the folder of this attempt, below that of the run on this storage."""
+    run = f"{run_id(context.cell)}-{sha256_key(context.storage_uri)[:8]}"
+    return Path(tempfile.gettempdir()) / f"lima-curate-{run}" / context.attempt
 
 
 def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[str, int]:
@@ -272,8 +273,8 @@ def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[s
 
 def _remove_folder(folder: str) -> None:
     """Remove a folder: for a task that reads it, all at once."""
-    gone = f"{folder}.removed"
-    with contextlib.suppress(FileNotFoundError):
+    gone = f"{folder}.{uuid.uuid4().hex[:8]}.removed"
+    with contextlib.suppress(OSError):  # it is not there
         Path(folder).rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 

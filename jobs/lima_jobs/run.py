@@ -189,7 +189,7 @@ def _require_storage(storage: Storage) -> None:
 
 def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:
     parts = [_part(cell, only) for cell in cells]
-    require_keys(p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c))
+    require_keys((p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)), storage)
     with ray_session(parts) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
         run_cells(cells, storage, parallel, only)

@@ -62,7 +62,8 @@ class LocalRun:
         from lima.judging.key import require_keys
 
         states = self._states()
-        require_keys(c for c, s in zip(self.cells, states, strict=True) if not s.done)
+        left = (cell for cell, s in zip(self.cells, states, strict=True) if not s.done)
+        require_keys(left, self.storage)
         return [
             f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
             for state in states

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lima.codec import decode
 from lima.evaluation.correlation import RankCorrelation, rank_correlation
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import runs_of, summarise
@@ -107,13 +106,18 @@ def _of_series(study: Study, series: Series, choices: Choices) -> list[Checkpoin
             colour=series.colour,
             epoch=epoch,
             arm=series.arm,
-            heldout=decode(DataSpec, heldout, "train.heldout") if heldout else None,
+            heldout=_selection(heldout) if heldout else None,
             seeds=len({chain.seed for chain in sampled.get(epoch, series.chains)}),
             **_measured(study, sampled.get(epoch, ()), series.chains, epoch),
             **_judged(epoch, [choices[run] for run in trained]),
         )
         for epoch in sorted(sampled.keys() | compared)
     ]
+
+
+def _selection(data: Mapping[str, Any]) -> DataSpec:
+    """Return what names a stored selection of examples, whatever version has written it."""
+    return DataSpec(data["path"], tuple(data.get("sources", ())), data.get("count"))
 
 
 def _by_epoch(study: Study, chains: Iterable[Chain]) -> dict[int, list[Chain]]:

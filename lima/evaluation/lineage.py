@@ -8,12 +8,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from lima.codec import decode
 from lima.errors import DataError, InputError
 from lima.evaluation.scan import Tables
 from lima.results import RUNS
-from lima.spec import STAGES, Stage, TrainSpec
-from lima.training.plan import exported_epochs
+from lima.spec import STAGES, Stage
 
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that cells share, and that are no arm of the study."""
@@ -59,7 +57,13 @@ class Chain:
         if not self.spec.get("train") or model.get("path") not in own:
             return None
         named: int | None = model.get("epoch")
-        return named or exported_epochs(decode(TrainSpec, self.spec["train"], "train"))[-1]
+        return named or _last_exported(self.spec["train"])
+
+
+def _last_exported(train: dict[str, Any]) -> int | None:
+    """Return the last epoch of `exported_epochs`; None: the spec is of another version."""
+    last, epochs = (train.get("checkpoints") or {}).get("last_epoch"), train.get("epochs")
+    return min(last, epochs) if isinstance(last, int) and isinstance(epochs, int) else None
 
 
 def read_chains(tables: Tables) -> list[Chain]:

@@ -5,12 +5,17 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lima.errors import InputError, SpecError
 from lima.generation.address import endpoint_address
-from lima.spec import ENDPOINT, CellSpec, JudgeSpec
+from lima.spec import ENDPOINT, CellSpec, JudgeSpec, Stage, stage_cell
 
+if TYPE_CHECKING:
+    from lima.storage import Storage
+
+PRIVATE = (".svc", ".local", ".internal", ".localhost")
 NO_KEY = "none"
 """What a private endpoint gets instead of a key: the client library insists on one."""
 
@@ -19,6 +24,7 @@ NO_KEY = "none"
 class KeyOf:
     """An endpoint, and the environment variable that `setting` of a spec names for its key."""
 
+    stage: Stage
     url: str
     where: str
     """What of a spec holds the URL."""
@@ -34,7 +40,7 @@ class KeyOf:
                 private network, where one may be served without keys.
 
         """
-        host = _host(self.url, self.where)
+        host = host_of(self.url, self.where)
         key = os.environ.get(self.variable, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise InputError(f"the key in {self.variable} has characters that no key has")
@@ -49,8 +55,16 @@ class KeyOf:
 
     @property
     def looks_public(self) -> bool:
-        """Whether the endpoint is one of the Internet, by its name alone."""
-        return _looks_public(_host(self.url, self.where))
+        """Whether the endpoint is one of the Internet, by its name alone.
+
+        `http://SERVICE.NAMESPACE` is one of a cluster.
+        """
+        host = host_of(self.url, self.where)
+        try:
+            return ipaddress.ip_address(host).is_global
+        except ValueError:
+            dots = 2 if self.url.startswith("http://") else 1
+            return host.count(".") >= dots and not host.endswith(PRIVATE)
 
 
 def api_key(spec: JudgeSpec) -> str:
@@ -64,28 +78,44 @@ def keys_of(cell: CellSpec) -> Iterator[KeyOf]:
     if generate and generate.model.path.startswith(ENDPOINT):
         url, _ = endpoint_address(generate.model.path)
         variable = generate.endpoint.api_key_env
-        yield KeyOf(url, "generate.model.path", variable, "generate.endpoint.api_key_env")
+        yield KeyOf(
+            "generate", url, "generate.model.path", variable, "generate.endpoint.api_key_env"
+        )
     if cell.judge:
         yield _judge_key(cell.judge)
 
 
-def require_keys(cells: Iterable[CellSpec]) -> None:
+def require_keys(cells: Iterable[CellSpec], storage: "Storage") -> None:
     """Find out before hours of other work that an endpoint's key is not there.
+
+    A stage that has results already may be finished, and asks by itself if it is not.
 
     Raises:
         SpecError: the URL of an endpoint is not an address.
         InputError: a key is missing.
 
     """
-    for key in dict.fromkeys(key for cell in cells for key in keys_of(cell)):
-        key.find()
+    from lima.results import GENERATIONS, JUDGMENTS  # they take pyarrow, which lint does without
+    from lima.shards import RunTable
+
+    tables = {"generate": GENERATIONS, "judge": JUDGMENTS}
+    for cell in cells:
+        for key in keys_of(cell):
+            if not RunTable(storage, tables[key.stage], stage_cell(cell, key.stage)).shards():
+                key.find()
 
 
 def _judge_key(spec: JudgeSpec) -> KeyOf:
-    return KeyOf(spec.base_url, "judge.base_url", spec.api_key_env, "judge.api_key_env")
+    return KeyOf("judge", spec.base_url, "judge.base_url", spec.api_key_env, "judge.api_key_env")
 
 
-def _host(url: str, where: str) -> str:
+def host_of(url: str, where: str) -> str:
+    """Return the host of a URL.
+
+    Raises:
+        SpecError: the URL, which stands at `where` in a spec, is not an address.
+
+    """
     try:
         parts = urlsplit(url)
         if parts.hostname and parts.port != 0:
@@ -100,12 +130,5 @@ def _is_private(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:
-        return not _looks_public(host)
+        return True  # nobody knows: to ask it will tell, and is tried again
     return all(not ipaddress.ip_address(info[4][0]).is_global for info in found)
-
-
-def _looks_public(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." in host and not host.endswith((".svc", ".local", ".internal", ".localhost"))

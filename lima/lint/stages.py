@@ -8,6 +8,7 @@ from lima.codec import RUN_ID_LENGTH
 from lima.curation.dataset import Loader, load_examples
 from lima.errors import SpecError
 from lima.generation.address import endpoint_address
+from lima.judging.key import host_of
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.model.loading import RUN, SCRATCH
@@ -120,6 +121,15 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
     spec = cell.judge
     if spec is None:
         return
+    try:
+        host_of(spec.base_url, "judge.base_url")
+    except SpecError:
+        yield Finding(
+            "error",
+            "judge.base_url",
+            f"{spec.base_url!r} is not an address",
+            "--set judge.base_url=http://HOST:PORT/v1",
+        )
     if spec.budget is not None and not (spec.input_price or spec.output_price):
         yield Finding(
             "error",

@@ -162,6 +162,8 @@ def test_gpus_that_fill_no_node_are_a_warning() -> None:
         ("https://api.openai.com/v1", ClusterSpec(storage=StorageSpec(secretName="all")), False),
         ("http://judge.models.svc:8000/v1", ClusterSpec(), False),
         ("http://judge:8000/v1", ClusterSpec(), False),
+        ("http://judge.models/v1", ClusterSpec(), False),
+        ("http://host:99999/v1", ClusterSpec(), False),
         ("http://10.0.0.7/v1", ClusterSpec(), False),
     ],
 )

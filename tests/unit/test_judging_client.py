@@ -319,6 +319,17 @@ def test_a_private_endpoint_needs_none(monkeypatch: pytest.MonkeyPatch, host: st
     assert api_key(JudgeSpec(base_url=f"http://{host}:8000/v1")) == NO_KEY
 
 
+def test_a_name_that_is_not_known_yet_is_no_reason_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod's network may come up after its processes; asking tells, and is tried again."""
+
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert api_key(JudgeSpec(base_url="http://judge.models:8000/v1")) == NO_KEY
+
+
 def test_a_key_is_trimmed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     assert api_key(JudgeSpec()) == KEY

@@ -176,6 +176,7 @@ def test_the_steps_are_said() -> None:
         ),
         (["base=null", "train=null", "generate=null"], "error", "train", "no stage"),
         (["generate=null", "judge.model=m"], "error", "judge", "no responses"),
+        (["judge.base_url=http://h:99999/v1"], "error", "judge.base_url", "not an address"),
         (["judge.budget=3"], "error", "judge.budget", "without prices"),
         (["judge.rubric=preference"], "error", "judge.baselines", "something to compare with"),
         (["judge.api_key_env=NO_SUCH_KEY"], "note", "judge.api_key_env", "NO_SUCH_KEY"),

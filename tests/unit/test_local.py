@@ -108,6 +108,20 @@ def test_a_cell_that_is_done_is_looked_at_once_and_needs_no_key(
     assert local.plan()[0].endswith("finished already")
 
 
+def test_a_baseline_needs_its_key_until_it_has_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (cell,) = load_study(
+        "tiny", ["generate.model.path=endpoint:https://8.8.8.8/v1#m"], ["howto-32"], [0]
+    )
+    with pytest.raises(InputError, match=r"another one in generate\.endpoint\.api_key_env"):
+        LocalRun([cell], str(tmp_path)).plan()
+    shard = RunTable(Storage(str(tmp_path)), GENERATIONS, stage_cell(cell, "generate")).path("s")
+    Storage(str(tmp_path)).write(shard, b"")
+    assert LocalRun([cell], str(tmp_path)).plan()[0].endswith("to run")
+
+
 def test_a_cell_whose_results_were_taken_away_is_not_done(tmp_path: Path) -> None:
     (cell,) = load_study("tiny", arms=["howto-32"], seeds=[0])
     storage = Storage(str(tmp_path))

@@ -5,11 +5,13 @@ specs with a cluster. The limits are those of KubeRay 1.6 (ray-operator/controll
 validation.go) and Kueue 0.19 (pkg/controller/jobs/rayjob, raycluster).
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lima.judging.key import keys_of
+from lima.errors import SpecError
+from lima.judging.key import KeyOf, keys_of
 from lima.lint import Finding
 from lima.lint.finding import Level
 from lima.spec import CellSpec, computes
@@ -116,16 +118,22 @@ def _keys(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
     """Say that no Secret could hold a key, where a public endpoint will ask for one."""
     if cluster.secrets or cluster.storage.secretName:
         return
-    for key in keys_of(cell):
-        if key.looks_public and key.variable not in cluster.env:
+    for key in _public_keys(cell):
+        if key.variable not in cluster.env:
             yield (
                 "warning",
                 key.setting,
                 f"no Secret is named that could hold {key.variable}, the key of {key.url}; without "
                 "the key a run ends before its first stage",
                 "name one in cluster.secrets of a profile of your own"
-                + (", or --set judge=null" if key.setting.startswith("judge.") else ""),
+                + (", or --set judge=null" if key.stage == "judge" else ""),
             )
+
+
+def _public_keys(cell: CellSpec) -> list[KeyOf]:
+    with contextlib.suppress(SpecError):  # an address that is none is told without a cluster too
+        return [key for key in keys_of(cell) if key.looks_public]
+    return []
 
 
 def _metadata(raw: Raw) -> Iterator[Told]:
