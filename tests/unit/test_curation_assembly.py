@@ -151,7 +151,8 @@ def test_the_file_loads_here_and_with_hugging_face(
     examples = load_examples(DataSpec(str(path)))
     assert [(e.conversation, e.source) for e in examples] == pairs
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     loaded = datasets.load_dataset(
         "json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
     )
