@@ -59,7 +59,7 @@ def query(folder: str) -> str:
 
 def write_study(folder: str) -> None:
     from lima.storage import Storage
-    from tests.synthetic import write_many_judgments
+    from tests.bench.judgments import write_many_judgments
 
     if not (Path(folder) / "judgments").exists():
         write_many_judgments(Storage(folder), ROWS, SHARDS, ARMS, SEEDS)
