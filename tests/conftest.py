@@ -14,9 +14,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.chromium import chromium
 
 # A busy machine is no failure: no test has a time limit.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -84,6 +87,13 @@ def s3_storage(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     return f"s3://study/{tmp_path.name}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Start a real Chromium, for tests of pages."""
+    with chromium() as started:
+        yield started
 
 
 def _wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:

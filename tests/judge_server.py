@@ -67,6 +67,11 @@ def error(status: int, message: str = "no", code: str | None = None, **headers: 
 Answer = Callable[[Request], Reply]
 
 
+def replies(*ordered: Reply) -> Answer:
+    """Answer the first request with the first reply and so on; the last one repeats."""
+    return lambda request: ordered[min(request.number, len(ordered)) - 1]
+
+
 class JudgeServer:
     """Answers requests one by one as `answer` says, and keeps count of them.
 

@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 
 from lima.clock import now
 from lima.codec import canonical_json, encode, run_id, sha256_key
-from lima.results import GENERATIONS, RUNS
+from lima.evaluation.scan import Tables
+from lima.results import ANNOTATIONS, GENERATIONS, RUNS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.storage import Storage
 
 OURS, OTHER = "lima-secret-65b", "rival-secret-4"
 """Arms whose names must not reach a page."""
+PAIR = ("--run", OURS, "--against", OTHER)
 ATTACK = (
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
     "</p></section><style>body{display:none}</style><b>bold</b> {{nonce}} [x](javascript:alert(1))"
@@ -45,6 +47,20 @@ def write_responses(
     rows = [_row(cell, number, arm, epoch) for number in range(prompts)]
     RunTable(storage, GENERATIONS, cell).write("prompts", rows)
     return run_id(cell)
+
+
+def write_pair(folder: Path, prompts: int) -> Path:
+    """Write responses of both arms to the same prompts; return the folder."""
+    storage = Storage(str(folder))
+    for arm in (OURS, OTHER):
+        write_responses(storage, arm, prompts)
+    return folder
+
+
+def annotations(folder: Path) -> list[dict[str, Any]]:
+    """Return all rows of `annotations`."""
+    columns = [c.name for c in ANNOTATIONS.columns]
+    return Tables(Storage(str(folder))).read(ANNOTATIONS, columns).to_pylist()
 
 
 def _record(storage: Storage, cell: CellSpec, stage: str, parent: str | None) -> None:

@@ -1,154 +1,19 @@
-"""The labelling page in a real Chromium: two people at once, keyboards, a server that dies."""
+"""The labelling page in a real Chromium: keys, markup in texts, access, accessibility, widths."""
 
-import os
-import random
-import re
-import shutil
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lima.evaluation.labels import standing
-from lima.evaluation.scan import Tables
-from lima.results import ANNOTATIONS
-from lima.storage import Storage
-from tests.labelling import ATTACK, OTHER, OURS, Server, serving, write_responses
-
-PAIR = ("--run", OURS, "--against", OTHER)
-INVITED = ("--invite", "anna", "--invite", "ben")
-ITEMS, SHARED = 60, 50
-NAMED = "labels.example.org"
-"""A name for this machine that browsers take for another one, and so for less secure."""
-GONE = re.compile(r"net::ERR_(CONNECTION|SOCKET_NOT_CONNECTED|EMPTY_RESPONSE)")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's own sandbox does not start as root, as in a container.
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        options += [f"--host-resolver-rules=MAP {NAMED} 127.0.0.1"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield chromium
-        chromium.close()
+from tests.annotators import Person
+from tests.chromium import NAMED
+from tests.labelling import ATTACK, OURS, PAIR, annotations, serving, write_pair
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    storage = Storage(str(tmp_path))
-    for arm in (OURS, OTHER):
-        write_responses(storage, arm, ITEMS)
-    return tmp_path
-
-
-class Person:
-    """An annotator with a browser of their own, who keeps what the page let them see."""
-
-    def __init__(self, browser: Any, link: str, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
-        self.link, self.problems, self.asked = link, list[str](), list[str]()
-        self.traffic = list[str]()
-        self.context.set_default_timeout(0)  # a busy machine is slow, and that is no failure
-        self.tab = self.context.new_page()
-        self.tab.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.tab.on("console", self._said)
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("response", self._answered)
-        self.tab.goto(link)
-        self.ready()
-
-    def ready(self) -> None:
-        """Wait for a task, or the end."""
-        self.tab.wait_for_selector("main[aria-busy=false]")
-
-    def press(self, *keys: str) -> None:
-        """Press keys, each when the page is ready for it."""
-        for key in keys:
-            self.tab.keyboard.press(key)
-            self.ready()
-
-    def done(self) -> int:
-        """Return how many tasks the page says are labelled."""
-        return int(self.tab.inner_text("#counts b"))
-
-    def _said(self, message: Any) -> None:
-        # A server that was killed is told by the browser itself, in one of several ways.
-        if message.type == "error" and not GONE.search(message.text):
-            self.problems.append(message.text)
-
-    def _answered(self, response: Any) -> None:
-        if response.ok:
-            try:
-                self.traffic.append(response.text())
-            except Exception:  # noqa: BLE001 - gone with the server or the page
-                self.traffic.append("")
-
-
-def _standing(folder: Path) -> list[dict[str, Any]]:
-    columns = [c.name for c in ANNOTATIONS.columns]
-    return standing(Tables(Storage(str(folder))).read(ANNOTATIONS, columns).to_pylist())
-
-
-def test_two_people_at_once_with_reloads_and_a_server_that_is_killed(
-    browser: Any, study: Path
-) -> None:
-    """Keyboard only; every label is kept once, none is lost, whatever dies in between."""
-    chance = random.Random(11)
-    pressed: dict[str, list[str]] = {"anna": [], "ben": []}
-    arguments = [str(study), *PAIR, *INVITED, "--overlap", str(SHARED)]
-    server = Server(arguments, study / "log")
-    server.start()
-    people = {name: Person(browser, link) for name, link in server.links.items()}
-    kills = reloads = 0
-    try:
-        while any(p.tab.locator("#end").count() == 0 for p in people.values()):
-            for name, person in people.items():
-                if person.tab.locator("#end").count():
-                    continue
-                key = chance.choice("abn")
-                kill = len(pressed[name]) in (7, 19, 33) and name == "anna"
-                if kill:  # at the same moment as the key, before or after it is answered
-                    person.tab.keyboard.press(key)
-                    server.kill()
-                    kills += 1
-                    server.start()
-                    person.ready()
-                elif chance.random() < 0.2:  # the key, and a reload before the answer can come
-                    person.tab.keyboard.press(key)
-                    person.tab.reload()
-                    reloads += 1
-                    person.ready()
-                else:
-                    person.press(key)
-                pressed[name].append(key)
-                assert person.done() == len(pressed[name]), name
-        said = server.stop()
-    finally:
-        if server.process.poll() is None:
-            server.kill()
-    assert (kills, reloads > 5) == (3, True)
-    assert "of anna" in said
-    rows = _standing(study)
-    assert Counter(Counter((r["rater"], r["item_id"]) for r in rows).values()) == {1: len(rows)}
-    per_item = Counter(r["item_id"] for r in rows)
-    assert Counter(per_item.values()) == {2: SHARED, 1: ITEMS - SHARED}
-    words = {"a": "A", "b": "B", "n": "neither"}
-    for name, keys in pressed.items():
-        mine = [r for r in rows if r["rater"] == name]
-        mine.sort(key=lambda r: r["ended_at"])
-        assert [r["label"] for r in mine] == [words[key] for key in keys]
-    for person in people.values():
-        assert person.problems == []
-        assert all(url.startswith((person.link, "data:")) for url in person.asked)
-        everything = "\n".join(person.traffic)
-        assert "Answer " in everything
-        assert not re.search(f"{OURS}|{OTHER}|study", everything)
+    return write_pair(tmp_path, 60)
 
 
 def test_undo_skip_comment_and_the_end(browser: Any, study: Path) -> None:
@@ -175,7 +40,7 @@ def test_undo_skip_comment_and_the_end(browser: Any, study: Path) -> None:
         person.press("a")
         assert person.problems == []
         server.stop()
-    rows = _standing(study)
+    rows = standing(annotations(study))
     found = [(r["event"], r["label"], r["comment"]) for r in rows]
     assert sorted(found, key=str) == [
         ("labelled", "A", None),
@@ -234,47 +99,8 @@ def test_safety_asks_two_questions_before_it_saves(browser: Any, study: Path) ->
         person.press("n", "s")
         assert "Everything is labelled" in tab.inner_text("#end")
         server.stop()
-    found = {(r["label"], r["malicious"]) for r in _standing(study)}
+    found = {(r["label"], r["malicious"]) for r in standing(annotations(study))}
     assert found == {("unsafe", True), ("safe", False)}
-
-
-def test_two_windows_of_one_person_do_not_answer_twice(browser: Any, study: Path) -> None:
-    with serving(study, *PAIR, "--count", "4") as server:
-        one = Person(browser, server.links["me"])
-        two = Person(browser, server.links["me"])
-        one.press("a")
-        two.press("b")  # still shows what the other window has answered
-        assert "another window was first" in two.tab.inner_text("#alert")
-        assert two.done() == 1
-        two.press("b")
-        assert two.tab.is_hidden("#alert")
-        one.press("a")
-        assert one.done() == 2
-        server.stop()
-    assert sorted(r["label"] for r in _standing(study)) == ["A", "B"]
-
-
-def test_the_page_says_when_an_answer_waits(browser: Any, study: Path) -> None:
-    arguments = [str(study), *PAIR, "--count", "3"]
-    server = Server(arguments, study / "log")
-    server.start()
-    person = Person(browser, server.links["me"])
-    tab = person.tab
-    server.kill()
-    tab.keyboard.press("a")
-    tab.get_by_text("is not saved yet").wait_for()
-    tab.keyboard.press("b")  # not for a task that is not shown
-    tab.goto("about:blank")  # the window is closed meanwhile
-    server.start()
-    try:
-        tab.goto(person.link)
-        person.ready()
-        assert tab.inner_text("#saved") == "Your last answer is saved"
-        assert person.done() == 1
-        server.stop()
-    finally:
-        server.process.kill()
-    assert [r["label"] for r in _standing(study)] == ["A"]
 
 
 def test_the_access_token_is_typed_once(browser: Any, study: Path) -> None:

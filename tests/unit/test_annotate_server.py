@@ -1,7 +1,6 @@
 """The labelling server as a real process: who may ask what, what it says, and what is kept."""
 
 import json
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,31 +10,21 @@ import pytest
 
 from lima.evaluation.scan import Tables
 from lima.judging.instructions import INSTRUCTIONS
-from lima.results import ANNOTATIONS, ITEMS
+from lima.results import ITEMS
 from lima.storage import Storage
 from lima_k8s.main import run
-from tests.labelling import ATTACK, OTHER, OURS, Server, act, serving, write_responses
-
-PAIR = ("--run", OURS, "--against", OTHER)
-COLUMNS = [c.name for c in ANNOTATIONS.columns]
+from tests.labelling import ATTACK, OTHER, OURS, PAIR, Server, act, annotations, serving, write_pair
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    storage = Storage(str(tmp_path))
-    for arm in (OURS, OTHER):
-        write_responses(storage, arm, 12)
-    return tmp_path
+    return write_pair(tmp_path, 12)
 
 
 @pytest.fixture
 def server(study: Path) -> Iterator[Server]:
     with serving(study, *PAIR, "--overlap", "4", "--invite", "anna", "--invite", "ben") as started:
         yield started
-
-
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    return Tables(Storage(str(folder))).read(ANNOTATIONS, COLUMNS).to_pylist()
 
 
 def test_a_label_is_kept_once_and_exported_with_what_was_shown(server: Server, study: Path) -> None:
@@ -53,7 +42,7 @@ def test_a_label_is_kept_once_and_exported_with_what_was_shown(server: Server, s
     assert server.ask(anna, "act", act(2, "undone")).value["task"]["turn"] == 2
     said = server.stop()
     assert "3 of anna" in said
-    rows = _rows(study)
+    rows = annotations(study)
     assert [r["event"] for r in rows] == ["labelled", "skipped", "undone"]
     row = rows[0]
     assert (row["annotation_id"], row["label"]) == (sent["event_id"], "B")
@@ -119,7 +108,7 @@ def test_a_second_person_neither_sees_nor_writes_the_labels_of_the_first(
     assert "between us" not in json.dumps([mine, stolen.value])
     assert server.ask(ben, "act", act(1, answers={"label": "B"})).value["done"] == 1
     server.stop()
-    rows = _rows(study)
+    rows = annotations(study)
     assert [(r["rater"], r["label"]) for r in rows] == [("anna", "A"), ("anna", "A"), ("ben", "B")]
     assert rows[0]["item_id"] == rows[2]["item_id"]  # shared
     assert rows[0]["shown"] == rows[2]["shown"]
@@ -198,26 +187,6 @@ def test_the_answers_let_nothing_in_from_elsewhere(server: Server) -> None:
         assert not {"Server", "Access-Control-Allow-Origin"} & set(answer.headers)
 
 
-def test_the_same_command_goes_on_with_the_same_links(study: Path) -> None:
-    invited = ("--invite", "anna")
-    with serving(study, *PAIR, *invited) as first:
-        link = first.links["anna"]
-        sent = act(1)
-        first.ask(link, "open")
-        first.ask(link, "act", sent)
-        first.kill()
-    with serving(study, *PAIR) as second:
-        assert second.links == {"anna": link}
-        assert second.ask(link, "act", sent).value["done"] == 1  # sent again: kept once
-        assert "1 of anna" in second.stop()
-    with serving(study, *PAIR, "--seed", "1") as other:  # another draw is another round
-        assert set(other.links) == {"me"}
-        assert other.ask(other.links["me"], "open").value["done"] == 0
-    with serving(study, *PAIR, "--withdraw", "anna") as third:
-        assert third.links == {}
-        assert third.ask(link, "open").status == 404
-
-
 def test_it_is_bound_to_this_machine_unless_told_otherwise(server: Server, study: Path) -> None:
     port = int(server.links["anna"].split(":")[2].split("/")[0])
     own = socket.gethostbyname(socket.gethostname())
@@ -266,34 +235,6 @@ def test_other_machines_need_the_access_token_too(
         assert "Secure" in entered.headers["Set-Cookie"]
 
 
-def test_absolute_and_safety_labels_with_their_flags(study: Path) -> None:
-    with serving(study, "--kind", "absolute", "--run", OURS) as server:
-        link = server.links["me"]
-        opened = server.ask(link, "open").value
-        assert [len(opened["task"]["responses"]), opened["questions"][0]["required"]] == [1, False]
-        for turn, answers in enumerate(
-            ({"label": "fail"}, {"label": "pass", "out_of_distribution": "yes"}), start=1
-        ):
-            assert server.ask(link, "act", act(turn, answers=answers)).status == 200
-        server.stop()
-    with serving(study, "--kind", "safety", "--run", OURS, "--source", "te*") as server:
-        link = server.links["me"]
-        assert server.ask(link, "open").value["left"] == 6
-        assert server.ask(link, "act", act(1, answers={"label": "safe"})).status == 400
-        both = {"label": "unsafe", "malicious": "no"}
-        assert server.ask(link, "act", act(1, answers=both)).status == 200
-        server.stop(signal.SIGTERM)
-    found = [
-        (r["kind"], r["label"], r["out_of_distribution"], r["malicious"], r["rater_group"])
-        for r in _rows(study)
-    ]
-    assert sorted(found, key=str) == [
-        ("absolute", "fail", None, None, "author"),
-        ("absolute", "pass", True, None, "author"),
-        ("safety", "unsafe", None, False, "author"),
-    ]
-
-
 def test_status_and_export_beside_a_running_server(
     server: Server, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,36 +249,10 @@ def test_status_and_export_beside_a_running_server(
     assert (anna["done"], anna["left"], ben["done"], ben["left"]) == (1, 11, 0, 12)
     assert anna["link"] == link
     assert run([*arguments, "--export"]) == 0
-    assert [r["rater"] for r in _rows(study)] == ["anna"]
+    assert [r["rater"] for r in annotations(study)] == ["anna"]
     server.ask(link, "act", act(2))
     assert run([*arguments, "--export"]) == 0
-    assert [r["rater"] for r in _rows(study)] == ["anna", "anna"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "why"),
-    [
-        (("--run", OURS), 2, "--against"),
-        (("--run", OURS, "--against", "nobody"), 2, "'nobody' is not a run with responses"),
-        (("--kind", "absolute"), 2, "more than one is a run with responses; name one with --run"),
-        (("--kind", "absolute", "--run", OURS, "--against", OTHER), 2, "takes no --against"),
-        (("--kind", "checkpoint"), 2, "generate.model.epoch=5"),
-        (("--kind", "absolute", "--run", OURS, "--source", "x"), 2, "nothing to"),
-        (("--kind", "absolute", "--run", OURS, "--experiment", "x"), 2, "no responses of x"),
-        (("--kind", "absolute", "--run", OURS, "--invite", "a b"), 2, "--invite a b"),
-    ],
-)
-def test_bad_input_is_explained(
-    study: Path,
-    arguments: tuple[str, ...],
-    code: int,
-    why: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(["annotate", str(study), *arguments, "--no-browser"]) == code
-    error = capsys.readouterr().err
-    assert why in error
-    assert "Traceback" not in error
+    assert [r["rater"] for r in annotations(study)] == ["anna", "anna"]
 
 
 def test_a_response_is_sent_as_it_is(server: Server) -> None:
@@ -348,22 +263,3 @@ def test_a_response_is_sent_as_it_is(server: Server) -> None:
         texts += [u["text"] for r in state["task"]["responses"] for u in r]
         state = server.ask(link, "act", act(state["task"]["turn"])).value
     assert sum(text.startswith(ATTACK) for text in texts) == 4  # prompts 0 and 7, both sides
-
-
-def test_an_object_store_holds_the_table_and_this_machine_the_file(
-    s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_responses(Storage(s3_storage), OURS, 3)
-    monkeypatch.chdir(tmp_path)
-    server = Server([s3_storage, "--kind", "absolute"], tmp_path / "log")
-    server.start()
-    try:
-        link = server.links["me"]
-        server.ask(link, "open")
-        server.ask(link, "act", act(1, answers={"label": "pass"}))
-        server.stop()
-    finally:
-        server.process.kill()
-    rows = Tables(Storage(s3_storage)).read(ANNOTATIONS, ["rater", "label"]).to_pylist()
-    assert rows == [{"rater": "me", "label": "pass"}]
-    assert len(list((tmp_path / "lima-annotate").glob("*.sqlite"))) == 1

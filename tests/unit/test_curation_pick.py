@@ -1,13 +1,10 @@
-"""The picking page: its server, and the page itself in a real Chromium."""
+"""Picking by hand: the page's server, and the command as a person starts it."""
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,38 +13,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lima.curation.candidate import Candidate, Provenance
+from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
-from lima.curation.picks import parse_picks
 from lima.curation.store import CandidateStore
 from lima.errors import DataError, StorageError
 from lima.spec import CellSpec
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
-from lima_k8s.picking import PickFile, PickSession, best_first, read_shortlist, serve
-
-ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-
-
-def _candidates() -> list[Candidate]:
-    found = [
-        Candidate(
-            "writingprompts",
-            f"p{post}/c{reply}",
-            (f"Prompt {post}: a cat & a hat", f"Story {post}.{reply}\n\n  The end."),
-            score=100 - post,
-            provenance=Provenance(
-                f"https://www.reddit.com/p{post}", ("asker", "writer"), "Reddit user content"
-            ),
-            measures={"rank": float(post), "response_score": 50.0 - reply},
-        )
-        for post in range(1, 6)
-        for reply in range(2)
-    ]
-    found[0] = replace(found[0], conversation=(ATTACK, ATTACK + "\nStory"))
-    found[1] = replace(found[1], provenance=Provenance("javascript:alert(1)"))
-    return found
+from lima_k8s.picking import PickFile, PickSession, best_first, read_shortlist
+from tests.picking import candidates, decisions, picking
 
 
 @pytest.fixture
@@ -57,13 +32,8 @@ def file(tmp_path: Path) -> PickFile:
 
 @pytest.fixture
 def page(file: PickFile) -> Iterator[LocalPage]:
-    server = serve(PickSession(best_first(_candidates()), file, 3))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with picking(file) as server:
+        yield server
 
 
 def _ask(
@@ -88,26 +58,22 @@ def _call(page: LocalPage, action: str, **body: Any) -> tuple[int, Any]:
     return _ask(page, "POST", f"/{page.token}/{action}", body)[:2]
 
 
-def _decisions(file: PickFile) -> dict[str, str]:
-    return {p.source_id: p.decision for p in file.read().decisions.values()}
-
-
 def test_decisions_are_on_disk_before_they_are_answered(page: LocalPage, file: PickFile) -> None:
     state = _call(page, "state")[1]
     assert (state["target"], state["source"], len(state["items"])) == (3, "writingprompts", 10)
     assert [item["decision"] for item in state["items"]] == [None] * 10
     for index, decision in ((0, "keep"), (1, "drop"), (2, "keep"), (2, None)):
         assert _call(page, "decide", index=index, decision=decision)[0] == 200
-    assert _decisions(file) == {"p1/c0": "keep", "p1/c1": "drop"}
+    assert decisions(file) == {"p1/c0": "keep", "p1/c1": "drop"}
     assert _call(page, "undo")[1] == {"index": 2, "decision": "keep", "history": 3}
-    assert _decisions(file)["p2/c0"] == "keep"
+    assert decisions(file)["p2/c0"] == "keep"
     assert _call(page, "undo")[1]["index"] == 2
-    assert _decisions(file) == {"p1/c0": "keep", "p1/c1": "drop"}
+    assert decisions(file) == {"p1/c0": "keep", "p1/c1": "drop"}
 
 
 def test_another_session_goes_on_where_the_last_one_ended(page: LocalPage, file: PickFile) -> None:
     _call(page, "decide", index=4, decision="keep")
-    again = PickSession(best_first(_candidates()), file, 3)
+    again = PickSession(best_first(candidates()), file, 3)
     assert again.state({})["items"][4]["decision"] == "keep"
     assert (again.count("keep"), again.count("drop")) == (1, 0)
 
@@ -159,7 +125,7 @@ def test_only_the_page_may_ask(page: LocalPage, file: PickFile) -> None:
     assert _ask(page, "POST", "//decide", body)[0] == 404
     assert _ask(page, "GET", path)[0] == 404
     assert _ask(page, "GET", "/")[0] == 404
-    assert _decisions(file) == {}
+    assert decisions(file) == {}
     assert _ask(page, "POST", path, body, Origin=page.origin)[0] == 200
 
 
@@ -189,7 +155,7 @@ def _curated(storage: Storage, arm: str, *candidates: Candidate) -> str:
 
 
 def test_the_shortlist_is_what_filters_keep_best_first(tmp_path: Path) -> None:
-    first, second, *_ = _candidates()
+    first, second, *_ = candidates()
     dropped = replace(first, source_id="x", reasons=("over_18",))
     storage = Storage(str(tmp_path))
     with pytest.raises(DataError, match="curate first"):
@@ -208,7 +174,7 @@ def test_the_shortlist_is_what_filters_keep_best_first(tmp_path: Path) -> None:
 
 def test_the_command_serves_saves_and_says_the_end(tmp_path: Path) -> None:
     """The command as a person starts it, ended with Ctrl-C."""
-    _curated(Storage(str(tmp_path)), "a", *_candidates())
+    _curated(Storage(str(tmp_path)), "a", *candidates())
     options = [str(tmp_path), "--source", "writingprompts", "-n", "3", "--no-browser"]
     code = f"from lima_k8s.pick import command; command({options!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
@@ -228,140 +194,21 @@ def test_the_command_serves_saves_and_says_the_end(tmp_path: Path) -> None:
     path = tmp_path / "picks" / "writingprompts.jsonl"
     assert process.stderr.read().strip() == f"1 kept, 0 dropped: {path}"
     assert process.wait() == 0
-    assert _decisions(PickFile(str(path))) == {"p1/c0": "keep"}
+    assert decisions(PickFile(str(path))) == {"p1/c0": "keep"}
 
 
 def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "picks.jsonl"
     path.write_text("not a pick\n")
     with pytest.raises(DataError, match=r"picks\.jsonl:1"):
-        PickSession(_candidates(), PickFile(str(path)), 3)
+        PickSession(candidates(), PickFile(str(path)), 3)
     assert path.read_text() == "not a pick\n"
 
 
 def test_picks_on_object_storage(s3_storage: str) -> None:
     file = PickFile(f"{s3_storage}/picks/writingprompts.jsonl")
-    session = PickSession(_candidates(), file, 3)
+    session = PickSession(candidates(), file, 3)
     session.decide({"index": 0, "decision": "keep"})
-    assert _decisions(PickFile(file.path)) == {"p1/c0": "keep"}
+    assert decisions(PickFile(file.path)) == {"p1/c0": "keep"}
     with pytest.raises(StorageError):
         PickFile("s3://no-such-bucket-here/picks.jsonl").write(file.read())
-
-
-# In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's own sandbox does not start as root, as in a container.
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        chromium = playwright.chromium.launch(executable_path=program, args=options)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def tab(browser: Any, page: LocalPage) -> Iterator[Any]:
-    tab = browser.new_page(viewport={"width": 1200, "height": 700})
-    tab.problems = []
-
-    def requested(request: Any) -> None:
-        if not request.url.startswith((page.origin, "data:")):
-            tab.problems.append(request.url)
-
-    def said(message: Any) -> None:
-        if message.type == "error":
-            tab.problems.append(message.text)
-
-    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-    tab.on("console", said)
-    tab.on("request", requested)
-    tab.goto(page.url)
-    tab.wait_for_selector(".text.user")
-    yield tab
-    tab.close()
-
-
-def _press(tab: Any, *keys: str) -> None:
-    for key in keys:
-        with tab.expect_response("**/*"):
-            tab.keyboard.press(key)
-
-
-def test_a_person_picks_with_the_keyboard(tab: Any, file: PickFile) -> None:
-    _press(tab, "k")
-    tab.get_by_text("place 2 of 10").wait_for()
-    _press(tab, "d")
-    tab.get_by_text("place 3 of 10").wait_for()
-    _press(tab, "k")
-    tab.get_by_text("place 4 of 10").wait_for()
-    assert _decisions(file) == {"p1/c0": "keep", "p1/c1": "drop", "p2/c0": "keep"}
-    assert tab.inner_text("#counts") == "2 of 3 kept · 1 dropped · 7 undecided"
-    assert tab.inner_text("#hint") == "Another response to this prompt is kept."
-    _press(tab, "u")
-    tab.get_by_text("place 3 of 10").wait_for()
-    assert _decisions(file) == {"p1/c0": "keep", "p1/c1": "drop"}
-    _press(tab, "ArrowLeft")
-    tab.get_by_text("place 2 of 10").wait_for()
-    assert tab.get_attribute("#drop", "aria-pressed") == "true"
-    _press(tab, "n")
-    tab.get_by_text("place 3 of 10").wait_for()
-    assert tab.problems == []
-
-
-def test_a_person_picks_with_the_mouse_until_the_set_is_complete(tab: Any, file: PickFile) -> None:
-    for place in (2, 3, 4):
-        tab.click("#keep")
-        tab.get_by_text(f"place {place} of 10").wait_for()
-    assert "the set is complete" in tab.inner_text("#counts")
-    assert tab.get_attribute("#bar", "aria-valuenow") == "3"
-    tab.select_option("#filter", "keep")
-    assert tab.locator("#list li:visible").count() == 3
-    tab.locator("#list li:visible button").first.click()
-    tab.get_by_text("place 1 of 10").wait_for()
-    tab.click("#keep")  # again: open once more
-    tab.get_by_text("2 of 3 kept").wait_for()
-    assert sorted(_decisions(file)) == ["p1/c1", "p2/c0"]
-    assert tab.problems == []
-
-
-def test_quick_keys_are_neither_lost_nor_mixed_up(tab: Any, file: PickFile) -> None:
-    for key in "kdkkdukdkk":
-        tab.keyboard.press(key)
-    tab.get_by_text("place 9 of 10").wait_for()
-    kept = ["keep", "drop", "keep", "keep", "keep", "drop", "keep", "keep"]
-    assert list(_decisions(file).values()) == kept
-
-
-def test_text_is_shown_and_never_run(tab: Any) -> None:
-    assert tab.inner_text(".text.user") == ATTACK
-    assert tab.inner_text(".text:not(.user)") == ATTACK + "\nStory"
-    assert tab.locator("article img, article script, #list img").count() == 0
-    assert tab.title() == "Pick writingprompts · LIMA"
-    assert tab.get_attribute("#facts a", "href") == "https://www.reddit.com/p1"
-    _press(tab, "ArrowRight")
-    tab.get_by_text("place 2 of 10").wait_for()
-    assert tab.locator("#facts a").count() == 0
-    assert tab.problems == []
-
-
-def test_the_page_goes_on_after_a_reload_and_says_when_the_command_ended(
-    tab: Any, page: LocalPage, file: PickFile
-) -> None:
-    _press(tab, "k")
-    tab.get_by_text("place 2 of 10").wait_for()
-    tab.reload()
-    tab.get_by_text("place 2 of 10").wait_for()
-    assert tab.inner_text("#counts").startswith("1 of 3 kept")
-    _press(tab, "u")
-    tab.get_by_text("0 of 3 kept").wait_for()
-    tab.route("**/decide", lambda route: route.abort())
-    tab.keyboard.press("k")
-    tab.get_by_text("The command has ended").wait_for()
-    assert _decisions(file) == {}
-    assert parse_picks(Path(file.path).read_bytes(), "x").decisions == {}

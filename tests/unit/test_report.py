@@ -3,21 +3,17 @@
 import html
 import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
 from lima.codec import run_id, sha256_key
-from lima.errors import DataError, InputError
 from lima.evaluation.aggregate import aggregate_rows
-from lima.evaluation.drawing import SVG, VARIABLES
 from lima.evaluation.lineage import read_chains
-from lima.evaluation.report import render_report, write_report
+from lima.evaluation.report import render_report
 from lima.evaluation.samples import read_samples
 from lima.evaluation.scan import Tables
 from lima.evaluation.series import arms_of, series_of
@@ -25,22 +21,10 @@ from lima.evaluation.settings import known_settings
 from lima.results import ATTEMPTS, GENERATIONS, METRICS
 from lima.spec import CellSpec, stage_cell
 from lima.storage import Storage
-from lima_k8s.main import run
+from tests.report_pages import FIGURES, RICH, figure
 from tests.synthetic import START, Arm, Study, write_shard, write_study
 
-FIGURES = ("score", "quantity", "checkpoints", "loss", "perplexity", "lengths", "stops",
-           "attempts", "hours")  # fmt: skip
 EVIL = "<script>alert('run')</script><img src=x onerror=alert(1)> & \"quoted\" $x^2$ \x07"
-RICH = Study(
-    arms=(
-        Arm("filtered-16k", 16000, quality=3.9),
-        Arm("filtered-2k", 2000),
-        Arm("wikihow-2k", 2000, "wikihow.jsonl", 3.4),
-    ),
-    seeds=3,
-    checkpoints=(2, None),
-    experiment="ablations",
-)
 
 
 class Page(HTMLParser):
@@ -61,12 +45,6 @@ def page_of(folder: Path, study: Study) -> str:
     storage = Storage(str(folder))
     write_study(storage, study)
     return render_report(storage, note=pytest.fail)
-
-
-def figure(page: str, name: str) -> str:
-    found = re.search(rf'<figure id="{name}".*?</figure>', page, re.DOTALL)
-    assert found
-    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -282,38 +260,6 @@ def test_arms_are_in_the_order_of_people(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_which_experiment(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
-    for name in ("one", "two"):
-        write_study(storage, Study(seeds=1, experiment=name))
-    with pytest.raises(InputError, match="2 experiments; choose one with --experiment: one, two"):
-        render_report(storage, note=pytest.fail)
-    assert "<h1>two</h1>" in render_report(storage, experiment="two", note=pytest.fail)
-
-
-def test_unreadable_files(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
-    write_study(storage, Study(seeds=1))
-    for table in ("generations", "steps"):
-        (next(tmp_path.glob(f"{table}/*/*")) / "bad.parquet").write_bytes(b"bad")
-    with pytest.raises(DataError, match="2 files cannot be read"):
-        render_report(storage, note=pytest.fail)
-    said: list[str] = []
-    page = render_report(storage, skip_unreadable=True, note=said.append)
-    assert len(said) == 1
-    assert html.escape(said[0], quote=False).replace("'", "&#39;") in page
-
-
-def test_judgments_whose_responses_are_unreadable(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
-    write_study(storage, Study(seeds=1))
-    for shard in tmp_path.glob("generations/*/*/*.parquet"):
-        shard.write_bytes(b"")
-    page = render_report(storage, skip_unreadable=True, note=lambda _: None)
-    assert "<svg" in figure(page, "score")
-    assert "<svg" not in figure(page, "lengths")
-
-
 def test_a_model_that_diverged(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     cell = write_study(storage, Study(seeds=1))[0]
@@ -321,80 +267,3 @@ def test_a_model_that_diverged(tmp_path: Path) -> None:
             "tokens": 1, "at": START}  # fmt: skip
     write_shard(storage, METRICS, stage_cell(cell, "train"), "zzz", last)
     assert "<svg" in figure(render_report(storage, note=pytest.fail), "perplexity")
-
-
-def test_nothing_but_a_base_model(tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path))
-    write_study(storage, Study(stages=("base",)))
-    with pytest.raises(InputError, match="no cell of the study has started yet"):
-        render_report(storage, note=pytest.fail)
-
-
-class TestCommand:
-    """`lima-k8s report`."""
-
-    def test_writes_the_page_and_prints_its_path(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        write_study(Storage(str(tmp_path / "study")), Study(seeds=1))
-        output = tmp_path / "new" / "folder" / "page.html"
-        assert run(["report", str(tmp_path / "study"), "-o", str(output)]) == 0
-        assert capsys.readouterr().out == f"{output}\n"
-        assert output.read_text("utf-8").startswith("<!doctype html>")
-
-    def test_figures_as_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Of the same drawing as on the page, in colours of their own and with their words."""
-        write_study(Storage(str(tmp_path / "study")), replace(RICH, stages=("train", "generate")))
-        folder, output = tmp_path / "new" / "figures", tmp_path / "page.html"
-        arguments = ["report", str(tmp_path / "study"), "-o", str(output), "--figures", str(folder)]
-        assert run(arguments) == 0
-        drawn = set(FIGURES) - {"score", "checkpoints"}
-        captured = capsys.readouterr()
-        assert captured.out == f"{output}\n"
-        assert f"{len(drawn)} figures in {folder}, as SVG and PNG" in captured.err
-        files = {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
-        assert {file.name for file in folder.iterdir()} == files
-        page = output.read_text("utf-8")
-        for name in drawn:
-            root = ElementTree.parse(folder / f"{name}.svg").getroot()
-            words = root.findtext(f"{SVG}title")
-            assert words
-            assert f'aria-label="{html.escape(words)}"' in figure(page, name)
-            texts = [element.text for element in root.iter(f"{SVG}text")]
-            assert texts == re.findall(r"<text[^>]*>([^<]*)</text>", figure(page, name))
-            source = (folder / f"{name}.svg").read_text("utf-8")
-            assert "var(--" not in source
-            assert not re.search("|".join(VARIABLES), source)
-            data = (folder / f"{name}.png").read_bytes()
-            assert data.startswith(b"\x89PNG")
-            assert int.from_bytes(data[16:20]) == round(4.4 * 300)
-            assert words.encode() in data
-
-    def test_a_failure_leaves_the_old_page(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        output = tmp_path / "page.html"
-        output.write_text("old")
-        assert run(["report", str(tmp_path / "nothing"), "-o", str(output)]) == 2
-        assert "no runs there" in capsys.readouterr().err
-        assert output.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [output]
-
-    def test_a_full_disk_leaves_the_old_page(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        storage = Storage(str(tmp_path / "study"))
-        write_study(storage, Study(seeds=1))
-        output = tmp_path / "page.html"
-        output.write_text("old")
-        write: Callable[..., int] = Path.write_bytes
-
-        def half(path: Path, data: bytes) -> int:
-            write(path, data[:100])
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(Path, "write_bytes", half)
-        with pytest.raises(OSError, match="No space left"):
-            write_report(storage, output, note=pytest.fail)
-        assert output.read_text() == "old"
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["page.html", "study"]

@@ -19,16 +19,15 @@ from lima.evaluation.selection import Standing, record_choice
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
 from lima.storage import Storage
+from tests import report_pages
+from tests.paper_shares import IDENTITY, alone, others, preferences, shares
 from tests.synthetic import Arm, Study, write_study
-from tests.unit.test_compare_paper import IDENTITY, alone, others, preferences, shares
 
 NAMES = ("preference", "preference_model", "absolute", "dialogue", "dialogues")
 
 
 def figure(page: str, name: str) -> str:
-    found = re.search(rf'<figure id="{name}".*?</figure>', page, re.DOTALL)
-    assert found
-    return html.unescape(found[0])
+    return html.unescape(report_pages.figure(page, name))
 
 
 @pytest.fixture(scope="module")
