@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.causes import CAUSES, Cause, find_cause
+from lima_k8s.cluster.causes import CAUSES, find_cause
 from lima_k8s.cluster.joblog import job_errors
-from lima_k8s.cluster.model import Condition, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.model import Cause, Condition, Event, Pod, Queue, Run, Workload
 from lima_k8s.cluster.quota import never_fits
 
 RUN = Run("diverse-32-s0-44ff9a06", uid="u", queue="lima", storage="s3://b/x", suspended=True)

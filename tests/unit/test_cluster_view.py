@@ -17,8 +17,7 @@ from lima.recipes import tiny
 from lima.spec import ComputeSpec
 from lima.storage import Storage
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.causes import Cause
-from lima_k8s.cluster.model import Condition, Run, Workload
+from lima_k8s.cluster.model import Cause, Condition, Run, Workload
 from lima_k8s.cluster.records import Reader, attempts_of
 from lima_k8s.cluster.show import duration_text, table_of
 from lima_k8s.cluster.snapshot import choose

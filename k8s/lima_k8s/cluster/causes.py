@@ -5,11 +5,10 @@ Every name is a heading of docs/troubleshooting.md.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from lima_k8s.cluster.joblog import job_errors, own_errors
-from lima_k8s.cluster.model import Container, Event, Pod, Queue, Run, Workload
-from lima_k8s.cluster.quota import never_fits
+from lima_k8s.cluster.model import Cause, Container, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.queueing import from_queue
 
 CAUSES = {
     "image-pull-failure": "An image cannot be pulled.",
@@ -23,6 +22,7 @@ CAUSES = {
     "pod-evicted": "A node gave up a pod.",
     "no-node-fits": "No node has room for a pod, though its quota is there.",
     "quota-never-fits": "The run asks for more than its queue can ever give.",
+    "topology-mismatch": "The run's cluster profile is not that of its queue.",
     "queue-missing": "The queue of the run does not exist.",
     "queue-stopped": "The queue of the run is stopped or not ready.",
     "check-failing": "An admission check keeps the run out.",
@@ -54,25 +54,6 @@ EXIT_INPUT, EXIT_STORAGE = 2, 3
 STOPPED = "STOPPED"
 """How Ray calls a job that was stopped: by someone, or by itself since its input is bad."""
 ON_REQUEST = "stopped on request"
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why a run does not go on.
-
-    A fatal cause does not go away by waiting; the others may.
-    """
-
-    name: str
-    what: str
-    fix: str
-    where: str = ""
-    fatal: bool = True
-
-    @property
-    def text(self) -> str:
-        """The cause in one line."""
-        return f"{self.name}: {self.what}{f' ({self.where})' if self.where else ''}"
 
 
 def find_cause(
@@ -158,38 +139,6 @@ def from_events(events: Iterable[Event]) -> Iterator[Cause]:
             )
 
 
-def from_queue(run: Run, workload: Workload | None, queue: Queue | None) -> Iterator[Cause]:
-    """Yield what keeps Kueue from admitting a run."""
-    if queue is None:
-        yield Cause(
-            "queue-missing",
-            f"there is no LocalQueue {run.queue!r} in this namespace",
-            "submit with --queue NAME: kubectl get localqueues",
-        )
-        return
-    if workload is None:
-        if run.suspended:
-            yield Cause(
-                "not-managed",
-                "Kueue has made no Workload for it yet",
-                "if this stays: is Kueue running, and does it manage RayJobs?",
-                fatal=False,
-            )
-        return
-    if not workload.active:
-        reason = workload.conditions.get("Evicted")
-        yield Cause(
-            "deactivated",
-            reason.message if reason else "its Workload was set inactive",
-            "mend what made it fail, then cancel and submit again",
-            workload.name,
-        )
-    elif not workload.has_quota:
-        yield from _no_quota(workload, queue)
-    for name, message in workload.checks.items():
-        yield Cause("check-failing", f"{name}: {message}", "ask the platform team", fatal=False)
-
-
 def _failed_by_itself(run: Run) -> bool:
     if run.job_status == STOPPED:
         return run.ended  # until then the end of its log may be missing
@@ -271,25 +220,3 @@ def _missing(kind: str, name: str, where: str, what: str = "") -> Cause:
     fix = creates if kind == "secret" else "cancel and submit again"
     title = "Secret" if kind == "secret" else "ConfigMap"
     return Cause(f"missing-{kind}", what or f"there is no {title} {name!r}", fix, where)
-
-
-def _no_quota(workload: Workload, queue: Queue) -> Iterator[Cause]:
-    condition = workload.conditions.get("QuotaReserved")
-    message = condition.message if condition else ""
-    reason = condition.reason if condition else ""
-    never = never_fits(reason, message)
-    if never:
-        yield Cause(
-            "quota-never-fits",
-            never,
-            "fewer workers or GPUs, another --queue, or more quota: ask the platform team",
-            f"queue {workload.queue}",
-        )
-    elif "ClusterQueue" in message and "doesn't exist" in message:
-        yield Cause("queue-missing", message, "ask the platform team", f"queue {workload.queue}")
-    elif queue.stopped or "is inactive" in message or "is stopped" in message:
-        why = queue.active.message if not queue.active.status else message
-        yield Cause(
-            "queue-stopped", why or "it is on hold", "ask the platform team",
-            f"queue {workload.queue}", fatal=False,
-        )  # fmt: skip

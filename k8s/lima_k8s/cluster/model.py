@@ -200,6 +200,25 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why a run does not go on.
+
+    A fatal cause does not go away by waiting; the others may.
+    """
+
+    name: str
+    what: str
+    fix: str
+    where: str = ""
+    fatal: bool = True
+
+    @property
+    def text(self) -> str:
+        """The cause in one line."""
+        return f"{self.name}: {self.what}{f' ({self.where})' if self.where else ''}"
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything the command has read of a namespace at one time."""
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from lima.progress import DONE
-from lima_k8s.cluster.causes import Cause, find_cause
-from lima_k8s.cluster.model import Place, Run, Snapshot, Workload
+from lima_k8s.cluster.causes import find_cause
+from lima_k8s.cluster.model import Cause, Place, Run, Snapshot, Workload
 from lima_k8s.cluster.records import Records
 from lima_k8s.cluster.snapshot import events_of, queue_of
 
