@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError, InputError, LimaError
+from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.failures import helm_failed, missing_operator, refused, unreachable
 from lima_k8s.main import run
 from tests.conftest import ROOT
@@ -159,13 +160,75 @@ def test_a_context_that_is_not_there(
     assert "error: no context 'her'; did you mean 'here'?" in capsys.readouterr().err
 
 
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what says that this is a pod of a cluster."""
+    for name in [name for name in os.environ if name.startswith("KUBERNETES_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("current", [{}, {"current-context": ""}, {"current-context": None}])
+def test_a_context_that_is_named_need_not_be_current(
+    kubeconfig: dict[str, Any], current: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = {"cluster": "c", "user": "u", "namespace": "team"}
+    kubeconfig["contexts"].append({"name": "prod", "context": context})
+    del kubeconfig["current-context"]
+    Path(os.environ["KUBECONFIG"]).write_text(yaml.safe_dump({**kubeconfig, **current}))
+    cluster = Cluster("prod")
+    assert (cluster.context, cluster.namespace) == ("prod", "team")
+    assert cluster.server == "http://127.0.0.1:1"
+    assert run(["status", "--context", "prod"]) == 3
+    assert "the cluster does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("command", [*COMMANDS, SUBMIT])
+def test_no_context_is_current(
+    command: list[str], kubeconfig: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig["contexts"].append({"name": "also", "context": {"cluster": "c", "user": "u"}})
+    del kubeconfig["current-context"]
+    Path(os.environ["KUBECONFIG"]).write_text(yaml.safe_dump(kubeconfig))
+    assert run(command) == 2
+    said = f"error: {os.environ['KUBECONFIG']} names no current context; choose one with --context"
+    assert f"{said}: also, here" in capsys.readouterr().err
+
+
+def test_of_several_kubeconfigs_the_first_says_what_is_current(
+    kubeconfig: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for kubectl and Helm: else releases would go to one cluster and questions to another."""
+    other = {**kubeconfig, "current-context": "other"}
+    other["contexts"] = [{"name": "other", "context": {"cluster": "c", "user": "u"}}]
+    files = {"other": other, "none": {**kubeconfig, "current-context": ""}}
+    for name, config in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(config))
+    first = os.environ["KUBECONFIG"]
+    for paths, current in (
+        ([first, tmp_path / "other"], "here"),
+        ([tmp_path / "other", first], "other"),
+        ([tmp_path / "none", tmp_path / "gone", tmp_path / "other"], "other"),
+    ):
+        monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, paths)))
+        assert Cluster().context == current
+
+
+@pytest.mark.usefixtures("kubeconfig", "outside")
+@pytest.mark.parametrize("text", ["", "contexts: []", "current-context: gone"])
+def test_a_kubeconfig_without_contexts(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(os.environ["KUBECONFIG"]).write_text(text)
+    for command in (["status"], ["status", "--context", "prod"]):
+        assert run(command) == 3
+        assert "error: no cluster is configured: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize("command", [*COMMANDS, SUBMIT])
 def test_no_kubeconfig(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/no/such/file")
-    for name in [name for name in os.environ if name.startswith("KUBERNETES_")]:
-        monkeypatch.delenv(name)
     assert run(command) == 3
     assert "error: no cluster is configured: /no/such/file" in capsys.readouterr().err
 

@@ -72,7 +72,7 @@ class Cluster:
         """Read the kubeconfig; nothing is sent yet.
 
         Raises:
-            InputError: there is no such context.
+            InputError: there is no such context, or none is current and none is named.
             ClusterError: there is no kubeconfig, and this is no pod of a cluster.
 
         """
@@ -216,13 +216,13 @@ def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
     settings = client.Configuration()
     settings.retries = 1
     files = os.environ.get("KUBECONFIG") or KUBECONFIG
-    try:
-        contexts, active = config.list_kube_config_contexts(files)
-    except config.ConfigException:
-        return _connect_inside(client, config, settings, files)
-    chosen = next((c for c in contexts if c["name"] == (context or active["name"])), None)
+    contexts, current = _contexts(config, files)
+    names, wanted = [c["name"] for c in contexts], context or current
+    if not context and not (names and current):
+        return _connect_inside(client, config, settings, files, names)
+    chosen = next((c for c in contexts if c["name"] == wanted), None)
     if chosen is None:
-        raise failures.unknown_context(str(context), [c["name"] for c in contexts])
+        raise failures.unknown_context(wanted, names) if names else failures.no_kubeconfig(files)
     try:
         config.load_kube_config(files, chosen["name"], client_configuration=settings)
     except (config.ConfigException, OSError) as error:
@@ -233,14 +233,30 @@ def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
     return client.ApiClient(settings), chosen["name"], chosen["context"].get("namespace")
 
 
+def _contexts(config: Any, files: str) -> tuple[list[Raw], str]:
+    """Return the contexts of kubeconfigs and the name of the current one, empty if none is.
+
+    The library's own list of contexts fails where none is current, and of several files it takes
+    the last one's; kubectl and Helm take the first one's.
+    """
+    try:
+        merged = config.kube_config.KubeConfigMerger(files)
+    except config.ConfigException:  # an empty file
+        return [], ""
+    documents = merged.config_files.values()
+    current = next(filter(None, (d.get("current-context") for d in documents)), "")
+    return [c.value for c in merged.config.value["contexts"]] if documents else [], current
+
+
 def _connect_inside(
-    client: Any, config: Any, settings: Any, files: str
+    client: Any, config: Any, settings: Any, files: str, names: list[str]
 ) -> "tuple[ApiClient, str, str | None]":
     """Connect as the service account of the pod that this is."""
     try:
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException:
-        raise failures.no_kubeconfig(files) from None
+        outside = failures.no_current_context(files, names) if names else None
+        raise outside or failures.no_kubeconfig(files) from None
     namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     inside = namespace.read_text("utf-8").strip() if namespace.exists() else None
     return client.ApiClient(settings), "in-cluster", inside

@@ -56,6 +56,13 @@ def no_kubeconfig(tried: str) -> ClusterError:
     )
 
 
+def no_current_context(tried: str, known: list[str]) -> InputError:
+    """Return the error for a kubeconfig that leaves open which of its contexts is meant."""
+    return InputError(
+        f"{tried} names no current context; choose one with --context: {', '.join(sorted(known))}"
+    )
+
+
 def unknown_context(context: str, known: list[str]) -> InputError:
     """Return the error for a context that the kubeconfig does not have."""
     from lima.codec import closest
