@@ -7,12 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lima.codec import encode
+from lima.codec import encode, run_id
 from lima.errors import InputError
 from lima.recipes import lima_65b, tiny
 from lima_k8s.assets import read_profile
+from lima_k8s.cluster import parse
 from lima_k8s.cluster.launch import Target, prepare
-from lima_k8s.cluster.submission import MAX_RUNS, Submission, priority_class, release_name
+from lima_k8s.cluster.submission import (
+    MAX_RUNS,
+    Submission,
+    _there,
+    priority_class,
+    release_name,
+)
 
 URI = "s3://bucket/study"
 CELLS = tiny()
@@ -32,6 +39,20 @@ def test_the_same_cells_and_storage_are_one_release() -> None:
     assert name != release_name("ablation", CELLS[:3], URI)
     assert name != release_name("ablation", CELLS, f"{URI}2")
     assert name.startswith("lima-ablation-tiny-")
+
+
+def test_a_slash_at_the_end_makes_no_other_storage() -> None:
+    plain, slashed = (
+        Submission("ablation", CELLS, {"storage": {"uri": uri}}) for uri in (URI, f"{URI}/")
+    )
+    assert [name for name, _ in slashed.releases()] == [name for name, _ in plain.releases()]
+    installed = parse.run(  # as by Helm itself, with values of its user's own
+        {"metadata": {"name": "r", "annotations": {"lima-k8s.io/storage": f"{URI}/"}}}, {}
+    )
+    there = [replace(installed, run_id=run_id(CELLS[0]), release="theirs")]
+    for submission in (plain, slashed):
+        assert list(_there(submission, there, besides=())) == [run_id(CELLS[0])]
+        assert _there(submission, [replace(there[0], storage=f"{URI}2")], besides=()) == {}
 
 
 def test_many_runs_go_to_several_releases() -> None:

@@ -21,6 +21,7 @@ from lima_k8s.cluster.model import (
     Run,
     Workload,
 )
+from lima_k8s.cluster.uris import plain
 
 Raw = dict[str, Any]
 PREFIX = "lima-k8s.io/"
@@ -43,7 +44,7 @@ def run(raw: Raw, configs: dict[str, Raw]) -> Run:
         experiment=notes.get(f"{PREFIX}experiment", ""),
         arm=notes.get(f"{PREFIX}arm", ""),
         seed=int(notes.get(f"{PREFIX}seed") or 0),
-        storage=notes.get(f"{PREFIX}storage", ""),
+        storage=plain(notes.get(f"{PREFIX}storage", "")),
         queue=labels.get("kueue.x-k8s.io/queue-name", ""),
         priority_class=labels.get("kueue.x-k8s.io/priority-class", ""),
         created=time(meta.get("creationTimestamp")),

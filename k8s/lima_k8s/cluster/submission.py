@@ -17,6 +17,7 @@ from lima_k8s.cluster.helm import Helm, TakenError
 from lima_k8s.cluster.model import Run
 from lima_k8s.cluster.removal import remove
 from lima_k8s.cluster.snapshot import read_runs
+from lima_k8s.cluster.uris import plain
 from lima_k8s.cluster_spec import ClusterSpec
 
 MAX_RUNS = 50
@@ -39,7 +40,7 @@ class Submission:
     @property
     def storage(self) -> str:
         """URI of the study's storage."""
-        return str(self.cluster["storage"]["uri"])
+        return plain(self.cluster["storage"]["uri"])
 
     def releases(self) -> list[tuple[str, dict[str, Any]]]:
         """Return the name and the values of each release that holds these cells."""
