@@ -11,7 +11,8 @@ import yaml
 
 from lima.recipes import ablations_7b, lima_65b
 from lima.spec import ComputeSpec, JudgeSpec
-from lima_k8s.cluster.rules import cell_findings, manifest_findings
+from lima_k8s.cluster.rules import manifest_findings
+from lima_k8s.cluster.study_rules import cell_findings
 from lima_k8s.cluster_spec import ClusterSpec, StorageSpec
 from lima_k8s.main import run
 

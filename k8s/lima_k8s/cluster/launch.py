@@ -10,6 +10,7 @@ from lima.codec import run_id
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima_k8s.cluster.submission import Outcome, Submission, priority_class, submit
+from lima_k8s.cluster.uris import is_for_pods, plain
 from lima_k8s.findings import refuse_errors
 from lima_k8s.output import say, write_json
 
@@ -39,17 +40,33 @@ def prepare(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:
     """Return what will be submitted.
 
     Raises:
-        InputError: no storage that pods can reach, no such profile, or a cell that cannot run.
+        InputError: no storage that pods can reach, no such profile, or something that cannot run.
+
+    """
+    from lima_k8s.cluster.study_rules import cell_findings, cluster_findings
+    from lima_k8s.cluster_spec import cluster_spec
+
+    submission = assemble(kind, cells, target)
+    cluster = cluster_spec(submission.cluster)
+    findings = [*cluster_findings(cluster), *cell_findings(cells, cluster)]
+    refuse_errors(findings, "this study cannot run on this cluster")
+    return submission
+
+
+def assemble(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:
+    """Return what would be submitted, not judged.
+
+    Raises:
+        InputError: no storage that pods can reach, or no such profile.
 
     """
     from lima.training.size import state_gib
     from lima_k8s.assets import read_profile
-    from lima_k8s.cluster.rules import cell_findings
-    from lima_k8s.cluster_spec import cluster_spec, cluster_values
+    from lima_k8s.cluster_spec import cluster_values
 
     of_profile = (read_profile(target.profile) if target.profile else {}).get("storage", {})
     uri = target.storage or of_profile.get("uri", "")
-    if "://" not in uri or uri.startswith("file://"):
+    if not is_for_pods(uri):
         raise InputError(
             f"pods cannot reach {uri or 'a folder of this machine'}: name an object store with "
             "--storage s3://BUCKET/PREFIX, or run on this machine with --local"
@@ -57,13 +74,10 @@ def prepare(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:
     overrides: dict[str, Any] = {
         **({"queue": target.queue} if target.queue else {}),
         **priority_class(target.priority),
-        "storage": {"uri": uri.rstrip("/")},
+        "storage": {"uri": plain(uri)},
         "stop": {"stateGiB": max(state_gib(cell) for cell in cells)},
     }
-    values = cluster_values(target.profile, overrides)
-    findings = cell_findings(cells, cluster_spec(values))
-    refuse_errors(findings, "this study cannot run on this cluster")
-    return Submission(kind, tuple(cells), values)
+    return Submission(kind, tuple(cells), cluster_values(target.profile, overrides))
 
 
 def launch(

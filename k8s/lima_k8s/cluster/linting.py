@@ -1,16 +1,19 @@
 """`lint` for a cluster: renders what would be installed and judges it, without a cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lima.errors import InputError
 from lima.lint import LEVELS, Finding
 from lima.spec import CellSpec
-from lima_k8s.cluster.rules import cell_findings, manifest_findings, not_of_this_machine
+from lima_k8s.cluster.rules import manifest_findings
+from lima_k8s.cluster.study_rules import cell_findings, cluster_findings, not_of_this_machine
+from lima_k8s.cluster.uris import is_for_pods
 
 ANYWHERE = "s3://bucket/prefix"
-"""A storage to render with: its URI is not what is judged."""
+"""A storage to render with where a profile names none: its URI is not what is judged."""
 
 
 def is_manifests(name: str) -> bool:
@@ -33,35 +36,53 @@ def lint_manifests(name: str) -> list[Finding]:
 
 
 def lint_cluster(
-    findings: Sequence[Finding], cells: Sequence[CellSpec], profile: str
+    findings: Sequence[Finding],
+    cells: Sequence[CellSpec],
+    kinds: Mapping[str, Sequence[CellSpec]],
+    profile: str,
 ) -> list[Finding]:
     """Return the findings on a study that runs on a cluster.
 
     Args:
         findings: Those on the study alone.
         cells: The study.
+        kinds: What it can be submitted as, with the cells that each would run.
         profile: Of the cluster.
 
     Raises:
         InputError: there is no such profile, or no Helm.
 
     """
-    from lima_k8s.assets import chart
-    from lima_k8s.cluster.helm import Helm
-    from lima_k8s.cluster_spec import cluster_values, load_cluster
+    from lima_k8s.cluster_spec import load_cluster
 
-    found = [*not_of_this_machine(findings), *cell_findings(cells, load_cluster(profile))]
+    cluster = load_cluster(profile)
+    found = [
+        *not_of_this_machine(findings),
+        *cluster_findings(cluster),
+        *cell_findings(cells, cluster),
+    ]
     if any(finding.level == "error" for finding in found):
         return _sorted(found)  # a chart need not render what cannot run
-    from lima.codec import encode
+    storage = cluster.storage.uri if is_for_pods(cluster.storage.uri) else ANYWHERE
+    return _sorted([*found, *_rendered_findings(kinds, profile, storage)])
 
-    values = cluster_values(profile, {"storage": {"uri": ANYWHERE}})
-    text = Helm("lima").template(
-        "lint",
-        chart("lima-ablation"),
-        {"cluster": values, "runs": [encode(cell) for cell in cells]},
-    )
-    return _sorted([*found, *manifest_findings(_documents(text, profile))])
+
+def _rendered_findings(
+    kinds: Mapping[str, Sequence[CellSpec]], profile: str, storage: str
+) -> list[Finding]:
+    """Judge what `submit` would install for each kind; a finding names the charts that have it."""
+    from lima_k8s.assets import chart, chart_for
+    from lima_k8s.cluster.helm import Helm
+    from lima_k8s.cluster.launch import Target, assemble
+
+    charts: dict[Finding, list[str]] = {}
+    for kind, cells in kinds.items():
+        submission = assemble(kind, cells, Target(profile=profile, storage=storage))
+        for release, values in submission.releases():
+            text = Helm("lima").template(release, chart(chart_for(kind)), values)
+            for finding in manifest_findings(_documents(text, profile)):
+                charts.setdefault(finding, []).append(chart_for(kind))
+    return [replace(f, path=f"{', '.join(names)}: {f.path}") for f, names in charts.items()]
 
 
 def _documents(text: str, name: str) -> list[dict[str, Any]]:

@@ -1,21 +1,16 @@
 """What KubeRay and Kueue refuse, or take and then hang on: judged offline, before any is asked.
 
-`manifest_findings` reads manifests as the API server would get them; `cell_findings` compares
-specs with a cluster. The limits are those of KubeRay 1.6 (ray-operator/controllers/ray/utils/
-validation.go) and Kueue 0.19 (pkg/controller/jobs/rayjob, raycluster).
+Manifests are read as the API server would get them. The limits are those of KubeRay 1.6
+(ray-operator/controllers/ray/utils/validation.go) and Kueue 0.19 (pkg/controller/jobs/rayjob,
+raycluster).
 """
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lima.errors import SpecError
-from lima.judging.key import KeyOf, keys_of
 from lima.lint import Finding
 from lima.lint.finding import Level
-from lima.spec import CellSpec, computes
-from lima_k8s.cluster_spec import ClusterSpec
 
 Raw = dict[str, Any]
 MAX_NAME = 47
@@ -30,20 +25,6 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 ELASTIC = "kueue.x-k8s.io/elastic-job"
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-
-
-def not_of_this_machine(findings: Iterable[Finding]) -> list[Finding]:
-    """Leave out what a pod does not care about: whether a file is on this machine."""
-    return [f for f in findings if "is not on this machine" not in f.message]
-
-
-def cell_findings(cells: Sequence[CellSpec], cluster: ClusterSpec) -> list[Finding]:
-    """Return what is wrong or worth knowing about running `cells` on a cluster."""
-    found: dict[tuple[Level, str, str, str], list[str]] = {}
-    for cell in cells:
-        for level, path, message, fix in _cell(cell, cluster):
-            found.setdefault((level, path, message, fix), []).append(f"{cell.arm}/{cell.seed}")
-    return [Finding(*key, runs=tuple(runs)) for key, runs in found.items()]
 
 
 def manifest_findings(manifests: Iterable[Raw]) -> list[Finding]:
@@ -65,75 +46,6 @@ def manifest_findings(manifests: Iterable[Raw]) -> list[Finding]:
 
 
 Told = tuple[Level, str, str, str]
-
-
-def _cell(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
-    yield from _gpu_shape(cell, cluster)
-    yield from _files(cell)
-    yield from _keys(cell, cluster)
-
-
-def _gpu_shape(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
-    """Compare the GPUs of a stage with those of a node."""
-    node = cluster.gpu.perNode
-    for stage, compute in computes(cell).items():
-        if compute.device != "cuda":
-            continue
-        path = f"{stage}.compute"
-        if compute.gpus_per_worker > node:
-            yield (
-                "error",
-                f"{path}.gpus_per_worker",
-                f"a worker of {compute.gpus_per_worker} GPUs fits no node of {node}",
-                f"--set {path}.gpus_per_worker={node}, or compute.offload",
-            )
-        elif (compute.workers * compute.gpus_per_worker) % node and compute.workers > node:
-            yield (
-                "warning",
-                f"{path}.workers",
-                f"{compute.workers * compute.gpus_per_worker} GPUs do not fill nodes of {node}: "
-                "the rest of a node stays empty",
-                f"a multiple of {node} GPUs",
-            )
-
-
-def _files(cell: CellSpec) -> Iterator[Told]:
-    """Name the files that pods read below the storage."""
-    for stage in ("base", "train", "generate"):
-        spec = getattr(cell, stage)
-        for name in ("data", "heldout", "prompts"):
-            data = getattr(spec, name, None)
-            if data is None or ":" in data.path or data.path.startswith("/"):
-                continue
-            path = f"{stage}.{name}.path"
-            yield (
-                "note",
-                path,
-                f"pods read {data.path} below the storage",
-                f"put it there, or name another place: --set {path}=s3://…",
-            )
-
-
-def _keys(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
-    """Say that no Secret could hold a key, where a public endpoint will ask for one."""
-    if cluster.secrets or cluster.storage.secretName:
-        return
-    for key in _public_keys(cell):
-        if key.variable not in cluster.env:
-            yield (
-                "warning",
-                key.setting,
-                f"no Secret is named that could hold {key.variable}, the key of {key.url}; without "
-                "the key a run ends before its first stage",
-                "name one in cluster.secrets of a profile of your own"
-                + (", or --set judge=null" if key.stage == "judge" else ""),
-            )
-
-
-def _public_keys(cell: CellSpec) -> list[KeyOf]:
-    with contextlib.suppress(SpecError):  # an address that is none is told without a cluster too
-        return [key for key in keys_of(cell) if key.looks_public]
-    return []
 
 
 def _metadata(raw: Raw) -> Iterator[Told]:

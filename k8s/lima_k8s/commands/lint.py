@@ -35,11 +35,12 @@ def command(
 ) -> None:
     """Judge a recipe or a file before anything is started.
 
-    Looks at the values that will really be used, offline. With --cluster also at the manifests
-    that would be installed, by the rules of KubeRay and Kueue; a file of such manifests is judged
-    by itself. Errors make the exit code 2.
+    Looks at the values that will really be used, offline. With --cluster also at the profile, and
+    by the rules of KubeRay and Kueue at the manifests that `submit` would install, for each KIND
+    that the study has; a file of such manifests is judged by itself. Errors make the exit code 2.
     """
     from lima_k8s.cluster.linting import is_manifests, lint_cluster, lint_manifests
+    from lima_k8s.commands.submit import kinds_of
 
     if is_manifests(recipe):
         cells: tuple[CellSpec, ...] = ()
@@ -48,7 +49,7 @@ def command(
         cells = load_study(recipe, overrides, arms, seeds)
         findings = lint(cells)
         if profile:
-            findings = lint_cluster(findings, cells, profile)
+            findings = lint_cluster(findings, cells, kinds_of(cells), profile)
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
     if output_format == "json":
         write_json({"findings": [asdict(f) for f in findings], "counts": counts})

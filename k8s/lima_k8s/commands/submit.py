@@ -1,5 +1,7 @@
 """`lima-k8s submit`."""
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -112,9 +114,22 @@ def up_to(cell: CellSpec, last: Stage) -> CellSpec:
     return cut
 
 
+def kinds_of(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
+    """Return what a study can be submitted as, with the cells that each kind would run."""
+    found: dict[str, list[CellSpec]] = {}
+    for kind, last in LAST_STAGE.items():
+        # All stages, also without a judge; the other kinds need the stage that they end with.
+        wanted = set(STAGES) - {"curate"} if kind == "ablation" else {last}
+        with contextlib.suppress(InputError):  # an arm has no stage up to there
+            cut = [up_to(cell, last) for cell in cells]
+            if any(wanted & {*cell_stages(cell)} for cell in cut):
+                found[kind] = cut
+    return found
+
+
 def _refuse_errors(cells: list[CellSpec], *, local: bool) -> None:
     from lima.lint import lint
-    from lima_k8s.cluster.rules import not_of_this_machine
+    from lima_k8s.cluster.study_rules import not_of_this_machine
     from lima_k8s.findings import refuse_errors
 
     findings = lint(cells) if local else not_of_this_machine(lint(cells))
