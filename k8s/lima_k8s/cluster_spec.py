@@ -17,7 +17,8 @@ from lima.codec import decode, encode
 RAY_VERSION = "2.60.0"
 """Of the images; KubeRay wants to know it."""
 
-Name = Annotated[str, Meta(max_length=253)]
+DNS_NAME = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+Name = Annotated[str, Meta(max_length=253, pattern=f"^({DNS_NAME})?$")]
 Strings = dict[str, str]
 
 
@@ -26,7 +27,11 @@ class ImageSpec:
     """The images of the pods."""
 
     registry: Annotated[
-        str, Meta(description="Put before both names, as registry.example.com/team; empty: none.")
+        str,
+        Meta(
+            pattern="^([A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*)?$",
+            description="Put before both names, as registry.example.com/team; empty: none.",
+        ),
     ] = ""
     cpu: Annotated[str, Meta(min_length=1, description="Image without CUDA.")] = (
         f"lima-k8s-cpu:{__version__}"
@@ -71,7 +76,7 @@ class StorageSpec:
 class SizeSpec:
     """What a pod, or each worker in it, requests; limits are the same."""
 
-    cpu: Annotated[float, Meta(gt=0, description="CPU cores.")]
+    cpu: Annotated[float, Meta(ge=0.001, description="CPU cores.")]
     memoryGiB: Annotated[float, Meta(gt=0, description="Memory, shared memory included.")]
     sharedMemoryGiB: Annotated[
         float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
@@ -161,8 +166,8 @@ class CacheSpec:
     storageClass: Annotated[
         str,
         Meta(
-            description="Class of a volume that lives as long as the pod; empty: the node's own "
-            "disk (emptyDir), which the profiles put on NVMe."
+            description="Class of a volume that lives as long as a pod with GPUs; empty, and in "
+            "all other pods: the node's own disk (emptyDir), which the profiles put on NVMe."
         ),
     ] = ""
 
@@ -191,6 +196,13 @@ class AutoscalingSpec:
     idleSeconds: Annotated[
         int, Meta(ge=1, description="A worker pod without work goes after this.")
     ] = 120
+    withTopology: Annotated[
+        bool,
+        Meta(
+            description="Also for GPU workers on a topology; Kueue must have its gate "
+            "ElasticJobsViaWorkloadSlicesWithTAS. Else their number is fixed there."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +225,9 @@ class ClusterSpec:
     serviceAccount: Annotated[
         Name, Meta(description="Identity of the pods; empty: the namespace's default.")
     ] = ""
+    podLabels: Annotated[
+        Strings, Meta(description="More labels of all pods, as Azure's workload identity asks.")
+    ] = field(default_factory=dict)
     user: Annotated[int, Meta(ge=1, description="User and group id of all processes.")] = 1000
     head: Annotated[SizeSpec, Meta(description="The head pod, where the driver runs.")] = SizeSpec(
         cpu=4, memoryGiB=16, sharedMemoryGiB=4

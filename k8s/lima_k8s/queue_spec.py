@@ -1,11 +1,14 @@
 """What a platform team applies once, as frozen dataclasses: the source of lima-queue's `queue:`."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from lima_k8s.cluster_spec import Strings, TolerationSpec
+from lima_k8s.cluster_spec import DNS_NAME, Strings, TolerationSpec
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+ObjectName = Annotated[str, Meta(max_length=253, pattern=f"^{DNS_NAME}$")]
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,19 @@ class NetworkPolicySpec:
 
     enabled: Annotated[bool, Meta(description="Make the NetworkPolicies.")] = True
     egressPorts: Annotated[
-        tuple[int, ...],
+        tuple[Port, ...],
         Meta(description="TCP ports of storage, hub, judge and API server, at any address."),
     ] = (443, 6443)
+    metadataServer: Annotated[
+        bool,
+        Meta(
+            description="Let runs ask the node's metadata server, which gives GKE's workload "
+            "identity and EKS Pod Identity their tokens."
+        ),
+    ] = False
+    extraEgress: Annotated[
+        tuple[dict[str, Any], ...], Meta(description="More rules, as NetworkPolicy has them.")
+    ] = ()
     operatorLabels: Annotated[
         Strings, Meta(description="Labels of the KubeRay operator's pods, which may ask the head.")
     ] = field(default_factory=lambda: {"app.kubernetes.io/component": "kuberay-operator"})
@@ -81,9 +94,10 @@ class PodMonitorSpec:
 class QueueSpec:
     """What a platform team applies once: the `queue:` of lima-queue."""
 
-    namespace: Annotated[str, Meta(min_length=1, max_length=63, description="Of the runs.")] = (
-        "lima"
-    )
+    namespace: Annotated[
+        str,
+        Meta(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Of the runs."),
+    ] = "lima"
     createNamespace: Annotated[
         bool, Meta(description="Make it, with pod security `restricted` enforced.")
     ] = True
@@ -94,10 +108,8 @@ class QueueSpec:
             "classes, the reader's role. False for the queues of more teams."
         ),
     ] = True
-    localQueue: Annotated[str, Meta(min_length=1, description="Its LocalQueue.")] = "lima"
-    clusterQueue: Annotated[str, Meta(min_length=1, description="The ClusterQueue behind.")] = (
-        "lima"
-    )
+    localQueue: Annotated[ObjectName, Meta(description="Its LocalQueue.")] = "lima"
+    clusterQueue: Annotated[ObjectName, Meta(description="The ClusterQueue behind.")] = "lima"
     cohort: Annotated[
         str, Meta(description="Cohort to lend quota to and borrow from; empty: none.")
     ] = ""

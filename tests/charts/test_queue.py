@@ -160,3 +160,42 @@ def test_pod_monitor_is_an_option() -> None:
     assert not of_kind(queue(), "PodMonitor")
     (monitor,) = of_kind(queue(podMonitor={"enabled": True, "labels": {"a": "b"}}), "PodMonitor")
     assert monitor["metadata"]["labels"]["a"] == "b"
+
+
+def test_rules_of_the_users_own_and_the_metadata_server() -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
+    changes = {"extraEgress": [rule], "metadataServer": True}
+    (policy,) = of_kind(queue(networkPolicy=changes), "NetworkPolicy")
+    (usual,) = of_kind(queue(), "NetworkPolicy")
+    more = [r for r in policy["spec"]["egress"] if r not in usual["spec"]["egress"]]
+    link_local = {"ipBlock": {"cidr": "169.254.0.0/16"}}
+    ports = [{"protocol": "TCP", "port": port} for port in (80, 988)]
+    assert more == [{"to": [link_local], "ports": ports}, rule]
+
+
+def test_a_namespace_that_is_there_already_is_not_made() -> None:
+    said = refused("lima-queue", {}, "-n", "lima")
+    assert "queue.namespace: lima is the namespace of this release" in said
+    assert "--set queue.createNamespace=false" in said
+    there = template("lima-queue", {"queue": {"createNamespace": False}}, "-n", "lima")
+    assert not of_kind(manifests(there), "Namespace")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"networkPolicy": {"egressPorts": [0]}}, "/queue/networkPolicy/egressPorts/0"),
+        ({"networkPolicy": {"egressPorts": [99999]}}, "/queue/networkPolicy/egressPorts/0"),
+        ({"namespace": "Bad_NS"}, "/queue/namespace"),
+        ({"localQueue": "a b"}, "/queue/localQueue"),
+    ],
+)
+def test_what_kubernetes_would_refuse_the_schema_refuses(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert said in refused("lima-queue", {"queue": changes})
+
+
+def test_a_broken_amount_of_a_network_device_is_not_rounded() -> None:
+    values = {"cluster": {"gpu": {"fabric": {"hugepages-2Mi": "1.5Gi"}}}}
+    assert "is not a whole amount such as 32 or 5120Mi" in refused("lima-queue", values)

@@ -55,8 +55,10 @@ def template(
 ) -> str:
     """Return what `helm template` writes."""
     path = chart if isinstance(chart, Path) else ROOT / "charts" / chart
+    # lima-queue makes the namespace of the runs, so it is installed from another one.
+    namespace = "platform" if path.name.startswith("lima-queue") else "lima"
     result = call(
-        "helm", "template", release, path, "-n", "lima", "-f", "-", *arguments,
+        "helm", "template", release, path, "-n", namespace, "-f", "-", *arguments,
         text=yaml_text(document or values()),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

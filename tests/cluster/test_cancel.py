@@ -78,6 +78,6 @@ def test_it_asks_first(lima: Lima) -> None:
         ["script", "--quiet", "--return", "--command", command, "/dev/null"],
         input="n\n", text=True, capture_output=True, check=False,
     )  # fmt: skip
-    assert answered.returncode == 130
+    assert answered.returncode == 1
     assert "Cancel 1 run?" in answered.stdout
     assert len(lima.runs()) == 1

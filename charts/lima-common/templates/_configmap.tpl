@@ -9,7 +9,7 @@ apiVersion: v1
 kind: ConfigMap
 metadata:
   name: {{ .name }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels: {{- include "lima-common.runLabels" . | nindent 4 }}
   annotations: {{- include "lima-common.runAnnotations" . | nindent 4 }}
 immutable: true

@@ -4,10 +4,10 @@ Labels by which everything of a release is found.
   labels: {{- include "lima-common.labels" (dict "root" $ "kind" "train") | nindent 4 }}
 */}}
 {{- define "lima-common.labels" -}}
-app.kubernetes.io/name: {{ .root.Chart.Name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ .root.Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/part-of: lima-k8s
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- with .kind }}
@@ -26,6 +26,18 @@ lima-k8s.io/run: {{ .name }}
 {{- end -}}
 
 {{/*
+Labels of a run's pods: those of the run, and those that the cluster asks of pods.
+
+  labels: {{- include "lima-common.podLabels" $scope | nindent 4 }}
+*/}}
+{{- define "lima-common.podLabels" -}}
+{{ include "lima-common.runLabels" . }}
+{{- with .cluster.podLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
 What a run is, in full: label values allow neither Unicode nor a URI.
 
   annotations: {{- include "lima-common.runAnnotations" $scope | nindent 4 }}
@@ -34,5 +46,5 @@ What a run is, in full: label values allow neither Unicode nor a URI.
 lima-k8s.io/experiment: {{ .run.experiment | quote }}
 lima-k8s.io/arm: {{ .run.arm | quote }}
 lima-k8s.io/seed: {{ printf "%d" (int64 .run.seed) | quote }}
-lima-k8s.io/storage: {{ .cluster.storage.uri | quote }}
+lima-k8s.io/storage: {{ include "lima-common.storageUri" .cluster | quote }}
 {{- end -}}

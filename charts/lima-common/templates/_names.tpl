@@ -20,7 +20,7 @@ and `0.00001` from --set are one number and two texts.
 */}}
 {{- define "lima-common.runName" -}}
 {{- $spec := .run | toJson | fromJson | toJson -}}
-{{- $hash := printf "%s%s" $spec .cluster.storage.uri | sha256sum | trunc 8 -}}
+{{- $hash := printf "%s%s" $spec (include "lima-common.storageUri" .cluster) | sha256sum | trunc 8 -}}
 {{- $slug := include "lima-common.slug" (dict "text" (toString .run.arm) "length" 26) -}}
 {{- printf "%s-s%d-%s" $slug (int64 .run.seed) $hash -}}
 {{- end -}}

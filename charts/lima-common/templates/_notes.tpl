@@ -19,7 +19,7 @@ What to type next.
 Runs of kind {{ .kind }}: {{ len .root.Values.runs }}, in the queue {{ $cluster.queue }} of namespace {{ $namespace }}.
 {{- with $files | uniq }}
 
-Before they start, these files must lie below {{ $cluster.storage.uri }}:
+Before they start, these files must lie below {{ include "lima-common.storageUri" $cluster }}:
 {{- range . }}
   {{ . }}
 {{- end }}
@@ -35,7 +35,11 @@ Follow the runs:
   lima-k8s logs RUN -n {{ $namespace }}         # also after its pods are gone
 
 Look at the results:
-  lima-k8s aggregate {{ $cluster.storage.uri }} --by arm
+{{- if eq .kind "curate" }}
+  lima-k8s curate show {{ include "lima-common.storageUri" $cluster }}
+{{- else }}
+  lima-k8s aggregate {{ include "lima-common.storageUri" $cluster }} --by arm
+{{- end }}
 
 End them; results stay:
   helm uninstall {{ .root.Release.Name }} -n {{ $namespace }}

@@ -29,36 +29,27 @@ securityContext: {{- include "lima-common.podSecurity" .cluster | nindent 2 }}
 {{- end -}}
 
 {{/*
-Environment of every container. Ray keeps its session in /tmp, states and weights pass through
-the cache.
+Environment of every container: our own, then `more`, then the user's, each name once; the user's
+word is the last. Ray keeps its session in /tmp, states and weights pass through the cache.
 
-  env: {{- include "lima-common.env" .Values.cluster | nindent 8 }}
+  env: {{- include "lima-common.env" (dict "cluster" .Values.cluster "more" .Values.cluster.gpu.nccl) | nindent 8 }}
 */}}
 {{- define "lima-common.env" -}}
-- name: HOME
-  value: /tmp
-- name: TMPDIR
-  value: /cache
-- name: RAY_TMPDIR
-  value: /tmp
-- name: HF_HOME
-  value: /cache/huggingface
-- name: LIMA_CACHE
-  value: /cache/lima
-- name: LIMA_STOP_FILE
-  value: /tmp/lima/stop
-- name: LIMA_WAIT_MINUTES
-  value: {{ int64 .waitMinutes | quote }}
-- name: LIMA_PREFLIGHT
-  value: {{ ternary "1" "0" .preflight | quote }}
-- name: LIMA_ELASTIC
-  value: {{ ternary "1" "0" .autoscaling.enabled | quote }}
-- name: RAY_USAGE_STATS_ENABLED
-  value: "0"
-- name: PYTHONUNBUFFERED
-  value: "1"
-{{ include "lima-common.storageEnv" . }}
-{{- range $name, $value := .env }}
+{{- $env := dict
+  "HOME" "/tmp"
+  "TMPDIR" "/cache"
+  "RAY_TMPDIR" "/tmp"
+  "HF_HOME" "/cache/huggingface"
+  "LIMA_CACHE" "/cache/lima"
+  "LIMA_STOP_FILE" "/tmp/lima/stop"
+  "LIMA_WAIT_MINUTES" (int64 .cluster.waitMinutes | toString)
+  "LIMA_PREFLIGHT" (ternary "1" "0" .cluster.preflight)
+  "LIMA_ELASTIC" (ternary "1" "0" (ne (.elastic | default "") ""))
+  "RAY_USAGE_STATS_ENABLED" "0"
+  "PYTHONUNBUFFERED" "1"
+-}}
+{{- $storage := include "lima-common.storageEnv" .cluster | fromYaml -}}
+{{- range $name, $value := mergeOverwrite $env $storage (.more | default dict) .cluster.env }}
 - name: {{ $name | quote }}
   value: {{ $value | quote }}
 {{- end }}
@@ -73,6 +64,7 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
 {{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
 {{- $cuda := and (eq .role "worker") (eq .shape.device "cuda") -}}
 {{- $extra := dict -}}
+{{- $elastic := include "lima-common.elastic" . -}}
 {{- if $cuda -}}
   {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}
   {{- if gt (int .shape.pods) 1 -}}
@@ -80,7 +72,7 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
   {{- end -}}
 {{- end -}}
 metadata:
-  labels: {{- include "lima-common.runLabels" . | nindent 4 }}
+  labels: {{- include "lima-common.podLabels" . | nindent 4 }}
   annotations:
     {{- include "lima-common.runAnnotations" . | nindent 4 }}
     {{- if $cuda }}
@@ -92,7 +84,7 @@ metadata:
     {{- end }}
     {{- end }}
 spec:
-  {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") .cluster.autoscaling.enabled)) | nindent 2 }}
+  {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") (ne $elastic ""))) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .cluster "pods" .shape.pods) }}
   {{- if and $cuda .cluster.gpu.runtimeClassName }}
   runtimeClassName: {{ .cluster.gpu.runtimeClassName | quote }}
@@ -105,14 +97,7 @@ spec:
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
       resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra) | nindent 8 }}
-      env:
-        {{- include "lima-common.env" .cluster | nindent 8 }}
-        {{- if $cuda }}
-        {{- range $name, $value := .cluster.gpu.nccl }}
-        - name: {{ $name | quote }}
-          value: {{ $value | quote }}
-        {{- end }}
-        {{- end }}
+      env: {{- include "lima-common.env" (dict "cluster" .cluster "elastic" $elastic "more" (ternary .cluster.gpu.nccl dict $cuda)) | nindent 8 }}
       {{- with include "lima-common.envFrom" .cluster }}
       envFrom: {{- . | nindent 8 }}
       {{- end }}
@@ -139,12 +124,23 @@ spec:
           readOnly: true
         {{- end }}
   volumes:
-    {{- include "lima-common.volumes" (dict "cluster" .cluster "sharedMemoryMi" $shared) | nindent 4 }}
+    {{- include "lima-common.volumes" (dict "cluster" .cluster "sharedMemoryMi" $shared "cuda" $cuda) | nindent 4 }}
     {{- if eq .role "head" }}
     - name: specs
       configMap:
         name: {{ .name }}
     {{- end }}
+{{- end -}}
+
+{{/*
+Not empty where worker pods come and go. On a flavor with a topology Kueue places a run that grows
+only with a gate of its own, which is off by default.
+
+  {{- if include "lima-common.elastic" $scope }}
+*/}}
+{{- define "lima-common.elastic" -}}
+{{- $placed := and (eq .shape.device "cuda") .cluster.topology.levels (not .cluster.autoscaling.withTopology) -}}
+{{- if and .cluster.autoscaling.enabled (gt (int .shape.pods) 0) (not $placed) }}true{{ end -}}
 {{- end -}}
 
 {{/*
@@ -154,7 +150,7 @@ Where Kueue shall place GPU workers. A flavor with a topology takes no pod that 
 */}}
 {{- define "lima-common.topology" -}}
 {{- with .cluster.topology -}}
-{{- if and .levels .level (gt (int $.shape.pods) 1) (not $.cluster.autoscaling.enabled) -}}
+{{- if and .levels .level (gt (int $.shape.pods) 1) (not (include "lima-common.elastic" $)) -}}
 kueue.x-k8s.io/podset-{{ ternary "required" "preferred" .required }}-topology: {{ .level | quote }}
 {{- else if .levels -}}
 kueue.x-k8s.io/podset-unconstrained-topology: "true"
@@ -182,7 +178,7 @@ The pod that hands the job to Ray and follows its log.
 */}}
 {{- define "lima-common.submitter" -}}
 metadata:
-  labels: {{- include "lima-common.runLabels" . | nindent 4 }}
+  labels: {{- include "lima-common.podLabels" . | nindent 4 }}
 spec:
   {{- include "lima-common.podBase" (dict "cluster" .cluster) | nindent 2 }}
   restartPolicy: Never

@@ -7,14 +7,14 @@ The RayJob of a run. Kueue decides when it starts and where its pods go.
 {{- $cluster := .cluster -}}
 {{- $cuda := eq .shape.device "cuda" -}}
 {{- $worker := ternary $cluster.gpu.worker $cluster.cpu.worker $cuda -}}
-{{- $elastic := and $cluster.autoscaling.enabled (gt (int .shape.pods) 0) -}}
+{{- $elastic := ne (include "lima-common.elastic" .) "" -}}
 {{- $first := ternary (min .shape.pods $cluster.autoscaling.minPods) .shape.pods $elastic -}}
 {{- $cpus := ternary (max .shape.perPod (mulf (float64 $worker.cpu) .shape.perPod | int64)) .shape.perPod $cuda -}}
 apiVersion: ray.io/v1
 kind: RayJob
 metadata:
   name: {{ .name }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "lima-common.runLabels" . | nindent 4 }}
     kueue.x-k8s.io/queue-name: {{ $cluster.queue | quote }}
@@ -81,6 +81,6 @@ The command of the driver.
   entrypoint: {{ include "lima-common.entrypoint" $scope | quote }}
 */}}
 {{- define "lima-common.entrypoint" -}}
-python -m lima_jobs.run /etc/lima/specs.json --storage {{ .cluster.storage.uri | squote }}
+python -m lima_jobs.run /etc/lima/specs.json --storage {{ include "lima-common.storageUri" .cluster | squote }}
 {{- range .only }} --only {{ . }}{{ end }}
 {{- end -}}

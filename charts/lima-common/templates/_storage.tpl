@@ -1,19 +1,25 @@
 {{/*
-Environment that opens the storage; no credential is in it.
+URI of the storage, without a slash at its end: with one, a run would have another name.
 
-  env: {{- include "lima-common.storageEnv" .Values.cluster | nindent 8 }}
+  uri: {{ include "lima-common.storageUri" .Values.cluster | quote }}
+*/}}
+{{- define "lima-common.storageUri" -}}
+{{- regexReplaceAll "/+$" .storage.uri "" -}}
+{{- end -}}
+
+{{/*
+Environment that opens the storage, as a mapping; no credential is in it.
+
+  {{- $env := include "lima-common.storageEnv" .Values.cluster | fromYaml }}
 */}}
 {{- define "lima-common.storageEnv" -}}
 # Data of a run that is not in the image is looked for below the storage.
-- name: LIMA_DATA
-  value: {{ .storage.uri | quote }}
+LIMA_DATA: {{ include "lima-common.storageUri" . | quote }}
 {{- with .storage.endpoint }}
-- name: AWS_ENDPOINT_URL
-  value: {{ . | quote }}
+AWS_ENDPOINT_URL: {{ . | quote }}
 {{- end }}
 {{- with .storage.region }}
-- name: AWS_REGION
-  value: {{ . | quote }}
+AWS_REGION: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -30,9 +36,10 @@ Secrets whose keys become environment, by name only.
 {{- end -}}
 
 {{/*
-Volumes of a pod of a run: scratch, shared memory, and the cache for weights and states.
+Volumes of a pod of a run: scratch, shared memory, and the cache for weights and states. Only nodes
+with GPUs have disks of the cache's storage class.
 
-  volumes: {{- include "lima-common.volumes" (dict "cluster" .Values.cluster "sharedMemoryMi" 512) | nindent 4 }}
+  volumes: {{- include "lima-common.volumes" (dict "cluster" .Values.cluster "sharedMemoryMi" 512 "cuda" true) | nindent 4 }}
 */}}
 {{- define "lima-common.volumes" -}}
 - name: tmp
@@ -44,7 +51,7 @@ Volumes of a pod of a run: scratch, shared memory, and the cache for weights and
     sizeLimit: {{ . }}Mi
 {{- end }}
 - name: cache
-{{- if .cluster.cache.storageClass }}
+{{- if and .cuda .cluster.cache.storageClass }}
   ephemeral:
     volumeClaimTemplate:
       spec:

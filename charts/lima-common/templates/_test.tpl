@@ -18,8 +18,12 @@ apiVersion: v1
 kind: Pod
 metadata:
   name: {{ printf "%s-storage" .root.Release.Name }}
-  namespace: {{ .root.Release.Namespace }}
-  labels: {{- include "lima-common.labels" . | nindent 4 }}
+  namespace: {{ .root.Release.Namespace | quote }}
+  labels:
+    {{- include "lima-common.labels" . | nindent 4 }}
+    {{- with $cluster.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   annotations:
     helm.sh/hook: test
     helm.sh/hook-delete-policy: before-hook-creation
@@ -31,10 +35,10 @@ spec:
       image: {{ include "lima-common.image" (dict "cluster" $cluster "device" $device) }}
       imagePullPolicy: {{ $cluster.image.pullPolicy }}
       terminationMessagePolicy: FallbackToLogsOnError
-      command: [python, -m, lima_jobs.storagecheck, {{ $cluster.storage.uri | quote }}]
+      command: [python, -m, lima_jobs.storagecheck, {{ include "lima-common.storageUri" $cluster | quote }}]
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
       resources: {{- include "lima-common.resources" (dict "size" $cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
-      env: {{- include "lima-common.env" $cluster | nindent 8 }}
+      env: {{- include "lima-common.env" (dict "cluster" $cluster) | nindent 8 }}
       {{- with include "lima-common.envFrom" $cluster }}
       envFrom: {{- . | nindent 8 }}
       {{- end }}

@@ -5,7 +5,7 @@ An amount times a number of nodes: `5120Mi` and 4 give `20480Mi`.
 */}}
 {{- define "lima-queue.times" -}}
 {{- $number := regexFind "^[0-9]+" (toString .amount) -}}
-{{- if not $number -}}
+{{- if not (regexMatch "^[0-9]+[A-Za-z]*$" (toString .amount)) -}}
   {{- fail (printf "cluster.gpu.fabric: %q is not a whole amount such as 32 or 5120Mi" .amount) -}}
 {{- end -}}
 {{- printf "%d%s" (mul $number .count) (trimPrefix $number (toString .amount)) -}}
