@@ -77,7 +77,7 @@ def test_cluster_refuses_what_no_cluster_has() -> None:
     for wrong, said in (
         ({"gpu": {"fabric": {"efa": 32}}}, "cluster.gpu.fabric: expected mapping of text"),
         ({"storage": {"uri": "s3://b/a b"}}, "cluster.storage.uri: expected text matching"),
-        ({"gpu": {"worker": {"cpu": -1}}}, "cluster.gpu.worker.cpu: expected number > 0"),
+        ({"gpu": {"worker": {"cpu": -1}}}, "cluster.gpu.worker.cpu: expected number >= 0.001"),
     ):
         with pytest.raises(SpecError, match=re.escape(said)):
             cluster_spec(wrong)
