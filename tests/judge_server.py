@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 VERDICT = "The submission answers the task, clearly and completely.\n5\n5"
 
 
@@ -198,6 +200,13 @@ def running(answer: Answer = lambda _: Reply(), port: int = 0) -> Iterator[Judge
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    """Yield a judge that likes everything."""
+    with running() as judge:
+        yield judge
 
 
 async def _serve_until_input_closes(delay_s: float) -> None:

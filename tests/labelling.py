@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from lima.clock import now
 from lima.codec import canonical_json, encode, run_id, sha256_key
 from lima.evaluation.scan import Tables
@@ -55,6 +57,12 @@ def write_pair(folder: Path, prompts: int) -> Path:
     for arm in (OURS, OTHER):
         write_responses(storage, arm, prompts)
     return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return a folder with twelve responses of each arm."""
+    return write_pair(tmp_path, 12)
 
 
 def annotations(folder: Path) -> list[dict[str, Any]]:

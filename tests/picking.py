@@ -4,6 +4,9 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from lima.curation.candidate import Candidate, Provenance
 from lima_k8s.localpage import LocalPage
@@ -45,6 +48,19 @@ def picking(file: PickFile) -> Iterator[LocalPage]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> PickFile:
+    """Return a file of decisions, still empty."""
+    return PickFile(str(tmp_path / "picks.jsonl"))
+
+
+@pytest.fixture
+def page(file: PickFile) -> Iterator[LocalPage]:
+    """Yield the page that writes to it."""
+    with picking(file) as server:
+        yield server
 
 
 def decisions(file: PickFile) -> dict[str, str]:

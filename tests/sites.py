@@ -5,6 +5,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lima.curation.split import RANGE
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec
 from tests import dumps
@@ -39,6 +41,12 @@ def write_sites(folder: Path) -> Path:
         posts = {"Posts": dumps.document(rows)}
         dumps.write_folder(folder / f"{site}.stackexchange.com", posts)
     return folder
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """Return the folder of the sites."""
+    return write_sites(tmp_path / "in")
 
 
 def stem_part(count: int, **more: Any) -> PartSpec:

@@ -20,6 +20,11 @@ RAY_VERSION = "2.60.0"
 DNS_NAME = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 Name = Annotated[str, Meta(max_length=253, pattern=f"^({DNS_NAME})?$")]
 Strings = dict[str, str]
+_LABEL = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+Labels = dict[
+    Annotated[str, Meta(max_length=317, pattern=f"^({DNS_NAME}/)?{_LABEL}$")],
+    Annotated[str, Meta(max_length=63, pattern=f"^({_LABEL})?$")],
+]
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class ImageSpec:
     registry: Annotated[
         str,
         Meta(
-            pattern="^([A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*)?$",
+            pattern=r"^((\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[a-z0-9._-]+)*)?$",
             description="Put before both names, as registry.example.com/team; empty: none.",
         ),
     ] = ""
@@ -77,7 +82,7 @@ class SizeSpec:
     """What a pod, or each worker in it, requests; limits are the same."""
 
     cpu: Annotated[float, Meta(ge=0.001, description="CPU cores.")]
-    memoryGiB: Annotated[float, Meta(gt=0, description="Memory, shared memory included.")]
+    memoryGiB: Annotated[float, Meta(ge=0.001, description="Memory, shared memory included.")]
     sharedMemoryGiB: Annotated[
         float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
     ] = 0.0
@@ -226,7 +231,11 @@ class ClusterSpec:
         Name, Meta(description="Identity of the pods; empty: the namespace's default.")
     ] = ""
     podLabels: Annotated[
-        Strings, Meta(description="More labels of all pods, as Azure's workload identity asks.")
+        Labels,
+        Meta(
+            description="More labels of all pods, as Azure's workload identity asks; ours are the "
+            "last word."
+        ),
     ] = field(default_factory=dict)
     user: Annotated[int, Meta(ge=1, description="User and group id of all processes.")] = 1000
     head: Annotated[SizeSpec, Meta(description="The head pod, where the driver runs.")] = SizeSpec(

@@ -1,10 +1,13 @@
-"""What `submit` makes of the findings on a study."""
+"""Findings on a study and its cluster, and what `submit` makes of them."""
 
 from collections.abc import Sequence
 
 from lima.errors import InputError
-from lima.lint.finding import Finding
+from lima.lint.finding import Finding, Level
 from lima_k8s.output import say
+
+Told = tuple[Level, str, str, str]
+"""A finding of the cluster's rules: level, path, message, fix."""
 
 
 def refuse_errors(findings: Sequence[Finding], told: str) -> None:

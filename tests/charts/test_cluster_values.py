@@ -28,13 +28,15 @@ def pods(documents: list[Manifest]) -> dict[str, Manifest]:
 
 @pytest.mark.parametrize("name", profiles())
 def test_the_users_environment_is_the_last_word_and_no_name_is_there_twice(name: str) -> None:
-    given = {"NCCL_DEBUG": "TRACE", "HF_HOME": "/elsewhere", "MINE": "1"}
+    given = {"NCCL_DEBUG": "TRACE", "HF_HOME": "/elsewhere", "MINE": "$(LIMA_CACHE)/mine"}
     for role, pod in pods(rendered(name, env=given)).items():
         if role == "submitter":
             continue
         (container,) = pod["spec"]["containers"]
         names = [variable["name"] for variable in container["env"]]
         assert len(names) == len(set(names))
+        # Kubernetes puts in for $(NAME) only what stands before.
+        assert names[-len(given) :] == sorted(given)
         found = {variable["name"]: variable["value"] for variable in container["env"]}
         assert found.items() >= given.items()
         assert found["LIMA_STOP_FILE"] == "/tmp/lima/stop"
@@ -56,6 +58,15 @@ def test_labels_that_a_cluster_asks_for_are_on_all_pods() -> None:
         assert pod["spec"]["serviceAccountName"] == "lima-runs"
     (job,) = of_kind(documents, "RayJob")
     assert not label.keys() & job["metadata"]["labels"].keys()
+
+
+def test_ours_of_the_labels_are_the_last_word() -> None:
+    taken = {"app.kubernetes.io/part-of": "mine", "lima-k8s.io/run": "other"}
+    assert pods(rendered(podLabels=taken))["head"] == pods(rendered())["head"]
+
+
+def test_empty_mappings_are_none() -> None:
+    assert rendered(env=None, podLabels=None, topology=None) == rendered()
 
 
 def test_a_slash_at_the_end_of_the_storage_makes_no_other_run() -> None:
@@ -104,7 +115,9 @@ def test_on_a_topology_generation_grows_only_when_told_that_kueue_can(given: boo
         ({"image": {"registry": "https://registry.example.com/team/"}}, "image/registry"),
         ({"image": {"pullSecrets": ["Bad_Name"]}}, "image/pullSecrets/0"),
         ({"head": {"cpu": 0.0001, "memoryGiB": 1}}, "head/cpu"),
+        ({"head": {"cpu": 1, "memoryGiB": 0.0005}}, "head/memoryGiB"),
         ({"serviceAccount": "Robot 1"}, "serviceAccount"),
+        ({"podLabels": {"team": "a b c!"}}, "podLabels/team"),
     ],
 )
 def test_what_kubernetes_would_refuse_the_schema_refuses(values: dict[str, Any], said: str) -> None:

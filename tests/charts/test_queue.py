@@ -7,7 +7,7 @@ import pytest
 
 from lima_k8s.assets import profile, profiles
 from lima_k8s.cluster_spec import load_cluster
-from tests.charts.tools import Manifest, manifests, of_kind, refused, template
+from tests.charts.tools import ROOT, Manifest, call, manifests, of_kind, refused, template
 
 
 def queue(cluster: str | None = None, **changes: Any) -> list[Manifest]:
@@ -194,6 +194,13 @@ def test_what_kubernetes_would_refuse_the_schema_refuses(
     changes: dict[str, Any], said: str
 ) -> None:
     assert said in refused("lima-queue", {"queue": changes})
+
+
+def test_the_next_command_names_the_queue_that_was_made() -> None:
+    made = call("helm", "install", "q", ROOT / "charts" / "lima-queue", "--dry-run=client",
+                "-n", "platform", "--set-string", "queue.localQueue=2024")  # fmt: skip
+    assert "--set-string cluster.queue=2024" in made.stdout
+    assert "helm upgrade q CHART -n platform" in made.stdout
 
 
 def test_a_broken_amount_of_a_network_device_is_not_rounded() -> None:

@@ -27,6 +27,12 @@ def program(name: str) -> str:
     return str(path)
 
 
+@pytest.fixture
+def helm_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the Helm that `make test` builds on PATH."""
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+
+
 def call(name: str, *arguments: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
     """Run a pinned program, with secrets in its environment that must show up nowhere."""
     environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": SECRET, "OPENAI_API_KEY": SECRET}

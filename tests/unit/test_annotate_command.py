@@ -17,14 +17,11 @@ from tests.labelling import (
     act,
     annotations,
     serving,
-    write_pair,
+    study,
     write_responses,
 )
 
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return write_pair(tmp_path, 12)
+__all__ = ["study"]
 
 
 def test_the_same_command_goes_on_with_the_same_links(study: Path) -> None:

@@ -13,12 +13,9 @@ from lima.judging.instructions import INSTRUCTIONS
 from lima.results import ITEMS
 from lima.storage import Storage
 from lima_k8s.main import run
-from tests.labelling import ATTACK, OTHER, OURS, PAIR, Server, act, annotations, serving, write_pair
+from tests.labelling import ATTACK, OTHER, OURS, PAIR, Server, act, annotations, serving, study
 
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return write_pair(tmp_path, 12)
+__all__ = ["study"]
 
 
 @pytest.fixture

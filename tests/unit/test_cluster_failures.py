@@ -13,7 +13,10 @@ from lima.errors import ClusterError, InputError, LimaError
 from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.failures import helm_failed, missing_operator, refused, unreachable
 from lima_k8s.main import run
-from tests.conftest import ROOT
+from tests.charts.tools import helm_on_path
+
+__all__ = ["helm_on_path"]
+pytestmark = pytest.mark.usefixtures("helm_on_path")
 
 FORBIDDEN = (
     'rayjobs.ray.io is forbidden: User "ann" cannot list resource "rayjobs" in API group '
@@ -112,13 +115,6 @@ def test_network_errors_in_words() -> None:
     assert "(connection refused)" in str(unreachable("https://x", refusal))
     certificate = ssl.SSLError("CERTIFICATE_VERIFY_FAILED")
     assert "certificate" in str(unreachable("https://x", certificate))
-
-
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the Helm that `make test` builds on PATH."""
-    tools = ROOT / ".cache" / "bin"
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What a cluster's profile says that cannot work, and what `lint --cluster` renders with it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,14 @@ from lima_k8s.cluster.study_rules import cluster_findings
 from lima_k8s.cluster_spec import cluster_spec, load_cluster
 from lima_k8s.commands.submit import kinds_of
 from lima_k8s.main import run
-from tests.conftest import ROOT
+from tests.charts.tools import helm_on_path
+
+__all__ = ["helm_on_path"]
+pytestmark = pytest.mark.usefixtures("helm_on_path")
 
 URI = "s3://bucket/study"
 NAMED = {"secretName": "keys"}
 RIGHTS = "cluster.storage.secretName"
-
-
-@pytest.fixture(autouse=True)
-def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the Helm that `make test` builds on PATH."""
-    tools = ROOT / ".cache" / "bin"
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.mark.parametrize("name", profiles())
@@ -85,7 +80,7 @@ def test_what_a_pod_can_have_is_none(values: dict[str, Any]) -> None:
     [
         ({}, True),
         ({"storage": {"uri": "s3://bucket"}}, True),
-        ({"storage": {"uri": "gs://bucket"}, "secrets": ["judge"]}, True),
+        ({"storage": {"uri": "gs://bucket"}, "secrets": ["lima-storage"]}, False),
         ({"storage": {"uri": "s3://bucket", "secretName": "keys"}}, False),
         ({"storage": {"uri": "gs://bucket"}, "serviceAccount": "default"}, False),
         ({"storage": {"uri": "file://localhost/mnt"}}, False),

@@ -100,6 +100,21 @@ def test_a_profile_that_is_not_the_queue_s(message: str, said: str) -> None:
             pending(pod_set("workers", CPU_NONE, too_much("nvidia.com/gpu", "lima-gpu", "16"))),
             "quota-never-fits",
         ),
+        # Kueue has yet to read the Topology.
+        (
+            pending(
+                pod_set("workers", CPU_NONE, 'Flavor "lima-gpu" information missing in TAS cache')
+            ),
+            "",
+        ),
+        (
+            pending(
+                pod_set(
+                    "workers", CPU_NONE, 'topology "lima" doesn\'t allow to fit any of 4 pod(s)'
+                )
+            ),
+            "",
+        ),
         # Another flavor of GPUs, without a Topology, will do.
         (
             pending(pod_set("workers", ONLY, waits("nvidia.com/gpu", "others")), "Pending"),

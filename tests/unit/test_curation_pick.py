@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,9 @@ from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
 from lima_k8s.picking import PickFile, PickSession, best_first, read_shortlist
-from tests.picking import candidates, decisions, picking
+from tests.picking import candidates, decisions, file, page
 
-
-@pytest.fixture
-def file(tmp_path: Path) -> PickFile:
-    return PickFile(str(tmp_path / "picks.jsonl"))
-
-
-@pytest.fixture
-def page(file: PickFile) -> Iterator[LocalPage]:
-    with picking(file) as server:
-        yield server
+__all__ = ["file", "page"]
 
 
 def _ask(

@@ -9,18 +9,9 @@ import pytest
 from lima.curation.picks import parse_picks
 from lima_k8s.localpage import LocalPage
 from lima_k8s.picking import PickFile
-from tests.picking import ATTACK, decisions, picking
+from tests.picking import ATTACK, decisions, file, page
 
-
-@pytest.fixture
-def file(tmp_path: Path) -> PickFile:
-    return PickFile(str(tmp_path / "picks.jsonl"))
-
-
-@pytest.fixture
-def page(file: PickFile) -> Iterator[LocalPage]:
-    with picking(file) as server:
-        yield server
+__all__ = ["file", "page"]
 
 
 @pytest.fixture

@@ -14,12 +14,9 @@ from lima.errors import DataError, LimaError
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
 from tests.curating import Order, cell, contents, curate
-from tests.sites import STEM, drawn, stem_spec, write_sites
+from tests.sites import STEM, drawn, inputs, stem_spec
 
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> Path:
-    return write_sites(tmp_path / "in")
+__all__ = ["inputs"]
 
 
 def _shuffled(seed: int) -> Order:

@@ -15,12 +15,9 @@ from lima.spec_curate import ArmSpec, AssemblySpec, FilterSpec, PartSpec
 from lima.storage import Storage
 from tests import dumps
 from tests.curating import cell, curate
-from tests.sites import SIZES, STEM, answer_body, drawn, stem_part, stem_spec, write_sites
+from tests.sites import SIZES, STEM, answer_body, drawn, inputs, stem_part, stem_spec
 
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> Path:
-    return write_sites(tmp_path / "in")
+__all__ = ["inputs"]
 
 
 def test_an_arm_holds_its_quotas_of_the_highest_scores(inputs: Path, tmp_path: Path) -> None:

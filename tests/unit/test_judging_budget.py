@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,9 @@ from lima.judging.client import Judge
 from lima.judging.spending import Spending
 from lima.spec import JudgeSpec
 from lima.storage import Storage
-from tests.judge_server import JudgeServer, Reply, error, running
+from tests.judge_server import JudgeServer, Reply, error, server
+
+__all__ = ["server"]
 
 ANSWER = 0.05
 """US dollars for the answer of the test's server: 50 tokens of at most 100."""
@@ -25,12 +26,6 @@ MOST = 0.1
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with running() as judge:
-        yield judge
 
 
 def priced(url: str, budget: float | None = 10.0, **changes: float | int) -> JudgeSpec:

@@ -1,7 +1,6 @@
 """The judge against a real server that answers in every way a judge can."""
 
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -10,8 +9,10 @@ from lima.errors import JudgeError
 from lima.judging import client
 from lima.judging.endpoint import Answer, read_error
 from lima.spec import JudgeSpec
-from tests.judge_server import JudgeServer, Reply, error, replies, running
+from tests.judge_server import JudgeServer, Reply, error, replies, server
 from tests.scoring import score
+
+__all__ = ["server"]
 
 KEY = "sk-secret-0123456789"
 
@@ -20,12 +21,6 @@ KEY = "sk-secret-0123456789"
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with running() as judge:
-        yield judge
 
 
 def test_a_good_answer_is_recorded_whole(server: JudgeServer) -> None:

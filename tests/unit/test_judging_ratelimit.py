@@ -1,7 +1,6 @@
 """How fast a judge is asked: requests in flight, rate limits, pauses and the gate."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -11,20 +10,16 @@ from lima.errors import JudgeError
 from lima.judging import client, ratelimit
 from lima.judging.ratelimit import Gate, asked_pause
 from lima.spec import JudgeSpec
-from tests.judge_server import JudgeServer, Reply, Request, error, replies, running
+from tests.judge_server import JudgeServer, Reply, Request, error, replies, server
 from tests.scoring import score
+
+__all__ = ["server"]
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with running() as judge:
-        yield judge
 
 
 def test_no_more_requests_in_flight_than_allowed(server: JudgeServer) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,11 @@ from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.stop import VARIABLE, request_stop, stop_file
 from lima.storage import Storage
 from lima_jobs.judge import run_judge
-from tests.judge_server import JudgeServer, Reply, Request, error, running
+from tests.judge_server import JudgeServer, Reply, Request, error, running, server
 from tests.killed import finished_keys
 from tests.responses import TOO_LONG, responded_cell
+
+__all__ = ["server"]
 
 KEY = "sk-secret-0123456789"
 
@@ -35,12 +36,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with running() as judge:
-        yield judge
 
 
 @pytest.fixture

@@ -26,15 +26,12 @@ lima-k8s.io/run: {{ .name }}
 {{- end -}}
 
 {{/*
-Labels of a run's pods: those of the run, and those that the cluster asks of pods.
+Labels of a pod: those that the cluster asks of pods, and ours, by which the pod is found.
 
-  labels: {{- include "lima-common.podLabels" $scope | nindent 4 }}
+  labels: {{- include "lima-common.podLabels" (dict "cluster" .Values.cluster "ours" (include "lima-common.runLabels" $scope)) | nindent 4 }}
 */}}
 {{- define "lima-common.podLabels" -}}
-{{ include "lima-common.runLabels" . }}
-{{- with .cluster.podLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- merge (fromYaml .ours) (.cluster.podLabels | default dict) | toYaml -}}
 {{- end -}}
 
 {{/*

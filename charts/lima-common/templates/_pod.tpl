@@ -30,7 +30,8 @@ securityContext: {{- include "lima-common.podSecurity" .cluster | nindent 2 }}
 
 {{/*
 Environment of every container: our own, then `more`, then the user's, each name once; the user's
-word is the last. Ray keeps its session in /tmp, states and weights pass through the cache.
+word is the last, and may use the others' as $(HF_HOME). Ray keeps its session in /tmp, states and
+weights pass through the cache.
 
   env: {{- include "lima-common.env" (dict "cluster" .Values.cluster "more" .Values.cluster.gpu.nccl) | nindent 8 }}
 */}}
@@ -48,10 +49,16 @@ word is the last. Ray keeps its session in /tmp, states and weights pass through
   "RAY_USAGE_STATS_ENABLED" "0"
   "PYTHONUNBUFFERED" "1"
 -}}
-{{- $storage := include "lima-common.storageEnv" .cluster | fromYaml -}}
-{{- range $name, $value := mergeOverwrite $env $storage (.more | default dict) .cluster.env }}
+{{- $own := merge $env (include "lima-common.storageEnv" .cluster | fromYaml) -}}
+{{- $more := .more | default dict -}}
+{{- $user := .cluster.env | default dict -}}
+{{- range $layer := list (dict "says" $own "unless" (merge dict $more $user)) (dict "says" $more "unless" $user) (dict "says" $user "unless" dict) }}
+{{- range $name, $value := $layer.says }}
+{{- if not (hasKey $layer.unless $name) }}
 - name: {{ $name | quote }}
   value: {{ $value | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -72,7 +79,7 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
   {{- end -}}
 {{- end -}}
 metadata:
-  labels: {{- include "lima-common.podLabels" . | nindent 4 }}
+  labels: {{- include "lima-common.podLabels" (dict "cluster" .cluster "ours" (include "lima-common.runLabels" .)) | nindent 4 }}
   annotations:
     {{- include "lima-common.runAnnotations" . | nindent 4 }}
     {{- if $cuda }}
@@ -139,7 +146,7 @@ only with a gate of its own, which is off by default.
   {{- if include "lima-common.elastic" $scope }}
 */}}
 {{- define "lima-common.elastic" -}}
-{{- $placed := and (eq .shape.device "cuda") .cluster.topology.levels (not .cluster.autoscaling.withTopology) -}}
+{{- $placed := and (eq .shape.device "cuda") (dig "topology" "levels" list .cluster) (not .cluster.autoscaling.withTopology) -}}
 {{- if and .cluster.autoscaling.enabled (gt (int .shape.pods) 0) (not $placed) }}true{{ end -}}
 {{- end -}}
 
@@ -178,7 +185,7 @@ The pod that hands the job to Ray and follows its log.
 */}}
 {{- define "lima-common.submitter" -}}
 metadata:
-  labels: {{- include "lima-common.podLabels" . | nindent 4 }}
+  labels: {{- include "lima-common.podLabels" (dict "cluster" .cluster "ours" (include "lima-common.runLabels" .)) | nindent 4 }}
 spec:
   {{- include "lima-common.podBase" (dict "cluster" .cluster) | nindent 2 }}
   restartPolicy: Never

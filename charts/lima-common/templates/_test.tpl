@@ -19,11 +19,7 @@ kind: Pod
 metadata:
   name: {{ printf "%s-storage" .root.Release.Name }}
   namespace: {{ .root.Release.Namespace | quote }}
-  labels:
-    {{- include "lima-common.labels" . | nindent 4 }}
-    {{- with $cluster.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  labels: {{- include "lima-common.podLabels" (dict "cluster" $cluster "ours" (include "lima-common.labels" .)) | nindent 4 }}
   annotations:
     helm.sh/hook: test
     helm.sh/hook-delete-policy: before-hook-creation

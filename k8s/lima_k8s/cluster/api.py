@@ -215,7 +215,7 @@ def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
     _hush()
     settings = client.Configuration()
     settings.retries = 1
-    files = os.environ.get("KUBECONFIG") or KUBECONFIG
+    files = _not_empty(os.environ.get("KUBECONFIG") or KUBECONFIG)
     contexts, current = _contexts(config, files)
     names, wanted = [c["name"] for c in contexts], context or current
     if not context and not (names and current):
@@ -233,16 +233,27 @@ def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
     return client.ApiClient(settings), chosen["name"], chosen["context"].get("namespace")
 
 
+def _not_empty(files: str) -> str:
+    """Return the paths of KUBECONFIG without those of empty files, which kubectl passes over."""
+    paths = files.split(os.pathsep)
+    kept = [p for p in paths if not (Path(p).is_file() and Path(p).stat().st_size == 0)]
+    return os.pathsep.join(kept) or files
+
+
 def _contexts(config: Any, files: str) -> tuple[list[Raw], str]:
     """Return the contexts of kubeconfigs and the name of the current one, empty if none is.
 
     The library's own list of contexts fails where none is current, and of several files it takes
     the last one's; kubectl and Helm take the first one's.
     """
+    import yaml
+
     try:
         merged = config.kube_config.KubeConfigMerger(files)
-    except config.ConfigException:  # an empty file
+    except config.ConfigException:  # all are empty
         return [], ""
+    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise failures.unreadable_kubeconfig(files, error) from error
     documents = merged.config_files.values()
     current = next(filter(None, (d.get("current-context") for d in documents)), "")
     return [c.value for c in merged.config.value["contexts"]] if documents else [], current

@@ -56,6 +56,14 @@ def no_kubeconfig(tried: str) -> ClusterError:
     )
 
 
+def unreadable_kubeconfig(files: str, error: Exception) -> ClusterError:
+    """Return the error for files that cannot be read as kubeconfigs."""
+    why = str(error).partition("\n")[0]
+    return ClusterError(
+        f"{files}: no kubeconfig ({why}); mend it, or set KUBECONFIG to another file"
+    )
+
+
 def no_current_context(tried: str, known: list[str]) -> InputError:
     """Return the error for a kubeconfig that leaves open which of its contexts is meant."""
     return InputError(

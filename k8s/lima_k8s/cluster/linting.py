@@ -70,19 +70,29 @@ def lint_cluster(
 def _rendered_findings(
     kinds: Mapping[str, Sequence[CellSpec]], profile: str, storage: str
 ) -> list[Finding]:
-    """Judge what `submit` would install for each kind; a finding names the charts that have it."""
+    """Judge what `submit` would install for each kind.
+
+    What is wrong in many objects alike is told once, of the first, with the charts that have it.
+    """
     from lima_k8s.assets import chart, chart_for
     from lima_k8s.cluster.helm import Helm
     from lima_k8s.cluster.launch import Target, assemble
 
-    charts: dict[Finding, list[str]] = {}
+    places: dict[Finding, list[tuple[str, str]]] = {}
     for kind, cells in kinds.items():
         submission = assemble(kind, cells, Target(profile=profile, storage=storage))
         for release, values in submission.releases():
             text = Helm("lima").template(release, chart(chart_for(kind)), values)
             for finding in manifest_findings(_documents(text, profile)):
-                charts.setdefault(finding, []).append(chart_for(kind))
-    return [replace(f, path=f"{', '.join(names)}: {f.path}") for f, names in charts.items()]
+                place = (chart_for(kind), finding.path)
+                places.setdefault(replace(finding, path=""), []).append(place)
+    return [replace(finding, path=_where(found)) for finding, found in places.items()]
+
+
+def _where(places: Sequence[tuple[str, str]]) -> str:
+    charts, paths = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    more = f", and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{', '.join(charts)}: {paths[0]}{more}"
 
 
 def _documents(text: str, name: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lima.lint import Finding
-from lima.lint.finding import Level
+from lima_k8s.findings import Told
 
 Raw = dict[str, Any]
 MAX_NAME = 47
@@ -43,9 +43,6 @@ def manifest_findings(manifests: Iterable[Raw]) -> list[Finding]:
                 for level, path, message, fix in check(raw)
             ]
     return found
-
-
-Told = tuple[Level, str, str, str]
 
 
 def _metadata(raw: Raw) -> Iterator[Told]:

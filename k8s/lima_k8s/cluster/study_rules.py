@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from lima.errors import SpecError
 from lima.judging.key import KeyOf, keys_of
 from lima.lint import Finding
-from lima.lint.finding import Level
 from lima.spec import CellSpec, computes
 from lima_k8s.cluster_spec import ClusterSpec
-
-Told = tuple[Level, str, str, str]
+from lima_k8s.findings import Told
 
 
 def not_of_this_machine(findings: Iterable[Finding]) -> list[Finding]:
@@ -26,7 +24,7 @@ def cluster_findings(cluster: ClusterSpec) -> list[Finding]:
 
 def cell_findings(cells: Sequence[CellSpec], cluster: ClusterSpec) -> list[Finding]:
     """Return what is wrong or worth knowing about running `cells` on a cluster."""
-    found: dict[tuple[Level, str, str, str], list[str]] = {}
+    found: dict[Told, list[str]] = {}
     for cell in cells:
         for level, path, message, fix in _cell(cell, cluster):
             found.setdefault((level, path, message, fix), []).append(f"{cell.arm}/{cell.seed}")
@@ -72,7 +70,7 @@ def _shared_memory(cluster: ClusterSpec) -> Iterator[Told]:
 
 def _storage_rights(cluster: ClusterSpec) -> Iterator[Told]:
     """Say that nothing names the right to use the storage."""
-    named = cluster.storage.secretName or cluster.serviceAccount
+    named = cluster.storage.secretName or cluster.secrets or cluster.serviceAccount
     if named or cluster.storage.uri.startswith("file://"):
         return
     yield (

@@ -12,6 +12,7 @@ POD_SET = re.compile(
 PLACES_ALL = re.compile(r'Flavor "([^"]+)" supports only TopologyAwareScheduling')
 PLACES_NONE = re.compile(r'Flavor "([^"]+)" does not support TopologyAwareScheduling')
 NO_LEVEL = re.compile(r'Flavor "([^"]+)" does not contain the requested level')
+OF_A_FLAVOR = re.compile(r'Flavor "|topology "')
 SUITS = re.compile(r"\bflavor ([^\s,;]+)")
 """A flavor whose topology suits, so that something else is said of it: quota, taints, affinity."""
 NEVER_PLACED = ("head", "submitter")
@@ -35,6 +36,9 @@ def wrong_topology(message: str, *, devices: bool) -> str:
 
 
 def _wrong(said: str, pod_set: str, *, devices: bool) -> str:
+    known = [*NO_LEVEL.findall(said), *PLACES_NONE.findall(said), *PLACES_ALL.findall(said)]
+    if len(known) < len(OF_A_FLAVOR.findall(said)):
+        return ""  # something else about a topology, as one that Kueue has yet to read
     suits = set(SUITS.findall(said))
     too_small = {m["flavor"] for m in NEVER_FITS.finditer(said)}
     if not suits:
