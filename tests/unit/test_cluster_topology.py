@@ -103,7 +103,8 @@ def test_a_profile_that_is_not_the_queue_s(message: str, said: str) -> None:
         # Kueue has yet to read the Topology.
         (
             pending(
-                pod_set("workers", CPU_NONE, 'Flavor "lima-gpu" information missing in TAS cache')
+                pod_set("workers", CPU_NONE, 'Flavor "lima-gpu" information missing in TAS cache'),
+                "Pending",
             ),
             "",
         ),
@@ -111,7 +112,8 @@ def test_a_profile_that_is_not_the_queue_s(message: str, said: str) -> None:
             pending(
                 pod_set(
                     "workers", CPU_NONE, 'topology "lima" doesn\'t allow to fit any of 4 pod(s)'
-                )
+                ),
+                "Pending",
             ),
             "",
         ),
