@@ -69,8 +69,8 @@ def find_cause(
     found = [*from_run(run)]
     if not run.ended:
         found += [
-            *from_pods(pods),
-            *from_events(events),
+            *from_pods(pods, job_runs=run.job_runs),
+            *from_events(_timely(run, pods, events)),
             *from_queue(run, workload, queue),
         ]
     return next((c for c in found if c.fatal), next(iter(found), None))
@@ -98,12 +98,12 @@ def from_run(run: Run) -> Iterator[Cause]:
         yield _failed_job(run, int(code[1]) if code else 1)
 
 
-def from_pods(pods: Iterable[Pod]) -> Iterator[Cause]:
+def from_pods(pods: Iterable[Pod], *, job_runs: bool = False) -> Iterator[Cause]:
     """Yield what keeps pods from running, those that were killed first."""
     alive = [pod for pod in pods if not pod.deleting]
     for pod in alive:
         for container in pod.containers:
-            yield from _from_container(pod, container)
+            yield from _from_container(pod, container, job_runs=job_runs)
     for pod in alive:
         if pod.unschedulable:
             yield Cause(
@@ -167,7 +167,20 @@ def _stopped_job(run: Run) -> Cause:
     return Cause("bad-input", "; ".join(errors), f"mend the recipe; {log}")
 
 
-def _from_container(pod: Pod, container: Container) -> Iterator[Cause]:
+def _timely(run: Run, pods: Iterable[Pod], events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events that may still hold: the API server keeps them for an hour."""
+    by_name = {pod.name: pod for pod in pods}
+    for event in events:
+        pod = by_name.get(event.name)
+        if pod is None:
+            overcome = run.job_runs  # by KubeRay or a Job: each pod that was refused came later
+        else:
+            overcome = pod.runs or bool(pod.began and event.at and event.at < pod.began)
+        if not overcome:
+            yield event
+
+
+def _from_container(pod: Pod, container: Container, *, job_runs: bool) -> Iterator[Cause]:
     where = f"pod {pod.name}, container {container.name}"
     if "OOMKilled" in (container.reason, container.last_reason):
         yield Cause(
@@ -175,6 +188,7 @@ def _from_container(pod: Pod, container: Container) -> Iterator[Cause]:
             "killed at its memory limit",
             "more memory in the profile, a smaller compute.micro_batch_size, or compute.offload",
             where,
+            fatal=not (job_runs and container.state == "running"),  # else it went on
         )
     if container.reason in PULL_FAILURES:
         yield Cause(

@@ -58,6 +58,15 @@ class Run:
         """Whether it ended well."""
         return self.deployment_status == "Complete" and self.job_status in ("SUCCEEDED", "")
 
+    @property
+    def job_runs(self) -> bool:
+        """Whether its job runs at this moment, so that all of its pods have been there."""
+        return (
+            not self.deleting
+            and self.deployment_status == "Running"
+            and self.job_status == "RUNNING"
+        )
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -115,6 +124,8 @@ class Container:
     last_reason: str = ""
     last_exit_code: int | None = None
     last_message: str = ""
+    started: datetime | None = None
+    """When it, or the one before it, began to run; None: it never did."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,17 @@ class Pod:
     """Why the pod as a whole failed: Evicted, NodeLost and the like."""
     message: str = ""
     containers: tuple[Container, ...] = ()
+
+    @property
+    def runs(self) -> bool:
+        """Whether all of its containers run."""
+        states = [container.state for container in self.containers if not container.init]
+        return bool(states) and set(states) == {"running"}
+
+    @property
+    def began(self) -> datetime | None:
+        """When the last of its containers began to run, or else when it was made."""
+        return max(filter(None, (c.started for c in self.containers)), default=self.created)
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,7 @@ def _container(raw: Raw, images: dict[str, str], *, init: bool) -> Container:
         last_reason=last.get("reason", ""),
         last_exit_code=last.get("exitCode"),
         last_message=last.get("message", ""),
+        started=time(now.get("startedAt") or last.get("startedAt")),
     )
 
 

@@ -95,9 +95,7 @@ def state_of(run: Run, workload: Workload | None, cause: Cause | None) -> State:
         evicted = workload is not None and workload.is_true("Evicted")
         preempted = evicted and workload and workload.conditions["Evicted"].reason == "Preempted"
         return "stopping" if stopping else "preempted" if preempted else "queued"
-    if run.deployment_status == "Running" and run.job_status == "RUNNING":
-        return "running"
-    return "starting"
+    return "running" if run.job_runs else "starting"
 
 
 def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
