@@ -1,7 +1,9 @@
 """Reads a namespace: one list request a kind, however many runs there are."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from lima.codec import closest
 from lima.errors import InputError
@@ -46,13 +48,25 @@ def read(cluster: Cluster, *, places: bool = True) -> Snapshot:
         ours = {run.uid for run in found}
         return Snapshot(
             runs=found,
-            workloads={w.owner_uid: w for w in loads if w.owner_uid in ours},
+            workloads=by_owner(w for w in loads if w.owner_uid in ours),
             others=tuple(w for w in loads if w.owner_uid not in ours),
             pods=_by_run(parse.pod(raw) for raw in pods.result()),
             events=_by_object(parse.event(raw) for raw in events.result()),
             queues={q.name: q for q in (parse.queue(raw) for raw in queues.result())},
             places=_places(cluster, loads) if places else {},
         )
+
+
+def by_owner(workloads: Iterable[Workload]) -> dict[str, Workload]:
+    """Return the workload that speaks for each run, by the run's uid.
+
+    A run that changes its size has several for a while: Kueue queues a slice of the new size beside
+    the one that holds quota, and finishes that once the new one is admitted.
+    """
+    slices: dict[str, list[Workload]] = {}
+    for workload in workloads:
+        slices.setdefault(workload.owner_uid, []).append(workload)
+    return {uid: _speaker(found) for uid, found in slices.items()}
 
 
 def queue_of(snapshot: Snapshot, run: Run) -> Queue | None:
@@ -103,6 +117,13 @@ def order(workload: Workload) -> tuple[int, str, str]:
     (`requeuingStrategy.timestamp`), in which case the visibility API says better.
     """
     return -workload.priority, str(workload.created), workload.uid
+
+
+def _speaker(slices: Sequence[Workload]) -> Workload:
+    alive = [w for w in slices if not w.finished] or slices
+    best = max(alive, key=lambda w: (w.has_quota, str(w.created), w.uid))
+    evictions = sum((Counter(w.evictions) for w in slices), Counter[str]())
+    return replace(best, evictions=dict(evictions))
 
 
 def _by_run(pods: Iterable[Pod]) -> dict[str, tuple[Pod, ...]]:
