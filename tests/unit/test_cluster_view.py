@@ -112,10 +112,44 @@ def test_attempts_and_gpu_hours_add_up() -> None:
         row("a", "ended", 30, seconds=1800.0, outcome="interrupted", reason="stopped on request"),
         row("b", "started", 40),
     ]
-    found = attempts_of(rows, NOON + timedelta(minutes=70))
+    found = attempts_of(rows, NOON + timedelta(minutes=70), running=True)
     assert (found.attempts, found.gpu_hours) == (2, 8.0)
     assert (found.last_outcome, found.last_reason) == ("interrupted", "stopped on request")
     assert attempts_of([], NOON).attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("running", "last_minute", "hours"),
+    [
+        (True, 10, 8 * 24.0),
+        (False, 30, 4.0),
+        (False, -5, 0.0),  # the last progress is that of the attempt before it
+        (False, None, 0.0),
+    ],
+)
+def test_a_killed_attempt_costs_until_it_last_lived(
+    running: bool, last_minute: float | None, hours: float
+) -> None:
+    record = progress(1, last_minute) if last_minute is not None else None
+    now = NOON + timedelta(days=1)
+    found = attempts_of([row("a", "started", 0)], now, record, running=running)
+    assert found.gpu_hours == hours
+
+
+def test_only_a_run_whose_job_runs_is_charged_until_now(tmp_path: Any) -> None:
+    storage, name = Storage(str(tmp_path)), run_id(CELL)
+    record_run(storage, CELL, "base")
+    with attempt(storage, CELL, "base", ComputeSpec(workers=2, device="cuda"), name):
+        Progress(storage, name).update("base", 1, 2, "steps")
+        run = Run("r", storage=str(tmp_path), cell=CELL, run_id=name, experiment="tiny")
+        runs = [
+            run,
+            replace(run, name="on", deployment_status="Running", job_status="RUNNING"),
+            replace(run, name="off", deployment_status="Suspended"),
+        ]
+        found = Reader().read(runs, datetime.now(UTC) + timedelta(hours=10))
+    assert found["on"].gpu_hours >= 10
+    assert found["r"].gpu_hours == found["off"].gpu_hours < 1
 
 
 def test_records_come_from_what_jobs_write(tmp_path: Any) -> None:

@@ -42,7 +42,7 @@ class Reader:
 
         Args:
             runs: Those whose spec is known; others are left out.
-            now: Until when an attempt that has not ended is charged.
+            now: Until when an attempt of a run whose job runs is charged.
 
         """
         found: dict[str, Records] = {}
@@ -69,7 +69,10 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
     rows = _attempt_rows(storage, runs)
     return {
         run.name: attempts_of(
-            [row for stage in stage_ids(run.cell) for row in rows.get(stage, ())], now, record
+            [row for stage in stage_ids(run.cell) for row in rows.get(stage, ())],
+            now,
+            record,
+            running=run.job_runs,
         )
         for run, record in zip(runs, progress, strict=True)
     }
@@ -83,20 +86,26 @@ def stage_ids(cell: CellSpec | None) -> list[str]:
 
 
 def attempts_of(
-    rows: Iterable[dict[str, Any]], now: datetime, progress: dict[str, Any] | None = None
+    rows: Iterable[dict[str, Any]],
+    now: datetime,
+    progress: dict[str, Any] | None = None,
+    *,
+    running: bool = False,
 ) -> Records:
     """Return what the rows of the attempts table say together.
 
-    An attempt without an end is charged until `now`: it runs, or was killed a moment ago.
+    An attempt without an end is charged until `now` if its run is `running`. Else it was killed,
+    and is charged until it last lived, as the ledger will when the next attempt closes it.
     """
     started: dict[str, dict[str, Any]] = {}
     ended: dict[str, dict[str, Any]] = {}
     for row in rows:
         (started if row["event"] == "started" else ended)[row["attempt_id"]] = row
+    alive = now if running else _last_life(progress)
     seconds = 0.0
     for name, row in started.items():
         end = ended.get(name)
-        lasted = end["seconds"] if end else (now - row["at"]).total_seconds()
+        lasted = end["seconds"] if end else ((alive or row["at"]) - row["at"]).total_seconds()
         seconds += max(lasted or 0.0, 0.0) * row["gpus"]
     last = max(ended.values(), key=lambda row: row["at"], default=None)
     return Records(
@@ -106,6 +115,10 @@ def attempts_of(
         last_outcome=(last or {}).get("outcome") or "",
         last_reason=(last or {}).get("reason") or "",
     )
+
+
+def _last_life(progress: dict[str, Any] | None) -> datetime | None:
+    return datetime.fromisoformat(progress["at"]) if progress else None
 
 
 def _attempt_rows(storage: "Storage", runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
