@@ -7,7 +7,7 @@ import pytest
 
 from lima_k8s.cluster.causes import find_cause
 from lima_k8s.cluster.explain import explain
-from lima_k8s.cluster.model import Condition, Queue, Run, Snapshot, Workload
+from lima_k8s.cluster.model import Condition, PodSet, Queue, Run, Snapshot, Workload
 from lima_k8s.cluster.view import views
 
 QUEUE = Queue("lima", "shared")
@@ -40,7 +40,12 @@ def pending(message: str, reason: str = "ExceedsMaxQuota", *, gpus: int = 8) -> 
         "u",
         "lima",
         conditions={"QuotaReserved": Condition(False, reason, message)},
-        requests={"cpu": Decimal(8), **({"nvidia.com/gpu": Decimal(gpus)} if gpus else {})},
+        pod_sets=(
+            PodSet(
+                "workers",
+                requests={"cpu": Decimal(8), **({"nvidia.com/gpu": Decimal(gpus)} if gpus else {})},
+            ),
+        ),
     )
 
 

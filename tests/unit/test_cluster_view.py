@@ -237,6 +237,8 @@ def test_requests_are_those_of_all_pods() -> None:
         "status": {"schedulingStats": {"evictions": [{"reason": "Preempted", "count": 2}]}},
     }
     found = parse.workload(raw)
+    assert [p.count for p in found.pod_sets] == [3, 1]
+    assert [p.requests["cpu"] for p in found.pod_sets] == [1, 2]
     assert found.requests == {"cpu": 5, "memory": 7 * 2**30}
     assert (found.owner_uid, found.evictions) == ("u", {"Preempted": 2})
 

@@ -5,18 +5,31 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
-from lima_k8s.cluster.model import ClusterQueue, Place, Queue, Quota, Resources, Snapshot, Workload
+from lima_k8s.cluster.model import (
+    ClusterQueue,
+    Place,
+    PodSet,
+    Queue,
+    Quota,
+    Resources,
+    Snapshot,
+    Workload,
+)
 from lima_k8s.cluster.snapshot import order
 from lima_k8s.cluster.view import STATES, View
 
 GIB = Decimal(2**30)
+NOTHING = Decimal(0)
+TINY = Decimal("1e-9")
+Flavored = dict[tuple[str, str], Decimal]
+"""Amounts by resource and flavor."""
 NAMED = 5
 """Runs that a line names before it counts."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """One resource that a run asks for, against one flavor of its queue."""
+    """One resource that a run asks for, against the flavor of its queue that should give it."""
 
     resource: str
     flavor: str
@@ -66,7 +79,7 @@ def explain(
     if workload is None or workload.has_quota or view.ended:
         fix = (view.cause.fix,) if view.cause else ()
         return Explanation(view.run.name, view.state, summary, changes=fix)
-    needs = needs_of(workload.requests, cluster_queue)
+    needs = needs_of(workload.pod_sets, cluster_queue)
     names = {w.name: run.name for run in snapshot.runs if (w := snapshot.workloads.get(run.uid))}
     same = [w for w in _all(snapshot) if _shares(w, workload, snapshot, queue)]
     ahead = [w for w in same if _waits(w) and order(w) < order(workload)]
@@ -97,15 +110,19 @@ def explain(
     )
 
 
-def needs_of(requests: Resources, cluster_queue: ClusterQueue | None) -> list[Need]:
-    """Return each resource that is asked for against each flavor that has it."""
+def needs_of(pod_sets: Sequence[PodSet], cluster_queue: ClusterQueue | None) -> list[Need]:
+    """Return what pods ask for, summed over those that would take the same flavor.
+
+    As Kueue does, each pod set takes the first flavor of a resource group that can hold it in an
+    empty queue.
+    """
     if cluster_queue is None:
         return []
+    asked = _assign(pod_sets, cluster_queue)
     return [
-        _need(resource, asked, quota, cluster_queue)
-        for resource, asked in sorted(requests.items())
-        for quota in cluster_queue.quotas
-        if quota.resource == resource
+        _need(asked[quota.resource, quota.flavor], quota, cluster_queue)
+        for quota in sorted(cluster_queue.quotas, key=lambda quota: quota.resource)
+        if (quota.resource, quota.flavor) in asked
     ]
 
 
@@ -134,19 +151,57 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     return document
 
 
-def _need(resource: str, asked: Decimal, quota: Quota, cluster_queue: ClusterQueue) -> Need:
-    most = quota.nominal
-    if cluster_queue.cohort:  # may borrow: without a limit only the cohort itself is one
-        limit = quota.borrowing_limit
-        most = quota.nominal + limit if limit is not None else Decimal("Infinity")
+def _assign(pod_sets: Sequence[PodSet], cluster_queue: ClusterQueue) -> Flavored:
+    """Return how much of each flavor pods would take."""
+    given: Flavored = {}
+    for pod_set in pod_sets:
+        for group in sorted({quota.group for quota in cluster_queue.quotas}):
+            quotas = [quota for quota in cluster_queue.quotas if quota.group == group]
+            most = {(q.resource, q.flavor): _known_most(q, cluster_queue) for q in quotas}
+            covered = {quota.resource for quota in quotas}
+            asked = {name: n for name, n in pod_set.total.items() if n and name in covered}
+            if not asked:
+                continue
+            flavor = _flavor(asked, given, most)
+            for name, value in asked.items():
+                given[name, flavor] = given.get((name, flavor), NOTHING) + value
+    return given
+
+
+def _flavor(asked: Resources, given: Flavored, most: Flavored) -> str:
+    """Return the first flavor that holds `asked` beside `given`, else that with most of the scarce.
+
+    Scarce is what comes nearest to all that any flavor has of it.
+    """
+    flavors = list(dict.fromkeys(flavor for _, flavor in most))
+    for flavor in flavors:
+        if all(
+            given.get((name, flavor), NOTHING) + value <= most.get((name, flavor), NOTHING)
+            for name, value in asked.items()
+        ):
+            return flavor
+    best = {name: max(most.get((name, f), NOTHING) for f in flavors) for name in asked}
+    scarce = max(asked, key=lambda name: asked[name] / max(best[name], TINY))
+    return max(flavors, key=lambda f: most.get((scarce, f), NOTHING))
+
+
+def _known_most(quota: Quota, cluster_queue: ClusterQueue) -> Decimal:
+    """Return what a queue has, with what it may borrow where that is limited."""
+    limit = quota.borrowing_limit if cluster_queue.cohort else None
+    return quota.nominal + (limit or NOTHING)
+
+
+def _need(asked: Decimal, quota: Quota, cluster_queue: ClusterQueue) -> Need:
+    # In a cohort, without a limit, only what the others have is one.
+    unlimited = cluster_queue.cohort and quota.borrowing_limit is None
     return Need(
-        resource,
+        quota.resource,
         quota.flavor,
         asked,
         quota.nominal,
         quota.used,
-        missing=max(asked - quota.free, Decimal(0)),
-        fits_ever=asked <= most,
+        missing=max(asked - quota.free, NOTHING),
+        fits_ever=bool(unlimited) or asked <= _known_most(quota, cluster_queue),
     )
 
 
@@ -163,10 +218,10 @@ def _changes(
     if view.cause and view.cause.fatal:
         return [view.cause.fix]
     changes = []
-    missing = {n.resource: n for n in needs if n.missing and n.fits_ever}
+    missing = [n for n in needs if n.missing and n.fits_ever]
     if missing:
         text = ", ".join(
-            f"{amount_text(n.resource, n.missing)} of flavor {n.flavor}" for n in missing.values()
+            f"{amount_text(n.resource, n.missing)} of flavor {n.flavor}" for n in missing
         )
         changes.append(f"{text} must become free")
     elif not needs and holding:

@@ -69,6 +69,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class PodSet:
+    """Pods of a run that are alike."""
+
+    name: str
+    count: int = 1
+    requests: Resources = field(default_factory=dict)
+    """What each of them asks for."""
+
+    @property
+    def total(self) -> Resources:
+        """What they ask for together."""
+        return {name: value * self.count for name, value in self.requests.items()}
+
+
+@dataclass(frozen=True)
 class Workload:
     """Kueue's view of a run: what it asks for and whether it may have it."""
 
@@ -79,7 +94,7 @@ class Workload:
     created: datetime | None = None
     active: bool = True
     conditions: dict[str, Condition] = field(default_factory=dict)
-    requests: Resources = field(default_factory=dict)
+    pod_sets: tuple[PodSet, ...] = ()
     cluster_queue: str = ""
     flavors: dict[str, str] = field(default_factory=dict)
     evictions: dict[str, int] = field(default_factory=dict)
@@ -87,6 +102,15 @@ class Workload:
     checks: dict[str, str] = field(default_factory=dict)
     """Admission checks that are not ready: name and message."""
     uid: str = ""
+
+    @property
+    def requests(self) -> Resources:
+        """What all of its pods ask for together."""
+        total: Resources = {}
+        for pod_set in self.pod_sets:
+            for name, value in pod_set.total.items():
+                total[name] = total.get(name, Decimal(0)) + value
+        return total
 
     def is_true(self, kind: str) -> bool:
         """Say whether a condition is there and true."""
@@ -182,6 +206,8 @@ class Quota:
     nominal: Decimal
     used: Decimal = Decimal(0)
     borrowing_limit: Decimal | None = None
+    group: int = 0
+    """The resource group: pods that are alike get one flavor for all resources of a group."""
 
     @property
     def free(self) -> Decimal:

@@ -14,6 +14,7 @@ from lima_k8s.cluster.model import (
     Container,
     Event,
     Pod,
+    PodSet,
     Queue,
     Quota,
     Resources,
@@ -76,7 +77,7 @@ def workload(raw: Raw) -> Workload:
         created=time(meta.get("creationTimestamp")),
         active=spec.get("active", True),
         conditions=conditions(status),
-        requests=_requests(spec.get("podSets", [])),
+        pod_sets=tuple(map(_pod_set, spec.get("podSets", []))),
         cluster_queue=admission.get("clusterQueue", ""),
         flavors={name: flavor for flavors in assigned for name, flavor in flavors.items()},
         evictions={e["reason"]: e.get("count", 1) for e in evictions},
@@ -157,8 +158,9 @@ def cluster_queue(raw: Raw) -> ClusterQueue:
             nominal=amount(r.get("nominalQuota")),
             used=used.get((flavor["name"], r["name"]), Decimal(0)),
             borrowing_limit=amount(r["borrowingLimit"]) if "borrowingLimit" in r else None,
+            group=number,
         )
-        for group in spec.get("resourceGroups", [])
+        for number, group in enumerate(spec.get("resourceGroups", []))
         for flavor in group.get("flavors", [])
         for r in flavor.get("resources", [])
     ]
@@ -250,13 +252,9 @@ def _container(raw: Raw, images: dict[str, str], *, init: bool) -> Container:
     )
 
 
-def _requests(pod_sets: list[Raw]) -> Resources:
-    """Return what all pods of a workload ask for together."""
-    total: Resources = {}
-    for pod_set in pod_sets:
-        for name, value in _pod_requests(pod_set.get("template", {}).get("spec", {})).items():
-            total[name] = total.get(name, Decimal(0)) + value * pod_set.get("count", 1)
-    return total
+def _pod_set(raw: Raw) -> PodSet:
+    requests = _pod_requests(raw.get("template", {}).get("spec", {}))
+    return PodSet(raw.get("name", ""), raw.get("count", 1), requests)
 
 
 def _pod_requests(spec: Raw) -> Resources:
