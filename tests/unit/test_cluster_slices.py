@@ -25,7 +25,7 @@ class Listed(Cluster):
     def __init__(self, workloads: list[dict[str, Any]], deployment: str, job: str) -> None:
         status = {"jobDeploymentStatus": deployment, "jobStatus": job}
         labels = {"kueue.x-k8s.io/queue-name": "lima"}
-        self.objects = {
+        self.objects: dict[Kind, list[dict[str, Any]]] = {
             RAYJOBS: [{"metadata": {"name": "r", "uid": "u", "labels": labels}, "status": status}],
             QUEUES: [{"metadata": {"name": "lima"}, "spec": {"clusterQueue": "lima"}}],
             WORKLOADS: workloads,

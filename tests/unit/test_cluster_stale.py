@@ -40,7 +40,7 @@ def pod(state: dict[str, Any], role: str = "worker", last: dict[str, Any] | None
 
 
 def seen(run: Run, *pods: Pod, event: Event | None = None) -> View:
-    events = {event.name: (event,)} if event else {}
+    events: dict[str, tuple[Event, ...]] = {event.name: (event,)} if event else {}
     queues = {"lima": Queue("lima", "lima")}
     [view] = views(
         Snapshot((run,), {"u": WORKLOAD}, {"r": pods}, events, queues), [run], {}, NOON
