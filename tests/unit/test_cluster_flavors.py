@@ -90,7 +90,10 @@ def test_the_run_of_the_paper_fits_four_empty_nodes() -> None:
 
 
 def test_what_must_become_free_is_told_of_each_flavor_that_is_needed() -> None:
-    used: dict[str, dict[str, Any]] = {"lima-cpu": {"cpu": "62"}, "lima-gpu": {"cpu": "176", GPU: 8}}
+    used: dict[str, dict[str, Any]] = {
+        "lima-cpu": {"cpu": "62"},
+        "lima-gpu": {"cpu": "176", GPU: 8},
+    }
     raw = queue_of({"lima-cpu": LIMA_CPU, "lima-gpu": LIMA_GPU}, used=used)
     waits = {"QuotaReserved": Condition(False)}
     workload = Workload("w", "u", "lima", conditions=waits, pod_sets=PAPER)
