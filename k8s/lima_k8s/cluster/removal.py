@@ -5,12 +5,15 @@ import re
 import time
 from collections.abc import Collection, Sequence
 
+from lima.errors import ClusterError
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, SECRETS, Cluster
+from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, SECRETS, Cluster, Raw
 from lima_k8s.cluster.helm import Helm
 from lima_k8s.cluster.model import Run
 
 POLL_S = 1.0
+STUCK_S = 300.0
+"""Seconds in which at least one of the runs that are being deleted goes, if KubeRay runs."""
 _RAYJOB_NAME = re.compile(
     r"^kind: RayJob$.*?^  name: \"?([a-z0-9-]+)\"?$", re.MULTILINE | re.DOTALL
 )
@@ -63,8 +66,48 @@ def _forget(cluster: Cluster, release: str) -> None:
         cluster.delete(kind, raw["metadata"]["name"])
 
 
+def wait_until_removed(cluster: Cluster, runs: Sequence[Run]) -> None:
+    """Wait until the RayJobs of these runs are gone: KubeRay keeps each until its job is stopped.
+
+    What is installed under the name of one that is still there goes with it.
+
+    Raises:
+        ClusterError: they stay; the message says what holds them.
+
+    """
+    wanted, left, patience = {(run.name, run.uid) for run in runs}, len(runs) + 1, 0.0
+    while wanted:
+        jobs = [raw["metadata"] for raw in cluster.list_all(RAYJOBS, parse.PART_OF)]
+        held = [meta for meta in jobs if (meta["name"], meta.get("uid", "")) in wanted]
+        if not held:
+            return
+        if len(held) < left:
+            left, patience = len(held), time.monotonic() + STUCK_S
+        if time.monotonic() > patience:
+            raise _stuck(held, cluster.namespace)
+        time.sleep(POLL_S)
+
+
+def _stuck(held: Sequence[Raw], namespace: str) -> ClusterError:
+    """Return the error for deleted RayJobs, given as their metadata, that do not go."""
+    names = [meta["name"] for meta in held]
+    finalizers = sorted({name for meta in held for name in meta.get("finalizers") or []})
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return ClusterError(
+        f"{names[0]}{others}: deleted, but still there after {STUCK_S:.0f} s; held by "
+        f"{', '.join(finalizers) or 'no finalizer'}: does KubeRay's operator run? It takes its "
+        f"own away; look with: kubectl describe rayjob {names[0]} -n {namespace}"
+    )
+
+
 def wait_until_gone(cluster: Cluster, runs: Sequence[Run]) -> None:
-    """Wait until no pod of these runs is left: until then they hold their GPUs."""
+    """Wait until these runs and their pods are gone: until then they hold names and GPUs.
+
+    Raises:
+        ClusterError: a RayJob stays.
+
+    """
+    wait_until_removed(cluster, runs)
     names = {run.name for run in runs}
     while names:
         pods = [parse.pod(raw) for raw in cluster.list_all(PODS, parse.PART_OF)]

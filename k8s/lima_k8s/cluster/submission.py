@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from lima.codec import encode, run_id, sha256_key
-from lima.errors import ClusterError, InputError, LimaError
+from lima.errors import InputError, LimaError
 from lima.spec import CellSpec
 from lima_k8s.assets import chart, chart_for
-from lima_k8s.cluster.api import PRIORITY_CLASSES, QUEUES, SECRETS, Cluster, Kind
+from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.helm import Helm, TakenError
 from lima_k8s.cluster.model import Run
-from lima_k8s.cluster.removal import remove
+from lima_k8s.cluster.removal import remove, wait_until_removed
+from lima_k8s.cluster.requirements import require_priority, require_queue, require_secret
 from lima_k8s.cluster.snapshot import read_runs
 from lima_k8s.cluster.uris import plain
 from lima_k8s.cluster_spec import ClusterSpec
+from lima_k8s.output import say
 
 MAX_RUNS = 50
 """Runs of one release. Helm sends them all at once, and Kueue's webhook has 10 s to answer each;
@@ -91,9 +93,11 @@ def priority_class(priority: str | None) -> dict[str, str]:
 def submit(submission: Submission, connect: Callable[[], Cluster], helm: Helm) -> Outcome:
     """Submit what does not run and is not finished.
 
-    The releases are installed while the queue, the Secret and the runs that are there already
-    are looked up, since importing the Kubernetes library takes longer than Helm: what turns out
-    wrong is taken back at once. Helm itself refuses a run that exists, by its name.
+    The releases are installed while the queue and the Secret are looked up, since importing the
+    Kubernetes library takes longer than Helm: what turns out wrong is taken back at once. Helm
+    itself refuses a run that exists, by its name; but one of a release of the same name that is
+    being deleted it takes for its own, and that one goes. So the runs are listed after Helm is
+    through: what is not there then has to be installed anew.
 
     Args:
         submission: What to run.
@@ -102,37 +106,76 @@ def submit(submission: Submission, connect: Callable[[], Cluster], helm: Helm) -
 
     Raises:
         InputError: the queue or the Secret is missing, or the cluster refuses a run.
-        ClusterError: the cluster cannot be reached, or a right is missing.
+        ClusterError: the cluster cannot be reached, a right is missing, or runs that are being
+            deleted stay.
 
     """
     with ThreadPoolExecutor(1) as pool:
         looked_up = pool.submit(_look_up, submission, connect)
         installed, refusal = _install_all(submission, helm)
         try:
-            cluster, runs = looked_up.result()
-            there = _there(submission, runs, besides=installed)
-            if refusal and not isinstance(refusal, TakenError):
+            cluster = looked_up.result()
+            runs = read_runs(cluster)
+            dying = _dying(submission, runs)
+            if refusal and not dying and not isinstance(refusal, TakenError):
                 raise refusal
         except LimaError:
             _take_back(helm, installed)
             raise
-    if refusal is None and not there:
+    if refusal is None and _stands(submission, runs, installed):
         return Outcome(installed, list(submission.cells))
     _take_back(helm, installed)
-    return _submit_the_rest(
-        submission, cluster, helm, [r for r in runs if r.release not in installed]
-    )
+    if installed or dying:
+        runs = _after_deletions(submission, cluster)
+    return _submit_the_rest(submission, cluster, helm, runs)
 
 
-def _look_up(
-    submission: Submission, connect: Callable[[], Cluster]
-) -> tuple[Cluster, tuple[Run, ...]]:
-    """Return the cluster and its runs, if it has all that the submission needs."""
+def _look_up(submission: Submission, connect: Callable[[], Cluster]) -> Cluster:
+    """Return the cluster, if it has all that the submission needs."""
     cluster, values = connect(), submission.cluster
     require_queue(cluster, values.get("queue", ClusterSpec.queue))
     require_secret(cluster, values["storage"].get("secretName", ""))
     require_priority(cluster, values.get("priorityClass", ClusterSpec.priorityClass))
-    return cluster, read_runs(cluster)
+    return cluster
+
+
+def _stands(submission: Submission, runs: Sequence[Run], installed: Sequence[str]) -> bool:
+    """Say whether each cell has its run in the releases just installed, and in no other."""
+    ids = {run_id(cell) for cell in submission.cells}
+    ours = {run.run_id for run in runs if run.release in installed and not run.deleting}
+    return ids <= ours and not _there(submission, runs, besides=installed)
+
+
+def _dying(submission: Submission, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of the submission's cells that are being deleted.
+
+    The ConfigMap of such a run goes at once, and its run id with it; its annotations stay.
+    """
+    ids = {run_id(cell) for cell in submission.cells}
+    marks = {(cell.experiment, cell.arm, cell.seed) for cell in submission.cells}
+    return [
+        run
+        for run in runs
+        if run.deleting
+        and run.storage == submission.storage
+        and (run.run_id in ids or (not run.run_id and (run.experiment, run.arm, run.seed) in marks))
+    ]
+
+
+def _after_deletions(submission: Submission, cluster: Cluster) -> tuple[Run, ...]:
+    """Return the runs of the namespace once those of this submission that go are gone."""
+    runs = read_runs(cluster)
+    dying = _dying(submission, runs)
+    _wait_for_names(cluster, dying)
+    return tuple(run for run in runs if run not in dying)
+
+
+def _wait_for_names(cluster: Cluster, dying: Sequence[Run]) -> None:
+    """Wait until runs that are being deleted are gone, and say so."""
+    if dying:
+        others = f" and {len(dying) - 1} more" if len(dying) > 1 else ""
+        say(f"{dying[0].name}{others}: being deleted; submitted anew as soon as that is done")
+        wait_until_removed(cluster, dying)
 
 
 def _install_all(submission: Submission, helm: Helm) -> tuple[list[str], LimaError | None]:
@@ -168,7 +211,10 @@ def _there(submission: Submission, runs: Sequence[Run], besides: Sequence[str]) 
     return {
         run.run_id: run
         for run in runs
-        if run.run_id in ids and run.storage == submission.storage and run.release not in besides
+        if run.run_id in ids
+        and run.storage == submission.storage
+        and run.release not in besides
+        and not run.deleting
     }
 
 
@@ -186,6 +232,7 @@ def _submit_the_rest(
         else:
             outcome.left_out.append(LeftOut(run, "finished" if run.succeeded else "there already"))
     remove(cluster, helm, failed, runs)
+    _wait_for_names(cluster, failed)
     outcome.renewed = [run.name for run in failed]
     wanted = Submission(submission.kind, tuple(outcome.submitted), submission.cluster)
     folder = chart(chart_for(submission.kind))
@@ -227,63 +274,3 @@ def _refuse_another_submit(helm: Helm, cluster: Cluster, release: str, error: Ex
             "these runs were submitted by someone else a moment ago; the same command says "
             f"which ({error})"
         ) from error
-
-
-def require_queue(cluster: Cluster, queue: str) -> None:
-    """Refuse a queue that is not there: its runs would wait without end.
-
-    Raises:
-        InputError: there is no such LocalQueue; the message names those that are.
-
-    """
-    if cluster.get(QUEUES, queue) is not None:
-        return
-    names = [raw["metadata"]["name"] for raw in cluster.list_all(QUEUES)]
-    known = f"queues there: {', '.join(names)}" if names else "there is none"
-    raise InputError(
-        f"no LocalQueue {queue!r} in namespace {cluster.namespace!r}; {known}; choose with "
-        "--queue and -n, or have lima-queue installed (docs/cluster.md)"
-    )
-
-
-def require_priority(cluster: Cluster, name: str) -> None:
-    """Refuse a priority that is not there: Kueue would never see the run.
-
-    Raises:
-        InputError: there is no such WorkloadPriorityClass.
-
-    """
-    _require(
-        cluster,
-        PRIORITY_CLASSES,
-        name,
-        f"no WorkloadPriorityClass {name!r} in this cluster; lima-queue brings low, normal and "
-        "high; name another with --priority, or --priority none",
-    )
-
-
-def require_secret(cluster: Cluster, name: str) -> None:
-    """Refuse a Secret that is not there: its pods would never start.
-
-    Raises:
-        InputError: there is no such Secret.
-
-    """
-    _require(
-        cluster,
-        SECRETS,
-        name,
-        f"no Secret {name!r} in namespace {cluster.namespace!r}, which the profile names for "
-        f"the storage; make it: kubectl -n {cluster.namespace} create secret generic {name} "
-        "--from-literal=AWS_ACCESS_KEY_ID=… --from-literal=AWS_SECRET_ACCESS_KEY=…",
-    )
-
-
-def _require(cluster: Cluster, kind: Kind, name: str, otherwise: str) -> None:
-    """Raise unless an object is there, or nothing is asked for, or the user may not know."""
-    try:
-        missing = bool(name) and cluster.get(kind, name) is None
-    except ClusterError:
-        return  # `watch` will find out
-    if missing:
-        raise InputError(otherwise)
