@@ -9,6 +9,7 @@ import click
 from lima.codec import run_id
 from lima.errors import InputError
 from lima.spec import CellSpec
+from lima_k8s.cluster.model import Run
 from lima_k8s.cluster.submission import Outcome, Submission, priority_class, submit
 from lima_k8s.cluster.uris import is_for_pods, plain
 from lima_k8s.findings import refuse_errors
@@ -154,7 +155,11 @@ def _wait(cluster: Any, submission: Submission) -> None:
     from lima_k8s.cluster.watching import raise_for, watch
 
     ids = {run_id(cell) for cell in submission.cells}
-    raise_for(watch(cluster, lambda runs: [run for run in runs if run.run_id in ids]))
+
+    def ours(runs: Sequence[Run]) -> list[Run]:
+        return [run for run in runs if run.run_id in ids and run.storage == submission.storage]
+
+    raise_for(watch(cluster, ours, ids))
 
 
 def _as_json(outcome: Outcome, submission: Submission, namespace: str) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from lima.clock import now
-from lima.errors import LimaError
+from lima.errors import InputError, LimaError
 from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.failures import UnreachableError
 from lima_k8s.cluster.logs import with_last_words
@@ -20,6 +21,11 @@ POLL_S = 2.0
 PATIENCE_S = 300.0
 """Seconds that the API server may be away, as while it is restarted, before we give up."""
 Choose = Callable[[Sequence[Run]], Sequence[Run]]
+
+
+@dataclass(frozen=True)
+class Gone(View):
+    """A run that was taken off the cluster before it was done."""
 
 
 def look(cluster: Cluster, choose: Choose, reader: Reader, at: datetime) -> list[View]:
@@ -58,15 +64,56 @@ def follow(cluster: Cluster, choose: Choose, reader: Reader) -> Iterator[list[Vi
         time.sleep(POLL_S)
 
 
-def watch(cluster: Cluster, choose: Choose) -> list[View]:
-    """Show runs live until each has ended or cannot go on; return them as they are then."""
+def watch(cluster: Cluster, choose: Choose, expected: Collection[str] = ()) -> list[View]:
+    """Show runs live until each has ended or cannot go on; return them as they are then.
+
+    Args:
+        cluster: The namespace.
+        choose: Takes the runs to follow; what it took once is followed to its end.
+        expected: Ids of runs that have to be there; one that is not counts as taken away.
+
+    Returns:
+        Those that are there, then those that were and are not any more.
+
+    """
     reader, told = Reader(), set[str]()
+    seen: dict[str, View] = {}
+    absent = set(expected)
     last: list[View] = []
+
+    def kept(runs: Sequence[Run]) -> list[Run]:
+        return _kept(choose, runs, seen)
+
     with display() as show:
-        for last in follow(cluster, choose, reader):
+        for last in follow(cluster, kept, reader):
             show(last)
             told = _tell(reader.problems, told)
-    return last
+            seen.update((view.run.name, view) for view in last)
+            absent -= {view.run.run_id for view in last}
+    return [*last, *_missing(seen, last, absent)]
+
+
+def _kept(choose: Choose, runs: Sequence[Run], seen: Collection[str]) -> list[Run]:
+    """Return the runs that are chosen now or were before."""
+    try:
+        names = {run.name for run in choose(runs)}
+    except InputError:
+        if not seen:
+            raise
+        names = set()  # the one that was named is gone
+    return [run for run in runs if run.name in names or run.name in seen]
+
+
+def _missing(
+    seen: dict[str, View], last: Sequence[View], absent: Collection[str]
+) -> Iterator[View]:
+    """Yield what is not on the cluster any more: as it ended, or as taken away."""
+    there = {view.run.name for view in last}
+    for name, view in seen.items():
+        if name not in there:
+            yield view if view.ended else Gone(view.run, "failed", records=view.records)
+    for run_id in sorted(absent):
+        yield Gone(Run(run_id, run_id=run_id), "failed")
 
 
 def raise_for(views_: Sequence[View]) -> None:
@@ -85,6 +132,11 @@ def raise_for(views_: Sequence[View]) -> None:
 
 
 def _end(view: View) -> str:
+    if isinstance(view, Gone):
+        return (
+            f"{view.run.name}: was taken off the cluster before it was done; if that was not "
+            "meant, submit it again: it goes on where it was"
+        )
     if view.cause is None:
         return f"{view.run.name}: {view.state}; lima-k8s logs {view.run.name}"
     return f"{view.run.name}: {view.cause.text}\n    fix: {view.cause.fix}"
