@@ -13,6 +13,7 @@ from lima_k8s.cluster import watching
 from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.launch import _wait
 from lima_k8s.cluster.model import Queue, Run, Snapshot
+from lima_k8s.cluster.records import Reader
 from lima_k8s.cluster.snapshot import choose
 from lima_k8s.cluster.submission import Submission
 from lima_k8s.cluster.watching import raise_for, watch
@@ -34,7 +35,7 @@ def a_run(number: int, status: tuple[str, str], storage: str = URI) -> Run:
     )
 
 
-class NoRecords(watching.Reader):
+class NoRecords(Reader):
     def read(self, *args: Any) -> dict[str, Any]:
         return {}
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.errors import ClusterError, InputError
-from lima_k8s.cluster import failures
+from lima_k8s.cluster import failures, stream
+from lima_k8s.cluster.kubeconfig import contexts, not_empty
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -124,29 +125,35 @@ class Cluster:
         return list(json.loads(body).get("items") or []) if status == OK else None
 
     def log(
-        self, pod: str, container: str, *, follow: bool = False, last: int | None = None
+        self,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        last: int | None = None,
+        since: str | None = None,
     ) -> Iterator[str]:
         """Yield the `last` lines of a container's log, or all; as they come with `follow`.
 
+        With `since` each line has the time that it was written before it; if that is not empty,
+        only lines of that second and later come.
+
         Raises:
-            ClusterError: the server cannot be reached or refuses.
+            ClusterError: the server cannot be reached, refuses, or breaks off.
 
         """
         path = f"{PODS.path(self.namespace)}/{pod}/log"
         query = [("container", container)]
         query += [("follow", "true")] if follow else []
         query += [("tailLines", str(last))] if last else []
+        query += [("timestamps", "true")] if since is not None else []
+        query += [("sinceTime", since)] if since else []
         response = self._open("GET", path, query, None, FOLLOW_TIMEOUT_S if follow else TIMEOUT_S)
         if response.status != OK:
             raise failures.refused(
                 response.status, response.read(), f"read the log of {pod}", self.context
             )
-        pending = b""
-        for chunk in response.response.stream(decode_content=True):
-            *lines, pending = (pending + chunk).split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
-        if pending:
-            yield pending.decode(errors="replace")
+        yield from stream.lines(response.response, f"the log of {pod}")
 
     def _ask(
         self,
@@ -215,12 +222,12 @@ def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
     _hush()
     settings = client.Configuration()
     settings.retries = 1
-    files = _not_empty(os.environ.get("KUBECONFIG") or KUBECONFIG)
-    contexts, current = _contexts(config, files)
-    names, wanted = [c["name"] for c in contexts], context or current
+    files = not_empty(os.environ.get("KUBECONFIG") or KUBECONFIG)
+    known, current = contexts(config, files)
+    names, wanted = [c["name"] for c in known], context or current
     if not context and not (names and current):
         return _connect_inside(client, config, settings, files, names)
-    chosen = next((c for c in contexts if c["name"] == wanted), None)
+    chosen = next((c for c in known if c["name"] == wanted), None)
     if chosen is None:
         raise failures.unknown_context(wanted, names) if names else failures.no_kubeconfig(files)
     try:
@@ -231,32 +238,6 @@ def _connect(context: str | None) -> "tuple[ApiClient, str, str | None]":
             "another with --context"
         ) from error
     return client.ApiClient(settings), chosen["name"], chosen["context"].get("namespace")
-
-
-def _not_empty(files: str) -> str:
-    """Return the paths of KUBECONFIG without those of empty files, which kubectl passes over."""
-    paths = files.split(os.pathsep)
-    kept = [p for p in paths if not (Path(p).is_file() and Path(p).stat().st_size == 0)]
-    return os.pathsep.join(kept) or files
-
-
-def _contexts(config: Any, files: str) -> tuple[list[Raw], str]:
-    """Return the contexts of kubeconfigs and the name of the current one, empty if none is.
-
-    The library's own list of contexts fails where none is current, and of several files it takes
-    the last one's; kubectl and Helm take the first one's.
-    """
-    import yaml
-
-    try:
-        merged = config.kube_config.KubeConfigMerger(files)
-    except config.ConfigException:  # all are empty
-        return [], ""
-    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise failures.unreadable_kubeconfig(files, error) from error
-    documents = merged.config_files.values()
-    current = next(filter(None, (d.get("current-context") for d in documents)), "")
-    return [c.value for c in merged.config.value["contexts"]] if documents else [], current
 
 
 def _connect_inside(

@@ -1,5 +1,6 @@
 """The driver's log of a run: from its pod while there is one, else from its storage."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,16 @@ from lima.errors import ClusterError, InputError, LimaError
 from lima_k8s.cluster import parse
 from lima_k8s.cluster.api import PODS, Cluster
 from lima_k8s.cluster.causes import STOPPED
+from lima_k8s.cluster.failures import UnreachableError
 from lima_k8s.cluster.model import Container, Pod, Run, Snapshot
 from lima_k8s.cluster.snapshot import choose, read_runs
+from lima_k8s.output import say
 
 POLL_S = 2.0
+PATIENCE_S = 300.0
+"""Seconds that the API server may be away while a log is followed."""
 THREADS = 8
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d")
 LAST_LINES = 50
 """Of a log, in which a job says why it stopped."""
 
@@ -23,24 +29,66 @@ def lines(cluster: Cluster, run: Run, *, follow: bool) -> Iterator[str]:
 
     Raises:
         InputError: it has no log yet, and `follow` is not set.
-        ClusterError: the cluster cannot be read.
+        ClusterError: the cluster cannot be read, or is away for longer than `PATIENCE_S`.
         StorageError: the storage cannot be read.
 
     """
-    seen: set[str] = set()
+    if follow:
+        yield from _followed(cluster, run)
+        return
+    pod = _live_pod(cluster, run)
+    yield from cluster.log(pod.name, _speaker(pod).name) if pod else uploaded(run)
+
+
+def _followed(cluster: Cluster, run: Run) -> Iterator[str]:
+    """Yield the log of a run until it ends, whatever cuts the answers with it before that."""
+    told, words = dict[str, str](), set[str]()
+    complete: set[str] = set()
+    patience: float | None = None
     while True:
-        pod = _live_pod(cluster, run)
-        if pod and pod.uid not in seen:
-            seen.add(pod.uid)
-            yield from cluster.log(pod.name, _speaker(pod).name, follow=follow)
-        elif not follow or run.ended:
-            if not seen:
-                yield from uploaded(run)
-            return
-        if not follow:
-            return
-        time.sleep(POLL_S)
-        run = next(iter(choose(read_runs(cluster), run.name)))
+        try:
+            pod = _live_pod(cluster, run)
+            if pod and pod.uid not in complete:
+                for line in _new_lines(cluster, pod, told, words):
+                    patience = None
+                    yield line
+                # What was asked for after its end has all of it; another answer may be cut short.
+                complete |= {pod.uid} if _speaker(pod).state == "terminated" else set()
+            elif run.ended:
+                break
+            time.sleep(POLL_S)
+            run = next(iter(choose(read_runs(cluster), run.name)))
+            patience = None
+        except UnreachableError as error:
+            patience = patience or time.monotonic() + PATIENCE_S
+            if time.monotonic() > patience:
+                raise
+            say(f"waiting: {error}")
+            time.sleep(POLL_S)
+    if not told:
+        yield from uploaded(run)
+
+
+def _new_lines(cluster: Cluster, pod: Pod, told: dict[str, str], words: set[str]) -> Iterator[str]:
+    """Yield the lines of a pod that are not told yet.
+
+    Args:
+        cluster: The namespace.
+        pod: Which prints the log.
+        told: The time of the last line told, by the pod's uid.
+        words: What kubelets have said themselves, which has no time.
+
+    """
+    last = told.get(pod.uid, "")
+    for line in cluster.log(pod.name, _speaker(pod).name, follow=True, since=last):
+        at, _, text = line.partition(" ")
+        if not _TIME.match(at):
+            if line not in words:
+                words.add(line)
+                yield line
+        elif at > last:  # `since` goes by seconds; what is written has nine digits, always
+            told[pod.uid] = at
+            yield text
 
 
 def uploaded(run: Run) -> Iterator[str]:
