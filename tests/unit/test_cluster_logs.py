@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.ends, self.asked = ends, list[dict[str, str]]()
         self.written = 0
-        self.pods = True
+        self.pods, self.lost = True, False
 
     @property
     def over(self) -> bool:
@@ -37,7 +37,7 @@ class Server(ThreadingHTTPServer):
 
     def items(self, plural: str) -> list[dict[str, Any]]:
         meta = {"name": "r", "uid": "u", "labels": {"batch.kubernetes.io/job-name": "r"}}
-        state: dict[str, Any] = {"terminated": {}} if self.over else {"running": {}}
+        state: dict[str, Any] = {"terminated": {}} if self.over and not self.lost else {"running": {}}
         status = {"containerStatuses": [{"name": "c", "state": state}]}
         ended = ("Complete", "SUCCEEDED") if self.over else ("Running", "RUNNING")
         job = dict(zip(("jobDeploymentStatus", "jobStatus"), ended, strict=True))
@@ -157,3 +157,11 @@ def test_storage_is_asked_only_if_nothing_was_printed(
     assert run(["logs", "r"]) == 0
     assert capsys.readouterr().out.splitlines() == [text for _, text in STEPS] * 2
     assert "timestamps" not in server.asked[-1]
+
+
+def test_a_pod_of_a_lost_node_ends_with_its_run(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.lost = True
+    assert run(["logs", "-f", "r"]) == 0
+    assert capsys.readouterr().out.splitlines() == [text for _, text in STEPS]

@@ -53,7 +53,9 @@ def _followed(cluster: Cluster, run: Run) -> Iterator[str]:
                     patience = None
                     yield line
                 # What was asked for after its end has all of it; another answer may be cut short.
-                complete |= {pod.uid} if _speaker(pod).state == "terminated" else set()
+                # A node that is lost leaves its pod as running, so the run's own end counts as well.
+                over = run.ended or _speaker(pod).state == "terminated"
+                complete |= {pod.uid} if over else set()
             elif run.ended:
                 break
             time.sleep(POLL_S)
