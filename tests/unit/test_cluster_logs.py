@@ -37,12 +37,13 @@ class Server(ThreadingHTTPServer):
 
     def items(self, plural: str) -> list[dict[str, Any]]:
         meta = {"name": "r", "uid": "u", "labels": {"batch.kubernetes.io/job-name": "r"}}
-        state: dict[str, Any] = {"terminated": {}} if self.over and not self.lost else {"running": {}}
+        ended = self.over and not self.lost
+        state: dict[str, Any] = {"terminated" if ended else "running": {}}
         status = {"containerStatuses": [{"name": "c", "state": state}]}
-        ended = ("Complete", "SUCCEEDED") if self.over else ("Running", "RUNNING")
-        job = dict(zip(("jobDeploymentStatus", "jobStatus"), ended, strict=True))
+        job = ("Complete", "SUCCEEDED") if self.over else ("Running", "RUNNING")
+        told = dict(zip(("jobDeploymentStatus", "jobStatus"), job, strict=True))
         pods = [{"metadata": meta, "status": status}] if self.pods else []
-        return {"pods": pods, "rayjobs": [{"metadata": meta, "status": job}]}.get(plural, [])
+        return {"pods": pods, "rayjobs": [{"metadata": meta, "status": told}]}.get(plural, [])
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -53,7 +53,7 @@ def _followed(cluster: Cluster, run: Run) -> Iterator[str]:
                     patience = None
                     yield line
                 # What was asked for after its end has all of it; another answer may be cut short.
-                # A node that is lost leaves its pod as running, so the run's own end counts as well.
+                # A lost node leaves its pod as running, so the run's own end counts as well.
                 over = run.ended or _speaker(pod).state == "terminated"
                 complete |= {pod.uid} if over else set()
             elif run.ended:
