@@ -16,10 +16,10 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import TypedDict
 
 from lima.errors import InputError, Interrupted, StorageError
+from lima.process import began
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -172,17 +172,7 @@ def _is_dead_here(record: _Record) -> bool:
         return True
     except PermissionError:
         pass
-    return _began(record["pid"]) > record["at"] + CLOCK_SLACK_S
-
-
-def _began(pid: int) -> float:
-    """Return when a process began, in seconds since 1970; 0: the system does not say."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
+    return began(record["pid"]) > record["at"] + CLOCK_SLACK_S
 
 
 def _renew(storage: Storage, path: str, holder: str) -> str | None:

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from lima.process import began, start_ticks
+
 VARIABLE = "LIMA_STOP_FILE"
 PARENT = "LIMA_PARENT"
 """Environment variable with the id of the process that started a job and watches it."""
@@ -28,8 +30,15 @@ def request_stop() -> None:
 
 
 def stop_requested() -> bool:
-    """Say whether someone asked."""
-    return stop_file().exists()
+    """Say whether someone asked.
+
+    A file from before the first process began was for another life of this container: a folder
+    of its pod outlives it, and a preStop hook runs before a restart too.
+    """
+    try:
+        return stop_file().stat().st_mtime >= began(1)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -37,7 +46,8 @@ def busy() -> Iterator[None]:
     """Say, while it lasts, that this process has work which a stop must wait for."""
     folder = _marks()
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+    pid = os.getpid()
+    mark = folder / f"{pid}-{start_ticks(pid)}-{uuid.uuid4().hex}"
     mark.touch()
     try:
         yield
@@ -48,7 +58,8 @@ def busy() -> Iterator[None]:
 def busy_processes() -> set[int]:
     """Return the ids of the processes on this machine that are busy and alive."""
     marks = _marks().iterdir() if _marks().is_dir() else ()
-    return {pid for mark in marks if _is_alive(pid := int(mark.name.partition("-")[0]))}
+    makers = {(int(pid), int(ticks)) for pid, ticks, _ in (m.name.split("-") for m in marks)}
+    return {pid for pid, ticks in makers if _is_alive(pid) and start_ticks(pid) in (0, ticks)}
 
 
 def _marks() -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.stop import VARIABLE, busy, busy_processes, request_stop, stop_requested
+from lima.process import began
+from lima.stop import VARIABLE, busy, busy_processes, request_stop, stop_file, stop_requested
 
 WORKER = """
 import sys, time
@@ -55,6 +56,26 @@ def test_busy_while_it_lasts_also_nested_and_on_errors() -> None:
         assert busy_processes() == {os.getpid()}
         raise ZeroDivisionError
     assert busy_processes() == set()
+
+
+def test_request_to_an_earlier_container_is_none() -> None:
+    request_stop()
+    before = began(1) - 1
+    os.utime(stop_file(), (before, before))
+    assert not stop_requested()
+    request_stop()
+    assert stop_requested()
+
+
+def test_mark_of_an_earlier_process_of_the_same_id_is_none() -> None:
+    with busy():
+        folder = stop_file().with_name("stop.busy")
+        [mark] = folder.iterdir()
+        pid, ticks, rest = mark.name.split("-")
+        mark.rename(folder / f"{pid}-{int(ticks) - 1}-{rest}")
+        assert busy_processes() == set()
+        with busy():
+            assert busy_processes() == {os.getpid()}
 
 
 def test_prestop_raises_the_flag_and_waits_for_all() -> None:
