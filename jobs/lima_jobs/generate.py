@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -28,10 +29,12 @@ from lima.shards import RunTable
 from lima.spec import CellSpec, is_baseline, stage_cell
 from lima.stop import busy, stop_requested
 from lima.storage import Storage
+from lima_jobs.cluster import DEPARTURE_S, machines
 
 log = logging.getLogger(__name__)
 MAX_DEATHS = 5
-"""Enough for some reclaimed machines; a prompt or a model that kills its worker kills it again."""
+"""Deaths with no shard finished in between. Enough for some reclaimed machines; a prompt or a
+model that kills its worker kills it again."""
 STOP_POLL_S = 1.0
 """Seconds within which a request to stop is seen."""
 
@@ -46,7 +49,8 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
 
     Raises:
         Interrupted: a stop was requested; finished shards are kept.
-        LimaError: more workers died than `MAX_DEATHS`; finished shards are kept.
+        LimaError: workers died more than `MAX_DEATHS` times with no shard finished in between;
+            finished shards are kept.
         Exception: what a worker raised, as it is.
 
     """
@@ -78,9 +82,13 @@ class GenerateWorker:
         self.cell, self.storage = cell, Storage(storage_uri)
         self.table = RunTable(self.storage, GENERATIONS, cell)
 
-    def load(self) -> None:
-        """Load the model. Not part of `__init__`, where an error would look like a death."""
+    def load(self) -> str:
+        """Load the model; return Ray's id of this machine.
+
+        Not part of `__init__`, where an error would look like a death.
+        """
         self.loaded, self.engine = load_engine(self.cell, self.storage)
+        return str(ray.get_runtime_context().get_node_id())
 
     def generate(self, shard: PromptShard) -> int | None:
         """Write a shard, unless another worker did meanwhile; return the tokens sampled.
@@ -97,6 +105,15 @@ class GenerateWorker:
         return int(sum(row["response_tokens"] for row in rows))
 
 
+@dataclass(frozen=True)
+class _Worker:
+    actor: Any
+    number: int
+    """How many were started before it."""
+    machine: str = ""
+    """Ray's id of it; empty until the model is loaded."""
+
+
 class _Pool:
     """Hands pending shards to workers that are ready, and replaces workers that die."""
 
@@ -107,8 +124,12 @@ class _Pool:
         # Workers need not share the driver's working folder.
         self.arguments = (cell, storage.root if storage.is_local else storage.uri)
         self.waiting = deque(pending)
-        self.busy: dict[Any, tuple[Any, PromptShard | None]] = {}
-        self.deaths = 0
+        self.busy: dict[Any, tuple[_Worker, PromptShard | None]] = {}
+        self.leaving: list[tuple[str, float]] = []
+        """For each worker still to be replaced: its machine, and until when that must be gone."""
+        self.started = self.deaths = 0
+        self.counted: dict[str, int] = {}
+        """For each machine with a death that counted: how many workers were started by then."""
 
     def run(self) -> Iterator[tuple[PromptShard, int]]:
         """Yield every shard when it is written, and how many tokens were sampled for it."""
@@ -117,59 +138,87 @@ class _Pool:
         while self.waiting or any(shard for _, shard in self.busy.values()):
             if stop_requested():
                 raise Interrupted("generation stopped on request; the same command resumes it")
-            ready, _ = ray.wait(list(self.busy), timeout=STOP_POLL_S)
-            if not ready:
+            self._replace_leavers()
+            task = self._next_task()
+            if task is None:
                 continue
-            task = ready[0]
-            actor, shard = self.busy.pop(task)
+            worker, shard = self.busy.pop(task)
             try:
-                sampled = ray.get(task)
+                said = ray.get(task)
             except RayTaskError as error:
-                ray.kill(actor)
+                ray.kill(worker.actor)
                 raise error.cause from error
             except RayError as error:
-                self._replace(actor, shard, error)
+                self._replace(worker, shard, error)
                 continue
-            if shard and sampled is None:
-                self._leave(actor, shard)
+            if not shard:
+                worker = replace(worker, machine=said)
+            elif said is None:
+                self._leave(worker, shard)
                 continue
-            self._hand_out(actor)
+            self._hand_out(worker)
             if shard:
-                yield shard, sampled
+                self.deaths = 0
+                yield shard, said
 
     def close(self) -> None:
         """End all workers."""
-        for actor, _ in self.busy.values():
-            ray.kill(actor)
+        for worker, _ in self.busy.values():
+            ray.kill(worker.actor)
+
+    def _next_task(self) -> Any:
+        """Return a task that has ended; None if there is none for a while."""
+        if not self.busy:  # all have left
+            time.sleep(STOP_POLL_S)
+            return None
+        ready, _ = ray.wait(list(self.busy), timeout=STOP_POLL_S)
+        return ready[0] if ready else None
 
     def _start(self) -> None:
-        actor = self.actor.remote(*self.arguments)
-        self.busy[actor.load.remote()] = (actor, None)
+        worker = _Worker(self.actor.remote(*self.arguments), self.started)
+        self.started += 1
+        self.busy[worker.actor.load.remote()] = (worker, None)
 
-    def _hand_out(self, actor: Any) -> None:
+    def _hand_out(self, worker: _Worker) -> None:
         if not self.waiting:
-            ray.kill(actor)
+            ray.kill(worker.actor)
             return
         shard = self.waiting.popleft()
-        self.busy[actor.generate.remote(shard)] = (actor, shard)
+        self.busy[worker.actor.generate.remote(shard)] = (worker, shard)
 
-    def _leave(self, actor: Any, shard: PromptShard) -> None:
-        """Replace a worker whose machine must go: nothing has failed."""
-        ray.kill(actor)
+    def _leave(self, worker: _Worker, shard: PromptShard) -> None:
+        """End a worker whose machine must go: nothing has failed."""
+        ray.kill(worker.actor)
         self.waiting.appendleft(shard)
-        self._start()
+        self.leaving.append((worker.machine, time.monotonic() + DEPARTURE_S))
 
-    def _replace(self, actor: Any, shard: PromptShard | None, error: RayError) -> None:
-        ray.kill(actor)
-        self.deaths += 1
+    def _replace_leavers(self) -> None:
+        """Replace workers that left, once their machine is gone: Ray would use it again."""
+        if not self.leaving:
+            return
+        there, now, left = machines(), time.monotonic(), len(self.leaving)
+        self.leaving = [(m, until) for m, until in self.leaving if m in there and now < until]
+        for _ in range(min(left - len(self.leaving), len(self.waiting))):
+            self._start()
+
+    def _replace(self, worker: _Worker, shard: PromptShard | None, error: RayError) -> None:
+        ray.kill(worker.actor)
         work = f"at shard {shard.name}" if shard else "while it loaded the model"
-        if self.deaths > MAX_DEATHS:
-            raise LimaError(
-                f"generation: {self.deaths} workers died, the last one {work}: {error}. Often "
-                "memory runs out: lower generate.batch_size, then start the command again; "
-                "finished shards are kept"
-            ) from error
+        self._count(worker, work, error)
         log.warning("a worker died %s and is replaced (%d of %d)", work, self.deaths, MAX_DEATHS)
         if shard:
-            self.waiting.appendleft(shard)
+            self.waiting.append(shard)  # last: if it is what kills, the others are done by then
         self._start()
+
+    def _count(self, worker: _Worker, work: str, error: RayError) -> None:
+        """Count a death, but once for all that a machine held: it may be the machine that died."""
+        if worker.number < self.counted.get(worker.machine, 0):
+            return
+        self.counted[worker.machine] = self.started
+        self.deaths += 1
+        if self.deaths > MAX_DEATHS:
+            raise LimaError(
+                f"generation: workers died {self.deaths} times with no shard finished in between, "
+                f"the last one {work}: {error}. Often memory runs out: lower generate.batch_size, "
+                "then start the command again; finished shards are kept"
+            ) from error
