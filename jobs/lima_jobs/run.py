@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lima.codec import decode, run_id
@@ -29,7 +30,7 @@ from lima.errors import Interrupted, LimaError, SpecError
 from lima.judging.key import require_keys
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
-from lima.progress import Progress
+from lima.progress import DONE, Progress
 from lima.reachable import POD_PATIENCE_S, require_answer
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
 from lima.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
@@ -37,6 +38,7 @@ from lima.storage import Storage
 from lima_jobs.cluster import joined
 from lima_jobs.giveup import not_again_on_bad_input
 from lima_jobs.joblog import kept_log
+from lima_jobs.outage import outlast
 from lima_jobs.session import ray_session, set_up_logging
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
@@ -84,9 +86,9 @@ def _guarded(
     """Run stages of a cell, its `last` ones maybe; log and return what ended them early."""
     try:
         for stage in stages:
-            run_stage(cell, stage, storage)
+            outlast(partial(run_stage, cell, stage, storage), storage, run_id(cell), stage)
         if last:
-            mark_done(storage, cell)
+            outlast(partial(mark_done, storage, cell), storage, run_id(cell), DONE)
     except LimaError as error:
         log.error("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, error)
         return error
