@@ -13,7 +13,7 @@ from lima_k8s.output import say, write_json
 @click.argument("runs", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All runs of the namespace.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--wait", is_flag=True, help="Wait until their pods are gone.")
+@click.option("--wait", is_flag=True, help="Wait until they and their pods are gone.")
 @cluster_options
 @format_option("text", "json")
 def command(
