@@ -254,7 +254,12 @@ class ClusterSpec:
         int, Meta(ge=0, le=100, description="New Ray clusters after a failure; work goes on.")
     ] = 5
     waitMinutes: Annotated[
-        int, Meta(ge=1, description="The driver waits this long for its worker pods.")
+        int,
+        Meta(
+            ge=1,
+            description="The driver waits this long for its worker pods, and for a storage that "
+            "stopped answering.",
+        ),
     ] = 30
     preflight: Annotated[
         bool, Meta(description="Check GPUs and network before weights are loaded.")
