@@ -15,6 +15,8 @@ from lima.errors import InputError
 from tests.cluster.harness.cluster import Cluster, own_name, sweep
 from tests.cluster.harness.daemons import S3_ACCESS_KEY, S3_SECRET_KEY
 from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.harness.layout import S3_PORT
+from tests.cluster.outage import Proxy, proxy
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,3 +103,10 @@ def s3(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in storage.environment.items():
         monkeypatch.setenv(name, value)
     return storage
+
+
+@pytest.fixture
+def unreliable(cluster: Cluster) -> Iterator[Proxy]:
+    """Yield a proxy before the cluster's S3 server."""
+    with proxy(cluster.box.host_address, (cluster.box.address, S3_PORT)) as made:
+        yield made

@@ -7,7 +7,6 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from tests.cluster.faults import Faults
 from tests.cluster.harness.addons import await_operators
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.harness.layout import S3_PORT
 from tests.cluster.lima import Lima, lima, queue, quota, write_profile
-from tests.cluster.outage import Proxy, proxy
+from tests.cluster.outage import Proxy
 from tests.cluster.studies import (
     assert_same,
     attempts,
@@ -40,13 +38,6 @@ SEED = int(os.environ.get("LIMA_FAULTS_SEED", "0"))
 AT_ONCE, EPOCHS = 2, 100
 APART_S = (2.0, 12.0)
 ENDS = ("done", "failed")
-
-
-@pytest.fixture
-def unreliable(cluster: Cluster) -> Iterator[Proxy]:
-    """Yield a proxy before the cluster's S3 server."""
-    with proxy(cluster.box.host_address, (cluster.box.address, S3_PORT)) as made:
-        yield made
 
 
 class Study:
