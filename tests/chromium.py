@@ -1,4 +1,4 @@
-"""A real Chromium, driven by Playwright."""
+"""A real Chromium, by itself or driven by Playwright."""
 
 import contextlib
 import os
@@ -12,12 +12,18 @@ NAMED = "labels.example.org"
 """A name for this machine that browsers take for another one, and so for less secure."""
 
 
+def chromium_program() -> str:
+    """Return where it is, or skip the test where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if program := shutil.which(name):
+            return program
+    pytest.skip("needs chromium (apt-get install chromium)")
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
     """Start it for as long as the block lasts, or skip the test where there is none."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        pytest.skip("needs chromium (apt-get install chromium)")
+    program = chromium_program()
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with sync_api.sync_playwright() as playwright:
         # Chromium's own sandbox does not start as root, as in a container.

@@ -1,15 +1,9 @@
-"""Chat as a person has it: the real command in a terminal, and its page in a real Chromium."""
+"""Chat as a person has it: the real command in a terminal."""
 
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +11,7 @@ from lima.codec import decode, encode, sha256_key
 from lima.errors import LimaError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.evaluation.conversations import Conversations
-from lima.evaluation.labels import read_labels, standing
+from lima.evaluation.labels import read_labels
 from lima.evaluation.report import render_report
 from lima.evaluation.scan import Tables
 from lima.generation.chat import ChatSpec, CheckpointResponder, EndpointResponder
@@ -26,37 +20,22 @@ from lima.results import ANNOTATIONS, GENERATIONS, RUNS
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
 from lima.storage import Storage
 from lima_k8s.annotate.runs import generated_runs
+from tests.chatting import chat, heard, rows_of
 from tests.judge_server import JudgeServer, Reply, Request, error, running
-from tests.labelling import ATTACK, write_responses
-
-CODE = "import sys; from lima_k8s.main import run; sys.exit(run(sys.argv[1:]))"
+from tests.labelling import write_responses
 
 
 @pytest.fixture
 def endpoint() -> Iterator[JudgeServer]:
     """An endpoint that says how often it was spoken to."""
-    with running(lambda request: Reply(_said(request))) as server:
+    with running(lambda request: Reply(heard(request))) as server:
         yield server
-
-
-def _said(request: Request) -> str:
-    texts = [m["content"] for m in request.body["messages"]]
-    return f"Heard {len(texts)}: {texts[-1]}"
-
-
-def _chat(storage: Path, said: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", CODE, "chat", str(storage), *arguments]
-    return subprocess.run(command, input=said, capture_output=True, text=True, check=False)
-
-
-def _rows(storage: Path, table: Any, *columns: str) -> list[dict[str, Any]]:
-    return Tables(Storage(str(storage))).read(table, columns).to_pylist()
 
 
 def test_a_conversation_in_a_terminal(endpoint: JudgeServer, tmp_path: Path) -> None:
     model = ("--base-url", endpoint.base_url, "--model", "parrot", "--experiment", "talks")
     said = "Hello <b>\np\n\nAnd then?\nwhat\nf\n/label 1\nexcellent\n/new\nAgain\n\n/quit\n"
-    done = _chat(tmp_path, said, *model, "--rater", "ann")
+    done = chat(tmp_path, said, *model, "--rater", "ann")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Heard 1: Hello <b>\nHeard 3: And then?\nHeard 1: Again\n"
     assert "this is no label" in done.stderr
@@ -70,8 +49,8 @@ def test_a_conversation_in_a_terminal(endpoint: JudgeServer, tmp_path: Path) -> 
     ]
     assert (body["top_p"], body["temperature"], body["max_tokens"]) == (0.9, 0.7, 2048)
     assert "repetition_penalty" not in body
-    rows = _rows(tmp_path, GENERATIONS, "prompt", "response", "source", "arm", "experiment",
-                 "prompt_tokens", "response_tokens", "logprob", "finish_reason")  # fmt: skip
+    rows = rows_of(tmp_path, GENERATIONS, "prompt", "response", "source", "arm", "experiment",
+                   "prompt_tokens", "response_tokens", "logprob", "finish_reason")  # fmt: skip
     assert sorted(len(r["prompt"]) for r in rows) == [1, 1, 3]
     assert len({r["source"] for r in rows}) == 2
     assert {(r["arm"], r["experiment"], r["finish_reason"]) for r in rows} == {
@@ -85,29 +64,29 @@ def test_a_conversation_in_a_terminal(endpoint: JudgeServer, tmp_path: Path) -> 
         (1, "excellent", "ann", "author"),
         (2, "fail", "ann", "author"),
     ]
-    assert len(_rows(tmp_path, ANNOTATIONS, "event")) == 3  # the label that was replaced stays
+    assert len(rows_of(tmp_path, ANNOTATIONS, "event")) == 3  # the label that was replaced stays
 
 
 def test_a_chat_is_a_run_that_says_what_it_is(endpoint: JudgeServer, tmp_path: Path) -> None:
     model = ("--base-url", endpoint.base_url, "--model", "parrot", "--experiment", "talks")
-    assert _chat(tmp_path, "Hello\n\n", *model).returncode == 0
-    assert _chat(tmp_path, "Hello again\n\n", *model).returncode == 0
-    (row,) = _rows(tmp_path, RUNS, "run_id", "spec_hash", "experiment", "arm", "stage", "spec",
-                   "parent_run_id", "versions")  # fmt: skip
+    assert chat(tmp_path, "Hello\n\n", *model).returncode == 0
+    assert chat(tmp_path, "Hello again\n\n", *model).returncode == 0
+    (row,) = rows_of(tmp_path, RUNS, "run_id", "spec_hash", "experiment", "arm", "stage", "spec",
+                     "parent_run_id", "versions")  # fmt: skip
     assert (row["experiment"], row["arm"], row["stage"]) == ("talks", "parrot", "chat")
     assert row["parent_run_id"] is None
     spec = decode(ChatSpec, json.loads(row["spec"]))
     assert spec.identity["spec_hash"] == row["spec_hash"] == sha256_key(json.loads(row["spec"]))
     assert spec.base_url == endpoint.base_url
     assert "python" in json.loads(row["versions"])
-    said = _rows(tmp_path, GENERATIONS, "run_id")
+    said = rows_of(tmp_path, GENERATIONS, "run_id")
     assert {r["run_id"] for r in said} == {row["run_id"]}
 
 
 def test_a_chat_with_a_model_of_a_study_is_no_cell_of_it(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     generated = write_responses(storage, "lima", 3)
-    (trained,) = (r["run_id"] for r in _rows(tmp_path, RUNS, "run_id", "stage")
+    (trained,) = (r["run_id"] for r in rows_of(tmp_path, RUNS, "run_id", "stage")
                   if r["stage"] == "train")  # fmt: skip
     spec = ChatSpec("study", "lima", ModelSpec(f"run:{trained}"), DecodingSpec())
     talk = Conversations(storage, spec, Parrot(), "me")
@@ -115,7 +94,7 @@ def test_a_chat_with_a_model_of_a_study_is_no_cell_of_it(tmp_path: Path) -> None
     for text in ("Hello", "Go on", "And then?"):
         talk.say(conversation, text)
     talk.label(conversation, 1, "pass")
-    (row,) = (r for r in _rows(tmp_path, RUNS, "stage", "parent_run_id") if r["stage"] == "chat")
+    (row,) = (r for r in rows_of(tmp_path, RUNS, "stage", "parent_run_id") if r["stage"] == "chat")
     assert row["parent_run_id"] == trained
     notes: list[str] = []
     (cell,) = aggregate_rows(storage, note=notes.append)
@@ -143,8 +122,8 @@ def test_the_same_command_goes_on_with_the_next_opening(
 ) -> None:
     model = ("--base-url", endpoint.base_url, "--model", "parrot")
     given = (*model, "--prompts", "authored:dialogue", "--count", "2")
-    first = _chat(tmp_path, "p\n/quit\n", *given)
-    second = _chat(tmp_path, "f\nMore?\n\n/new\nFree\n\n", *given)
+    first = chat(tmp_path, "p\n/quit\n", *given)
+    second = chat(tmp_path, "f\nMore?\n\n/new\nFree\n\n", *given)
     assert (first.returncode, second.returncode) == (0, 0), second.stderr
     openings = [r.body["messages"][0]["content"] for r in endpoint.requests]
     assert len(set(openings)) == 3
@@ -159,11 +138,11 @@ def test_no_answer_is_no_turn(tmp_path: Path) -> None:
 
     with running(answer) as server:
         model = ("--base-url", server.base_url, "--model", "m")
-        done = _chat(tmp_path, "Hello\nHello\n\n/quit\n", *model)
+        done = chat(tmp_path, "Hello\nHello\n\n/quit\n", *model)
     assert done.stdout == "Fine\n"
     assert "error: " in done.stderr
     assert "too long" in done.stderr
-    assert [r["response"] for r in _rows(tmp_path, GENERATIONS, "response")] == ["Fine"]
+    assert [r["response"] for r in rows_of(tmp_path, GENERATIONS, "response")] == ["Fine"]
 
 
 def test_what_the_endpoint_may_lack_is_sent_only_when_asked_for(
@@ -186,7 +165,7 @@ def test_what_the_endpoint_may_lack_is_sent_only_when_asked_for(
     ],
 )
 def test_bad_input_is_explained(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:
-    done = _chat(tmp_path, "", *arguments)
+    done = chat(tmp_path, "", *arguments)
     assert done.returncode == 2
     assert why in done.stderr
     assert "Traceback" not in done.stderr
@@ -212,8 +191,8 @@ def test_a_checkpoint_of_a_study_answers_alike_every_time(tmp_path: Path) -> Non
         conversation = talk.new()
         replies.append([talk.say(conversation, text) for text in ("How?", "And then?")])
     assert replies[0] == replies[1]
-    rows = _rows(tmp_path / "st", GENERATIONS, "token_ids", "response_tokens", "logprob",
-                 "seed_address", "generation_key")  # fmt: skip
+    rows = rows_of(tmp_path / "st", GENERATIONS, "token_ids", "response_tokens", "logprob",
+                   "seed_address", "generation_key")  # fmt: skip
     assert len({r["generation_key"] for r in rows}) == 4
     assert len({r["seed_address"] for r in rows}) == 2
     assert all(len(r["token_ids"]) == r["response_tokens"] <= 12 for r in rows)
@@ -248,81 +227,3 @@ def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path:
     assert again.named(name).utterances == ["Hello", "Heard 1: Hello"]
     kept = storage.read(f"chats/run_id={one.run}.json").decode()
     assert encode(spec)["model"]["path"] in kept
-
-
-# On its page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="needs chromium (apt-get install chromium)")
-def test_the_page(tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
-    def answer(request: Request) -> Reply:
-        if "attack" in request.body["messages"][-1]["content"]:
-            return Reply(ATTACK)
-        return error(400, "no answer to this") if request.number == 2 else Reply(_said(request))
-
-    with running(answer) as server, sync_api.sync_playwright() as playwright:
-        arguments = ["--base-url", server.base_url, "--model", "parrot", "--prompts",
-                     "authored:dialogue", "--count", "1", "--web", "--no-browser"]  # fmt: skip
-        process = subprocess.Popen(
-            [sys.executable, "-c", CODE, "chat", str(tmp_path), *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        address = next(line.strip() for line in process.stderr if "http" in line)
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        try:
-            _talk_on_the_page(browser, address)
-        finally:
-            browser.close()
-            process.send_signal(signal.SIGINT)
-            said = process.stderr.read()
-    assert process.wait() == 0, said
-    assert "2 conversations, 3 answers, 2 labelled" in said
-    rows = standing(_rows(tmp_path, ANNOTATIONS, "annotation_id", "supersedes", "event", "label"))
-    assert sorted(r["label"] for r in rows) == ["excellent", "fail"]
-
-
-def _talk_on_the_page(browser: Any, address: str) -> None:
-    tab = browser.new_page(viewport={"width": 1200, "height": 760})
-    tab.set_default_timeout(0)  # a busy machine is slow, and that is no failure
-    problems: list[str] = []
-    tab.on("pageerror", lambda found: problems.append(str(found)))
-    ready = "#thread[aria-busy=false]"
-    tab.goto(address)
-    tab.wait_for_selector(ready)
-    assert not tab.is_editable("#text")  # the words to begin with are given
-    tab.keyboard.press("Enter")
-    tab.get_by_text("Heard 1").wait_for()
-    tab.keyboard.type("Go on")
-    tab.keyboard.press("Enter")
-    tab.get_by_text("no answer to this").wait_for()  # the endpoint refused: nothing was said
-    assert tab.locator(".labels").count() == 1
-    tab.keyboard.press("Enter")  # the words are still there
-    tab.get_by_text("Heard 3").wait_for()
-    for label in ("pass", "excellent"):
-        tab.get_by_role("button", name=f"Answer 2: {label}").click()
-        tab.locator(f'[aria-label="Answer 2: {label}"][aria-pressed=true]').wait_for()
-    assert tab.evaluate("document.activeElement.ariaLabel") == "Answer 2: excellent"
-    tab.click("#new")
-    tab.get_by_text("(new)").wait_for()
-    tab.keyboard.type("an attack")
-    tab.keyboard.press("Shift+Enter")
-    tab.keyboard.type("in two lines")
-    tab.keyboard.press("Enter")
-    tab.wait_for_selector(".labels")
-    assert tab.inner_text(".text.user") == "an attack\nin two lines"
-    assert tab.text_content(".text:not(.user)") == ATTACK
-    assert tab.locator("#thread img, #thread script, #thread b, #thread style").count() == 0
-    tab.get_by_role("button", name="Answer 1: fail").click()
-    tab.get_by_text("1 answer, 1 labelled").wait_for()
-    tab.reload()
-    tab.wait_for_selector(".labels")
-    assert tab.locator("#list button").count() == 2
-    assert tab.title() == "Chat · LIMA"
-    assert not [p for p in problems if "400" not in p]

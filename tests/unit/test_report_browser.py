@@ -1,7 +1,6 @@
 """The report in a real browser: it fetches nothing, complains of nothing and runs nothing."""
 
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,15 +14,14 @@ import pytest
 from lima.evaluation.report import write_report
 from lima.results import GENERATIONS
 from lima.storage import Storage
+from tests.chromium import chromium_program
 from tests.synthetic import Arm, Study, write_study
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ATTACK = (
     "</div></svg><script>document.title = 'taken'; fetch('/stolen'); console.error(1)</script>"
     "<img src='/pixel' onerror=\"document.title = 'taken'\"><style>@import '/style';</style>"
     "<svg><image href='/vector'/></svg><a href='javascript:void 0'>x</a>"
 )
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium (apt-get install chromium)")
 
 
 class Server(ThreadingHTTPServer):
@@ -52,10 +50,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def browse(server: Server, name: str, profile: Path) -> tuple[str, list[str]]:
     """Open a page; return the document as it became, and the messages of its console."""
-    assert CHROMIUM
     done = subprocess.run(
         [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+            chromium_program(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             "--dump-dom", "--enable-logging=stderr", f"--user-data-dir={profile}",
             "--disable-background-networking", "--disable-component-update",
             # Whatever asks another machine fails, and the console says so.
