@@ -1,31 +1,18 @@
-"""Checks of a cell as a whole: its stages, models, prompts, decoding and judge."""
+"""Checks of a cell as a whole: its stages, prompts, decoding and judge."""
 
 import os
-import re
 from collections.abc import Iterator
 
-from lima.codec import RUN_ID_LENGTH
 from lima.curation.dataset import Loader, load_examples
 from lima.errors import SpecError
 from lima.generation.address import endpoint_address
 from lima.judging.key import host_of
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
-from lima.model.loading import RUN, SCRATCH
+from lima.lint.models import cell_models, check_model
+from lima.model.loading import RUN
 from lima.paths import is_here
-from lima.spec import (
-    RESPONSES,
-    STAGES,
-    CellSpec,
-    DataSpec,
-    ModelSpec,
-    ShapeSpec,
-    Stage,
-    cell_stages,
-    computes,
-    is_baseline,
-)
-from lima.training.plan import exported_epochs
+from lima.spec import RESPONSES, CellSpec, DataSpec, cell_stages, computes, is_baseline
 
 
 def check_stages(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
@@ -49,7 +36,7 @@ def check_stages(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: AR
             f"--set train.model.path={RUN}base, or --set base=null",
         )
     for stage, model in models:
-        yield from _check_model(cell, stage, model)
+        yield from check_model(cell, stage, model)
 
 
 def check_generation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
@@ -213,106 +200,6 @@ def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterato
         )
     elif spec.count < data.available:
         yield Finding("note", path, f"a sample of {spec.count} of {data.available} examples")
-
-
-def cell_models(cell: CellSpec) -> list[tuple[Stage, ModelSpec]]:
-    """Return the model that each stage starts from."""
-    with_models: tuple[Stage, ...] = ("base", "train", "generate")
-    stages = [(stage, getattr(cell, stage)) for stage in with_models]
-    return [(stage, spec.model) for stage, spec in stages if spec is not None]
-
-
-def _check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Finding]:
-    path = f"{stage}.model"
-    yield from _check_shape(stage, model)
-    if model.path.startswith(RUN):
-        yield from _check_run(cell, stage, model)
-        return
-    if model.epoch is not None:
-        yield Finding(
-            "warning",
-            f"{path}.epoch",
-            f"an epoch means nothing for {model.path}",
-            f"--set {path}.epoch=null",
-        )
-    if model.path == SCRATCH or is_remote(model.path):
-        return
-    here = is_here(model.path)
-    if here and not is_here(f"{model.path}/config.json"):
-        yield Finding(
-            "error", f"{path}.path", f"{model.path} holds no config.json", "name a saved model"
-        )
-    elif model.path.startswith((".", "/", "~")) and not here:
-        yield Finding(
-            "error",
-            f"{path}.path",
-            f"{model.path} is not on this machine",
-            f"--set {path}.path=FOLDER-OR-HUB-NAME",
-        )
-
-
-def _check_run(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Finding]:
-    """Check a model that an earlier stage, or another run, makes."""
-    path, name = f"{stage}.model", model.path.removeprefix(RUN)
-    earlier = earlier_stage(model)
-    if earlier is None:
-        if not re.fullmatch(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}", name):
-            yield Finding(
-                "error",
-                f"{path}.path",
-                f"{name!r} is neither base nor train nor a run id ({RUN_ID_LENGTH} hex digits)",
-                "run ids are in `lima-k8s show RECIPE` under run_ids",
-            )
-        return
-    before = STAGES[: STAGES.index(stage)]
-    if earlier not in before or getattr(cell, earlier) is None:
-        yield Finding(
-            "error",
-            f"{path}.path",
-            f"{model.path} asks for a stage {earlier!r}, which does not come before {stage}",
-            f"--set {path}.path=FOLDER-OR-HUB-NAME, or add the stage",
-        )
-        return
-    trained = getattr(cell, earlier)
-    exported = exported_epochs(trained)
-    if model.epoch and model.epoch not in exported:
-        yield Finding(
-            "error",
-            f"{path}.epoch",
-            f"epoch {model.epoch} is not among the exported ones, {exported[0]} to {exported[-1]}",
-            f"--set {path}.epoch=null takes the last one",
-        )
-
-
-def _check_shape(stage: Stage, model: ModelSpec) -> Iterator[Finding]:
-    path, shape = f"{stage}.model.shape", model.shape
-    if model.path != SCRATCH:
-        if shape is not None:
-            yield Finding(
-                "warning", path, f"a shape means nothing for {model.path}", f"--set {path}=null"
-            )
-    elif stage == "generate":
-        yield Finding(
-            "error",
-            "generate.model.path",
-            "a model from scratch has learned nothing to generate from",
-            f"--set generate.model.path={RUN}train",
-        )
-    elif shape is None:
-        names = ", ".join(ShapeSpec.__dataclass_fields__)
-        yield Finding("error", path, "a model from scratch needs a shape", f"set {names}")
-    elif shape.hidden_size % (2 * shape.heads):
-        yield Finding(
-            "error",
-            f"{path}.heads",
-            f"hidden_size {shape.hidden_size} does not divide into {shape.heads} heads of an even "
-            "width (positions are rotations of pairs)",
-            f"--set {path}.hidden_size={_round_up(shape.hidden_size, 2 * shape.heads)}",
-        )
-
-
-def _round_up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
 
 
 STAGE_CHECKS: tuple[Check, ...] = (
