@@ -5,13 +5,17 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 SOURCES := lima jobs k8s tests
+# A machine without a GPU gets torch without the CUDA libraries, two thirds of it all; CUDA=1: with.
+CUDA ?= $(if $(wildcard /dev/nvidiactl /dev/dxg),1)
 DEMO := lima-results/demo
 CLUSTER_TESTS := tests/cluster
+# A file of tests stays in one process: its tests share what takes long to make.
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # Without bytecode on disk every start compiles torch and its like anew, for 10 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check unit tools chart-tools cluster-tools \
-	cluster-up cluster-down cluster-test docs charts format lock bench clean
+.PHONY: demo test check unit unit-fast tools chart-tools cluster-tools \
+	cluster-up cluster-down cluster-images cluster-test docs charts format lock bench clean
 
 demo: .venv/ready
 	$(BIN)/lima-k8s submit ablation --local --recipe tiny --storage $(DEMO) --wait
@@ -27,7 +31,11 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 unit: .venv/ready tools chart-tools
-	$(BIN)/pytest -m "not bench and not cluster"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not bench and not cluster"
+
+# For the inner loop: no Ray, no browser.
+unit-fast: .venv/ready tools chart-tools
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not bench and not cluster"
 
 bench: .venv/ready tools
 	$(BIN)/pytest -m "bench and not cluster" -s tests/bench/bench_*.py
@@ -39,8 +47,12 @@ cluster-up: .venv/ready cluster-tools
 cluster-down: .venv/ready
 	@$(BIN)/python -m tests.cluster.harness down
 
+# What takes minutes of the first cluster, by itself.
+cluster-images: .venv/ready cluster-tools
+	$(BIN)/python -m tests.cluster.harness images
+
 cluster-test: .venv/ready cluster-tools
-	$(BIN)/pytest -m cluster $(CLUSTER_TESTS)
+	$(BIN)/python -m tests.cluster.harness run $(BIN)/pytest -n 4 --maxschedchunk 1 -m cluster $(CLUSTER_TESTS)
 
 # Written in place: a test compares these pages with the code.
 docs: .venv/ready
@@ -75,12 +87,13 @@ NAME_etcd := etcd
 		-o $(CURDIR)/.cache/bin/$(NAME_$*) tool
 	touch $@
 
-.venv/ready: requirements/uv.lock.txt requirements/dev.lock.txt pyproject.toml
+.venv/ready: requirements/uv.lock.txt requirements/dev.lock.txt requirements/cuda.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 …)"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock.txt
-	$(UV) --require-hashes -r requirements/dev.lock.txt
+	$(UV) --require-hashes -r requirements/dev.lock.txt $(if $(CUDA),,--excludes requirements/cuda.txt)
+	$(if $(CUDA),,$(BIN)/python requirements/without_cuda.py)
 	$(UV) --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -1,7 +1,8 @@
 """A study's storage: a local folder or an object store, behind one small interface.
 
 Objects appear whole or not at all, and are not changed afterwards. Credentials come from the
-environment only (for S3: the usual AWS_* variables; AWS_ENDPOINT_URL for other S3 servers).
+environment only (for S3: the usual AWS_* variables; AWS_ENDPOINT_URL for other S3 servers,
+AWS_MAX_ATTEMPTS for how often a request is tried).
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from lima.credentials import refuse_credentials
 from lima.errors import StorageError
 from lima.paths import expanded
 
+S3_ATTEMPTS = "8"
+"""At each request, with growing pauses: a minute in all."""
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
@@ -219,12 +222,13 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
 
 def _s3() -> pafs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or S3_ATTEMPTS)
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         connect_timeout=10,
         request_timeout=60,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=8),
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
     )
 
 

@@ -8,11 +8,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import logging
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,31 @@ from tests.chromium import chromium
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study")
+"""Files of minutes: begun first, so that no process is left alone with one of them at the end."""
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; LIMA_SHUFFLE=SEED: in random order, of files and within them.
+
+    A test with a browser is slow.
+    """
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+    if seed := os.environ.get("LIMA_SHUFFLE"):
+        chance = random.Random(seed)
+        files = [chance.sample(own, len(own)) for own in _by_file(items)]
+        items[:] = [item for own in chance.sample(files, len(files)) for item in own]
+    else:
+        items.sort(key=lambda item: LONGEST.index(n) if (n := item.path.stem) in LONGEST else 99)
+
+
+def _by_file(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    return [list(own) for _, own in groupby(items, lambda item: item.path)]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,7 +1,14 @@
-"""The base and train stages: Ray Train starts the workers, `lima.training` trains."""
+"""The base and train stages: Ray Train starts the workers, `lima.training` trains.
 
+One worker alone is a Ray task: Ray Train would start five more processes for it to look after.
+"""
+
+import contextlib
 import logging
-from typing import Any, cast
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from lima.codec import decode, encode, run_id
 from lima.errors import InputError, Interrupted, LimaError
@@ -11,6 +18,9 @@ from lima.stop import stop_requested
 from lima.storage import Storage
 from lima.training.records import StepRecord, completion_path
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
+
+if TYPE_CHECKING:
+    from lima.training.world import World
 
 log = logging.getLogger(__name__)
 WORKER_FAILURES = 3
@@ -30,14 +40,55 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
         return
     before = machines() if joined() else {}
     progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
-    while ended_by := _fit(_trainer(cell, stage, storage, progress.run)):
+    work = _Work(cell, stage, storage, progress.run)
+    fit = _fit_alone if work.compute.workers == 1 else _fit_together
+    while ended_by := fit(work):
         if not isinstance(ended_by, Interrupted) or not joined():
             raise ended_by
         log.info("a machine of the workers must go: %s", ended_by)
         wait_for_departure(before)
         if stop_requested():  # this one too
             raise ended_by
-        before = _machines_for(_spec(cell, stage).compute)
+        before = _machines_for(work.compute)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the workers are to train, and where."""
+
+    cell: CellSpec
+    stage: Stage
+    storage: Storage
+    run: str
+
+    @property
+    def spec(self) -> TrainSpec:
+        """The stage's part of the cell."""
+        spec = self.cell.base if self.stage == "base" else self.cell.train
+        if spec is None:
+            raise InputError(f"the run has no stage {self.stage!r}")
+        return spec
+
+    @property
+    def compute(self) -> ComputeSpec:
+        """The workers that it asks for."""
+        return self.spec.compute
+
+    @property
+    def backend(self) -> str:
+        """What the workers talk to each other by."""
+        return "nccl" if self.compute.device == "cuda" else "gloo"
+
+    def encoded(self) -> dict[str, Any]:
+        """Return it as workers elsewhere are given it."""
+        uri = self.storage.uri
+        return {"cell": encode(self.cell), "stage": self.stage, "storage": uri, "run": self.run}
+
+    @classmethod
+    def decoded(cls, config: dict[str, Any]) -> "_Work":
+        """Return what `encoded` was called on."""
+        cell, storage = decode(CellSpec, config["cell"]), Storage(config["storage"])
+        return cls(cell, config["stage"], storage, config["run"])
 
 
 def _machines_for(compute: ComputeSpec) -> dict[str, str]:
@@ -47,104 +98,145 @@ def _machines_for(compute: ComputeSpec) -> dict[str, str]:
     return machines()
 
 
-def _trainer(cell: CellSpec, stage: Stage, storage: Storage, run: str) -> Any:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+def _fit_alone(work: _Work) -> LimaError | None:
+    """Train with one worker; return what ended it early, if that was no failure of it."""
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    # A process of its own: DeepSpeed does not survive a second process group.
+    task = ray.remote(num_cpus=1, num_gpus=gpus(work.compute), max_retries=0, max_calls=1)(_train)
+    for left in reversed(range(1 + WORKER_FAILURES)):
+        try:
+            return cast("LimaError | None", ray.get(task.remote(work.encoded(), alone=True)))
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if not left:
+                raise _reason(error, [cause]) from error
+            log.warning("the worker failed and is started again: %s", _last_line(cause))
+    raise AssertionError("unreachable")
+
+
+def _fit_together(work: _Work) -> LimaError | None:
+    """Train with several workers; return what ended it early, if that was no failure of one."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    compute = _spec(cell, stage).compute
-    cuda = compute.device == "cuda"
-    return TorchTrainer(
-        _worker,
-        train_loop_config={
-            "cell": encode(cell),
-            "stage": stage,
-            "storage": storage.uri,
-            "run": run,
-        },
+    trainer = TorchTrainer(
+        _train,
+        train_loop_config=work.encoded(),
         scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=cuda, resources_per_worker={"CPU": 1}
+            num_workers=work.compute.workers,
+            use_gpu=work.compute.device == "cuda",
+            resources_per_worker={"CPU": 1},
         ),
         run_config=RunConfig(
-            name=run_id(cell, stage),
-            storage_path=storage.full_path("ray"),
-            storage_filesystem=storage.filesystem,
+            name=run_id(work.cell, work.stage),
+            storage_path=work.storage.full_path("ray"),
+            storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
         ),
-        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+        torch_config=TorchConfig(backend=work.backend),
     )
-
-
-def _fit(trainer: Any) -> LimaError | None:
-    """Run the trainer; return what ended it early, if that was no failure of a worker."""
-    from ray.train import TrainingFailedError
-
     try:
         return cast("LimaError | None", trainer.fit().return_value)
     except TrainingFailedError as error:
-        raise _reason(error) from error
+        failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+        raise _reason(error, list(failures.values())) from error
 
 
-def _reason(error: Exception) -> LimaError:
+def _reason(error: Exception, failures: Sequence[Exception]) -> LimaError:
     """Return what made the workers fail: our own error if one has said it."""
-    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     said = f"training failed {WORKER_FAILURES + 1} times; the last: "
-    for failure in failures.values():
+    for failure in failures:
         if isinstance(failure, LimaError):
             return type(failure)(f"{said}{failure}")
     # A worker that only lost its peers says less than the one that failed.
+    return LimaError(said + _last_line(error))
+
+
+def _last_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return LimaError(said + (lines[-1].strip() if lines else type(error).__name__))
+    return lines[-1].strip() if lines else type(error).__name__
 
 
-def _spec(cell: CellSpec, stage: Stage) -> TrainSpec:
-    spec = cell.base if stage == "base" else cell.train
-    if spec is None:
-        raise InputError(f"the run has no stage {stage!r}")
-    return spec
+def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
+    """Train as one worker; return what ended it early.
 
+    Args:
+        config: Work, as it is passed on.
+        alone: Whether there are no others; otherwise Ray Train has made the group.
 
-def _worker(config: dict[str, Any]) -> LimaError | None:
-    """Train as one of Ray's workers; return what ended it early."""
+    """
     from lima.training.engine import prepare_environment
 
-    cell, stage = decode(CellSpec, config["cell"]), config["stage"]
-    spec = _spec(cell, stage)
-    prepare_environment(spec.compute.device)
+    work = _Work.decoded(config)
+    prepare_environment(work.compute.device)
 
-    import ray.train
-    import ray.train.torch
-
-    from lima.ledger import attempt
-    from lima.stop import busy
-    from lima.training.loop import Hooks, Trainer
-    from lima.training.world import World
     from lima_jobs.session import set_up_logging
 
     set_up_logging()
+    with _world_of_one(work) if alone else _world_of_ray() as world:
+        return _train_in(world, work)
+
+
+@contextlib.contextmanager
+def _world_of_one(work: _Work) -> Iterator["World"]:
+    import torch
+    import torch.distributed as dist
+
+    from lima.training.world import World
+
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+    device = torch.device("cuda:0" if work.compute.device == "cuda" else "cpu")
+    # Nobody is to be met: a store in memory, no port.
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group(work.backend, store=store, rank=0, world_size=1)
+    try:
+        yield World(0, 1, device)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _world_of_ray() -> Iterator["World"]:
+    import ray.train
+    import ray.train.torch
+
+    from lima.training.world import World
+
     context = ray.train.get_context()
-    world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    storage = Storage(config["storage"])
-    progress = Progress(storage, config["run"])
+    device = ray.train.torch.get_device()
+    yield World(context.get_world_rank(), context.get_world_size(), device)
+
+
+def _train_in(world: "World", work: _Work) -> LimaError | None:
+    """Train as one worker of `world`; return what ended it early."""
+    from lima.ledger import attempt
+    from lima.stop import busy
+    from lima.training.loop import Hooks, Trainer
+
+    progress = Progress(work.storage, work.run)
 
     def on_step(record: StepRecord, total: int, ended: dict[str, Any]) -> None:
         ended.setdefault("resumed_from", record.step - 1 or None)
         progress.update(
-            stage, record.step, total, "steps",
+            work.stage, record.step, total, "steps",
             epoch=round(record.epoch, 2), loss=round(record.loss, 4),
             tokens_per_second=round(record.tokens / record.seconds),
         )  # fmt: skip
 
     def train(ended: dict[str, Any]) -> None:
         hooks = Hooks(lambda record, total: on_step(record, total, ended), stop_requested)
-        Trainer(stage_cell(cell, stage), spec, storage, world, hooks).train()
+        cell = stage_cell(work.cell, work.stage)
+        Trainer(cell, work.spec, work.storage, world, hooks).train()
 
     try:
-        if world.leads:
-            with busy(), attempt(storage, cell, stage, spec.compute, config["run"]) as ended:
-                train(ended)
-        else:
-            with busy():
+        with busy():
+            if not world.leads:
                 train({})
+                return None
+            with attempt(work.storage, work.cell, work.stage, work.compute, work.run) as ended:
+                train(ended)
     except (InputError, Interrupted) as error:
         # Every worker meets it, and no restart would help: it is not a failure to Ray.
         return error

@@ -15,6 +15,8 @@ PERSISTENT = 1_000_000
 
 def prepare_environment(device: str) -> None:
     """Set DeepSpeed up for `device`; must come before anything else uses it."""
+    # Nothing here is compiled, but DeepSpeed asks for a compiler, which takes seconds to import.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if device != "cpu":
         return
     os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -1,18 +1,20 @@
-"""Fixtures of the tests on a real cluster.
+"""Fixtures of the tests on a real cluster: that of LIMA_CLUSTER.
 
-Each session brings up a cluster of its own; with LIMA_CLUSTER=dev the tests use the one that
-`make cluster-up` made, and leave it up.
+`make cluster-test` brings one up for its tests; LIMA_CLUSTER=dev names that of `make cluster-up`.
+Tests run side by side on it, each in a namespace of its own; a test that disturbs the cluster
+itself is marked `alone`.
 """
 
+import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from lima.errors import InputError
-from tests.cluster.harness.cluster import Cluster, own_name, sweep
+from tests.cluster.harness.cluster import VARIABLE, Cluster
 from tests.cluster.harness.daemons import S3_ACCESS_KEY, S3_SECRET_KEY
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import S3_PORT
@@ -26,22 +28,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
+Say = Callable[[str], None]
+MEASURED = "measured"
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Say:
+    """Return what has a line printed at the end: what a test measured, from whichever process."""
+    return lambda text: record_property(MEASURED, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests measured."""
+    reports = [r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "when")]
+    for report in (r for r in reports if r.when == "call"):
+        for text in (value for name, value in report.user_properties if name == MEASURED):
+            terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {text}")
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Yield a cluster that is up."""
-    if name := os.environ.get("LIMA_CLUSTER"):
-        given = Cluster(name)
-        if not given.is_up:
-            raise InputError(f"cluster {name} (LIMA_CLUSTER) is not up; type: make cluster-up")
-        yield given
-        return
-    sweep()
-    own = Cluster(own_name())
-    try:
-        own.up()
-        yield own
-    finally:
-        own.down()
+def cluster() -> Cluster:
+    """Return a cluster that is up."""
+    given = Cluster(os.environ.get(VARIABLE, "dev"))
+    if not given.is_up:
+        raise InputError(
+            f"cluster {given.name} is not up; type: make cluster-up, and {VARIABLE}={given.name}, "
+            "or make cluster-test"
+        )
+    return given
+
+
+@pytest.fixture(autouse=True)
+def _turn(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
+    """Let tests of other processes run beside this one, unless it must be alone."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with (cluster.layout.folder / "turn").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from lima.spec import CellSpec
 from lima.storage import Storage
-from tests.cluster.conftest import S3
+from tests.cluster.conftest import S3, Say
 from tests.cluster.faults import Faults
 from tests.cluster.harness.addons import await_operators
 from tests.cluster.harness.cluster import Cluster
@@ -82,8 +82,9 @@ def faults(cluster: Cluster, through_proxy: Lima, unreliable: Proxy) -> Faults:
     return Faults(cluster, through_proxy.namespace, unreliable, random.Random(SEED))
 
 
+@pytest.mark.alone
 def test_faults_change_nothing(
-    faults: Faults, through_proxy: Lima, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    faults: Faults, through_proxy: Lima, tmp_path: Path, say: Say
 ) -> None:
     lima, kubectl = through_proxy, faults.cluster.kubectl
     study = Study(lima, kubectl, tmp_path)
@@ -93,8 +94,6 @@ def test_faults_change_nothing(
         time.sleep(faults.moments.uniform(*APART_S))
         while not (study.keep_busy() and ready() and faults.do(kind)):
             time.sleep(0.5)
-        with capsys.disabled():
-            print(f"\n{time.strftime('%H:%M:%S')} fault {len(faults.done)}: {kind}", end="")
     runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
     assert {run["state"] for run in runs} == {"done"}, runs
     assert len(runs) == len(study.cells)
@@ -104,12 +103,11 @@ def test_faults_change_nothing(
     for cell in study.cells:
         assert_same(cell, storage, here)
     outcomes = Counter(row["outcome"] for cell in study.cells for row in attempts(storage, cell))
-    with capsys.disabled():
-        print(
-            f"\nseed {SEED}: {len(faults.done)} faults {dict(Counter(faults.done))}, "
-            f"{faults.storage.refused} requests refused; {len(runs)} runs done, "
-            f"attempts at training {dict(outcomes)}, all rows and weights as undisturbed"
-        )
+    say(
+        f"seed {SEED}: {len(faults.done)} faults {dict(Counter(faults.done))}, "
+        f"{faults.storage.refused} requests refused; {len(runs)} runs done, "
+        f"attempts at training {dict(outcomes)}, all rows and weights as undisturbed"
+    )
     assert len(faults.done) == COUNT
     assert outcomes["completed"] == len(study.cells)
     assert len(faults.kinds) > COUNT or outcomes.total() > len(study.cells), "none met a training"

@@ -178,6 +178,7 @@ def test_fake_nodes_are_ready_and_report_gpus(cluster: Cluster, kubectl: Kubectl
         kubectl("delete", "node", *names)
 
 
+@pytest.mark.alone
 def test_the_node_reports_gpus_after_a_restart_of_the_kubelet(
     cluster: Cluster, kubectl: Kubectl
 ) -> None:

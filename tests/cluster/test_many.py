@@ -15,6 +15,7 @@ import pytest
 
 from lima.codec import encode, run_id
 from lima.recipes import tiny
+from tests.cluster.conftest import Say
 from tests.cluster.counting import counted
 from tests.cluster.harness import addons
 from tests.cluster.harness.cluster import Cluster
@@ -50,7 +51,7 @@ def test_two_hundred_runs_by_one_command(
     lima: Lima,
     kubectl: Kubectl,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    say: Say,
 ) -> None:
     file = tmp_path / "many.json"
     file.write_text(json.dumps({"runs": [encode(cell) for cell in CELLS]}))
@@ -71,13 +72,11 @@ def test_two_hundred_runs_by_one_command(
         status = seen("status", "--format", "json")
         calls.append(asked.copy())
     assert {run["run_id"] for run in status.document["runs"]} == {run_id(cell) for cell in CELLS}
-    with capsys.disabled():
-        for what, end, made in zip(("submit", "again", "status"), (done, again, status), calls,
-                                   strict=True):  # fmt: skip
-            verbs = ", ".join(f"{n} {v}" for v, n in Counter(c.split()[0] for c in made).items())
-            each = f"{end.seconds / MANY * 1000:.0f} ms and {len(made) / MANY:.2f} calls a run"
-            print(f"\n{what}: {end.seconds:.1f} s, {len(made)} calls ({verbs}), {each}", end="")
-        print()
+    for what, end, made in zip(("submit", "again", "status"), (done, again, status), calls,
+                               strict=True):  # fmt: skip
+        verbs = ", ".join(f"{n} {v}" for v, n in Counter(c.split()[0] for c in made).items())
+        each = f"{end.seconds / MANY * 1000:.0f} ms and {len(made) / MANY:.2f} calls a run"
+        say(f"{what}: {end.seconds:.1f} s, {len(made)} calls ({verbs}), {each}")
     # A look and a write for each of a run's two objects, and some that do not grow with the runs.
     assert len(calls[0]) <= 4 * MANY + 60
     assert len(calls[1]) <= 20

@@ -8,6 +8,7 @@ from lima.results import STEPS
 from lima.shards import RunTable
 from lima.spec import stage_cell
 from lima.storage import Storage
+from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.lima import Lima, lima, queue, quota_for
 from tests.cluster.studies import (
@@ -30,7 +31,7 @@ def quota() -> dict[str, str]:
 
 
 def test_a_preempted_run_goes_on_where_it_was(
-    lima: Lima, kubectl: Kubectl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lima: Lima, kubectl: Kubectl, tmp_path: Path, say: Say
 ) -> None:
     low, high, storage = scratch_cell(0), scratch_cell(1), Storage(lima.storage)
     lima.submit("--recipe", write_study(tmp_path / "low.json", [low]), "--priority", "low")
@@ -56,5 +57,4 @@ def test_a_preempted_run_goes_on_where_it_was(
     here = run_here([low, high], tmp_path)
     for cell in (low, high):
         assert_same(cell, storage, here)
-    with capsys.disabled():
-        print(f"\npreempted after step {before['done']} or later, resumed at {resumed}")
+    say(f"preempted after step {before['done']} or later, resumed at {resumed}")

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import pytest
-
+from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.lima import SMALL, Lima, lima, queue, quota
 from tests.cluster.test_watch import watched
@@ -18,11 +17,9 @@ def used(kubectl: Kubectl, queue: str) -> list[str]:
     return [r["total"] for flavor in flavors for r in flavor["resources"]]
 
 
-def test_bad_input_is_not_tried_again(
-    lima: Lima, kubectl: Kubectl, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_not_tried_again(lima: Lima, kubectl: Kubectl, say: Say) -> None:
     lima.submit(*BAD, kind="train")
-    cause = watched(lima, capsys)
+    cause = watched(lima, say)
     assert cause["name"] == "bad-input"
     assert "data/none.jsonl" in cause["what"]
     [job] = kubectl.get("rayjobs", f"--namespace={lima.namespace}")["items"]

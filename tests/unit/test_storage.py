@@ -104,6 +104,7 @@ def test_an_unreachable_server_names_the_endpoint_variable(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     with pytest.raises(StorageError, match="AWS_ENDPOINT_URL"):
         Storage("s3://study/x").exists("y")
 

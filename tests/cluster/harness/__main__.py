@@ -1,20 +1,22 @@
-"""`python -m tests.cluster.harness up|down|image|shell [--name NAME]`; behind `make cluster-up`."""
+"""`python -m tests.cluster.harness COMMAND [--name NAME]`; behind `make cluster-up` and its like."""
 
 import argparse
 import os
+import subprocess
 import sys
 
 from lima.errors import LimaError
-from tests.cluster.harness.cluster import Cluster, sweep
-from tests.cluster.harness.images import import_jobs
+from tests.cluster.harness.cluster import VARIABLE, Cluster, own_name, sweep
+from tests.cluster.harness.images import import_jobs, prepare_store
 from tests.cluster.harness.trial import prepare
 
 
 def main() -> int:
     """Do what the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="harness", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "image", "shell"])
+    parser.add_argument("command", choices=["up", "down", "image", "images", "shell", "run"])
     parser.add_argument("--name", default="dev", help="the cluster's name (default: dev)")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="run: the command and its words")
     arguments = parser.parse_args()
     cluster = Cluster(arguments.name)
     try:
@@ -26,6 +28,10 @@ def main() -> int:
             sweep()
         elif arguments.command == "image":  # the code as it is now, into the running cluster
             import_jobs(cluster.box)
+        elif arguments.command == "images":  # all others, for the clusters to come
+            prepare_store()
+        elif arguments.command == "run":
+            return _with_own_cluster(arguments.words)
         else:  # inside its namespaces, with its containerd and its iptables
             words = cluster.box.inside(["bash"])
             os.execvp(words[0], words)
@@ -33,6 +39,17 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _with_own_cluster(words: list[str]) -> int:
+    """Run a command beside a cluster that is up as long as it; return its exit code."""
+    sweep()
+    own = Cluster(own_name())
+    try:
+        own.up()
+        return subprocess.run(words, env=os.environ | {VARIABLE: own.name}, check=False).returncode
+    finally:
+        own.down()
 
 
 if __name__ == "__main__":

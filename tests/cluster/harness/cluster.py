@@ -16,6 +16,8 @@ from tests.cluster.harness.programs import check_programs
 from tests.cluster.harness.sandbox import Sandbox
 
 GPUS = 16
+VARIABLE = "LIMA_CLUSTER"
+"""Names the cluster that tests use."""
 READY = {"kube-apiserver": API_PORT, "coredns": 53, "s3": S3_PORT}
 """Daemons that others need to connect to, and their ports."""
 

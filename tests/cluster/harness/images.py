@@ -72,12 +72,16 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def prepare_store() -> None:
+    """Build all images but our own code, unless they are there: minutes that clusters then save."""
+    with _alone():
+        _made_store()
+
+
 def fill_store(target: Path) -> None:
     """Put a containerd root with all images but our own code at `target`, which must not exist."""
     with _alone():
-        store = _store()
-        if not store.exists():
-            _make_store(store)
+        store = _made_store()
         run(["cp", "--archive", "--link", store, target])
     for index in target.glob("io.containerd.*/*.db"):  # containerd writes these in place
         index.unlink()
@@ -108,6 +112,8 @@ def _store() -> Path:
         ROOT / "images/Containerfile.cpu",
         ROOT / "requirements/jobs.lock.txt",
         ROOT / "requirements/uv.lock.txt",
+        ROOT / "requirements/cuda.txt",
+        ROOT / "requirements/without_cuda.py",
     ]
     return IMAGES / f"store-{_digest(*inputs, _base(), OPERATOR, kueue_image(), kuberay_image())}"
 
@@ -120,6 +126,13 @@ def _layout_folder() -> Path:
 def _exported(name: str) -> str:
     """Return where a build puts an image for containerd: unpacked layers, each but once."""
     return f"oci:{_layout_folder()}:{name}"
+
+
+def _made_store() -> Path:
+    store = _store()
+    if not store.exists():
+        _make_store(store)
+    return store
 
 
 def _make_store(store: Path) -> None:
