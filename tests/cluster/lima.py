@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,10 @@ SECRET = "storage"
 LIMA = str(Path(sys.executable).with_name("lima-k8s"))
 KUEUE: dict[str, Any] = {"apiVersion": "kueue.x-k8s.io/v1beta2"}
 PRIORITIES = {"lima-low": -100, "lima-normal": 0, "lima-high": 100}
-POLL_S = 1.0
+SETTLE_S = 0.3
+"""Between a change and the next look: changes come in bursts."""
+POLL_S = 3.0
+"""Between looks when nothing changes in the cluster: storage tells of no change."""
 TINY = ("--recipe", "tiny")
 ONE = (*TINY, "--arm", "howto-32", "--seed", "0")
 # One worker process, no pretraining: what can fail fails soon.
@@ -57,6 +61,8 @@ class Lima:
     namespace: str
     storage: str
     profile: Path
+    changed: threading.Event
+    """Set when something changes in the namespace."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *arguments: str, code: int = 0) -> Done:
@@ -93,9 +99,12 @@ class Lima:
 
     def until(self, holds: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Ask for the status until something holds of the runs; return them."""
-        while not holds(runs := self.runs()):
-            time.sleep(POLL_S)
-        return runs
+        while True:
+            self.changed.clear()
+            if holds(runs := self.runs()):
+                return runs
+            self.changed.wait(POLL_S)
+            time.sleep(SETTLE_S)
 
 
 def make_queue(
@@ -179,6 +188,8 @@ def lima(
     monkeypatch.setenv("PATH", f"{ROOT / '.cache' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     for part in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"HELM_{part}_HOME", str(tmp_path / "helm"))
-    command = Lima(namespace, f"{s3.uri}/study", write_profile(tmp_path / "profile.yaml", s3))
-    yield command
-    command.run("cancel", "--all", "--yes", "--wait")
+    profile = write_profile(tmp_path / "profile.yaml", s3)
+    with kubectl.changes(namespace, "pods", "rayjobs", "workloads") as changed:
+        command = Lima(namespace, f"{s3.uri}/study", profile, changed)
+        yield command
+        command.run("cancel", "--all", "--yes", "--wait")

@@ -96,7 +96,7 @@ class Job:
             record = read_progress(self.storage, run_id(self.cells[0]))
             if record and record != self._before and reached(record):
                 return record
-            time.sleep(0.02)
+            time.sleep(0.1)
         raise AssertionError(f"the job ended early:\n{self.log.read_text('utf-8')[-6000:]}")
 
     def kill(self) -> None:
@@ -116,7 +116,7 @@ class Job:
                 victim = max(found, key=lambda p: p.pid)
                 victim.kill()
                 return int(victim.pid)
-            time.sleep(0.02)
+            time.sleep(0.1)
         raise AssertionError(f"the job ended before a {name} was seen")
 
     def _family(self) -> list[psutil.Process]:

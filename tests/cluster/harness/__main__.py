@@ -1,4 +1,4 @@
-"""`python -m tests.cluster.harness COMMAND [--name NAME]`; behind `make cluster-up` and its like."""
+"""`python -m tests.cluster.harness COMMAND [--name NAME]`; behind `make cluster-up`."""
 
 import argparse
 import os

@@ -1,6 +1,10 @@
 """kubectl as a function."""
 
+import contextlib
+import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import yaml
 
 from lima.errors import ClusterError
+from tests.cluster.harness.layout import BIN
 from tests.cluster.harness.programs import run
 
 
@@ -39,3 +44,35 @@ class Kubectl:
                 last = error
                 time.sleep(0.5)
         raise ClusterError(f"{what} did not come up: {last}")
+
+    @contextlib.contextmanager
+    def changes(self, namespace: str, *kinds: str) -> Iterator[threading.Event]:
+        """Yield what is set when any object of these kinds in a namespace changes."""
+        changed = threading.Event()
+        access = (f"--kubeconfig={self.kubeconfig}", f"--namespace={namespace}")
+        watches = [
+            subprocess.Popen(
+                [BIN / "kubectl", *access, "get", kind, "--watch-only", "--output=name"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            for kind in kinds
+        ]
+        threads = [threading.Thread(target=_tell, args=(w, changed)) for w in watches]
+        for thread in threads:
+            thread.start()
+        try:
+            yield changed
+        finally:
+            for watch in watches:
+                watch.kill()
+                watch.wait()
+            for thread in threads:
+                thread.join()
+
+
+def _tell(watch: "subprocess.Popen[bytes]", changed: threading.Event) -> None:
+    assert watch.stdout
+    with watch.stdout as lines:
+        for _ in lines:
+            changed.set()

@@ -1,0 +1,100 @@
+"""One worker of training as a Ray task: started again when it dies, and not for ever."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lima.codec import run_id
+from lima.errors import LimaError
+from lima.progress import Progress, read_progress
+from lima.results import ATTEMPTS, STEPS
+from lima.shards import RunTable
+from lima.spec import CellSpec
+from lima.storage import Storage
+from lima_jobs.run import run_stage
+from lima_jobs.session import ray_session
+from lima_jobs.train import WORKER_FAILURES, run_train
+from tests.integration.runs import VOLATILE, weights
+from tests.models import make_base, small_cell
+
+pytestmark = pytest.mark.slow
+RUN = "progress"
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory) -> CellSpec:
+    return small_cell(make_base(tmp_path_factory.mktemp("base")), epochs=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray(cell: CellSpec) -> Iterator[None]:
+    with ray_session([cell]):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMA_STOP_FILE", str(tmp_path / "stop"))
+
+
+@contextlib.contextmanager
+def killing(ready: Callable[[], bool], most: int) -> Iterator[set[int]]:
+    """Send SIGKILL to the worker when it is `ready`, as often as `most`; yield whom."""
+    killed: set[int] = set()
+    ended = threading.Event()
+
+    def kill() -> None:
+        while len(killed) < most and not ended.wait(0.05):
+            for process in psutil.Process().children(recursive=True) if ready() else ():
+                with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                    if "ray::_train" in " ".join(process.cmdline()) and process.pid not in killed:
+                        process.kill()
+                        killed.add(process.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def steps(storage: Storage, cell: CellSpec) -> list[dict[str, object]]:
+    rows = RunTable(storage, STEPS, cell).read().to_pylist()
+    return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows]
+
+
+def test_a_killed_worker_changes_nothing(cell: CellSpec, tmp_path: Path) -> None:
+    undisturbed, storage = Storage(str(tmp_path / "one")), Storage(str(tmp_path / "two"))
+    run_stage(cell, "train", undisturbed)
+
+    def trains() -> bool:
+        record = read_progress(storage, run_id(cell))
+        return bool(record and record["done"] >= 1)
+
+    with killing(trains, 1) as killed:
+        run_stage(cell, "train", storage)
+    assert len(killed) == 1
+    assert weights(storage, cell) == weights(undisturbed, cell)
+    assert len(weights(storage, cell)) == 2
+    assert steps(storage, cell) == steps(undisturbed, cell)
+    ended = [row for row in RunTable(storage, ATTEMPTS, cell).read().to_pylist()
+             if row["event"] == "ended"]  # fmt: skip
+    assert [row["outcome"] for row in sorted(ended, key=lambda row: row["at"])] == [
+        "killed", "completed",
+    ]  # fmt: skip
+
+
+def test_a_worker_that_dies_each_time_ends_the_run(cell: CellSpec, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with (
+        killing(lambda: True, 1 + WORKER_FAILURES) as killed,
+        pytest.raises(LimaError, match=f"training failed {1 + WORKER_FAILURES} times"),
+    ):
+        run_train(cell, "train", storage, Progress(storage, RUN))
+    assert len(killed) == 1 + WORKER_FAILURES
