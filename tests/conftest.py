@@ -23,8 +23,14 @@ from hypothesis import HealthCheck, settings
 
 from tests.chromium import chromium
 
-# A busy machine is no failure: no test has a time limit.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no failure: no test has a time limit. The same code is told the same twice;
+# it is runs in random order that look for examples of which nobody has thought.
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("LIMA_SHUFFLE"),
+)
 settings.load_profile("untimed")
 
 LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,21 +103,21 @@ class LocalRun:
             code = self._follow(_start(specs, self.storage.uri, Path(name), log), requests)
         if code:
             lines = log.read_text("utf-8", errors="replace").splitlines()
-            raise failure(code, lines, log, stopped=bool(requests))
+            raise failure(code, lines, log, stopped=requests.count > 0)
 
-    def _follow(self, job: "subprocess.Popen[bytes]", requests: Sequence[int]) -> int:
+    def _follow(self, job: "subprocess.Popen[bytes]", requests: "_Requests") -> int:
         """Show progress until the job ends; pass requests to stop on. Return its exit code."""
         pause = POLL_S if self.storage.is_local else OBJECT_STORE_POLL_S
         heeded, next_look = 0, time.monotonic() + pause
         with display() as show, _ended_with_us(job):
             while job.poll() is None:
-                if len(requests) > heeded:
-                    heeded = len(requests)
+                if requests.count > heeded:
+                    heeded = requests.count
                     _stop(job, at_once=heeded > 1)
                 if time.monotonic() >= next_look:
                     show(self._states())
                     next_look = time.monotonic() + pause
-                time.sleep(POLL_S)
+                requests.wait(POLL_S)
             show(self._states())
         return job.returncode
 
@@ -214,13 +215,31 @@ def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[
         )
 
 
+class _Requests:
+    """Requests to stop: how many there were, and waiting for the next."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._heard = threading.Event()
+
+    def add(self, *_: object) -> None:
+        """Count one; a handler of signals."""
+        self.count += 1
+        self._heard.set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until the next request."""
+        self._heard.wait(seconds)
+        self._heard.clear()
+
+
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
+def _stop_requests() -> Iterator[_Requests]:
     """Collect ctrl-C and SIGTERM, which could otherwise end us between any two lines."""
-    received: list[int] = []
+    received = _Requests()
     # Whoever started us to run behind a shell may have taken ctrl-C from us on purpose.
     heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in heeded}
+    before = {n: signal.signal(n, received.add) for n in heeded}
     try:
         yield received
     finally:

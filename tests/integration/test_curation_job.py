@@ -160,13 +160,12 @@ def test_the_command_line_curates_stops_and_goes_on(
     command = [sys.executable, "-m", "lima_k8s", "submit", "curate", "--local",
                "--recipe", str(study), "--storage", str(tmp_path / "study")]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
-    assert process.stderr
-    for line in process.stderr:
-        if "sources" in line:
-            break
+    while not _shards(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    told = process.stderr.read()
-    assert process.wait() == 1
+    _, told = process.communicate()
+    assert process.returncode == 1, told
     assert "the same command goes on" in told
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
