@@ -39,7 +39,8 @@ DEFAULTS = {
 def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     """Connect to the Ray cluster of RAY_ADDRESS, or start one on this machine, and leave it.
 
-    Yields how many of `cells` can run side by side.
+    Judges are asked from this process: on this machine they need no Ray. Yields how many of
+    `cells` can run side by side.
 
     Raises:
         InputError: a stage asks for more GPUs than there are.
@@ -49,9 +50,12 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    own = not joined()
+    if own and not any(cell.curate or computes(cell) for cell in cells):
+        yield side_by_side(cells, {"CPU": os.cpu_count() or 1})
+        return
     import ray
 
-    own = not joined()
     if own:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
     _start_ray(max(os.cpu_count() or 1, _most(cells)["CPU"]) if own else None)

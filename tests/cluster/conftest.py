@@ -20,12 +20,24 @@ from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import S3_PORT
 from tests.cluster.outage import Proxy, proxy
 
+LONGEST = ("test_ablation", "test_outage", "test_preemption", "test_judge", "test_generate",
+           "test_train", "test_many", "test_watch", "test_retries")  # fmt: skip
+"""Files whose tests take minutes each: begun first."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here, so that `make test` leaves it out."""
-    for item in items:
-        if "tests/cluster/" in item.path.as_posix():
-            item.add_marker(pytest.mark.cluster)
+    """Mark everything here, so that `make test` leaves it out; what must be alone comes last."""
+    own = [item for item in items if "tests/cluster/" in item.path.as_posix()]
+    for item in own:
+        item.add_marker(pytest.mark.cluster)
+    if len(own) == len(items):
+        items.sort(key=_turn_of)
+
+
+def _turn_of(item: pytest.Item) -> tuple[bool, int]:
+    name = item.path.stem
+    alone = item.get_closest_marker("alone") is not None
+    return alone, LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 Say = Callable[[str], None]

@@ -37,10 +37,10 @@ ROWS: dict[str, tuple[Table, ...]] = {
 }
 
 
-def study_cell(base: Path, arm: str = "howto", seed: int = 0) -> CellSpec:
-    """Return a cell that trains with two ZeRO-3 workers and then generates."""
+def study_cell(base: Path, arm: str = "howto", seed: int = 0, workers: int = 2) -> CellSpec:
+    """Return a cell that trains with two ZeRO-3 workers, or with one, and then generates."""
     cpu = ComputeSpec(
-        workers=2,
+        workers=workers,
         device="cpu",
         precision="fp32",
         gradient_checkpointing=False,

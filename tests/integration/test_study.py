@@ -34,6 +34,20 @@ def cell(base: Path) -> CellSpec:
 
 
 @pytest.fixture(scope="module")
+def one_worker(base: Path) -> CellSpec:
+    """Return the study with one worker, for what is about the command and not the workers."""
+    return study_cell(base, workers=1)
+
+
+@pytest.fixture(scope="module")
+def one_undisturbed(one_worker: CellSpec, tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    folder = tmp_path_factory.mktemp("one-undisturbed")
+    job = Job([one_worker], str(folder / "study"), folder)
+    job.finish()
+    return job.storage
+
+
+@pytest.fixture(scope="module")
 def undisturbed(cell: CellSpec, tmp_path_factory: pytest.TempPathFactory) -> Storage:
     """Return the storage of a study that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -119,8 +133,9 @@ def test_a_killed_driver_resumes_to_the_same_study(
 
 
 def test_an_interrupted_submit_goes_on_where_it_was(
-    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+    one_worker: CellSpec, one_undisturbed: Storage, tmp_path: Path
 ) -> None:
+    cell, undisturbed = one_worker, one_undisturbed
     uri = str(tmp_path / "study")
     first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.PIPE, text=True)
     while not (record := read_progress(Storage(uri), run_id(cell))) or record["done"] < 1:
@@ -142,8 +157,9 @@ def test_an_interrupted_submit_goes_on_where_it_was(
 
 
 def test_a_job_whose_submit_was_killed_stops_and_can_be_resumed(
-    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+    one_worker: CellSpec, one_undisturbed: Storage, tmp_path: Path
 ) -> None:
+    cell, undisturbed = one_worker, one_undisturbed
     storage = Storage(str(tmp_path / "study"))
     first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.DEVNULL)
     while not (record := read_progress(storage, run_id(cell))) or record["done"] < 1:
@@ -171,8 +187,9 @@ def test_a_user_s_mistake_is_no_traceback(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}", "utf-8")
-    result = submit(study_cell(model), tmp_path)
+    cell = study_cell(model, workers=1)
+    result = submit(cell, tmp_path)
     assert result.returncode == 2, result.stderr
     assert "no tokenizer can be loaded" in result.stderr
     assert "Traceback" not in result.stderr
-    assert outcomes(Storage(str(tmp_path / "study")), study_cell(model)) == ["failed"]
+    assert outcomes(Storage(str(tmp_path / "study")), cell) == ["failed"]
