@@ -4,11 +4,11 @@ import contextlib
 import importlib.util
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -220,17 +220,18 @@ class _Requests:
 
     def __init__(self) -> None:
         self.count = 0
-        self._heard = threading.Event()
+        # Of all things to wait for, the one that a handler of signals may use.
+        self._heard: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def add(self, *_: object) -> None:
         """Count one; a handler of signals."""
         self.count += 1
-        self._heard.set()
+        self._heard.put(None)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than until the next request."""
-        self._heard.wait(seconds)
-        self._heard.clear()
+        with contextlib.suppress(queue.Empty):
+            self._heard.get(timeout=seconds)
 
 
 @contextlib.contextmanager

@@ -107,6 +107,12 @@ class Lima:
             time.sleep(SETTLE_S)
 
 
+def two_of_four(runs: list[dict[str, Any]]) -> bool:
+    """Say whether two runs are admitted and two stand in the line, once Kueue has seen them."""
+    places = [0 if run["admitted"] else run["queue_position"] or -1 for run in runs]
+    return sorted(places) == [0, 0, 1, 2]
+
+
 def make_queue(
     kubectl: Kubectl, namespace: str, quota: dict[str, str], nodes: dict[str, Any] | None = None
 ) -> None:

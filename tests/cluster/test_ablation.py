@@ -6,7 +6,7 @@ from lima.overrides import apply_overrides
 from lima.recipes import tiny
 from lima.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import TINY, Lima, lima, queue, quota
+from tests.cluster.lima import TINY, Lima, lima, queue, quota, two_of_four
 from tests.cluster.studies import assert_same, await_free_quota, await_no_live_pods, run_here
 
 __all__ = ["lima", "queue", "quota"]
@@ -20,7 +20,7 @@ def test_two_of_four_run_and_all_end_as_on_one_machine(
     lima: Lima, kubectl: Kubectl, tmp_path: Path
 ) -> None:
     lima.submit(*TINY, *(word for change in SHORTER for word in ("--set", change)))
-    runs = lima.until(lambda runs: sum(run["admitted"] for run in runs) == 2)
+    runs = lima.until(two_of_four)
     waiting = sorted(run["queue_position"] for run in runs if not run["admitted"])
     assert waiting == [1, 2]
     for told in (run for run in runs if not run["admitted"]):

@@ -5,7 +5,7 @@ import subprocess
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import LIMA, ONE, TINY, Lima, lima, queue, quota
+from tests.cluster.lima import LIMA, ONE, TINY, Lima, lima, queue, quota, two_of_four
 
 __all__ = ["lima", "queue", "quota"]
 KINDS = "rayjobs,rayclusters,workloads,pods,jobs,services,configmaps,secrets"
@@ -20,7 +20,7 @@ def names(kubectl: Kubectl, namespace: str) -> set[str]:
 
 def test_a_cancelled_run_frees_its_quota_for_the_next(lima: Lima, kubectl: Kubectl) -> None:
     lima.submit(*TINY)
-    runs = lima.until(lambda runs: sum(run["admitted"] for run in runs) == 2)
+    runs = lima.until(two_of_four)
     gone, waiting = (
         {run["name"] for run in runs if run["admitted"] is admitted} for admitted in (True, False)
     )

@@ -40,6 +40,8 @@ def test_pods_come_with_the_work_and_go_without_it(
     lima.submit("--recipe", write_study(tmp_path / "study.json", [cell]), kind="generate")
     seen = [0]
     while lima.runs()[0]["state"] not in ("done", "failed", "blocked"):
+        lima.changed.wait(1.0)
+        lima.changed.clear()
         pods = kubectl.get("pods", f"--namespace={lima.namespace}", f"--selector={WORKERS}")
         alive = [p for p in pods["items"] if "deletionTimestamp" not in p["metadata"]]
         running = sum(pod["status"]["phase"] == "Running" for pod in alive)

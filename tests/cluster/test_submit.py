@@ -14,7 +14,18 @@ from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import KUEUE, ONE, SMALL, TINY, Lima, lima, queue, quota_for, write_profile
+from tests.cluster.lima import (
+    KUEUE,
+    ONE,
+    SMALL,
+    TINY,
+    Lima,
+    lima,
+    queue,
+    quota_for,
+    two_of_four,
+    write_profile,
+)
 
 __all__ = ["lima", "queue"]
 
@@ -127,7 +138,7 @@ def test_a_submitters_rights_are_enough(lima: Lima, kubectl: Kubectl, tmp_path: 
     """Every command on a cluster, with the rights of lima-queue's role and no others."""
     ann = as_submitter(lima, kubectl, tmp_path, bound=True)
     ann.submit(*TINY)
-    runs = ann.until(lambda runs: sum(run["admitted"] for run in runs) == 2)
+    runs = ann.until(two_of_four)
     waiting = [run for run in runs if not run["admitted"]]
     assert sorted(run["queue_position"] for run in waiting) == [1, 2]
     [told] = ann.json("explain", waiting[0]["name"])["runs"]
