@@ -1,6 +1,7 @@
 """`python -m tests.cluster.harness COMMAND [--name NAME]`; behind `make cluster-up`."""
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -47,7 +48,10 @@ def _with_own_cluster(words: list[str]) -> int:
     own = Cluster(own_name())
     try:
         own.up()
-        return subprocess.run(words, env=os.environ | {VARIABLE: own.name}, check=False).returncode
+        with subprocess.Popen(words, env=os.environ | {VARIABLE: own.name}) as process:
+            with contextlib.suppress(KeyboardInterrupt):  # the command heard it too
+                return process.wait()
+            return process.wait()
     finally:
         own.down()
 
