@@ -5,8 +5,8 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 SOURCES := lima jobs k8s tests
-# A machine without a GPU gets torch without the CUDA libraries, two thirds of it all; CUDA=1: with.
-CUDA ?= $(if $(wildcard /dev/nvidiactl /dev/dxg),1)
+# A machine without a GPU gets torch without the CUDA libraries, two thirds of it all. 1: with them.
+LIMA_CUDA ?= $(if $(wildcard /dev/nvidiactl /dev/dxg /proc/driver/nvidia/version),1,0)
 DEMO := lima-results/demo
 CLUSTER_TESTS := tests/cluster
 # A file of tests stays in one process: its tests share what takes long to make.
@@ -88,14 +88,23 @@ NAME_etcd := etcd
 		-o $(CURDIR)/.cache/bin/$(NAME_$*) tool
 	touch $@
 
-.venv/ready: requirements/uv.lock.txt requirements/dev.lock.txt requirements/cuda.txt pyproject.toml
+.venv/ready: .venv/cuda-$(LIMA_CUDA) pyproject.toml
+	$(UV) --no-deps --no-build-isolation --editable .
+	touch $@
+
+# A stamp for each choice: another one installs anew.
+.venv/cuda-%: .venv/uv requirements/dev.lock.txt requirements/cuda.txt requirements/without_cuda.py
+	rm -f .venv/cuda-* .venv/lib/python3*/site-packages/torch_without_cuda.pth
+	$(UV) --require-hashes -r requirements/dev.lock.txt \
+		$(if $(filter 0,$*),--excludes requirements/cuda.txt)
+	$(if $(filter 0,$*),$(BIN)/python requirements/without_cuda.py)
+	touch $@
+
+.venv/uv: requirements/uv.lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 …)"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock.txt
-	$(UV) --require-hashes -r requirements/dev.lock.txt $(if $(CUDA),,--excludes requirements/cuda.txt)
-	$(if $(CUDA),,$(BIN)/python requirements/without_cuda.py)
-	$(UV) --no-deps --no-build-isolation --editable .
 	touch $@
 
 lock: .venv/ready

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from lima.credentials import refuse_credentials
-from lima.errors import StorageError
+from lima.errors import InputError, StorageError
 from lima.paths import expanded
 
 S3_ATTEMPTS = "8"
-"""At each request, with growing pauses: a minute in all."""
+"""Of each request, with growing pauses: a minute in all."""
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
@@ -222,13 +222,15 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
 
 def _s3() -> pafs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS") or S3_ATTEMPTS)
+    attempts = os.environ.get("AWS_MAX_ATTEMPTS") or S3_ATTEMPTS
+    if not attempts.isdecimal() or attempts == "0":
+        raise InputError(f"AWS_MAX_ATTEMPTS={attempts}: not a number of attempts from 1")
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         connect_timeout=10,
         request_timeout=60,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),
     )
 
 

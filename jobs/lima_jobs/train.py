@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WORKER_FAILURES = 3
-"""Restarts of a group of workers within one job: a machine may fail, a bug fails each time."""
+"""Restarts of the workers within one job: a machine may fail, a bug fails each time."""
 
 
 def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:
@@ -109,10 +109,10 @@ def _fit_alone(work: _Work) -> LimaError | None:
         try:
             return cast("LimaError | None", ray.get(task.remote(work.encoded(), alone=True)))
         except RayError as error:
+            log.warning("the worker failed, and is started %d times more: %s", left, error)
             cause = error.cause if isinstance(error, RayTaskError) else error
             if not left:
                 raise _reason(error, [cause]) from error
-            log.warning("the worker failed and is started again: %s", _last_line(cause))
     raise AssertionError("unreachable")
 
 

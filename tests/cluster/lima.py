@@ -24,8 +24,8 @@ SECRET = "storage"
 LIMA = str(Path(sys.executable).with_name("lima-k8s"))
 KUEUE: dict[str, Any] = {"apiVersion": "kueue.x-k8s.io/v1beta2"}
 PRIORITIES = {"lima-low": -100, "lima-normal": 0, "lima-high": 100}
-SETTLE_S = 0.3
-"""Between a change and the next look: changes come in bursts."""
+REST = 2.0
+"""Seconds to leave the cluster alone for each that a look at it took: changes come in bursts."""
 POLL_S = 3.0
 """Between looks when nothing changes in the cluster: storage tells of no change."""
 TINY = ("--recipe", "tiny")
@@ -101,10 +101,11 @@ class Lima:
         """Ask for the status until something holds of the runs; return them."""
         while True:
             self.changed.clear()
+            began = time.monotonic()
             if holds(runs := self.runs()):
                 return runs
+            time.sleep(REST * (time.monotonic() - began))
             self.changed.wait(POLL_S)
-            time.sleep(SETTLE_S)
 
 
 def two_of_four(runs: list[dict[str, Any]]) -> bool:

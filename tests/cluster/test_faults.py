@@ -94,6 +94,7 @@ def test_faults_change_nothing(
         time.sleep(faults.moments.uniform(*APART_S))
         while not (study.keep_busy() and ready() and faults.do(kind)):
             time.sleep(0.5)
+        say(f"{time.strftime('%H:%M:%S')} fault {len(faults.done)}: {kind}")
     runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
     assert {run["state"] for run in runs} == {"done"}, runs
     assert len(runs) == len(study.cells)

@@ -209,6 +209,7 @@ def boxes() -> Iterator[tuple[Sandbox, Sandbox]]:
         box.destroy()
 
 
+@pytest.mark.alone
 def test_two_clusters_live_side_by_side(boxes: tuple[Sandbox, Sandbox]) -> None:
     """The same ports and paths inside, other addresses outside; one goes and the other stays."""
     left, right = boxes
@@ -239,6 +240,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.alone
 def test_nothing_is_left_of_a_killed_run() -> None:
     before = devices()
     words = [sys.executable, "-c", UP]

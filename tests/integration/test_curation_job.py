@@ -170,6 +170,7 @@ def test_the_command_line_curates_stops_and_goes_on(
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert "lima-k8s curate show" in finished.stderr
+    assert "sources" in told + finished.stderr, "progress is shown"
     assert contents(tmp_path / "study") == expected
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "finished already" in again.stderr

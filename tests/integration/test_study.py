@@ -133,9 +133,8 @@ def test_a_killed_driver_resumes_to_the_same_study(
 
 
 def test_an_interrupted_submit_goes_on_where_it_was(
-    one_worker: CellSpec, one_undisturbed: Storage, tmp_path: Path
+    cell: CellSpec, undisturbed: Storage, tmp_path: Path
 ) -> None:
-    cell, undisturbed = one_worker, one_undisturbed
     uri = str(tmp_path / "study")
     first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.PIPE, text=True)
     while not (record := read_progress(Storage(uri), run_id(cell))) or record["done"] < 1:

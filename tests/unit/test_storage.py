@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lima.errors import StorageError
+from lima.errors import InputError, StorageError
 from lima.storage import Storage
 
 
@@ -107,6 +107,12 @@ def test_an_unreachable_server_names_the_endpoint_variable(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     with pytest.raises(StorageError, match="AWS_ENDPOINT_URL"):
         Storage("s3://study/x").exists("y")
+
+
+def test_a_number_of_attempts_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "many")
+    with pytest.raises(InputError, match="AWS_MAX_ATTEMPTS=many: not a number"):
+        Storage("s3://study/x")
 
 
 def test_wrong_credentials_name_their_variables(

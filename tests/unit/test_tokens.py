@@ -28,11 +28,11 @@ def tokenizer(tmp_path: Path) -> Any:
     return AutoTokenizer.from_pretrained(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def llama_tokenizer(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture
+def llama_tokenizer(shared_data: Path, tmp_path: Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    file = tmp_path_factory.mktemp("llama") / "tokenizer.json"
+    file = tmp_path / "tokenizer.json"
     with gzip.open(shared_data / "tokenizer" / "llama-test-tokenizer.json.gz") as stream:
         file.write_bytes(stream.read())
     return PreTrainedTokenizerFast(

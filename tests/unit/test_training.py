@@ -37,7 +37,7 @@ STEPS_IN_ALL = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Be a world of one worker, as Ray Train would set it up."""
+    """Be a world of one worker."""
     os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
     from lima.training.engine import prepare_environment
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+import lima_jobs.train
 from lima.codec import run_id
-from lima.errors import LimaError
+from lima.errors import LimaError, StorageError
 from lima.progress import Progress, read_progress
 from lima.results import ATTEMPTS, STEPS
 from lima.shards import RunTable
@@ -98,3 +99,18 @@ def test_a_worker_that_dies_each_time_ends_the_run(cell: CellSpec, tmp_path: Pat
     ):
         run_train(cell, "train", storage, Progress(storage, RUN))
     assert len(killed) == 1 + WORKER_FAILURES
+
+
+def test_the_error_of_a_worker_keeps_its_kind(
+    cell: CellSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(lima_jobs.train, "WORKER_FAILURES", 0)
+    storage = Storage(str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / f"run_id={run_id(cell)}").write_text("in the way of its states")
+    with pytest.raises(StorageError, match="training failed 1 times; the last: cannot"):
+        run_train(cell, "train", storage, Progress(storage, RUN))
+    assert "lima/training/loop.py" in caplog.text, "the log says where"

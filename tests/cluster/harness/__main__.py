@@ -1,44 +1,55 @@
-"""`python -m tests.cluster.harness COMMAND [--name NAME]`; behind `make cluster-up`."""
+"""`python -m tests.cluster.harness COMMAND [--name NAME]`; behind `make cluster-up`.
+
+`run WORDS…` runs a command beside a cluster of its own, which LIMA_CLUSTER names to it.
+"""
 
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 
 from lima.errors import LimaError
 from tests.cluster.harness.cluster import VARIABLE, Cluster, own_name, sweep
 from tests.cluster.harness.images import import_jobs, prepare_store
+from tests.cluster.harness.programs import check_programs
 from tests.cluster.harness.trial import prepare
 
 
 def main() -> int:
     """Do what the command line says; return the exit code."""
-    parser = argparse.ArgumentParser(prog="harness", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "image", "images", "shell", "run"])
-    parser.add_argument("--name", default="dev", help="the cluster's name (default: dev)")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="run: the command and its words")
-    arguments = parser.parse_args()
-    cluster = Cluster(arguments.name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
     try:
-        if arguments.command == "up":
-            cluster.up()
-            print(prepare(cluster))
-        elif arguments.command == "down":
-            cluster.down()
-            sweep()
-        elif arguments.command == "image":  # the code as it is now, into the running cluster
-            import_jobs(cluster.box)
-        elif arguments.command == "images":  # all others, for the clusters to come
-            prepare_store()
-        elif arguments.command == "run":
-            return _with_own_cluster(arguments.words)
-        else:  # inside its namespaces, with its containerd and its iptables
-            words = cluster.box.inside(["bash"])
-            os.execvp(words[0], words)
+        if sys.argv[1:2] == ["run"]:
+            return _with_own_cluster(sys.argv[2:])
+        return _do(sys.argv[1:])
     except LimaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+
+
+def _do(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="harness", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "image", "images", "shell"])
+    parser.add_argument("--name", default="dev", help="the cluster's name (default: dev)")
+    arguments = parser.parse_args(words)
+    cluster = Cluster(arguments.name)
+    if arguments.command == "up":
+        cluster.up()
+        print(prepare(cluster))
+    elif arguments.command == "down":
+        cluster.down()
+        sweep()
+    elif arguments.command == "image":  # the code as it is now, into the running cluster
+        import_jobs(cluster.box)
+    elif arguments.command == "images":  # all others, for the clusters to come
+        check_programs()
+        sweep()
+        prepare_store()
+    else:  # inside its namespaces, with its containerd and its iptables
+        inside = cluster.box.inside(["bash"])
+        os.execvp(inside[0], inside)
     return 0
 
 
