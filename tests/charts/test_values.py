@@ -66,7 +66,7 @@ def test_unknown_profile_and_unknown_key_are_named(tmp_path: Path) -> None:
 def test_profile_is_merged_over_defaults_and_under_overrides() -> None:
     cluster = load_cluster("cpu-test", {"cpu": {"workersPerPod": 1}, "queue": "other"})
     assert cluster.cpu.workersPerPod == 1
-    assert cluster.cpu.worker.memoryGiB == 2.25  # of the profile
+    assert cluster.cpu.worker.memoryGiB == 1.25  # of the profile
     assert cluster.retries == cluster_spec({}).retries  # of the defaults
     assert cluster.queue == "other"
     # What Helm gets is only what differs.
