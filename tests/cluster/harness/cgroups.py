@@ -56,12 +56,16 @@ def processes(name: str) -> set[int]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that waits to be reaped does not."""
+    """Tell whether a process runs; one that waits to be reaped does not.
+
+    Its first thread may be gone before the others, which hold its ports.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+    return threads > 1 or stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def destroy(name: str) -> None:

@@ -11,14 +11,14 @@ from functools import cached_property
 from lima.errors import ClusterError
 from tests.cluster.harness import addons, cgroups, daemons, images
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.harness.layout import API_PORT, CLUSTERS, NODE, S3_PORT, Layout
+from tests.cluster.harness.layout import API_PORT, CLUSTERS, KUBELET_PORT, NODE, S3_PORT, Layout
 from tests.cluster.harness.programs import check_programs
 from tests.cluster.harness.sandbox import Sandbox
 
 GPUS = 16
 VARIABLE = "LIMA_CLUSTER"
 """Names the cluster that tests use."""
-READY = {"kube-apiserver": API_PORT, "coredns": 53, "s3": S3_PORT}
+READY = {"kube-apiserver": API_PORT, "kubelet": KUBELET_PORT, "coredns": 53, "s3": S3_PORT}
 """Daemons that others need to connect to, and their ports."""
 
 
@@ -96,6 +96,8 @@ class Cluster:
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """End a daemon, for tests of what others make of it; `start` brings it back."""
         self.box.stop(name, how)
+        while name in READY and self._listens(READY[name]):  # the kernel closes it a moment later
+            time.sleep(0.05)
 
     def restart(self, name: str) -> None:
         """End a daemon and start it again."""
@@ -113,14 +115,17 @@ class Cluster:
 
     def _await_port(self, name: str, port: int) -> None:
         while self.box.running(name) or not self.layout.pid(name).exists():
-            with socket.socket() as probe:
-                if probe.connect_ex((self.box.address, port)) == 0:
-                    return
+            if self._listens(port):
+                return
             time.sleep(0.05)
         log = self.layout.log(name)
         raise ClusterError(
             f"{name} ended at once (all of its log: {log}):\n{log.read_text()[-2000:]}"
         )
+
+    def _listens(self, port: int) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((self.box.address, port)) == 0
 
     def _mark(self, stage: str) -> None:
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {self.name}: {stage}\n")

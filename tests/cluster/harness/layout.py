@@ -15,7 +15,7 @@ NODE = "node"
 POD_RANGE = "10.244.0.0/16"
 SERVICE_RANGE = "10.96.0.0/16"
 """Ranges inside a cluster's own network namespace: the same for every cluster."""
-API_PORT, S3_PORT = 6443, 7070
+API_PORT, KUBELET_PORT, S3_PORT = 6443, 10250, 7070
 
 
 @dataclass(frozen=True)
