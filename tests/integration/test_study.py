@@ -41,16 +41,16 @@ def one_worker(base: Path) -> CellSpec:
 
 @pytest.fixture(scope="module")
 def one_undisturbed(one_worker: CellSpec, tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    folder = tmp_path_factory.mktemp("one-undisturbed")
-    job = Job([one_worker], str(folder / "study"), folder)
-    job.finish()
-    return job.storage
+    return finished(one_worker, tmp_path_factory.mktemp("one-undisturbed"))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(cell: CellSpec, tmp_path_factory: pytest.TempPathFactory) -> Storage:
     """Return the storage of a study that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    return finished(cell, tmp_path_factory.mktemp("undisturbed"))
+
+
+def finished(cell: CellSpec, folder: Path) -> Storage:
     job = Job([cell], str(folder / "study"), folder)
     job.finish()
     return job.storage
