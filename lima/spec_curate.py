@@ -1,9 +1,11 @@
 """Specs of curation: what is read, which filters judge it, which arms are drawn (section 2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from msgspec import Meta
+
+from lima.marks import stands_for
 
 SourceKind = Literal[
     "stackexchange",
@@ -16,6 +18,14 @@ SourceKind = Literal[
     "examples",
 ]
 Split = Literal["train", "dev", "test"]
+Fingerprint = Annotated[
+    Annotated[str, Meta(pattern="^(sha256|tree|commit):[0-9a-f]{40,64}$")] | None,
+    Meta(
+        description="What the input contains, as `sha256:…` of a file, `tree:…` of the names and "
+        "hashes of files, or `commit:…` of a hub. Found out when a study is submitted, and part of "
+        "the run's id in the place of where it lies; nothing else is read. null: not known yet."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,9 @@ class SourceSpec:
         str | None, Meta(description="File of edits that are applied to the texts.")
     ] = None
     licence: Annotated[str, Meta(description="Licence where the files do not name one.")] = ""
+    fingerprint: Fingerprint = field(default=None, metadata=stands_for("paths"))
+    picks_fingerprint: Fingerprint = field(default=None, metadata=stands_for("picks"))
+    patches_fingerprint: Fingerprint = field(default=None, metadata=stands_for("patches"))
 
 
 @dataclass(frozen=True)
@@ -183,6 +196,7 @@ class AssemblySpec:
         str | None,
         Meta(description="Folder, file or hub name whose tokens table 1 counts; null: no table."),
     ] = None
+    tokenizer_fingerprint: Fingerprint = field(default=None, metadata=stands_for("tokenizer"))
 
 
 @dataclass(frozen=True)
@@ -203,3 +217,4 @@ class CurateSpec:
     ] = None
     seed: Annotated[int, Meta(ge=0, description="Of prompts, random orders and ties.")] = 0
     strict: Annotated[bool, Meta(description="Stop at the first damaged record.")] = False
+    sites_fingerprint: Fingerprint = field(default=None, metadata=stands_for("sites"))
