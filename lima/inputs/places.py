@@ -90,12 +90,11 @@ def map_places(cell: CellSpec, change: Change) -> CellSpec:
 
 
 def _train(spec: TrainSpec, stage: Stage, change: Change) -> TrainSpec:
-    heldout = spec.heldout and _data(spec.heldout, stage, "heldout", change)
     return replace(
         spec,
         model=_model(spec.model, stage, change),
         data=_data(spec.data, stage, "data", change),
-        heldout=heldout,
+        heldout=spec.heldout and _data(spec.heldout, stage, "heldout", change),
     )
 
 

@@ -26,10 +26,14 @@ def command(
     is such a file: edit it, then give it to lint or submit. `run_ids` in it names the run of
     every stage and is not read back.
     """
+    from lima_k8s.inputs import documents, look
+
     cells = load_study(recipe, overrides, arms, seeds)
+    prepared = look(cells)
     document = {
         "runs": [encode(cell) for cell in cells],
-        "run_ids": [_run_ids(cell) for cell in cells],
+        "run_ids": [_run_ids(cell) for cell in prepared.cells],
+        "inputs": documents(prepared),
     }
     write = write_json if output_format == "json" else write_yaml
     write(document)
