@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import LATER, OPERATIONAL, stands_for
-from lima.spec_curate import CurateSpec, Fingerprint, SourceSpec
+from lima.marks import LATER, OPERATIONAL, Fingerprint, stands_for
+from lima.spec_curate import CurateSpec, SourceSpec
 from lima.spec_judge import EndpointSpec
 from lima.spec_judge import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
 

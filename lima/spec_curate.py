@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import stands_for
+from lima.marks import Fingerprint, stands_for
 
 SourceKind = Literal[
     "stackexchange",
@@ -18,14 +18,6 @@ SourceKind = Literal[
     "examples",
 ]
 Split = Literal["train", "dev", "test"]
-Fingerprint = Annotated[
-    Annotated[str, Meta(pattern="^(sha256|tree|commit):[0-9a-f]{40,64}$")] | None,
-    Meta(
-        description="What the input contains, as `sha256:…` of a file, `tree:…` of the names and "
-        "hashes of files, or `commit:…` of a hub. Found out when a study is submitted, and part of "
-        "the run's id in the place of where it lies; nothing else is read. null: not known yet."
-    ),
-]
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,18 @@ LARGEST_COPY = 100 << 20
 
 
 def look(
-    cells: Sequence[CellSpec], home: str | None = None, *, offline: bool = False
+    cells: Sequence[CellSpec],
+    home: str | None = None,
+    *,
+    storage: "Storage | None" = None,
+    offline: bool = False,
 ) -> "Prepared":
     """Return a study with the fingerprints of its inputs.
 
     Args:
         cells: The study.
         home: URI of the storage of its runs on a cluster; None: they are on this machine.
+        storage: Of its results, if it may be asked for baselines of its judges.
         offline: Whether to ask neither object stores nor a hub.
 
     Raises:
@@ -37,7 +42,7 @@ def look(
     """
     from lima.inputs.prepare import prepare
 
-    return prepare(cells, _contents(home, offline), patient=home is not None)
+    return prepare(cells, _contents(home, offline), storage=storage, patient=home is not None)
 
 
 def _contents(home: str | None, offline: bool) -> "Contents":

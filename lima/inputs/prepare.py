@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from lima.errors import ChangedInputError, StorageError
 from lima.inputs.content import Content, Contents
+from lima.inputs.judged import with_judged
 from lima.inputs.memory import Unknown
 from lima.inputs.places import Place, map_places
 from lima.spec import CellSpec
+
+if TYPE_CHECKING:
+    from lima.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,13 @@ class Prepared:
         ]
 
 
-def prepare(cells: Sequence[CellSpec], contents: Contents, *, patient: bool = False) -> Prepared:
+def prepare(
+    cells: Sequence[CellSpec],
+    contents: Contents,
+    *,
+    storage: "Storage | None" = None,
+    patient: bool = False,
+) -> Prepared:
     """Return a study with the fingerprints of its inputs.
 
     A fingerprint that the study has already is a promise.
@@ -49,6 +60,7 @@ def prepare(cells: Sequence[CellSpec], contents: Contents, *, patient: bool = Fa
     Args:
         cells: The study.
         contents: What looks at its inputs.
+        storage: Of its results, where baselines of its judges may lie; None: not asked.
         patient: Whether storage that does not answer leaves its inputs unknown: a cluster may
             reach what this machine cannot.
 
@@ -68,7 +80,7 @@ def prepare(cells: Sequence[CellSpec], contents: Contents, *, patient: bool = Fa
         _keep_promise(place, found)
         return replace(place, fingerprint=found.fingerprint)
 
-    prepared = tuple(map_places(cell, look) for cell in cells)
+    prepared = with_judged([map_places(cell, look) for cell in cells], storage)
     return Prepared(prepared, tuple(Seen(place, found) for place, found in seen.items()))
 
 

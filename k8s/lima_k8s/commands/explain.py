@@ -42,8 +42,8 @@ def command(
         found.append(explain(view, snapshot, queue, behind))
         inputs.append(promised(view.run.cell))
     if output_format == "json":
-        runs = [{**as_json(e), "inputs": i} for e, i in zip(found, inputs, strict=True)]
-        write_json({"runs": runs})
+        pairs = zip(found, inputs, strict=True)
+        write_json({"runs": [{**as_json(e), "inputs": reads} for e, reads in pairs]})
         return
     for explanation, reads in zip(found, inputs, strict=True):
         _write(explanation)

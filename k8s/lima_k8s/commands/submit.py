@@ -109,9 +109,9 @@ def _run_here(
     from lima_k8s.inputs import keep_copies, look, say_changes, say_unknown, settled
     from lima_k8s.local import LocalRun
 
-    prepared = look(cells)
+    run = LocalRun(cells, storage)
+    prepared = look(cells, storage=run.storage)
     say_unknown(prepared)
-    run = LocalRun(prepared.cells, storage)
     run.cells = settled(run.storage, cells, prepared, adopt=adopt)
     if dry_run:
         _foretell(run, output_format)
