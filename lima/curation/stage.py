@@ -45,6 +45,7 @@ from lima.spec import CellSpec, stage_cell
 from lima.spec_curate import CurateSpec, SourceSpec
 from lima.storage import Storage
 
+SITES = "curate.sites"
 SHARD_ROWS = 20_000
 """Candidates of a shard; of Stack Exchange, shards are ranges of post ids instead."""
 
@@ -200,7 +201,7 @@ class Curation:
             ModelError: the tokenizer of table 1 cannot be loaded.
 
         """
-        self._check_hands()
+        self._check_files()
         arms = draw_arms(self.spec, self.store)
         table = RunTable(self.storage, EXAMPLES, self.cell)
         for arm in arms:
@@ -247,14 +248,16 @@ class Curation:
 
     def _check_inputs(self) -> None:
         """Refuse other files under the same names: finished work would be mixed with new."""
+        self._check_files(SITES)
         check_sources(self.storage, self.folder, self.cell)
 
     def _check_unit(self, unit: Unit) -> None:
         check_files(self.storage, self.folder, self.cell, unit.source, unit.files)
 
-    def _check_hands(self) -> None:
+    def _check_files(self, *roles: str) -> None:
+        """Check single files; without roles those that arms are drawn by."""
         for place in of_stage(self.cell, "curate"):
-            if place.kind != "source":
+            if place.kind != "source" and (place.role in roles or not roles):
                 check_place(place)
 
     def _write_next(self, unit: Unit, shards: Sequence[str], rows: Sequence[Row]) -> str:
