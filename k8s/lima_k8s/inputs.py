@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lima.codec import run_id
+from lima.errors import StorageError
 from lima.spec import CellSpec
 from lima_k8s.output import say
 
 if TYPE_CHECKING:
+    from lima.inputs.bring import Parcel
     from lima.inputs.content import Contents
+    from lima.inputs.places import Kind
     from lima.inputs.prepare import Prepared
     from lima.lint import Finding
     from lima.storage import Storage
@@ -103,6 +108,122 @@ def keep_copies(storage: "Storage", prepared: "Prepared") -> None:
     for parcel in missing(storage, parcels(prepared, TEXTS)):
         if parcel.file.size <= LARGEST_COPY:
             bring(storage, parcel)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a study goes to a cluster.
+
+    Args:
+        storage: URI of its storage.
+        adopt: Whether to take runs of before fingerprints for its own.
+        models: Whether to bring folders of models too.
+        dry_run: Whether to bring nothing, and not to look into the storage.
+
+    """
+
+    storage: str
+    adopt: bool = False
+    models: bool = False
+    dry_run: bool = False
+
+
+def deliver(cells: Sequence[CellSpec], delivery: Delivery) -> tuple[CellSpec, ...]:
+    """Return a study whose runs read copies in the storage, and bring what is not there yet.
+
+    Raises:
+        InputError: an input is not what the study says, or changes while it is brought.
+        StorageError: an input must be brought, and the storage does not take it.
+
+    """
+    from lima.inputs.bring import FILES, parcels, relocated
+    from lima.storage import Storage
+
+    # What lies below the storage is asked there: that fails where only the cluster reaches it.
+    prepared = look(cells, delivery.storage)
+    say_unknown(prepared)
+    storage = Storage(delivery.storage)
+    kinds: tuple[Kind, ...] = (*FILES, "model") if delivery.models else FILES
+    chosen = prepared.cells
+    if not delivery.dry_run:
+        chosen = _settled_there(storage, cells, prepared, delivery)
+        _bring(storage, parcels(prepared, kinds))
+    if not delivery.models:
+        _say_models_that_stay(prepared)
+    by_content = {run_id(cell) for cell in prepared.cells}
+    return tuple(
+        relocated([cell], prepared, storage, kinds)[0] if run_id(cell) in by_content else cell
+        for cell in chosen
+    )
+
+
+def _settled_there(
+    storage: "Storage", cells: Sequence[CellSpec], prepared: "Prepared", delivery: Delivery
+) -> tuple[CellSpec, ...]:
+    """Say what has changed, and adopt: as far as the storage can be reached from here."""
+    from lima.reachable import require_answer
+
+    try:
+        require_answer(delivery.storage)
+        chosen = settled(storage, cells, prepared, adopt=delivery.adopt)
+        say_changes(storage, chosen)
+    except StorageError as error:
+        if delivery.adopt:
+            raise
+        say(f"what has changed since earlier runs is not known: {error}")
+        return prepared.cells
+    return chosen
+
+
+def _bring(storage: "Storage", wanted: "Sequence[Parcel]") -> None:
+    """Bring files of this machine to the storage; those that are there are not sent again."""
+    from lima.inputs.bring import bring, missing, total
+    from lima.reachable import require_answer
+
+    if not wanted:
+        return
+    require_answer(storage.uri)
+    left = missing(storage, wanted)
+    for number, parcel in enumerate(left, start=1):
+        say(
+            f"bringing {parcel.file.where} to {storage.uri}/{parcel.path} "
+            f"({number} of {len(left)}, {size(parcel.file.size)} of {size(total(left))})"
+        )
+        bring(storage, parcel)
+
+
+def _say_models_that_stay(prepared: "Prepared") -> None:
+    """Say which models of this machine the pods have to have themselves."""
+    from lima.inputs.memory import Unknown
+
+    for seen in prepared.inputs:
+        if seen.place.kind == "model" and not isinstance(seen.content, Unknown):
+            here = [f for f in seen.content.files.values() if "://" not in f.where]
+            if here:
+                say(
+                    f"{seen.place.role}: pods must have {seen.place.paths[0]} themselves; "
+                    f"--upload-models brings it ({size(sum(f.size for f in here))})"
+                )
+
+
+def study_of(uri: str, run: str) -> tuple[CellSpec, ...]:
+    """Return the study of a run, which reads the copies of its inputs that the storage keeps.
+
+    Args:
+        uri: Of the storage.
+        run: Id of the run, or how it begins.
+
+    Raises:
+        InputError: no run has that id, or several begin like it.
+        StorageError: storage cannot be reached.
+
+    """
+    from lima.inputs.bring import copied
+    from lima.inputs.history import cell_of
+    from lima.storage import Storage
+
+    storage = Storage(uri)
+    return copied([cell_of(storage, run)], storage)
 
 
 def documents(prepared: "Prepared") -> list[dict[str, Any]]:

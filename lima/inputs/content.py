@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lima.errors import InputError, LimaError
+from lima.errors import InputError, LimaError, StorageError
 from lima.inputs.fingerprint import COMMIT, of_bytes, of_stream, of_tree
 from lima.inputs.hub import commit_of
 from lima.inputs.memory import Memory, State, Unknown
 from lima.inputs.places import Place
 from lima.paths import expanded, file_name
+from lima.reachable import require_answer
 
 if TYPE_CHECKING:
     from lima.storage import Entry, Storage
@@ -72,6 +73,7 @@ class Contents:
         self.home, self.offline, self.watch = home, offline, watch
         self.memory = memory or Memory()
         self._known: dict[object, Content | Unknown] = {}
+        self._silent: StorageError | None = None
 
     def of(self, place: Place) -> Content | Unknown:
         """Return what an input contains, or why that is not known.
@@ -190,6 +192,8 @@ class Contents:
     def _object(self, uri: str) -> File | Unknown:
         from lima.storage import Storage
 
+        if self.home:
+            self._require_answer(uri)
         folder, _, name = uri.rpartition("/")
         storage = Storage(folder)
         entry = storage.entry(name)
@@ -202,6 +206,16 @@ class Contents:
                 known = of_stream(stream, self._watch(uri, entry.size))
             self.memory.put(uri, state, known)
         return File(uri, entry.size, known)
+
+    def _require_answer(self, uri: str) -> None:
+        """Find out in seconds, and once, that this machine cannot reach what a cluster may."""
+        if self._silent is None:
+            try:
+                require_answer(uri)
+            except StorageError as error:
+                self._silent = error
+        if self._silent is not None:
+            raise self._silent
 
     def _place(self, path: str) -> str:
         """Return where a file lies: on this machine, or below the storage."""

@@ -52,6 +52,11 @@ LOCAL_STORAGE = "lima-results"
     "can be checked of them fits.",
 )
 @click.option(
+    "--upload-models",
+    is_flag=True,
+    help="On a cluster: bring the folders of models that are on this machine to the storage too.",
+)
+@click.option(
     "--wait", is_flag=True, help="Wait for the end, as `watch` does; --local always does."
 )
 @format_option("text", "json")
@@ -71,6 +76,7 @@ def command(
     priority: str | None,
     dry_run: bool,
     adopt: bool,
+    upload_models: bool,
     wait: bool,
     output_format: str,
 ) -> None:
@@ -79,7 +85,8 @@ def command(
     On a cluster each run is a RayJob that lines up in a Kueue queue; with --local it runs here.
     What the storage holds already is not computed again, so that the same command resumes a
     study that was interrupted. The same submitted twice is one run. A run is named by what its
-    inputs contain: one that has changed makes a new run, which is said.
+    inputs contain: one that has changed makes a new run, which is said. Files of this machine that
+    runs on a cluster read are brought to the storage, once.
     """
     cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
     _refuse_errors(cells, local=local)
@@ -88,13 +95,16 @@ def command(
         place = storage or LOCAL_STORAGE
         _run_here(kind, cells, place, output_format, dry_run=dry_run, adopt=adopt)
         return
-    from lima_k8s.cluster.launch import Target, launch, render
+    from lima_k8s.cluster.launch import Target, launch, render, storage_of
+    from lima_k8s.inputs import Delivery, deliver
 
     target = Target(kube_context, namespace, profile, queue, priority, storage)
+    delivery = Delivery(storage_of(target), adopt=adopt, models=upload_models, dry_run=dry_run)
+    sent = deliver(cells, delivery)
     if dry_run:
-        render(kind, cells, target, output_format)
+        render(kind, sent, target, output_format)
     else:
-        launch(kind, cells, target, wait=wait, output_format=output_format)
+        launch(kind, sent, target, wait=wait, output_format=output_format)
 
 
 def _run_here(
