@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import InputError
+from lima.evaluation import origins
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
@@ -123,6 +124,10 @@ def aggregate_rows(
     results = read_results(tables)
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
+    come_from = origins.read_origins(tables)
+    for text in [*origins.notes(come_from, chains), origins.unknown(come_from, chains)]:
+        if text:
+            note(text)
     empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
     rows = [{**empty, **row} for row in _rows(results, chains, by, note)]
     return [{name: _finite(value) for name, value in row.items()} for row in rows]

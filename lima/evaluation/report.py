@@ -13,6 +13,8 @@ from lima.evaluation.checkpoints import correlations
 from lima.evaluation.compare import read_evidence
 from lima.evaluation.correlation import RankCorrelation
 from lima.evaluation.lineage import Chain
+from lima.evaluation.origins import input_rows, read_origins, unknown
+from lima.evaluation.origins import notes as origin_notes
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.people import (
     agreement_rows,
@@ -115,7 +117,8 @@ def make_report(
     samples = read_samples(tables, study.chains)
     evidence = read_evidence(tables, {}, study=study)
     drawn = {**panels(study, evidence.checkpoints), **people_panels(evidence)}
-    notes: list[str] = []
+    origins = read_origins(tables)
+    notes = origin_notes(origins, study.chains)
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
         note(message)
@@ -142,6 +145,8 @@ def make_report(
         samples=samples,
         failures=(*STATUSES[1:], "not_judged"),
         shown=shown,
+        inputs=input_rows(origins, study.chains),
+        unknown_inputs=unknown(origins, study.chains),
         **study_tables(study),
     )
     return Report(readable(page), drawn)
