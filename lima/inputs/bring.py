@@ -117,12 +117,8 @@ def relocated(
     }
 
     def to_copy(place: Place) -> Place:
-        content = contents.get((place.role, place.paths))
-        if (
-            not place.fingerprint
-            or content is None
-            or not any("://" not in f.where for f in content.files.values())
-        ):
+        content = contents.get((place.role, place.paths)) if place.fingerprint else None
+        if content is None or all("://" in file.where for file in content.files.values()):
             return place
         return replace(place, paths=_copies(place, content, storage))
 
