@@ -51,7 +51,7 @@ def attempt(
         "workers": compute.workers,
         "gpus": gpus(compute),
         "versions": canonical_json(versions()),
-        "image": os.environ.get(IMAGE),
+        "image": os.environ.get(IMAGE) or None,
     }
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
     outcome, reason = COMPLETED, "all work of the stage is done"
