@@ -214,6 +214,7 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     from lima.ledger import attempt
     from lima.stop import busy
     from lima.training.loop import Hooks, Trainer
+    from lima.training.promises import check_together
 
     progress = Progress(work.storage, work.run)
 
@@ -228,6 +229,7 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     def train(ended: dict[str, Any]) -> None:
         hooks = Hooks(lambda record, total: on_step(record, total, ended), stop_requested)
         cell = stage_cell(work.cell, work.stage)
+        check_together(cell, work.spec, work.storage, world)
         Trainer(cell, work.spec, work.storage, world, hooks).train()
 
     try:
