@@ -80,7 +80,7 @@ def tiny_model(family: str, **settings: Any) -> Any:
         | settings,
     )
     torch.manual_seed(1)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").train()
+    return AutoModelForCausalLM.from_config(config).train()
 
 
 def some_examples(draw: random.Random) -> list[Encoded]:
@@ -140,7 +140,7 @@ def test_gradients_are_those_of_padded_batches(
     assert is_packable(model)
     dropout = ResidualDropout(model, rate) if rate else None
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     encoded = some_examples(random.Random(f"{family}{settings}"))
     arguments: Any = (encoded, replace(SPEC, loss_on="responses"), 0)
     indices = list(range(len(encoded)))
@@ -190,6 +190,6 @@ def test_loss_from_hidden_states_is_cross_entropy(
     loss = LinearCrossEntropy.apply(hidden, weight, targets)
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(torch.autograd.grad(3 * loss, (hidden, weight)), wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(LinearCrossEntropy.apply(hidden, weight, targets), expected)
