@@ -41,4 +41,5 @@ class QuickTopP(TopPLogitsWarper):  # type: ignore[misc]
         following = top.gather(-1, (last + 1).clamp(max=CANDIDATES - 1))
         tied = (following == top.gather(-1, last)).squeeze(-1)
         close = ((above[:, 1:] - self.top_p).abs() < MARGIN).any(-1)
-        return at_the_end | tied | close
+        unsure: Tensor = at_the_end | tied | close
+        return unsure

@@ -57,7 +57,8 @@ def packed_attention(
         longest = max(example_lengths)
         return _by_kernel((query, key, value), example_starts, longest, back, scale), None
     parts = zip(
-        *(tensor.split(example_lengths, dim=2) for tensor in (query, key, value)), strict=True
+        *(torch.split(tensor, list(example_lengths), dim=2) for tensor in (query, key, value)),
+        strict=True,
     )
     attended = [_one_example(module, part, sliding_window, options) for part in parts]
     return (attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)), None

@@ -294,3 +294,17 @@ def test_the_nucleus_is_that_of_transformers(p: float, flat: float) -> None:
     scores[3] = scores[3].round()
     ids = torch.zeros(40, 1, dtype=torch.long)
     assert torch.equal(QuickTopP(p)(ids, scores), TopPLogitsWarper(p)(ids, scores))
+
+
+def test_a_finished_row_makes_room_for_the_next_request(model: Any) -> None:
+    calls: list[int] = []
+    counted = copy.deepcopy(model)
+    counted.register_forward_hook(lambda *_: calls.append(1))
+    asked = requests([5] * 24, samples=1)
+    eot = Counter(t for row in tokens(engine(model).generate(asked)) for t in row).most_common(1)
+    responses = engine(counted, eot=eot[0][0], batch=4).generate(asked)
+    steps = [len(r.token_ids) + (r.finish_reason == "eot") for r in responses]
+    assert min(steps) < max(steps)
+    ordered = [steps[i] for i in sorted(range(24), key=lambda i: asked[i].prompt_key)]
+    waiting = sum(max(ordered[at : at + 4]) for at in range(0, 24, 4))
+    assert len(calls) < waiting

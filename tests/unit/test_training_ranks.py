@@ -29,8 +29,8 @@ def be_worker(rank: int, world: int, cell: CellSpec, folder: str) -> None:
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world))
     torch.set_num_threads(1)
     prepare_environment("cpu")
-    store = dist.FileStore(f"{folder}-group", world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    rendezvous = f"file://{folder}-group"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
     assert cell.train is not None
     hooks = Hooks(on_step=lambda record, total: None, should_stop=lambda: False)
     Trainer(
