@@ -156,8 +156,15 @@ class ComputeSpec:
         bool, Meta(description="Recompute activations in the backward pass.")
     ] = True
     micro_batch_size: Annotated[
-        int, Meta(ge=1, description="Examples that one worker holds at a time.")
+        int, Meta(ge=1, description="Examples of full length that one worker holds at a time.")
     ] = 1
+    batching: Annotated[
+        Literal["packed", "padded"],
+        Meta(
+            description="Examples of a batch one after another, or each in a row of its own; "
+            "training only."
+        ),
+    ] = field(default="packed", metadata=LATER)
 
 
 @dataclass(frozen=True)

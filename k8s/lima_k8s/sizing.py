@@ -18,7 +18,7 @@ from typing import Literal
 from lima.codec import closest
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
-from lima.training.size import shape_parameters
+from lima.training.size import LOGITS, shape_parameters
 
 GIB = 2**30
 CUDA_CONTEXT_BYTES = 2 * GIB
@@ -176,9 +176,17 @@ def training_memory(spec: TrainSpec, shape: ShapeSpec, workers: int) -> Memory:
         optimizer=0 if offload != "none" else states * own,
         working=width * (live + buckets) + step,
         activations=_activations(spec, shape, width),
-        # bf16 logits, their fp32 copy and its gradient.
-        logits=spec.compute.micro_batch_size * spec.max_length * shape.vocab_size * (width + 8),
+        logits=_logits(spec, shape, width),
     )
+
+
+def _logits(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
+    """Return the bytes that a training step's logits need (see `lima.training.crossentropy`)."""
+    if spec.compute.batching == "packed":
+        # A chunk and its copies, and the gradient of the head, summed in fp32.
+        return (2 * width + 8) * LOGITS + (width + 4) * shape.vocab_size * shape.hidden_size
+    # bf16 logits, their fp32 copy and its gradient.
+    return spec.compute.micro_batch_size * spec.max_length * shape.vocab_size * (width + 8)
 
 
 def _activations(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:

@@ -103,7 +103,7 @@ def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
             "without an example",
             f"--set {stage}.compute.workers={spec.batch_size}",
         )
-    elif spec.batch_size % (workers * micro):
+    elif spec.compute.batching == "padded" and spec.batch_size % (workers * micro):
         yield Finding(
             "warning",
             f"{stage}.batch_size",

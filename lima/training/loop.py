@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ from lima.clock import now
 from lima.codec import run_id
 from lima.curation.dataset import loader
 from lima.errors import Interrupted, ModelError
-from lima.model.dropout import add_residual_dropout
+from lima.model.attention import attend_within_examples
+from lima.model.dropout import Place, ResidualDropout, address_seed
+from lima.model.families import is_packable
 from lima.model.loading import (
     SCRATCH,
     check_context,
@@ -30,16 +31,21 @@ from lima.model.loading import (
     scratch_tokenizer,
     torch_dtype,
 )
-from lima.model.tokens import refuse_end_of_sequence
+from lima.model.tokens import Encoded, refuse_end_of_sequence
 from lima.model.weights import commit_weights, local_files, weights_epochs
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
 from lima.training.batches import (
     Batch,
+    BatchBuilder,
+    MicroBatch,
+    PackedBatches,
     PaddedBatches,
     encode_examples,
+    packed_inputs,
     total_loss,
 )
+from lima.training.crossentropy import predict_from_head
 from lima.training.engine import (
     deepspeed_config,
     partitioned_loading,
@@ -82,23 +88,21 @@ class Trainer:
         spec, cell = self.spec, self.cell
         examples = loader(spec.text_format)(spec.data)
         self.plan = Plan(len(examples), spec.epochs, spec.batch_size, cell.seed)
-        parts = math.ceil(spec.batch_size / (self.world.size * spec.compute.micro_batch_size))
-        self.config = deepspeed_config(spec, parts)
+        self.config = deepspeed_config(spec)
         model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
         check_context(model, spec.max_length)
         self.eot_id, self.pad_id = eot_id, pad_id
-        if spec.residual_dropout > 0:
-            add_residual_dropout(model, spec.residual_dropout)
+        dropped = spec.residual_dropout > 0
+        self.dropout = ResidualDropout(model, spec.residual_dropout) if dropped else None
+        self.packs = spec.compute.batching == "packed" and is_packable(model)
+        if self.packs:
+            attend_within_examples(model)
+            predict_from_head(model)
         if spec.compute.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         self.engine = start_engine(model, spec, self.config)
-        self.batches = PaddedBatches(
-            encode_examples(examples, spec, self.tokenizer, eot_id),
-            spec,
-            pad_id,
-            batch_size=spec.batch_size,
-        )
-        self.heldout = self._heldout(eot_id, pad_id)
+        self.batches = self._batches(encode_examples(examples, spec, self.tokenizer, eot_id))
+        self.heldout = self._heldout()
 
     def _model(self, texts: Sequence[str]) -> tuple[Any, Any, int, int]:
         """Return (model, tokenizer, EOT id, pad id)."""
@@ -119,15 +123,18 @@ class Trainer:
                 fit_vocabulary(model, tokenizer, eot_id, known=known)
         return model, tokenizer, eot_id, pad_id
 
-    def _heldout(self, eot_id: int, pad_id: int) -> list[Batch]:
+    def _batches(self, encoded: Sequence[Encoded]) -> BatchBuilder:
+        kind = PackedBatches if self.packs else PaddedBatches
+        return kind(encoded, self.spec, self.pad_id, batch_size=self.spec.batch_size)
+
+    def _heldout(self) -> list[Batch]:
         """Return this worker's part of the held-out examples, the same count on each."""
         data = self.spec.heldout
         if data is None:
             return []
         examples = loader(self.spec.text_format)(data)
-        encoded = encode_examples(examples, self.spec, self.tokenizer, eot_id, path=data.path)
-        size = self.world.size * self.spec.compute.micro_batch_size
-        builder = PaddedBatches(encoded, self.spec, pad_id, batch_size=size)
+        encoded = encode_examples(examples, self.spec, self.tokenizer, self.eot_id, path=data.path)
+        size, builder = self.spec.batch_size, self._batches(encoded)
         chunks = [range(i, min(i + size, len(encoded))) for i in range(0, len(encoded), size)]
         return [builder.build(list(c), self.world.rank, self.world.size) for c in chunks]
 
@@ -175,24 +182,33 @@ class Trainer:
     def _accumulate(self, batch: Batch, step: int) -> torch.Tensor:
         """Run all parts of a step and update the weights; return this worker's summed loss."""
         self.engine.train()
-        parts = len(batch.micro_batches)
-        # DeepSpeed divides by workers and parts; the mean is over the target tokens of the batch.
-        scale = self.world.size * parts / max(batch.target_tokens, 1)
+        # DeepSpeed divides by workers; the mean is over the target tokens of the batch.
+        scale = self.world.size / max(batch.target_tokens, 1)
         summed = torch.zeros((), device=self.world.device)
-        for part, micro in enumerate(batch.micro_batches):
-            torch.manual_seed(self._address("dropout", step, part, self.world.rank))
-            loss = self._loss(micro.input_ids, micro.labels)
+        for part, micro in enumerate(batch.micro_batches, start=1):
+            self.engine.set_gradient_accumulation_boundary(part == len(batch.micro_batches))
+            self._address_dropout(micro, step)
+            loss = self._loss(micro)
             self.engine.backward(loss * scale)
             self.engine.step()
             summed += loss.detach()
         return summed
 
-    def _loss(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _address_dropout(self, micro: MicroBatch, step: int) -> None:
+        if self.dropout:
+            address = f"{self.cell.seed}/dropout/{step}"
+            self.dropout.place(
+                [Place(*span[:3], f"{address}/{span.example}") for span in micro.spans]
+            )
+
+    def _loss(self, micro: MicroBatch) -> torch.Tensor:
+        """Return the summed loss in nats of the tokens that carry it."""
         device = self.world.device
-        logits = self.engine(
-            input_ids=input_ids.to(device, non_blocking=True), use_cache=False
-        ).logits
-        return total_loss(logits, labels.to(device, non_blocking=True))
+        if not self.packs:
+            logits = self.engine(input_ids=micro.input_ids.to(device), use_cache=False).logits
+            return total_loss(logits, micro.labels.to(device))
+        loss: torch.Tensor = self.engine(**packed_inputs(micro, device))
+        return loss
 
     def _record(self, step: int, loss: float, rate: float, batch: Batch, seconds: float) -> None:
         norm = self.engine.get_global_grad_norm()
@@ -225,7 +241,7 @@ class Trainer:
         with torch.no_grad():
             for batch in self.heldout:
                 for micro in batch.micro_batches:
-                    summed += float(self._loss(micro.input_ids, micro.labels))
+                    summed += float(self._loss(micro))
         tokens = sum(batch.target_tokens for batch in self.heldout)
         loss = self.world.sum(summed)[0] / tokens
         if self.world.leads:
@@ -264,5 +280,4 @@ class Trainer:
 
     def _address(self, *parts: object) -> int:
         """Return the seed of one draw: a function of what it is for, not of what came before."""
-        text = "/".join(map(str, (self.cell.seed, *parts)))
-        return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
+        return address_seed("/".join(map(str, (self.cell.seed, *parts))))

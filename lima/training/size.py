@@ -10,6 +10,9 @@ GPU_BYTES = 80 * GIB
 SAVED_BYTES = {"bf16": 14, "fp32": 16}
 """A parameter's part of a saved state: the weight, its copy in fp32, both moments of AdamW."""
 
+LOGITS = 2**24
+"""Logits of packed batches that a worker holds at a time: 64 MiB in fp32."""
+
 
 def state_gib(cell: CellSpec) -> float:
     """Return the size of the state that the largest training of `cell` saves, in GiB; 0: none."""

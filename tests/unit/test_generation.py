@@ -276,3 +276,35 @@ def test_a_dialogue_is_asked_with_all_its_turns(cell: CellSpec, tmp_path: Path) 
 def test_a_cell_without_the_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no stage generate"):
         load_engine(CellSpec("study", "arm"), Storage(str(tmp_path)))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("flat", [0.01, 1.0, 3.0, 8.0])
+def test_the_nucleus_is_that_of_transformers(p: float, flat: float) -> None:
+    from transformers import TopPLogitsWarper
+
+    from lima.generation.nucleus import QuickTopP
+
+    torch.manual_seed(0)
+    scores = torch.randn(40, 5000) * flat
+    # Equal scores at the edge, one token alone, and none that is finite but few.
+    scores[0] = 0.0
+    scores[1, 7] = 100.0
+    scores[2, 3:] = -math.inf
+    scores[3] = scores[3].round()
+    ids = torch.zeros(40, 1, dtype=torch.long)
+    assert torch.equal(QuickTopP(p)(ids, scores), TopPLogitsWarper(p)(ids, scores))
+
+
+def test_a_finished_row_makes_room_for_the_next_request(model: Any) -> None:
+    calls: list[int] = []
+    counted = copy.deepcopy(model)
+    counted.register_forward_hook(lambda *_: calls.append(1))
+    asked = requests([5] * 24, samples=1)
+    eot = Counter(t for row in tokens(engine(model).generate(asked)) for t in row).most_common(1)
+    responses = engine(counted, eot=eot[0][0], batch=4).generate(asked)
+    steps = [len(r.token_ids) + (r.finish_reason == "eot") for r in responses]
+    assert min(steps) < max(steps)
+    ordered = [steps[i] for i in sorted(range(24), key=lambda i: asked[i].prompt_key)]
+    waiting = sum(max(ordered[at : at + 4]) for at in range(0, 24, 4))
+    assert len(calls) < waiting
