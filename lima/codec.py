@@ -27,10 +27,11 @@ def encode(spec: object, *, operational: bool = True) -> Any:
     """
     # Not msgspec.to_builtins: it leaves out the defaults of what msgspec.convert has made.
     if dataclasses.is_dataclass(spec):
+        named = set() if operational else _named_by_content(spec)
         return {
             f.name: encode(getattr(spec, f.name), operational=operational)
             for f in dataclasses.fields(spec)
-            if operational or _decides(f, getattr(spec, f.name))
+            if operational or (f.name not in named and _decides(f, getattr(spec, f.name)))
         }
     if isinstance(spec, dict):
         return {key: encode(value, operational=operational) for key, value in spec.items()}
@@ -44,6 +45,16 @@ def _decides(field: "dataclasses.Field[Any]", value: object) -> bool:
     if field.metadata.get("later") and value == field.default:
         return False
     return not field.metadata.get("operational")
+
+
+def _named_by_content(spec: Any) -> set[str]:
+    """Return the fields in whose place a known fingerprint is part of a run's identity."""
+    return {
+        name
+        for field in dataclasses.fields(spec)
+        if getattr(spec, field.name) is not None
+        for name in field.metadata.get("stands_for", ())
+    }
 
 
 def canonical_json(value: object) -> str:

@@ -4,7 +4,8 @@
     ├── InputError               exit code 2: bad usage or bad input
     │   ├── SpecError            a spec, a recipe or an override
     │   ├── DataError            examples, prompts, a table on storage
-    │   └── ModelError           a model or a tokenizer
+    │   ├── ModelError           a model or a tokenizer
+    │   └── ChangedInputError    an input is not what the run was promised
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
@@ -36,6 +37,10 @@ class DataError(InputError):
 
 class ModelError(InputError):
     """A model or a tokenizer cannot be used as asked."""
+
+
+class ChangedInputError(InputError):
+    """An input holds something else than what the run was submitted with."""
 
 
 class JudgeError(LimaError):

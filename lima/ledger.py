@@ -18,6 +18,8 @@ from lima.shards import RunTable
 from lima.spec import STAGES, CellSpec, ComputeSpec, Stage, cell_stages, gpus, stage_cell
 from lima.storage import Storage
 
+IMAGE = "LIMA_IMAGE"
+"""Environment variable of a pod: the image that it was started from."""
 COMPLETED, FAILED, INTERRUPTED, KILLED = "completed", "failed", "interrupted", "killed"
 
 
@@ -48,6 +50,8 @@ def attempt(
         "host": os.environ.get("HOSTNAME") or socket.gethostname(),
         "workers": compute.workers,
         "gpus": gpus(compute),
+        "versions": canonical_json(versions()),
+        "image": os.environ.get(IMAGE),
     }
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
     outcome, reason = COMPLETED, "all work of the stage is done"

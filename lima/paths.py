@@ -17,3 +17,14 @@ def is_here(path: str) -> bool:
         return expanded(path).exists()
     except OSError:  # a name that is too long, a folder that is closed to us
         return False
+
+
+def joined(root: str, path: str) -> str:
+    """Return a path as it is opened: one that is relative stands below `root`, if there is one."""
+    absolute = "://" in path or expanded(path).is_absolute()
+    return path if absolute or not root else f"{root.rstrip('/')}/{path}"
+
+
+def file_name(path: str) -> str:
+    """Return what a file, a folder or a URI is called, without the folders above it."""
+    return path.rstrip("/").rpartition("/")[2] or path

@@ -6,6 +6,7 @@ Times are UTC. Keys are sha256 of canonical JSON. Every row names its run and it
 import pyarrow as pa
 
 from lima.columns import IDENTITY, TIME, Column, Table, maybe
+from lima.results_inputs import INPUTS
 from lima.results_labels import ANNOTATIONS, ITEMS
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "CANDIDATES",
     "EXAMPLES",
     "GENERATIONS",
+    "INPUTS",
     "ITEMS",
     "JUDGMENTS",
     "METRICS",
@@ -55,6 +57,8 @@ ATTEMPTS = Table(
         Column("gpus", pa.int64(), "GPUs held"),
         Column("seconds", pa.float64(), "wall time since the start, s", nullable=True),
         Column("resumed_from", pa.int64(), "step of the state it began from", nullable=True),
+        maybe("versions", pa.string(), "JSON: of lima-k8s, torch and the like", later=True),
+        maybe("image", pa.string(), "container image; null: no container", later=True),
     ),
 )
 
@@ -206,7 +210,7 @@ EXAMPLES = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        *(RUNS, ATTEMPTS, CANDIDATES, EXAMPLES),
+        *(RUNS, INPUTS, ATTEMPTS, CANDIDATES, EXAMPLES),
         *(STEPS, METRICS, GENERATIONS, JUDGMENTS, ITEMS, ANNOTATIONS),
     )
 }

@@ -4,7 +4,7 @@ STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -99,9 +99,12 @@ class RunTable:
         return pa.concat_tables(parts) if parts else wanted.empty_table()
 
     def _part(self, path: str, wanted: pa.Schema) -> pa.Table:
-        part = read_parquet(self.storage, path, wanted.names)
+        later = {c.name for c in self.table.columns if c.later}
+        part = read_parquet(self.storage, path, wanted.names, later)
         try:
-            return part.cast(wanted)
+            for name in later.intersection(wanted.names).difference(part.column_names):
+                part = part.append_column(name, pa.nulls(len(part), wanted.field(name).type))
+            return part.select(wanted.names).cast(wanted)
         except (pa.ArrowException, ValueError) as error:
             raise bad_shard(self.storage, path, str(error).splitlines()[0]) from error
 
@@ -113,8 +116,19 @@ def to_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read_parquet(storage: Storage, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    storage: Storage,
+    path: str,
+    columns: Sequence[str] | None = None,
+    later: Collection[str] = (),
+) -> pa.Table:
     """Read one Parquet object.
+
+    Args:
+        storage: Where it lies.
+        path: Its path there.
+        columns: Those to read; None: all.
+        later: Columns that files of earlier versions do not have; they are left out there.
 
     Raises:
         DataError: the file is damaged or lacks columns that its table has.
@@ -123,9 +137,10 @@ def read_parquet(storage: Storage, path: str, columns: Sequence[str] | None = No
     data = storage.read(path)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
-        missing = [c for c in columns or () if c not in file.schema_arrow.names]
+        there = file.schema_arrow.names
+        missing = [c for c in columns or () if c not in there and c not in later]
         if not missing:
-            return file.read(columns=list(columns) if columns else None)
+            return file.read(columns=[c for c in columns if c in there] if columns else None)
     except (pa.ArrowException, OSError) as error:
         raise bad_shard(storage, path, str(error).splitlines()[0]) from error
     raise bad_shard(storage, path, f"it has no column {missing[0]!r}")

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import LATER, OPERATIONAL
-from lima.spec_curate import CurateSpec
+from lima.marks import LATER, OPERATIONAL, Fingerprint, stands_for
+from lima.spec_curate import CurateSpec, SourceSpec
 from lima.spec_judge import EndpointSpec
 from lima.spec_judge import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
 
@@ -59,6 +59,7 @@ class ModelSpec:
         str,
         Meta(min_length=1, description="End-of-turn token, added once if it is new (section 3)."),
     ] = "<|eot|>"
+    fingerprint: Fingerprint = field(default=None, metadata=stands_for("path", "revision"))
 
 
 ENDPOINT, RESPONSES = "endpoint:", "responses:"
@@ -96,6 +97,7 @@ class DataSpec:
         AtLeastOne | None,
         Meta(description="Keep examples of at most this many turns: 1 leaves dialogues out."),
     ] = field(default=None, metadata=LATER)
+    fingerprint: Fingerprint = field(default=None, metadata=stands_for("path"))
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,27 @@ def stage_cell(cell: CellSpec, stage: Stage) -> CellSpec:
         return CellSpec(cell.experiment, BASE_ARM, base=cell.base)
     later = STAGES[STAGES.index(stage) + 1 :]
     return replace(cell, **dict.fromkeys(later, None))  # type: ignore[arg-type]
+
+
+def reading_cell(cell: CellSpec) -> CellSpec:
+    """Return the part of the stage curate that decides its candidates.
+
+    Picks and edits by hand decide what is drawn from them: other ones are another run, which
+    reads nothing again.
+    """
+    own = stage_cell(cell, "curate")
+    if own.curate is None:
+        return own
+    sources = tuple(_as_read(source) for source in own.curate.sources)
+    return replace(own, curate=replace(own.curate, sources=sources))
+
+
+def _as_read(source: SourceSpec) -> SourceSpec:
+    if source.picks_fingerprint is not None:
+        source = replace(source, picks=None, picks_fingerprint=None)
+    if source.patches_fingerprint is not None:
+        source = replace(source, patches=None, patches_fingerprint=None)
+    return source
 
 
 def cell_stages(cell: CellSpec) -> tuple[Stage, ...]:

@@ -1,9 +1,11 @@
 """Specs of curation: what is read, which filters judge it, which arms are drawn (section 2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from msgspec import Meta
+
+from lima.marks import Fingerprint, stands_for
 
 SourceKind = Literal[
     "stackexchange",
@@ -53,6 +55,9 @@ class SourceSpec:
         str | None, Meta(description="File of edits that are applied to the texts.")
     ] = None
     licence: Annotated[str, Meta(description="Licence where the files do not name one.")] = ""
+    fingerprint: Fingerprint = field(default=None, metadata=stands_for("paths"))
+    picks_fingerprint: Fingerprint = field(default=None, metadata=stands_for("picks"))
+    patches_fingerprint: Fingerprint = field(default=None, metadata=stands_for("patches"))
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,7 @@ class AssemblySpec:
         str | None,
         Meta(description="Folder, file or hub name whose tokens table 1 counts; null: no table."),
     ] = None
+    tokenizer_fingerprint: Fingerprint = field(default=None, metadata=stands_for("tokenizer"))
 
 
 @dataclass(frozen=True)
@@ -203,3 +209,4 @@ class CurateSpec:
     ] = None
     seed: Annotated[int, Meta(ge=0, description="Of prompts, random orders and ties.")] = 0
     strict: Annotated[bool, Meta(description="Stop at the first damaged record.")] = False
+    sites_fingerprint: Fingerprint = field(default=None, metadata=stands_for("sites"))

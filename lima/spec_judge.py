@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import LATER, OPERATIONAL
+from lima.marks import LATER, OPERATIONAL, Fingerprint, stands_for
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class JudgeSpec:
             "same experiment first, then of any other) or run ids of their generation."
         ),
     ] = field(default=(), metadata=LATER)
+    baseline_runs: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="Run ids of the responses that `baselines` mean. Found out when a study is "
+            "submitted, and part of the run's id in their place; null: not known yet."
+        ),
+    ] = field(default=None, metadata=stands_for("baselines"))
+    wording: Fingerprint = field(default=None, metadata=LATER)
     both_orders: Annotated[
         bool, Meta(description="For preference: ask about every pair both ways round.")
     ] = field(default=False, metadata=LATER)

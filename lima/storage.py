@@ -70,6 +70,35 @@ class Storage:
             info = self.filesystem.get_file_info(self.full_path(path))
         return bool(info.type == pafs.FileType.File)
 
+    def entry(self, path: str) -> Entry | None:
+        """Return an object without reading it; None: there is none."""
+        with self._explained("look up", path):
+            info = self.filesystem.get_file_info(self.full_path(path))
+        is_file = info.type == pafs.FileType.File
+        return Entry(path, info.size or 0, info.mtime_ns or 0) if is_file else None
+
+    def etag(self, path: str) -> str:
+        """Return what an object store names the content of an object by; empty: it tells none."""
+        if self.is_local:
+            return ""
+        with (
+            self._explained("look up", path),
+            self.filesystem.open_input_file(self.full_path(path)) as stream,
+        ):
+            told = dict(stream.metadata() or {})
+        return bytes(told.get("ETag", b"")).decode()
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator["pa.NativeFile"]:
+        """Open an object to be read in pieces, as it is stored."""
+        with (
+            self._explained("read", path),
+            self.filesystem.open_input_stream(
+                self.full_path(path), compression=None, buffer_size=CHUNK
+            ) as stream,
+        ):
+            yield stream
+
     def read(self, path: str) -> bytes:
         """Return the bytes of an object."""
         with (

@@ -8,8 +8,8 @@ from lima.errors import SpecError
 from lima.paths import expanded
 from lima.spec import CellSpec
 
-KEYS = ("runs", "run_ids")
-"""Of the file; `run_ids` is for its reader and not read back."""
+KEYS = ("runs", "run_ids", "inputs")
+"""Of the file; `run_ids` and `inputs` are for its reader and not read back."""
 
 
 def read_study(path: str) -> tuple[CellSpec, ...] | None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from lima.codec import decode, run_id
 from lima.done import is_done, mark_done
 from lima.errors import Interrupted, LimaError, SpecError
+from lima.inputs.record import record_inputs
 from lima.judging.key import require_keys
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
@@ -111,6 +112,7 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
     progress = Progress(storage, run_id(cell))
     with lease(storage, run_id(cell, stage), stop_requested, request_stop):
         close_killed(storage, cell, stage, progress.run)
+        record_inputs(storage, cell, stage)
         record_run(storage, cell, stage)
         log.info("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, stage)
         _run_stage(cell, stage, storage, progress)

@@ -60,15 +60,24 @@ class LocalRun:
             InputError: a judge that is to be asked needs a key that is not there.
 
         """
+        self.require_keys()
+        return [
+            f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
+            for state in self._states()
+        ]
+
+    def require_keys(self) -> None:
+        """Find out before anything runs that a key is missing.
+
+        Raises:
+            InputError: a judge that is to be asked needs a key that is not there.
+
+        """
         from lima.judging.key import require_keys
 
         states = self._states()
         left = (cell for cell, s in zip(self.cells, states, strict=True) if not s.done)
         require_keys(left, self.storage)
-        return [
-            f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
-            for state in states
-        ]
 
     def summary(self) -> list[dict[str, Any]]:
         """Return the cells with their run ids, and whether they are finished, for machines."""

@@ -9,9 +9,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 
-from lima.codec import is_unicode, sha256_key, shortened
+from lima.codec import canonical_json, is_unicode, sha256_key, shortened
 from lima.errors import DataError
+from lima.inputs.check import check_bytes
 from lima.paths import expanded
 from lima.spec import DataSpec
 
@@ -64,7 +66,7 @@ def load_examples(spec: DataSpec) -> list[Example]:
         DataError: nothing is left, or fewer than `count`, or a line is not an example.
 
     """
-    found = [e for e in _read(spec.path) if _is_wanted(e, spec)]
+    found = [e for e in _read(spec) if _is_wanted(e, spec)]
     if not found:
         source = f" with a source like {', '.join(spec.sources)}" if spec.sources else ""
         turns = f" of at most {spec.max_turns} turns" if spec.max_turns else ""
@@ -166,25 +168,74 @@ def _is_wanted(example: Example, spec: DataSpec) -> bool:
     return not spec.sources or any(fnmatch.fnmatchcase(example.source, g) for g in spec.sources)
 
 
-def _read(path: str) -> Iterator[Example]:
+def count_examples(spec: DataSpec) -> int:
+    """Return how many examples there are to select from; raises as `load_examples`."""
+    return sum(1 for _ in _read(spec))
+
+
+def _read(spec: DataSpec) -> Iterator[Example]:
+    """Yield all examples, if they are those that the spec names by their fingerprint."""
+    path = spec.path
+    if (data := shipped_bytes(path)) is not None:
+        check_bytes(data, spec.fingerprint, path)
+        names = path.removeprefix(AUTHORED)
+        return _language_reference() if path == PYDOC else _authored(names)
+    return parse_examples(_lines(_checked(spec), path), path)
+
+
+def _checked(spec: DataSpec) -> bytes:
+    data = read_bytes(spec.path)
+    check_bytes(data, spec.fingerprint, spec.path)
+    return data
+
+
+def shipped_bytes(path: str) -> bytes | None:
+    """Return the bytes of examples that ship here or with Python; None: they lie elsewhere.
+
+    Raises:
+        DataError: no examples of that name ship here.
+
+    """
     if path == PYDOC:
-        return _language_reference()
+        from pydoc_data.topics import topics
+
+        return canonical_json(topics).encode()
     if path.startswith(AUTHORED):
-        return _authored(path.removeprefix(AUTHORED))
-    return parse_examples(_lines(path), path)
+        files = [_authored_file(name) for name in path.removeprefix(AUTHORED).split("+")]
+        return b"".join(file.read_bytes() for file in files)
+    return None
 
 
 def _authored(names: str) -> Iterator[Example]:
-    folder = resources.files("lima") / "authored"
     for name in names.split("+"):
-        file = folder / f"{name}.jsonl"
-        if not file.is_file():
-            known = sorted(f.name.removesuffix(".jsonl") for f in folder.iterdir())
-            raise DataError(f"{AUTHORED}{name}: no such examples; there are {', '.join(known)}")
-        yield from parse_examples(file.read_text("utf-8").split("\n"), f"{AUTHORED}{name}")
+        lines = _authored_file(name).read_text("utf-8").split("\n")
+        yield from parse_examples(lines, f"{AUTHORED}{name}")
 
 
-def _lines(path: str) -> list[str]:
+def _authored_file(name: str) -> Traversable:
+    folder = resources.files("lima") / "authored"
+    file = folder / f"{name}.jsonl"
+    if not file.is_file():
+        known = sorted(f.name.removesuffix(".jsonl") for f in folder.iterdir())
+        raise DataError(f"{AUTHORED}{name}: no such examples; there are {', '.join(known)}")
+    return file
+
+
+def _lines(data: bytes, path: str) -> list[str]:
+    try:
+        # Not splitlines(): a JSON string may hold U+2028 and the like.
+        return data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
+
+
+def read_bytes(path: str) -> bytes:
+    """Return the bytes of a file of examples.
+
+    Raises:
+        DataError: it is not there, or cannot be read.
+
+    """
     uri = _uri(path)
     if uri:
         from lima.storage import Storage  # its library takes longer than all of lint
@@ -195,17 +246,11 @@ def _lines(path: str) -> list[str]:
             raise DataError(
                 f"{shortened(path)}: neither on this machine nor at {uri}; copy it there"
             )
-        data = storage.read(name)
-    else:
-        try:
-            data = expanded(path).read_bytes()
-        except OSError as error:
-            raise DataError(f"{shortened(path)}: cannot be read ({error.strerror})") from None
+        return storage.read(name)
     try:
-        # Not splitlines(): a JSON string may hold U+2028 and the like.
-        return data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
+        return expanded(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{shortened(path)}: cannot be read ({error.strerror})") from None
 
 
 def _uri(path: str) -> str | None:

@@ -7,7 +7,7 @@ from lima.curation import alpaca, authored, lima_release, reddit, superni, wikih
 from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
 from lima.curation.sites import DIALOGUES, GROUPS, POOL, UNLISTED
-from lima.paths import expanded
+from lima.paths import joined
 from lima.spec_curate import CurateSpec, SourceSpec
 
 
@@ -25,8 +25,7 @@ def pools(spec: CurateSpec) -> list[str]:
 
 def resolved(path: str, spec: CurateSpec) -> str:
     """Return a path of a source as it is opened."""
-    absolute = "://" in path or expanded(path).is_absolute()
-    return path if absolute or not spec.root else f"{spec.root.rstrip('/')}/{path}"
+    return joined(spec.root, path)
 
 
 def read_source(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:

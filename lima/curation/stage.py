@@ -1,10 +1,11 @@
 """The curate stage: units of work, each a site or a source, and what is written at the end.
 
-Layout below the storage of a study, R the id of the run:
+Layout below the storage of a study, R the id of the run. What was read lies under the id that the
+run has without picks and edits: other ones are another run, which reads nothing again.
 
     candidates/…/run_id=R/SHARD.parquet    all candidates
     examples/…/run_id=R/ARM.parquet        what each arm took and turned away
-    curation/run_id=R/inputs.json          files that were read, with their sizes
+    curation/run_id=R/files.json           files that were read, with their fingerprints
     curation/run_id=R/shards/SHARD.json    counts and damage of a shard
     curation/run_id=R/units/UNIT.json      a unit that is finished
     datasets/run_id=R/ARM.jsonl            the data sets, in LIMA's layout
@@ -21,32 +22,32 @@ from pathlib import Path
 from typing import Any
 
 from lima.codec import canonical_json, run_id
-from lima.curation import reddit
 from lima.curation.arms import check_arms, draw_arms
 from lima.curation.assembly import to_jsonl
 from lima.curation.attribution import entries, ledger_csv, ledger_markdown
 from lima.curation.candidate import Candidate
+from lima.curation.checked import check_files, check_sources
 from lima.curation.damage import Damage
-from lima.curation.dump import Dump, find_dumps, size_of
+from lima.curation.dump import Dump, find_dumps
 from lima.curation.hands import hands_digest
 from lima.curation.outcome import arm_summary, example_rows, pool_summaries, run_card
-from lima.curation.records import files
 from lima.curation.sites import DIALOGUES, REST, load_sites
 from lima.curation.sources import pools, pools_of, read_source, resolved
 from lima.curation.split import SplitSite, split
 from lima.curation.stackexchange import is_dialogue, read_partition
 from lima.curation.store import CandidateStore, Row, ShardRecord
 from lima.errors import DataError, LimaError
+from lima.inputs.places import of_stage
+from lima.inputs.promise import check_place
 from lima.results import EXAMPLES
 from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
 from lima.spec_curate import CurateSpec, SourceSpec
 from lima.storage import Storage
 
+SITES = "curate.sites"
 SHARD_ROWS = 20_000
 """Candidates of a shard; of Stack Exchange, shards are ranges of post ids instead."""
-SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown", *reddit.SUFFIXES)
-"""Of all input files, whatever the kind of their source."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Unit:
     name: str
     source: SourceSpec
     dump: Dump | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files of a site; none: all files of its source."""
+        tables = [path for _, path in self.dump.tables] if self.dump else []
+        return (*self.dump.archives, *tables) if self.dump else ()
 
     @property
     def size(self) -> int:
@@ -79,16 +86,24 @@ class Curation:
         self.spec: CurateSpec = cell.curate
         self.store = CandidateStore(storage, self.cell)
         self.run = run_id(self.cell)
-        self.folder = f"curation/run_id={self.run}"
+        self.folder = self.store.folder
         self.datasets = f"datasets/run_id={self.run}"
         self.sites = load_sites(resolved(self.spec.sites, self.spec) if self.spec.sites else None)
         check_arms(self.spec, pools(self.spec))
 
     @property
     def done(self) -> bool:
-        """Whether all data sets are written, with the picks and edits as they are now."""
+        """Whether all data sets are written, with the picks and edits of this run.
+
+        Where these are not named by their content, they may be others now.
+        """
         summary = self.summary()
-        return summary is not None and summary["hands"] == hands_digest(self.spec)
+        named = all(
+            (source.picks_fingerprint or not source.picks)
+            and (source.patches_fingerprint or not source.patches)
+            for source in self.spec.sources
+        )
+        return summary is not None and (named or summary["hands"] == hands_digest(self.spec))
 
     def summary(self) -> dict[str, Any] | None:
         """Return what was written and what was left out; None before the end."""
@@ -107,8 +122,8 @@ class Curation:
         """Return all units, the largest first, so that the last one does not keep all waiting.
 
         Raises:
-            DataError: a source is not there, two sources hold the same site, or the files are
-                not those that this run began with.
+            DataError: a source is not there, or two sources hold the same site.
+            ChangedInputError: files are not those that the run was promised or began with.
 
         """
         found = [unit for source in self.spec.sources for unit in self._units_of(source)]
@@ -129,6 +144,7 @@ class Curation:
             DataError: the input is missing, or damaged in strict mode.
 
         """
+        self._check_unit(unit)
         damage = Damage(self.spec.strict)
         rows: list[Row] = []
         shards: list[str] = []
@@ -146,6 +162,7 @@ class Curation:
         """Put the rows of a site aside in an empty local folder."""
         if unit.dump is None:
             raise ValueError(f"{unit.name} is no site")
+        self._check_unit(unit)
         return split(unit.dump, folder, self.spec, dialogues=self.dialogues)
 
     def partition_shard(self, unit: Unit, partition: int) -> str:
@@ -180,9 +197,11 @@ class Curation:
 
         Raises:
             DataError: an exact arm cannot be filled.
+            ChangedInputError: picks or edits are not those that the run was promised.
             ModelError: the tokenizer of table 1 cannot be loaded.
 
         """
+        self._check_files()
         arms = draw_arms(self.spec, self.store)
         table = RunTable(self.storage, EXAMPLES, self.cell)
         for arm in arms:
@@ -223,23 +242,23 @@ class Curation:
         if source.kind == "stackexchange":
             paths = [resolved(path, self.spec) for path in source.paths]
             return [Unit(dump.site, source, dump) for dump in find_dumps(paths)]
-        key = sha256("\n".join(sorted(source.paths)).encode()).hexdigest()[:8]
+        named = source.fingerprint or "\n".join(sorted(source.paths))
+        key = sha256(named.encode()).hexdigest()[:8]
         return [Unit(f"{pools_of(source)[0]}-{key}", source)]
 
     def _check_inputs(self) -> None:
         """Refuse other files under the same names: finished work would be mixed with new."""
-        paths = {resolved(p, self.spec) for source in self.spec.sources for p in source.paths}
-        sizes = {file: size_of(file) for path in sorted(paths) for file in _all_files(path)}
-        data = canonical_json(sizes).encode()
-        path = f"{self.folder}/inputs.json"
-        if self.storage.write(path, data) or self.storage.read(path) == data:
-            return
-        before = json.loads(self.storage.read(path))
-        changed = sorted(f for f in {*sizes, *before} if sizes.get(f) != before.get(f))
-        raise DataError(
-            f"input files have changed since this run began: {', '.join(changed[:5])}; give the "
-            "new ones another experiment name or another storage, or put the old ones back"
-        )
+        self._check_files(SITES)
+        check_sources(self.storage, self.folder, self.cell)
+
+    def _check_unit(self, unit: Unit) -> None:
+        check_files(self.storage, self.folder, self.cell, unit.source, unit.files)
+
+    def _check_files(self, *roles: str) -> None:
+        """Check single files; without roles those that arms are drawn by."""
+        for place in of_stage(self.cell, "curate"):
+            if place.kind != "source" and (place.role in roles or not roles):
+                check_place(place)
 
     def _write_next(self, unit: Unit, shards: Sequence[str], rows: Sequence[Row]) -> str:
         shard = f"{unit.name}-{len(shards):05d}"
@@ -269,9 +288,3 @@ def _no_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _all_files(path: str) -> list[str]:
-    if "://" not in path and not Path(path).expanduser().is_dir():
-        return [path] if Path(path).expanduser().exists() else []
-    return files([path], SUFFIXES)

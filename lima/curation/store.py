@@ -21,7 +21,7 @@ from lima.curation.damage import Damage
 from lima.errors import StorageError
 from lima.results import CANDIDATES
 from lima.shards import RunTable, bad_shard
-from lima.spec import CellSpec, stage_cell
+from lima.spec import CellSpec, reading_cell
 from lima.storage import Storage
 
 READERS = 16
@@ -106,7 +106,7 @@ class CandidateStore:
 
     def __init__(self, storage: Storage, cell: CellSpec) -> None:
         """Open the table of the curate stage of `cell`."""
-        own = stage_cell(cell, "curate")
+        own = reading_cell(cell)
         self.storage = storage
         self.table = RunTable(storage, CANDIDATES, own)
         self.folder = f"curation/run_id={run_id(own)}"

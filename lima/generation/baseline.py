@@ -17,6 +17,8 @@ from lima.generation.endpoint import SETTINGS, Responder, not_applied, request_t
 from lima.generation.layouts import read_responses_file, text_key
 from lima.generation.philox import seed_address
 from lima.generation.run import generate_spec, plan_shards
+from lima.inputs.places import of_stage
+from lima.inputs.promise import check_place
 from lima.judging.attempt import Attempt
 from lima.judging.journal import Journal
 from lima.ledger import attempt as ledger_attempt
@@ -78,6 +80,9 @@ def _wanted(cell: CellSpec) -> Iterator[Wanted]:
 
 def _from_file(cell: CellSpec, table: RunTable, wanted: Sequence[Wanted]) -> None:
     path = generate_spec(cell).model.path
+    for place in of_stage(cell, "generate"):
+        if place.kind == "responses":
+            check_place(place)
     given = read_responses_file(path)
     rows = [
         _row(cell, w, given[text_key(w.example.prompt)], not_applied=SETTINGS)

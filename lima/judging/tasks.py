@@ -7,6 +7,8 @@ from typing import Any
 from lima.codec import run_id, sha256_key
 from lima.errors import DataError, SpecError
 from lima.evaluation.items import EvaluationSpec, Item, generation_runs, plan_items
+from lima.inputs.check import check
+from lima.inputs.fingerprint import SHA256
 from lima.judging.attempt import Attempt
 from lima.judging.budget import attempt_cost
 from lima.judging.likert import RUBRIC_HASH, build_request
@@ -80,11 +82,13 @@ def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
     A prompt that did not fit the model has no response, and so no task.
 
     Raises:
+        ChangedInputError: this version words the rubric differently than the run was promised.
         DataError: the cell has no generations, or a baseline has none.
         SpecError: a comparison names no baseline.
 
     """
     spec = judge_spec(cell)
+    check(f"{SHA256}{RUBRICS[spec.rubric].hash}", spec.wording, f"the wording of {spec.rubric}")
     if spec.rubric == PREFERENCE:
         return [_pair_task(spec, item) for item in plan_pairs(cell, storage)]
     table = RunTable(storage, GENERATIONS, stage_cell(cell, "generate"))
@@ -114,7 +118,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
         cell.arm,
         "preference",
         run_id(cell, "generate"),
-        others=generation_runs(storage, cell.experiment, spec.baselines),
+        others=spec.baseline_runs or generation_runs(storage, cell.experiment, spec.baselines),
         shared=0,
         both_orders=spec.both_orders,
         repeats=spec.repeats,

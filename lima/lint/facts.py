@@ -41,7 +41,7 @@ class Facts:
 
     def data(self, spec: DataSpec, load: Loader) -> DataFacts:
         """Return the facts of a selection that a stage loads with `load`."""
-        key = (replace(spec, count=None, seed=0), load)
+        key = (replace(spec, count=None, seed=0, fingerprint=None), load)
         if key not in self._data:
             self._data[key] = _data_facts(*key)
         return self._data[key]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
 from lima.errors import LimaError, ModelError, StorageError
+from lima.inputs.check import check
+from lima.inputs.fingerprint import COMMIT, digits
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
@@ -36,7 +38,12 @@ class LoadedModel:
 
 
 def resolve_run(spec: ModelSpec, cell: CellSpec) -> ModelSpec:
-    """Return `spec` with `run:base` and `run:train` replaced by the run id of that stage."""
+    """Return `spec` with `run:base` and `run:train` replaced by the run id of that stage.
+
+    A hub's model is named by the commit that the run was promised, wherever its branch is now.
+    """
+    if (spec.fingerprint or "").startswith(COMMIT):
+        return replace(spec, revision=digits(spec.fingerprint or ""))
     name = spec.path.removeprefix(RUN)
     if not spec.path.startswith(RUN) or name not in EARLIER_STAGES:
         return spec
@@ -60,13 +67,24 @@ def local_model(spec: ModelSpec, storage: "Storage") -> str:
     if "://" in spec.path:
         from lima.storage import Storage
 
-        return str(_cached(Storage(spec.path), "", spec.path))
+        return str(_checked(_cached(Storage(spec.path), "", spec.path), spec))
     folder = Path(spec.path).expanduser()
     if folder.is_dir():
-        return str(folder)
+        return str(_checked(folder, spec))
     if spec.path.startswith((".", "/", "~")):
         raise ModelError(f"{spec.path}: no such folder; model.path must name a saved model")
     return spec.path
+
+
+def _checked(folder: Path, spec: ModelSpec) -> Path:
+    """Return a folder, if it holds what the run was promised."""
+    if spec.fingerprint:
+        from lima.inputs.places import Place
+        from lima.inputs.promise import look
+
+        found = look(Place("train", "model", "model", (str(folder),), None))
+        check(found.fingerprint, spec.fingerprint, spec.path)
+    return folder
 
 
 def _exported(spec: ModelSpec, storage: "Storage") -> Path:

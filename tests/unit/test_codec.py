@@ -124,7 +124,7 @@ def test_a_field_that_was_added_later_counts_once_it_is_used() -> None:
 
 def test_canonical_json_is_one_text() -> None:
     assert canonical_json(DataSpec("é", ("b", "a"))) == (
-        '{"count":null,"max_turns":null,"path":"é","seed":0,"sources":["b","a"]}'
+        '{"count":null,"fingerprint":null,"max_turns":null,"path":"é","seed":0,"sources":["b","a"]}'
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"x": float("nan")})

@@ -10,7 +10,7 @@ from lima.curation.damage import Damage
 from lima.curation.picks import Picks, dump_picks
 from lima.curation.stage import Curation
 from lima.curation.store import CandidateStore
-from lima.errors import DataError, LimaError
+from lima.errors import ChangedInputError, DataError, LimaError
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
 from tests.curating import Order, cell, contents, curate
@@ -94,7 +94,7 @@ def test_files_that_changed_since_the_run_began_are_refused(inputs: Path, tmp_pa
     curate(spec, tmp_path / "out")
     posts = inputs / "ai.stackexchange.com" / "Posts.xml"
     posts.write_bytes(posts.read_bytes() + b" ")
-    with pytest.raises(DataError, match=r"changed since this run began: .*ai\.stack"):
+    with pytest.raises(ChangedInputError, match=r"changed since this run began: .*ai\.stack"):
         curate(spec, tmp_path / "out")
 
 

@@ -62,8 +62,26 @@ def assemble(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission
 
     """
     from lima.training.size import state_gib
-    from lima_k8s.assets import read_profile
     from lima_k8s.cluster_spec import cluster_values
+
+    uri = storage_of(target)
+    overrides: dict[str, Any] = {
+        **({"queue": target.queue} if target.queue else {}),
+        **priority_class(target.priority),
+        "storage": {"uri": uri},
+        "stop": {"stateGiB": max(state_gib(cell) for cell in cells)},
+    }
+    return Submission(kind, tuple(cells), cluster_values(target.profile, overrides))
+
+
+def storage_of(target: Target) -> str:
+    """Return the URI of the storage of what is submitted.
+
+    Raises:
+        InputError: no storage that pods can reach, or no such profile.
+
+    """
+    from lima_k8s.assets import read_profile
 
     of_profile = (read_profile(target.profile) if target.profile else {}).get("storage", {})
     uri = target.storage or of_profile.get("uri", "")
@@ -72,13 +90,7 @@ def assemble(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission
             f"pods cannot reach {uri or 'a folder of this machine'}: name an object store with "
             "--storage s3://BUCKET/PREFIX, or run on this machine with --local"
         )
-    overrides: dict[str, Any] = {
-        **({"queue": target.queue} if target.queue else {}),
-        **priority_class(target.priority),
-        "storage": {"uri": plain(uri)},
-        "stop": {"stateGiB": max(state_gib(cell) for cell in cells)},
-    }
-    return Submission(kind, tuple(cells), cluster_values(target.profile, overrides))
+    return plain(uri)
 
 
 def launch(

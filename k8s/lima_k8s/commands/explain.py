@@ -29,21 +29,26 @@ def command(
     from lima_k8s.cluster.logs import with_last_words
     from lima_k8s.cluster.snapshot import choose, queue_of, read
     from lima_k8s.cluster.view import views
+    from lima_k8s.inputs import promised, told
 
     cluster = Cluster(kube_context, namespace)
     snapshot = read(cluster)
-    found = []
+    found, inputs = [], []
     runs = with_last_words(cluster, snapshot, choose(snapshot.runs, run))
     for view in views(snapshot, runs, {}, now()):
         queue = queue_of(snapshot, view.run)
         raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue) if queue else None
         behind = parse.cluster_queue(raw) if raw else None
         found.append(explain(view, snapshot, queue, behind))
+        inputs.append(promised(view.run.cell))
     if output_format == "json":
-        write_json({"runs": [as_json(explanation) for explanation in found]})
+        pairs = zip(found, inputs, strict=True)
+        write_json({"runs": [{**as_json(e), "inputs": reads} for e, reads in pairs]})
         return
-    for explanation in found:
+    for explanation, reads in zip(found, inputs, strict=True):
         _write(explanation)
+        for entry in reads:
+            click.echo(f"  reads:    {entry['role']}: {told(entry)}")
 
 
 def _write(explanation: "Explanation") -> None:

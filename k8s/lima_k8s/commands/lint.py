@@ -41,13 +41,14 @@ def command(
     """
     from lima_k8s.cluster.linting import is_manifests, lint_cluster, lint_manifests
     from lima_k8s.commands.submit import kinds_of
+    from lima_k8s.inputs import input_findings, look
 
     if is_manifests(recipe):
         cells: tuple[CellSpec, ...] = ()
         findings = lint_manifests(recipe)
     else:
         cells = load_study(recipe, overrides, arms, seeds)
-        findings = lint(cells)
+        findings = [*lint(cells), *input_findings(look(cells, offline=True))]
         if profile:
             findings = lint_cluster(findings, cells, kinds_of(cells), profile)
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS}

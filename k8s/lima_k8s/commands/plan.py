@@ -45,6 +45,7 @@ def command(
     communication hidden, none hidden) and the share of the GPUs' peak that this uses (MFU).
     docs/plan.md has the formulas and their sources. Exit code 2: a stage does not fit.
     """
+    from lima_k8s.inputs import documents, look, told
     from lima_k8s.sizing import find_gpu
 
     gpu = find_gpu(gpu_name)
@@ -53,12 +54,14 @@ def command(
     stages = [
         s for cell in reversed(alike.values()) for s in _stages(cell, gpu, nodes, gpus_per_node)
     ]
+    inputs = documents(look(cells, offline=True))
     if output_format == "json":
-        write_json(
-            {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node, "stages": stages}
-        )
+        asked = {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node}
+        write_json({**asked, "stages": stages, "inputs": inputs})
     else:
         _write(stages)
+        for entry in inputs:
+            click.echo(f"reads {entry['role']}: {told(entry)}")
     context.exit(0 if all(stage["fits"] for stage in stages) else 2)
 
 

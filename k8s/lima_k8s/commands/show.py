@@ -3,6 +3,7 @@
 import click
 
 from lima.codec import encode, run_id
+from lima.overrides import apply_overrides
 from lima.recipes import load_study
 from lima.spec import CellSpec, cell_stages
 from lima_k8s.options import format_option, study_options
@@ -10,26 +11,37 @@ from lima_k8s.output import write_json, write_yaml
 
 
 @click.command("show")
-@click.argument("recipe")
+@click.argument("recipe", metavar="RECIPE-or-RUN")
+@click.option("--storage", help="Show the study of a run of this storage, by its id.")
 @study_options
 @format_option("yaml", "json")
 def command(
     recipe: str,
+    *,
+    storage: str | None,
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
     output_format: str,
 ) -> None:
-    """Show the full specs of a recipe or a file.
+    """Show the full specs of a recipe, a file or a run.
 
-    RECIPE is a name from `lima-k8s recipes`, or a JSON or YAML file. What this command writes
-    is such a file: edit it, then give it to lint or submit. `run_ids` in it names the run of
-    every stage and is not read back.
+    A recipe is a name from `lima-k8s recipes`, or a JSON or YAML file. What this command writes
+    is such a file: edit it, then give it to lint or submit. `run_ids` and `inputs` in it name the
+    run of every stage and what it reads, and are not read back. With --storage: the study of a
+    run there, which reads the copies of its inputs that the storage keeps.
     """
-    cells = load_study(recipe, overrides, arms, seeds)
+    from lima_k8s.inputs import documents, look, study_of
+
+    if storage is None:
+        cells = load_study(recipe, overrides, arms, seeds)
+    else:
+        cells = apply_overrides(study_of(storage, recipe), overrides)
+    prepared = look(cells)
     document = {
         "runs": [encode(cell) for cell in cells],
-        "run_ids": [_run_ids(cell) for cell in cells],
+        "run_ids": [_run_ids(cell) for cell in prepared.cells],
+        "inputs": documents(prepared),
     }
     write = write_json if output_format == "json" else write_yaml
     write(document)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
 from lima_k8s.options import cluster_options, format_option, study_options
 from lima_k8s.output import say, write_json
+
+if TYPE_CHECKING:
+    from lima_k8s.local import LocalRun
 
 LAST_STAGE: dict[str, Stage] = {
     "train": "train",
@@ -42,6 +46,17 @@ LOCAL_STORAGE = "lima-results"
     help="Write the manifests; with --local: say what would run and what is finished.",
 )
 @click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take runs of before fingerprints, that this study would repeat, for its own, if what "
+    "can be checked of them fits.",
+)
+@click.option(
+    "--upload-models",
+    is_flag=True,
+    help="On a cluster: bring the folders of models that are on this machine to the storage too.",
+)
+@click.option(
     "--wait", is_flag=True, help="Wait for the end, as `watch` does; --local always does."
 )
 @format_option("text", "json")
@@ -60,6 +75,8 @@ def command(
     queue: str | None,
     priority: str | None,
     dry_run: bool,
+    adopt: bool,
+    upload_models: bool,
     wait: bool,
     output_format: str,
 ) -> None:
@@ -67,37 +84,76 @@ def command(
 
     On a cluster each run is a RayJob that lines up in a Kueue queue; with --local it runs here.
     What the storage holds already is not computed again, so that the same command resumes a
-    study that was interrupted. The same submitted twice is one run.
+    study that was interrupted. The same submitted twice is one run. A run is named by what its
+    inputs contain: one that has changed makes a new run, which is said. Files of this machine that
+    runs on a cluster read are brought to the storage, once.
     """
     cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
     if local:
-        _run_here(kind, cells, storage or LOCAL_STORAGE, output_format, dry_run=dry_run)
+        place = storage or LOCAL_STORAGE
+        _run_here(kind, cells, place, output_format, dry_run=dry_run, adopt=adopt)
         return
-    from lima_k8s.cluster.launch import Target, launch, render
+    from lima_k8s.cluster.launch import Target, launch, render, storage_of
+    from lima_k8s.inputs import Delivery, deliver
 
     target = Target(kube_context, namespace, profile, queue, priority, storage)
+    delivery = Delivery(storage_of(target), adopt=adopt, models=upload_models, dry_run=dry_run)
+    sent = deliver(cells, delivery)
     if dry_run:
-        render(kind, cells, target, output_format)
+        render(kind, sent, target, output_format)
     else:
-        launch(kind, cells, target, wait=wait, output_format=output_format)
+        launch(kind, sent, target, wait=wait, output_format=output_format)
 
 
 def _run_here(
-    kind: str, cells: list[CellSpec], storage: str, output_format: str, *, dry_run: bool
+    kind: str,
+    cells: list[CellSpec],
+    storage: str,
+    output_format: str,
+    *,
+    dry_run: bool,
+    adopt: bool,
 ) -> None:
+    from lima_k8s.inputs import keep_copies, look, say_changes, say_unknown, settled
     from lima_k8s.local import LocalRun
 
     run = LocalRun(cells, storage)
+    prepared = look(cells, storage=run.storage)
+    say_unknown(prepared)
+    run.cells = settled(run.storage, cells, prepared, adopt=adopt)
+    if dry_run:
+        _foretell(run, output_format)
+        return
+    say_changes(run.storage, run.cells)
     for line in run.plan():
         say(line)
-    if not dry_run:
-        run.run()
-        command = "curate show" if kind == "curate" else "aggregate"
-        say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
+    keep_copies(run.storage, prepared)
+    run.run()
+    command = "curate show" if kind == "curate" else "aggregate"
+    say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
     if output_format == "json":
         write_json({"storage": run.storage.uri, "runs": run.summary()})
+
+
+def _foretell(run: "LocalRun", output_format: str) -> None:
+    """Write what each stage would do, and why."""
+    from dataclasses import asdict
+
+    from lima_k8s.forecast import forecast
+
+    run.require_keys()
+    found = list(zip(run.summary(), forecast(run.storage, run.cells), strict=True))
+    if output_format == "json":
+        runs = [{**cell, "stages": [asdict(s) for s in stages]} for cell, stages in found]
+        write_json({"storage": run.storage.uri, "runs": runs})
+        return
+    for cell, stages in found:
+        finished = "finished already" if cell["finished"] else "to run"
+        click.echo(f"{cell['run_id']}  {cell['arm']} seed {cell['seed']}  {finished}")
+        for stage in stages:
+            click.echo(f"  {stage.stage:8}  {stage.run}  {stage.state:8}  {stage.why}")
 
 
 def up_to(cell: CellSpec, last: Stage) -> CellSpec:

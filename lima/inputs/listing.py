@@ -1,0 +1,66 @@
+"""Which files belong to a folder that is read, and what they are called in it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lima.paths import expanded, file_name
+
+SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown")
+"""Of files of curation, whatever the kind of their source; with those of Reddit."""
+XML = ".xml"
+"""Tables of a dump; the folder that they lie in is the name of the site."""
+
+
+def folder_files(path: str) -> dict[str, str]:
+    """Return the files of a saved model: name below the folder to path or URI, without hidden ones.
+
+    Raises:
+        StorageError: an object store does not answer.
+
+    """
+    if "://" in path:
+        from lima.storage import Storage
+
+        root = path.rstrip("/")
+        found = {e.path: f"{root}/{e.path}" for e in Storage(path).entries("")}
+    else:
+        folder = expanded(path)
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        found = {file.relative_to(folder).as_posix(): str(file) for file in files}
+    return {name: found[name] for name in sorted(found) if not _is_hidden(name)}
+
+
+def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
+    """Return the files of a source of curation: what they are called there, to path or URI.
+
+    Names below the paths are part of what a source is: of sites, tasks and articles.
+
+    Raises:
+        DataError: a path does not exist, or holds no file that is read.
+        StorageError: an object store does not answer.
+
+    """
+    from lima.curation.records import files
+    from lima.curation.reddit import SUFFIXES as OF_REDDIT
+
+    found: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for path in paths:
+        for file in files([path], (*SUFFIXES, *OF_REDDIT)):
+            name = _name_below(path, file, kind)
+            seen[name] += 1
+            found[f"{name}#{seen[name]}" if seen[name] > 1 else name] = file
+    return found
+
+
+def _name_below(path: str, file: str, kind: str) -> str:
+    """Return the name of a file below a path that was given; the path may be the file."""
+    folder = str(expanded(path)) if "://" not in path else path
+    below = file.removeprefix(folder.rstrip("/")).lstrip("/") or file_name(file)
+    is_table = kind == "stackexchange" and XML in below and "/" not in below
+    return f"{Path(file).parent.name}/{below}" if is_table else below
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
