@@ -18,6 +18,7 @@ from lima.stop import stop_requested
 from lima.storage import Storage
 from lima.training.records import StepRecord, completion_path
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima_jobs.ownray import private_folder
 
 if TYPE_CHECKING:
     from lima.training.world import World
@@ -121,6 +122,8 @@ def _fit_together(work: _Work) -> LimaError | None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from lima_jobs.meeting import Unmet
+
     trainer = TorchTrainer(
         _train,
         train_loop_config=work.encoded(),
@@ -135,7 +138,7 @@ def _fit_together(work: _Work) -> LimaError | None:
             storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
         ),
-        torch_config=TorchConfig(backend=work.backend),
+        torch_config=Unmet() if private_folder() else TorchConfig(backend=work.backend),
     )
     try:
         return cast("LimaError | None", trainer.fit().return_value)
@@ -175,7 +178,7 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     from lima_jobs.session import set_up_logging
 
     set_up_logging()
-    with _world_of_one(work) if alone else _world_of_ray() as world:
+    with _world_of_one(work) if alone else _world_of_ray(work) as world:
         return _train_in(world, work)
 
 
@@ -198,12 +201,18 @@ def _world_of_one(work: _Work) -> Iterator["World"]:
 
 
 @contextlib.contextmanager
-def _world_of_ray() -> Iterator["World"]:
+def _world_of_ray(work: _Work) -> Iterator["World"]:
     import ray.train
     import ray.train.torch
 
     from lima.training.world import World
 
+    if folder := private_folder():
+        from lima_jobs.meeting import private_world
+
+        with private_world(work.backend, folder) as world:
+            yield world
+        return
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     yield World(context.get_world_rank(), context.get_world_size(), device)
