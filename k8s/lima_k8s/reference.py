@@ -155,8 +155,9 @@ def _data_files(cell: CellSpec) -> Iterator[str]:
 def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
-        "Parquet below `STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet`. A shard is never "
-        "changed. The meaning of a column is also in the metadata of its Arrow field."
+        "Parquet below `STORAGE/<table>/<experiment>/<run id>/<shard>.parquet`. A shard is never "
+        "changed, and holds all columns of its table: any reader takes the folder of a table. The "
+        "meaning of a column is also in the metadata of its Arrow field."
     )
     for table in TABLES.values():
         yield f"\n## {table.name}\n\nA row is {table.row}.\n"
