@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from lima.codec import is_unicode, sha256_key, shortened
+from lima.curation.layouts import refuse_unread
 from lima.errors import DataError
 from lima.paths import expanded
 from lima.spec import DataSpec
@@ -145,6 +146,10 @@ def _parse(line: str, where: str) -> Example:
         if not turn.strip():
             role = "response" if index % 2 else "prompt"
             raise DataError(f"{where}: utterance {index + 1} is an empty {role}; fill or drop it")
+    try:
+        refuse_unread(record, ("conversations",), turns)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}; curation reads other layouts") from None
     source = record.get("source", "")
     if isinstance(source, list | dict):
         raise DataError(f'{where}: "source" must be a text; write the name of the source')
