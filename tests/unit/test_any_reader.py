@@ -39,8 +39,9 @@ Reader = Callable[[Path], list[tuple[str, str]]]
 
 def with_duckdb(folder: Path) -> list[tuple[str, str]]:
     query = f"select * from '{folder}/**/*.parquet'"
-    rows = duckdb.connect().execute(query).fetch_arrow_table().to_pylist()
-    return [(row["experiment"], row["run_id"]) for row in rows]
+    found = duckdb.sql(query)
+    assert found is not None
+    return [(row["experiment"], row["run_id"]) for row in found.to_arrow_table().to_pylist()]
 
 
 READERS: dict[str, Reader] = {
