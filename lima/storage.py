@@ -101,11 +101,19 @@ class Storage:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object."""
+        return self.read_buffer(path).to_pybytes()
+
+    def read_buffer(self, path: str) -> pa.Buffer:
+        """Return the bytes of an object in memory of Arrow's, not of Python's.
+
+        What Arrow's threads still hold of Python's memory at the end of a process aborts it: so
+        readers of Parquet take this, and `use_threads=False` for file systems written in Python.
+        """
         with (
             self._explained("read", path),
-            self.filesystem.open_input_stream(self.full_path(path), compression=None) as stream,
+            self.filesystem.open_input_file(self.full_path(path)) as stream,
         ):
-            return bytes(stream.read())
+            return stream.read_buffer()
 
     def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
         """Write an object whole. Without `replace` the first writer wins; False says it existed."""

@@ -10,7 +10,7 @@ from lima.curation.picks import Picks, dump_picks, parse_picks
 from lima.curation.store import from_row
 from lima.errors import DataError
 from lima.results import CANDIDATES
-from lima.shards import read_parquet
+from lima.shards import read_parquet, run_of
 from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
 from lima_k8s.webpage import read_page
@@ -165,13 +165,13 @@ def read_shortlist(storage: Storage, pool: str, run: str | None = None) -> list[
 
     """
     shards = [e.path for e in storage.entries(CANDIDATES.name) if e.path.endswith(".parquet")]
-    runs = sorted({path.rpartition("run_id=")[2].partition("/")[0] for path in shards})
+    runs = sorted({name for name in map(run_of, shards) if name})
     if run is None and len(runs) == 1:
         run = runs[0]
     if run not in runs:
         hint = f"runs here: {', '.join(runs)}; choose one with --run" if runs else CURATE_FIRST
         raise DataError(f"{storage.uri}: no curation run {run or 'is named'}; {hint}")
-    return best_first(_kept(storage, [p for p in shards if f"run_id={run}/" in p], pool))
+    return best_first(_kept(storage, [p for p in shards if run_of(p) == run], pool))
 
 
 def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -15,6 +15,7 @@ import click
 from msgspec import Meta
 
 from lima.codec import encode, field_types, json_schema, spec_type, type_text
+from lima.curation.layouts import LAYOUTS
 from lima.recipes import RECIPES, describe
 from lima.results import TABLES
 from lima.spec import CellSpec, DataSpec
@@ -27,7 +28,13 @@ WIDTH = 90
 
 def render() -> dict[str, str]:
     """Return every reference page: file name and content."""
-    pages = {"spec.md": _spec(), "recipes.md": _recipes(), "tables.md": _tables(), "cli.md": _cli()}
+    pages = {
+        "spec.md": _spec(),
+        "recipes.md": _recipes(),
+        "tables.md": _tables(),
+        "layouts.md": _layouts(),
+        "cli.md": _cli(),
+    }
     texts = {name: "\n".join([NOTICE, *lines, ""]) for name, lines in pages.items()}
     schema = json.dumps(json_schema(CellSpec), indent=2, ensure_ascii=False)
     return {**texts, "spec.schema.json": f"{schema}\n"}
@@ -152,11 +159,32 @@ def _data_files(cell: CellSpec) -> Iterator[str]:
     yield from (spec.path for spec in specs if spec and spec.path.startswith("data/"))
 
 
+def _layouts() -> Iterator[str]:
+    yield "# Layouts of examples\n"
+    yield (
+        "What sources of the kinds `examples` and `authored` may hold, in JSONL or as a JSON list. "
+        "A record is read whole or is damaged, named by its file and line: so is one with two "
+        "responses, a system prompt, tools or pictures, or with text under keys that no layout "
+        "has beside a lone prompt. Other keys, as an `id`, are passed over; `source`, `category`, "
+        "`licence` and `url` are kept.\n"
+    )
+    rows = (
+        (
+            layout.name + (", with `chosen: true`" if layout.chosen else ""),
+            f"`{json.dumps(layout.record)}`",
+            f"`{json.dumps(layout.conversation)}`",
+        )
+        for layout in LAYOUTS
+    )
+    yield from _table(("layout", "a record", "is read as"), rows)
+
+
 def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
-        "Parquet below `STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet`. A shard is never "
-        "changed. The meaning of a column is also in the metadata of its Arrow field."
+        "Parquet below `STORAGE/<table>/<experiment>/<run id>/<shard>.parquet`. A shard is never "
+        "changed, and holds all columns of its table: any reader takes the folder of a table. The "
+        "meaning of a column is also in the metadata of its Arrow field."
     )
     for table in TABLES.values():
         yield f"\n## {table.name}\n\nA row is {table.row}.\n"

@@ -146,7 +146,7 @@ def model_shape(model: ModelSpec) -> ShapeSpec:
     """
     if model.shape:
         return model.shape
-    named = re.search(r"(\d+)b(?![a-z])", model.path.lower())
+    named = re.search(r"(?<!\d)(\d+)b(?![a-z])", model.path.lower())
     size = f"{named[1]}b" if named else ""
     if size not in LLAMA:
         raise InputError(

@@ -50,12 +50,13 @@ class DrawnArm:
 class _Recording(Admission):
     """Gates that also tell what has passed them."""
 
-    def __init__(self, spec: CurateSpec, heldout: Iterable[Candidate]) -> None:
+    def __init__(self, spec: CurateSpec, arm: ArmSpec, heldout: Iterable[Candidate]) -> None:
         super().__init__(
             near_duplicate=spec.assembly.near_duplicate,
             overlap_words=spec.assembly.overlap_words,
             refuse_licences=spec.assembly.refuse_licences,
             heldout=heldout,
+            responses=arm.split == "train",
         )
         self.admitted: set[str] = set()
 
@@ -122,7 +123,7 @@ class _Drawer:
 
     def draw(self, arm: ArmSpec, heldout: Sequence[Candidate]) -> None:
         """Draw an arm that avoids `heldout`."""
-        result, gates = DrawnArm(arm), _Recording(self.spec, heldout)
+        result, gates = DrawnArm(arm), _Recording(self.spec, arm, heldout)
         for name in arm.extends:
             for choice in self.drawn[name].choices:
                 if choice.candidate.key not in gates.admitted:

@@ -12,6 +12,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from lima.codec import canonical_json, is_unicode, sha256_key, shortened
+from lima.curation.layouts import refuse_unread
 from lima.errors import DataError
 from lima.inputs.check import check_bytes
 from lima.paths import expanded
@@ -147,6 +148,10 @@ def _parse(line: str, where: str) -> Example:
         if not turn.strip():
             role = "response" if index % 2 else "prompt"
             raise DataError(f"{where}: utterance {index + 1} is an empty {role}; fill or drop it")
+    try:
+        refuse_unread(record, ("conversations",), turns)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}; curation reads other layouts") from None
     source = record.get("source", "")
     if isinstance(source, list | dict):
         raise DataError(f'{where}: "source" must be a text; write the name of the source')

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lima.curation.plaintext import tidy, without_links
 from lima.curation.rows import Attributes
 
-_MENTION = re.compile(r"^\s*@(\S+?)[,:;.\s-]*(?:\s|$)")
+_MENTION = re.compile(r"^\s*@(\S+)(?:\s[,:;.\s-]*(?<=\s)|\s|$)")
 _INNER_MENTION = re.compile(r"(?<![\w.])@(?=[A-Za-z])")
 _BOT_WORDS = re.compile(r"comments are not for extended discussion|let us continue this", re.I)
 
@@ -61,7 +61,7 @@ def _text(comment: Attributes, other: str, name: Callable[[str], str]) -> str:
     if not other or _BOT_WORDS.search(text):
         return ""
     if mention := _MENTION.match(text):
-        spoken_to = mention[1].rstrip(",:;.'’s").casefold()
+        spoken_to = mention[1].rstrip(",:;.'’s-").casefold()
         if not name(other).replace(" ", "").casefold().startswith(spoken_to):
             return ""
         text = text[mention.end() :]

@@ -19,7 +19,7 @@ _CONTROL_REFERENCE = re.compile(
     r"|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F])(?![0-9a-fA-F]));?"
 )
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
-_BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_BACKSLASHES = re.compile(r"\\\((?:(?!\\\().)*?\\\)|\\\[(?:(?!\\\[).)*?\\\]", re.DOTALL)
 _VOID = ("<br", "<hr", "<img", "<!--")
 
 

@@ -15,7 +15,7 @@ URL = re.compile(
 )
 _INVISIBLE = "\u200b\u2060\ufeff"
 _OTHER_SPACES = "\u00a0\u2003\u2009\u200a\u202f\u3000"
-BREAKS = re.compile(f"[ \\n{BREAK}]*{BREAK}[ \\n{BREAK}]*")
+BREAKS = re.compile(f"(?<![ \\n])[ \\n]*{BREAK}[ \\n{BREAK}]*")
 _AFTER_GAP = f" .,;!?)\n{LINE}"
 """Before these a space is one too many."""
 _EMPTY_ENDS, _NO_WORDS = f" {LINE}{GONE}{HEADING}", f" {LINE}{GONE}{GAP}"

@@ -242,6 +242,8 @@ def _decoded(data: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(data)
+    except RecursionError:
+        raise ValueError("lists or objects within each other without end") from None
     except ValueError:
         value = json.loads(data)  # takes the NaN that pandas and Python write
         msgspec.json.encode(value)  # refuses halves of characters, which no file can hold

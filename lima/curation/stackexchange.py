@@ -56,23 +56,29 @@ def is_dialogue(candidate: Candidate) -> bool:
     return candidate.source_id.endswith(COMMENTS)
 
 
-def read_partition(site: SplitSite, partition: int, spec: CurateSpec) -> Iterator[Candidate]:
+def read_partition(
+    site: SplitSite, partition: int, spec: CurateSpec, licence: str = ""
+) -> Iterator[Candidate]:
     """Yield the candidates of a partition of a site, by the ids of their posts.
 
-    Dialogues follow their question. Damage is noted in `site.damage`.
+    Dialogues follow their question. Damage is noted in `site.damage`. `licence` is that of posts
+    that name none; empty: what the network's posts were under when they were written.
 
     Raises:
         DataError: a row is damaged and `spec` is strict.
 
     """
-    reader = _Reader(site.site, spec, site.names, site.damage)
+    reader = _Reader(site.site, spec, site.names, site.damage, licence)
     posts = joined_rows(site.posts.read(partition))
     yield from reader.read(posts, joined_rows(site.comments.read(partition)))
 
 
 class _Reader:
-    def __init__(self, site: str, spec: CurateSpec, names: Names, damage: Damage) -> None:
+    def __init__(
+        self, site: str, spec: CurateSpec, names: Names, damage: Damage, licence: str
+    ) -> None:
         self.site, self.spec, self.names, self.damage = site, spec, names, damage
+        self.licence = licence
         self.source = SOURCE.format(site)
         self.known: dict[str, str] = {}
 
@@ -247,7 +253,7 @@ class _Reader:
         )
 
     def _provenance(self, page: str, posts: Sequence[Attributes], changes: str) -> Provenance:
-        licences = dict.fromkeys(_licence(post) for post in posts)
+        licences = dict.fromkeys(_licence(post, self.licence) for post in posts)
         return Provenance(
             url=f"https://{self.site}/{page}",
             authors=tuple(self._author(post) for post in posts),
@@ -285,10 +291,10 @@ def _date(post: Attributes) -> datetime | None:
         return None
 
 
-def _licence(post: Attributes) -> str:
+def _licence(post: Attributes, declared: str) -> str:
     written = post.get("CreationDate", "9")
     by_date = (name for end, name in LICENCES if written < end)
-    return post.get("ContentLicense") or next(by_date, "CC BY-SA")
+    return post.get("ContentLicense") or declared or next(by_date, "CC BY-SA")
 
 
 def _score(row: bytes) -> int:

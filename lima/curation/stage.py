@@ -181,7 +181,8 @@ class Curation:
 
     def _write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
         site = SplitSite(unit.name, folder, Damage(self.spec.strict))
-        rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
+        candidates = read_partition(site, partition, self.spec, unit.source.licence)
+        rows = [(self._pool(c), c) for c in candidates]
         if not folder.exists():  # files that are not there are taken for empty
             raise LimaError(f"{folder}: removed while it was read; the same command goes on")
         return self.store.write(self.partition_shard(unit, partition), rows, site.damage)

@@ -141,7 +141,8 @@ class CandidateStore:
         path = self.table.path(shard)
         try:
             with self.storage.filesystem.open_input_file(self.storage.full_path(path)) as stream:
-                return pq.ParquetFile(stream).read(columns=list(columns) if columns else None)
+                wanted = list(columns) if columns else None
+                return pq.ParquetFile(stream).read(columns=wanted, use_threads=False)
         except pa.ArrowException as error:
             raise bad_shard(self.storage, path, str(error).splitlines()[0]) from error
         except OSError as error:

@@ -157,7 +157,7 @@ def _parsed(
             continue
         try:
             yield number, parse(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: not a label ({error})") from None
 
 

@@ -106,7 +106,7 @@ def _entries(path: str) -> list[Any]:
         if text.lstrip().startswith("["):
             return list(json.loads(text))
         return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: neither a JSON list nor JSONL ({error})") from None
 
 

@@ -35,7 +35,7 @@ def model_parameters(model: ModelSpec) -> float | None:
     """Return how many parameters a model has, by its shape or its name (`llama-65b`), if known."""
     if model.shape:
         return shape_parameters(model.shape)
-    named = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", model.path.lower())
+    named = re.search(r"(?<!\d)(\d+(?:\.\d+)?)b(?![a-z])", model.path.lower())
     return float(named[1]) * 1e9 if named else None
 
 

@@ -175,5 +175,5 @@ def test_names_that_folders_cannot_hold(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     name = "a/b c=d é%"
     write_study(storage, Study(seeds=1, experiment=name))
-    assert (tmp_path / "judgments" / f"experiment={quote(name, safe='')}").is_dir()
+    assert (tmp_path / "judgments" / quote(name, safe="")).is_dir()
     assert {row["experiment"] for row in aggregate_rows(storage, experiment=name)} == {name}

@@ -208,7 +208,7 @@ async def _read(request: Request, kind: type[Any]) -> Any:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long")
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 

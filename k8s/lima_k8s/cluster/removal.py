@@ -15,7 +15,7 @@ POLL_S = 1.0
 STUCK_S = 300.0
 """Seconds in which at least one of the runs that are being deleted goes, if KubeRay runs."""
 _RAYJOB_NAME = re.compile(
-    r"^kind: RayJob$.*?^  name: \"?([a-z0-9-]+)\"?$", re.MULTILINE | re.DOTALL
+    r"^kind: RayJob$(?:(?!^kind: ).)*?^  name: \"?([a-z0-9-]+)\"?$", re.MULTILINE | re.DOTALL
 )
 
 
