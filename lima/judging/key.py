@@ -75,7 +75,7 @@ class KeyOf:
         if not self.variable or is_allowed(self.variable):
             return ""
         return (
-            f"{self.variable} is not sent to an endpoint; name a variable like OPENAI_API_KEY or "
+            f"{self.variable!r} is not sent to an endpoint; name a variable like OPENAI_API_KEY or "
             f"JUDGE_TOKEN{_advice(self.variable)}"
         )
 

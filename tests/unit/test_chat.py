@@ -150,7 +150,7 @@ def test_what_the_endpoint_may_lack_is_sent_only_when_asked_for(
 ) -> None:
     decoding = DecodingSpec(repetition_penalty=1.2, top_k=5, max_new_tokens=9)
     spec = ChatSpec("e", "a", ModelSpec("m"), decoding, endpoint.base_url)
-    EndpointResponder(spec, "none").reply(["Hi"])
+    EndpointResponder(spec, "").reply(["Hi"])
     body = endpoint.requests[0].body
     assert (body["repetition_penalty"], body["top_k"], body["max_tokens"]) == (1.2, 5, 9)
 
@@ -216,7 +216,7 @@ def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path:
     storage = Storage(str(tmp_path))
 
     def begin() -> Conversations:
-        return Conversations(storage, spec, EndpointResponder(spec, "none"), "me", ["Hello"])
+        return Conversations(storage, spec, EndpointResponder(spec, ""), "me", ["Hello"])
 
     one, two = begin(), begin()
     (name,) = one.all

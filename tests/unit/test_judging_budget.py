@@ -136,7 +136,7 @@ def test_whoever_waits_for_room_gets_in_or_is_told(seed: int) -> None:
                 made.append(Attempt("ok", prompt_tokens=paid, completion_tokens=paid))
                 asked["paid"] += paid
 
-    async def all_at_once() -> list[None | BaseException]:
+    async def all_at_once() -> list[BaseException | None]:
         return await asyncio.gather(*[work() for _ in range(4)], return_exceptions=True)
 
     ends = asyncio.run(all_at_once())
