@@ -148,7 +148,7 @@ class _Asking:
                 # What is in flight is waited for: it will have been paid for.
                 await responder.stop(self.stopped)
                 return
-            if attempts[-1].status not in responder.settled:
+            if not responder.is_good(attempts[-1]):
                 self.failed.append(attempts[-1])
                 continue
             self.answers[w.key] = attempts

@@ -135,11 +135,10 @@ class EndpointResponder:
 
         """
         attempt = asyncio.run(self._ask(prompt))[-1]
-        words = attempt.verdict or ""
-        if attempt.status not in ("ok", "truncated") or not words.strip():
+        if attempt.verdict is None or not attempt.verdict.strip() or attempt.status == "refusal":
             raise LimaError(f"{self.spec.base_url} gives no answer: {attempt.error}")
         return Reply(
-            words,
+            attempt.verdict,
             "length" if attempt.status == "truncated" else "eot",
             [],
             attempt.prompt_tokens,

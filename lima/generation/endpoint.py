@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lima.codec import canonical_json, sha256_key
 from lima.errors import SpecError
 from lima.generation.address import endpoint_address
-from lima.judging.attempt import Attempt, Status
+from lima.judging.attempt import Attempt
 from lima.judging.client import Client, Patience
 from lima.judging.dialect import SETTINGS
 from lima.judging.key import baseline_key
@@ -35,8 +35,6 @@ def with_seed(prompt: Sequence[str], seed: int) -> str:
 class Responder(Client):
     """Asks an endpoint for responses."""
 
-    settled: tuple[Status, ...] = ("ok", "truncated")
-
     def __init__(
         self,
         peer: Peer,
@@ -53,12 +51,11 @@ class Responder(Client):
         super().__init__(peer, patience, RESPONSE, stopped=stopped)
         self.decoding = decoding
 
-    def finished(self, attempts: Sequence[Attempt]) -> bool:
-        """Say whether a text needs no other attempt; thoughts alone are no response."""
-        wordless = bool(attempts) and not (attempts[-1].verdict or "").strip()
-        if wordless and attempts[-1].status == "truncated":
-            return len(attempts) >= self.patience.attempts
-        return super().finished(attempts)
+    @staticmethod
+    def is_good(attempt: Attempt) -> bool:
+        """Say whether an attempt is a response, be it cut; thoughts alone are none."""
+        cut = attempt.status == "truncated" and (attempt.verdict or "").strip()
+        return attempt.status == "ok" or bool(cut)
 
     def body(self, text: str) -> Mapping[str, object]:
         """See `Client.body`."""

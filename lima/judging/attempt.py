@@ -1,6 +1,6 @@
 """What an attempt to have a response scored came to, and how an answer is read."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -57,7 +57,7 @@ class Attempt:
         return self.status == "api_error" and 400 <= status < 500 and status not in _WORTH_A_RETRY
 
 
-def is_finished(attempts: Sequence[Attempt], most: int, settled: Collection[Status]) -> bool:
+def is_finished(attempts: Sequence[Attempt], most: int, is_good: Callable[[Attempt], bool]) -> bool:
     """Say whether a request needs no other attempt.
 
     An endpoint that turns a request away for its rate limit has not tried: that does not count. A
@@ -66,13 +66,13 @@ def is_finished(attempts: Sequence[Attempt], most: int, settled: Collection[Stat
     Args:
         attempts: those so far.
         most: how many there may be.
-        settled: what an attempt may come to that is good.
+        is_good: says whether an attempt is what was wanted.
 
     """
     if not attempts:
         return False
     counted = sum(not attempt.rate_limited for attempt in attempts)
-    return attempts[-1].status in settled or attempts[-1].permanent or counted >= most
+    return is_good(attempts[-1]) or attempts[-1].permanent or counted >= most
 
 
 class _Message(msgspec.Struct):

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from lima.errors import Interrupted, JudgeError, LimaError
-from lima.judging.attempt import Attempt, Status, is_finished, read_completion
+from lima.judging.attempt import Attempt, is_finished, read_completion
 from lima.judging.budget import Budget
 from lima.judging.dialect import OBJECTIONS, Dialect, objected, without
 from lima.judging.endpoint import MASK, Answer, Endpoint, TooLongError, read_error
@@ -57,9 +57,6 @@ class Client:
     A setting that the endpoint refuses is left out or renamed from then on; every attempt says in
     `settings` what was sent with it.
     """
-
-    settled: tuple[Status, ...] = ("ok",)
-    """What an attempt may come to that needs no other one."""
 
     def __init__(
         self,
@@ -141,7 +138,12 @@ class Client:
 
     def finished(self, attempts: Sequence[Attempt]) -> bool:
         """Say whether a text needs no other attempt."""
-        return is_finished(attempts, self.patience.attempts, self.settled)
+        return is_finished(attempts, self.patience.attempts, self.is_good)
+
+    @staticmethod
+    def is_good(attempt: Attempt) -> bool:
+        """Say whether an attempt is what was wanted."""
+        return attempt.status == "ok"
 
     def body(self, text: str) -> Mapping[str, object]:
         """Return the request that asks with a text, with all settings that are wanted."""

@@ -144,7 +144,7 @@ class _Run:
     def _take_over(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
         """Count what an earlier run has asked about a task, finished or not."""
         self.cost += cost(self.spec, attempts)
-        if is_finished(attempts, self.spec.attempts, Judge.settled):
+        if is_finished(attempts, self.spec.attempts, Judge.is_good):
             self._count(Heard(shard, task, attempts))
         else:
             shard.begun[task.key] = attempts

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from lima.codec import run_id
-from lima.errors import DataError, JudgeError, SpecError
+from lima.errors import DataError, Interrupted, JudgeError, SpecError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.generation.layouts import read_responses_file, text_key
 from lima.judging import client
+from lima.judging.journal import Journal
 from lima.ledger import record_run
 from lima.progress import Progress
 from lima.results import GENERATIONS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.spec_judge import EndpointSpec
-from lima.stop import VARIABLE
+from lima.stop import VARIABLE, request_stop, stop_file
 from lima.storage import Storage
 from lima_jobs.generate import run_generate
 from tests.judge_server import JudgeServer, Reply, Request, error, running
@@ -218,6 +219,64 @@ def test_answers_of_a_run_that_was_refused_are_kept(
     server.answer = lambda _: Reply("Fine.")
     assert len(run(baseline, storage)) == 3
     assert set(server.paid.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice"),
+    [
+        (error(404, "no such model"), r"the endpoint at .* check generate\.model\.path$"),
+        (error(401), "OPENAI_API_KEY"),
+        (error(429, retry_after="86400"), r"lower generate\.endpoint\.concurrency"),
+        (Reply(status=308, raw="", headers={"location": "/x"}), r"into generate\.model\.path"),
+        (Reply(None, finish_reason="length"), r"generate\.decoding\.max_new_tokens"),
+    ],
+)
+def test_a_baseline_that_fails_is_not_called_the_judge(
+    prompts: Path, server: JudgeServer, storage: Storage, reply: Reply, advice: str
+) -> None:
+    server.answer = lambda _: reply
+    with pytest.raises(JudgeError, match=advice) as failure:
+        run(cell(prompts, f"endpoint:{server.base_url}#bard"), storage)
+    assert "judg" not in str(failure.value)
+
+
+def test_refusals_that_were_paid_for_are_kept_and_count(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    def answer(request: Request) -> Reply:
+        if request.number == 4:
+            request_stop()
+        return Reply(None, refusal="No.") if "Name" in request.text else Reply("Fine.")
+
+    server.answer = answer
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    assert baseline.generate
+    patient = replace(baseline.generate, endpoint=EndpointSpec(attempts=19, concurrency=1))
+    baseline = replace(baseline, generate=patient)
+    with pytest.raises(Interrupted):
+        run(baseline, storage)
+    stop_file().unlink()
+    [kept] = Journal(storage, run_id(baseline)).load().values()
+    assert [attempt.status for attempt in kept] == ["refusal"] * (len(server.requests) - 2)
+    for _ in range(2):
+        with pytest.raises(JudgeError, match=r"raise generate\.endpoint\.attempts"):
+            run(baseline, storage)
+        assert len(server.requests) == len(PROMPTS) - 1 + 19
+    server.answer = lambda _: Reply("Two.")
+    more = replace(patient, endpoint=EndpointSpec(attempts=20, concurrency=1))
+    assert len(run(replace(baseline, generate=more), storage)) == len(PROMPTS)
+
+
+def test_thoughts_alone_are_no_response(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    server.answer = lambda _: Reply(
+        raw='{"choices": [{"message": {"content": "", "reasoning_content": "Hm."}}]}'
+    )
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    with pytest.raises(JudgeError, match="3 of 3 prompts stay unanswered"):
+        run(baseline, storage)
+    assert RunTable(storage, GENERATIONS, baseline).shards() == []
 
 
 def test_an_address_that_is_none(prompts: Path, storage: Storage) -> None:
