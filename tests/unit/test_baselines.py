@@ -1,12 +1,16 @@
 """Responses of other models: from files in three layouts, and from a real endpoint."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lima.codec import run_id
 from lima.errors import DataError, Interrupted, JudgeError, SpecError
@@ -111,6 +115,78 @@ def test_layouts_say_the_same(tmp_path: Path) -> None:
 def test_files_that_are_none_are_named(tmp_path: Path, entries: list[Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_responses_file(write(tmp_path / "file.jsonl", entries))
+
+
+SHAREGPT = {"conversations": [{"from": "human", "value": "Name one."},
+                              {"from": "gpt", "value": "Two."}]}  # fmt: skip
+CHAT = {"conversations": [{"role": "user", "content": "Name one."},
+                          {"role": "assistant", "content": "Two."}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", [SHAREGPT, CHAT])
+def test_turns_of_sharegpt_are_read(tmp_path: Path, entry: Any) -> None:
+    path = write(tmp_path / "file.jsonl", [entry])
+    assert read_responses_file(path) == {text_key(["Name one."]): "Two."}
+
+
+BROKEN = {
+    "a system's turn": {"conversations": [{"from": "system", "value": "x"},
+                                          {"from": "human", "value": "y"}]},
+    "a turn without words": {"conversations": ["x", {"from": "gpt"}]},
+    "half a turn": {"conversations": ["x", {"from": "gpt", "value": None}]},
+    "one turn": {"conversations": ["x"]},
+    "no prompt": {"prompt": None, "response": "x"},
+    "a number as prompt": {"prompt": [1], "response": "x"},
+    "a lone surrogate in a prompt": {"prompt": "\ud800", "response": "x"},
+    "a lone surrogate in a response": {"prompt": "x", "response": "\udfff."},
+    "a lone surrogate in a turn": {"conversations": ["x", {"from": "gpt", "value": "\ud83d"}]},
+    "no response": {"prompt": "x", "response": None},
+    "a list as instruction": {"instruction": ["x"], "output": "y"},
+    "an empty instruction": {"instruction": "", "output": "y"},
+    "a mapping as input": {"instruction": "x", "input": {"a": 1}, "output": "y"},
+    "a list as question_id": {"question_id": [1], "text": "x"},
+    "no text": {"question_id": 1, "text": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_entry_that_is_no_response_is_named(tmp_path: Path, name: str) -> None:
+    questions = write(tmp_path / "question.jsonl", [{"question_id": 1, "text": "Why?"}])
+    good = {"prompt": "p", "response": "r"}
+    lines = f"{json.dumps(good)}\n\n{json.dumps(BROKEN[name])}\n"
+    (tmp_path / "file.jsonl").write_text(lines, "utf-8")
+    with pytest.raises(DataError, match=r"file\.jsonl:3: "):
+        read_responses_file(f"{tmp_path}/file.jsonl#{questions}")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["conversations", "prompt", "response", "instruction", "input",
+                             "output", "question_id", "text", "choices", "turns", "from",
+                             "value"]),
+            inner, max_size=4,
+        ),
+        max_leaves=8,
+    )
+)  # fmt: skip
+def test_any_entry_is_read_or_named(entry: Any) -> None:
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder) / "file.jsonl", [entry])
+        questions = write(Path(folder) / "question.jsonl", [{"question_id": 1, "text": "Why?"}])
+        with contextlib.suppress(DataError):
+            read_responses_file(f"{path}#{questions}")
+        with contextlib.suppress(DataError):
+            read_responses_file(f"{path}#{path}")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": ' + "[" * 100_000, '{"a": 1}}'])
+def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "file.jsonl").write_text(f"{line}\n", "utf-8")
+    with pytest.raises(DataError, match=r"file\.jsonl"):
+        read_responses_file(f"{tmp_path}/file.jsonl")
 
 
 def test_real_fastchat_questions_are_read(shared_data: Path, tmp_path: Path) -> None:
