@@ -55,8 +55,8 @@ class KeyOf:
 
         """
         host = host_of(self.url, self.where)
-        if problem := self.bad_name:
-            raise SpecError(f"{self.setting}: {problem}")
+        if self.bad_name:
+            raise SpecError(f"{self.setting}: {self.bad_name}; {self.better_name}")
         addresses = _addresses(host) if self._must_look_up else []
         self._refuse_plain(addresses)
         key = os.environ.get(self.variable, "").strip() if self.variable else NO_KEY
@@ -74,10 +74,15 @@ class KeyOf:
         """Why the variable's name is none that a study may give to a key; empty: it is one."""
         if not self.variable or is_allowed(self.variable):
             return ""
-        return (
-            f"{self.variable!r} is not sent to an endpoint; name a variable like OPENAI_API_KEY or "
-            f"JUDGE_TOKEN{_advice(self.variable)}"
-        )
+        return f"what {self.variable!r} holds is not sent to an endpoint"
+
+    @property
+    def better_name(self) -> str:
+        """What to do about it."""
+        like = "name a variable like OPENAI_API_KEY or JUDGE_TOKEN"
+        if self.variable.upper().startswith(_NEVER):
+            return like
+        return f"{like}, or allow this one, if it is a key, with --allow-key {self.variable}"
 
     @property
     def _must_look_up(self) -> bool:
@@ -121,12 +126,6 @@ def allow_keys(names: Iterable[str]) -> None:
     known = [name for name in os.environ.get(ALLOWED, "").split(",") if name]
     if more := [name for name in names if name and name not in known]:
         os.environ[ALLOWED] = ",".join([*known, *more])
-
-
-def _advice(name: str) -> str:
-    if name.upper().startswith(_NEVER):
-        return ""
-    return f", or allow this one, if it is a key, with --allow-key {name}"
 
 
 def api_key(spec: JudgeSpec) -> str:

@@ -9,7 +9,7 @@ import click
 from lima.errors import InputError
 from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima_k8s.options import cluster_options, format_option, study_options
+from lima_k8s.options import allow_key_option, cluster_options, format_option, study_options
 from lima_k8s.output import say, write_json
 
 LAST_STAGE: dict[str, Stage] = {
@@ -26,6 +26,7 @@ LOCAL_STORAGE = "lima-results"
 @click.argument("kind", type=click.Choice(list(LAST_STAGE)))
 @click.option("--recipe", required=True, help="Name of a recipe, or a file as `show` prints it.")
 @study_options
+@allow_key_option
 @click.option(
     "--storage",
     help="Folder or URI (s3://…) for all results. With --local: lima-results; on a cluster: the "
@@ -52,6 +53,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    allowed_keys: tuple[str, ...],
     storage: str | None,
     local: bool,
     kube_context: str | None,
@@ -69,6 +71,7 @@ def command(
     What the storage holds already is not computed again, so that the same command resumes a
     study that was interrupted. The same submitted twice is one run.
     """
+    _allow(allowed_keys, local=local)
     cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
@@ -98,6 +101,17 @@ def _run_here(
         say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
     if output_format == "json":
         write_json({"storage": run.storage.uri, "runs": run.summary()})
+
+
+def _allow(keys: Sequence[str], *, local: bool) -> None:
+    from lima.judging.key import allow_keys
+
+    if keys and not local:
+        raise InputError(
+            "--allow-key is for --local; in a cluster, name the key in its Secret *_API_KEY or "
+            "*_TOKEN"
+        )
+    allow_keys(keys)
 
 
 def up_to(cell: CellSpec, last: Stage) -> CellSpec:
