@@ -177,11 +177,12 @@ class Client:
     async def _ask(self, text: str) -> Attempt:
         async with self._gate:
             started = time.monotonic()
-            attempt = await self._send(self.body(text))
-            return replace(attempt, seconds=time.monotonic() - started)
+            attempt, sent = await self._send(self.body(text))
+            seconds = time.monotonic() - started
+            return replace(attempt, seconds=seconds, settings=_settings(sent))
 
-    async def _send(self, wanted: Mapping[str, object]) -> Attempt:
-        """Send a request, and again without what the endpoint objects to."""
+    async def _send(self, wanted: Mapping[str, object]) -> tuple[Attempt, Mapping[str, object]]:
+        """Send a request, and again without what the endpoint objects to; return what was sent."""
         refused = self._dialect.refused
         while True:
             body = without(wanted, refused)
@@ -195,7 +196,7 @@ class Client:
             refused |= new
         if attempt.answered:
             self._dialect.refused |= refused
-        return replace(attempt, settings=_settings(body))
+        return attempt, body
 
     async def _post(self, body: Mapping[str, object]) -> Attempt:
         try:

@@ -29,6 +29,8 @@ class Dialect:
 
 def without(body: Mapping[str, object], refused: Collection[str]) -> dict[str, object]:
     """Return a request's body as an endpoint takes it that refuses some of its settings."""
+    if not refused:
+        return dict(body)
     taken = {name: value for name, value in body.items() if name not in refused}
     if _LIMIT in refused and _LIMIT in body:
         taken[_NEWER_LIMIT] = body[_LIMIT]
