@@ -27,6 +27,7 @@ RENEW_S = 5.0
 LOST_S = 30.0
 """Time without a sign of life after which a holder counts as dead."""
 CLOCK_SLACK_S = 1.0
+LOCK_POLL_S = 0.02
 SETTLE_S = 1.0
 """Longer than a write to an object store takes: of those that took the lease at the same time, it
 is that one's whose record is there afterwards."""
@@ -124,11 +125,21 @@ def _alone(storage: Storage) -> Iterator[bool]:
 
 
 def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True
+    """Lock a file; False where that cannot be done, or its holder does not let go of it.
+
+    A lock is held for moments: a process that keeps it is suspended, or its disk is.
+    """
+    give_up = time.monotonic() + LOST_S
+    while time.monotonic() < give_up:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_POLL_S)
+        except OSError:
+            return False
+        else:
+            return True
+    return False
 
 
 def _wait_until_free(

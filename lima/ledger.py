@@ -11,7 +11,7 @@ from typing import Any
 from lima.clock import now
 from lima.codec import canonical_json, encode
 from lima.curation.dataset import load_examples
-from lima.errors import Interrupted
+from lima.errors import Interrupted, StorageError
 from lima.progress import read_progress
 from lima.results import ATTEMPTS, RUNS
 from lima.shards import RunTable
@@ -54,17 +54,25 @@ def attempt(
         "image": os.environ.get(IMAGE),
     }
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
-    outcome, reason = COMPLETED, "all work of the stage is done"
+
+    def end(outcome: str, reason: str) -> None:
+        table.write(f"{name}-ended", [_end(row, outcome, reason, started, now())])
+
     try:
         yield row
-    except (Interrupted, KeyboardInterrupt, SystemExit) as error:
-        outcome, reason = INTERRUPTED, str(error) or type(error).__name__
-        raise
     except BaseException as error:
-        outcome, reason = FAILED, f"{type(error).__name__}: {error}"
+        # What ended the attempt must be told, not that storage then failed too: one without an
+        # end counts as killed.
+        with contextlib.suppress(StorageError):
+            end(*_outcome(error))
         raise
-    finally:
-        table.write(f"{name}-ended", [_end(row, outcome, reason, started, now())])
+    end(COMPLETED, "all work of the stage is done")
+
+
+def _outcome(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
+        return INTERRUPTED, str(error) or type(error).__name__
+    return FAILED, f"{type(error).__name__}: {error}"
 
 
 def record_run(storage: Storage, cell: CellSpec, stage: Stage) -> None:

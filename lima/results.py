@@ -151,6 +151,7 @@ JUDGMENTS = Table(
         maybe("error", pa.string(), "what went wrong, in words"),
         maybe("http_status", pa.int64(), "of the answer"),
         maybe("request_id", pa.string(), "the endpoint's own id"),
+        maybe("settings", pa.string(), "JSON: what was sent beside model and text", later=True),
         maybe("prompt_tokens", pa.int64(), "billed input tokens"),
         maybe("completion_tokens", pa.int64(), "billed output tokens"),
         Column("cost", pa.float64(), "US dollars by the prices of the spec"),

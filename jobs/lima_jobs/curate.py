@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_LOSSES = 5
 """Sites that may be lost with their machine before something else must be wrong."""
 STOP_POLL_S = 1.0
+REMOVAL_S = 60.0
+"""Longest wait until a machine has removed what was put aside on it."""
 
 
 def run_curate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
@@ -131,8 +133,7 @@ class _Work:
         for reference in self.busy:
             ray.cancel(reference, force=True)
         machines = [machine["NodeID"] for machine in ray.nodes() if machine["Alive"]]
-        with contextlib.suppress(RayError):  # a machine that went took its disk with it
-            ray.get([self._on(machine, _remove_all).remote(self.context) for machine in machines])
+        self._await([self._on(m, _remove_all).remote(self.context) for m in machines])
 
     def _start(self) -> bool:
         """Start a task, if there is one that may be started."""
@@ -224,7 +225,12 @@ class _Work:
 
     def _remove(self, site: _PutAside) -> None:
         del self.aside[site.unit.name]
-        ray.get(self._on(site.node, _remove_folder).remote(site.folder))
+        self._await([self._on(site.node, _remove_folder).remote(site.folder)])
+
+    def _await(self, removals: Sequence[Any]) -> None:
+        """Wait until something is removed, but not for machines that have gone, or hang."""
+        with contextlib.suppress(RayError):  # a machine that went took its disk with it
+            ray.get(list(removals), timeout=REMOVAL_S)
 
     def _on(self, node: str, function: Callable[..., None]) -> Any:
         """Return a task that needs no CPU, on a machine if it is still there."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lima.progress import DONE
+from lima.progress import DONE, unscored_text
 from lima_k8s.live import Line, live
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class CellState:
     @property
     def figures(self) -> str:
         """What is worth showing of the stage, as `name value` pairs."""
-        figures = {} if self.done else self.record.get("figures", {})
+        if self.done:
+            return unscored_text(self.record)
+        figures = self.record.get("figures", {})
         return "  ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
 
 
@@ -50,7 +52,7 @@ def _line(state: CellState) -> Line:
 
 def _text(state: CellState) -> str:
     if state.done:
-        return f"{state.name}: done"
+        return f"{state.name}: done  {state.figures}".rstrip()
     record = state.record
     counts = f"{record['done']}/{record['total']} {record['unit']}"
     return f"{state.name}: {state.stage} {counts}  {state.figures}".rstrip()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
 from lima_k8s.display import CellState, display
+from lima_k8s.looking import Looker
 from lima_k8s.output import say
 
 POLL_S = 0.5
@@ -117,17 +117,20 @@ class LocalRun:
     def _follow(self, job: "subprocess.Popen[bytes]", requests: "_Requests") -> int:
         """Show progress until the job ends; pass requests to stop on. Return its exit code."""
         pause = POLL_S if self.storage.is_local else OBJECT_STORE_POLL_S
-        heeded, next_look = 0, time.monotonic() + pause
-        with display() as show, _ended_with_us(job):
+        heeded, place = 0, f"storage {self.storage.uri}"
+        with (
+            display() as show,
+            _ended_with_us(job),
+            # Beside: a storage that does not answer must keep nobody from being heard.
+            Looker(self._states, show, pause, place) as looker,
+        ):
             while job.poll() is None:
                 if requests.count > heeded:
                     heeded = requests.count
                     _stop(job, at_once=heeded > 1)
-                if time.monotonic() >= next_look:
-                    show(self._states())
-                    next_look = time.monotonic() + pause
+                looker.tell()
                 requests.wait(POLL_S)
-            show(self._states())
+            looker.finish()
         return job.returncode
 
     def _states(self) -> list[CellState]:

@@ -27,6 +27,18 @@ def study_options(function: F) -> F:
     return function
 
 
+def allow_key_option(function: F) -> F:
+    """Add --allow-key."""
+    return click.option(
+        "--allow-key",
+        "allowed_keys",
+        multiple=True,
+        metavar="NAME",
+        help="Environment variable that the study may send to an endpoint as its key, beside those "
+        "named *_API_KEY and *_TOKEN; repeatable.",
+    )(function)
+
+
 def format_option(*formats: str) -> Callable[[F], F]:
     """Add --format; the first one is the default."""
     return click.option(

@@ -5,13 +5,15 @@ Two layouts of JSONL, plain or gzipped: votes of MT-bench (Zheng et al., 2023: `
 `annotate` exports.
 """
 
+import codecs
 import gzip
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -26,6 +28,9 @@ from lima.shards import RunTable
 from lima.storage import Storage
 
 Layout: TypeAlias = Literal["plain", "mtbench"]
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+Turn: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+"""1 is the first."""
 ARM = "imported"
 GROUPS = ("crowd", "author", "model")
 MTBENCH_GROUPS = {"expert": "crowd", "author": "author", "gpt4": "model"}
@@ -43,16 +48,16 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     """A line of the plain layout; `label` is null for an item that could not be labelled."""
 
     kind: Kind
-    rater: str
+    rater: Name
     rater_group: Literal["crowd", "author", "model"]
-    prompt: str
-    arm_1: str
+    prompt: Name
+    arm_1: Name
     label: str | None
-    arm_2: str | None = None
+    arm_2: Name | None = None
     response_1: str | None = None
     response_2: str | None = None
     shown: Literal["12", "21", "unknown"] = "unknown"
-    turn: int | None = None
+    turn: Turn | None = None
     conversation_id: str | None = None
     malicious: bool | None = None
     out_of_distribution: bool | None = None
@@ -63,12 +68,12 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
 class Vote(msgspec.Struct):
     """A vote of MT-bench. Which model was shown first is not told."""
 
-    judge: str
-    model_a: str
-    model_b: str
+    judge: Name
+    model_a: Name
+    model_b: Name
     winner: str
     question_id: int
-    turn: int
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,9 @@ def import_labels(
 def _read(path: Path) -> bytes:
     try:
         data = path.expanduser().read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError) as error:
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return data.removeprefix(codecs.BOM_UTF8)
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason})") from None
 
@@ -157,7 +163,7 @@ def _parsed(
             continue
         try:
             yield number, parse(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are such
             raise DataError(f"{path}:{number}: not a label ({error})") from None
 
 
@@ -173,6 +179,8 @@ def _plain_row(line: bytes) -> dict[str, Any]:
         raise ValueError(f"a {record.kind} label needs arm_2")
     first = record.response_1 or _name(record.prompt, record.arm_1, record.turn)
     second = record.arm_2 and (record.response_2 or _name(record.prompt, record.arm_2, record.turn))
+    if first == second:
+        raise ValueError("arm_1 and arm_2 are the same, and no two responses of it are told apart")
     fields = msgspec.structs.asdict(record)
     prompt = sha256_key([fields.pop("prompt")])
     return {
@@ -192,6 +200,8 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
     group = next((g for start, g in groups.items() if vote.judge.startswith(start)), None)
     if group not in GROUPS:
         raise ValueError(f"judge {vote.judge!r} is of no group; name one with --group START=GROUP")
+    if vote.model_a == vote.model_b:
+        raise ValueError("model_a and model_b are the same")
     question = f"mt_bench/{vote.question_id}/{vote.turn}"
     prompt = sha256_key([question])
     first, second = (_name(question, model, None) for model in (vote.model_a, vote.model_b))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from lima.codec import run_id, sha256_key
@@ -14,6 +15,7 @@ from lima.judging.budget import attempt_cost
 from lima.judging.likert import RUBRIC_HASH, build_request
 from lima.judging.preference import PREFERENCE_HASH, build_comparison
 from lima.judging.rubrics import PREFERENCE, RUBRICS
+from lima.money import ZERO
 from lima.results import GENERATIONS, ITEMS
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
@@ -43,11 +45,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """Tasks whose rows make one Parquet shard, and the attempts of those that are finished."""
+    """Tasks whose rows make one Parquet shard, and the attempts at those that are finished."""
 
     name: str
     tasks: tuple[Task, ...]
     finished: dict[str, list[Attempt]] = field(default_factory=dict)
+    begun: dict[str, list[Attempt]] = field(default_factory=dict)
+    """Attempts of earlier runs at tasks that need more."""
 
     @property
     def complete(self) -> bool:
@@ -149,9 +153,9 @@ def plan_shards(tasks: Sequence[Task], shard_rows: int, written: set[str]) -> li
     return [shard for shard in shards if shard.tasks]
 
 
-def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> float:
+def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> Decimal:
     """Return what attempts cost, in US dollars."""
-    return sum(attempt_cost(spec, attempt) for attempt in attempts)
+    return sum((attempt_cost(spec, attempt) for attempt in attempts), ZERO)
 
 
 def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
@@ -202,5 +206,5 @@ def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool
         "rubric": spec.rubric,
         "rubric_hash": RUBRICS[spec.rubric].hash,
         "instruction_hash": RUBRICS[spec.rubric].told,
-        "cost": cost(spec, [attempt]),
+        "cost": float(attempt_cost(spec, attempt)),
     }

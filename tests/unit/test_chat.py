@@ -145,12 +145,53 @@ def test_no_answer_is_no_turn(tmp_path: Path) -> None:
     assert [r["response"] for r in rows_of(tmp_path, GENERATIONS, "response")] == ["Fine"]
 
 
+def test_an_endpoint_that_repeats_the_key_does_not_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-secret-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+
+    def answer(request: Request) -> Reply:
+        said = request.headers["authorization"]
+        return error(401, f"Wrong: {said}") if request.number == 1 else Reply(f"Good: {said}")
+
+    with running(answer) as server:
+        model = ("--base-url", server.base_url, "--model", "m")
+        done = chat(tmp_path, "Hello\nHello\n\n/quit\n", *model)
+    assert done.stdout == "Good: Bearer ***\n"
+    assert "Wrong: Bearer ***" in done.stderr
+    assert key not in done.stderr
+    assert [r["response"] for r in rows_of(tmp_path, GENERATIONS, "response")] == [
+        "Good: Bearer ***"
+    ]
+
+
+def test_newer_models_talk_too(tmp_path: Path) -> None:
+    def answer(request: Request) -> Reply:
+        if "max_tokens" in request.body:
+            return error(400, "Unsupported parameter: 'max_tokens'")
+        return Reply("Fine")
+
+    with running(answer) as server:
+        spec = ChatSpec("e", "a", ModelSpec("m"), DecodingSpec(), server.base_url)
+        assert EndpointResponder(spec, "").reply(["Hi"]).text == "Fine"
+        assert server.requests[-1].body["max_completion_tokens"] == 2048
+
+
+def test_a_chat_is_not_sent_elsewhere(tmp_path: Path) -> None:
+    with running(lambda _: Reply(status=307, raw="", headers={"location": "/x"})) as server:
+        spec = ChatSpec("e", "a", ModelSpec("m"), DecodingSpec(), server.base_url)
+        with pytest.raises(LimaError, match="--base-url"):
+            EndpointResponder(spec, "").reply(["Hi"])
+        assert len(server.requests) == 1
+
+
 def test_what_the_endpoint_may_lack_is_sent_only_when_asked_for(
     endpoint: JudgeServer, tmp_path: Path
 ) -> None:
     decoding = DecodingSpec(repetition_penalty=1.2, top_k=5, max_new_tokens=9)
     spec = ChatSpec("e", "a", ModelSpec("m"), decoding, endpoint.base_url)
-    EndpointResponder(spec, "none").reply(["Hi"])
+    EndpointResponder(spec, "").reply(["Hi"])
     body = endpoint.requests[0].body
     assert (body["repetition_penalty"], body["top_k"], body["max_tokens"]) == (1.2, 5, 9)
 
@@ -216,7 +257,7 @@ def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path:
     storage = Storage(str(tmp_path))
 
     def begin() -> Conversations:
-        return Conversations(storage, spec, EndpointResponder(spec, "none"), "me", ["Hello"])
+        return Conversations(storage, spec, EndpointResponder(spec, ""), "me", ["Hello"])
 
     one, two = begin(), begin()
     (name,) = one.all

@@ -10,7 +10,7 @@ import pytest
 from lima.codec import encode, run_id
 from lima.errors import ClusterError, InputError
 from lima.recipes import tiny
-from lima_k8s.cluster import removal
+from lima_k8s.cluster import parse, removal
 from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, Cluster, Kind
 from lima_k8s.cluster.helm import Helm, TakenError
 from lima_k8s.cluster.removal import remove, wait_until_gone
@@ -223,3 +223,18 @@ def test_cancel_waits_for_runs_and_pods(helm: HelmInMemory) -> None:
     wait_until_gone(helm.cluster, runs)
     assert helm.cluster.jobs() == []
     assert helm.cluster.list_all(PODS) == []
+
+
+def test_a_pod_that_stays_is_named(helm: HelmInMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a node that answers no more, whose pods nobody takes away."""
+    submitted(helm)
+    runs = read_runs(helm.cluster)
+    cancel_all(helm)
+    while helm.cluster.jobs():
+        helm.cluster.pass_time()
+    monkeypatch.setattr(removal, "STUCK_S", 0)
+    monkeypatch.setattr(removal, "POLL_S", 0)
+    labels = {f"{parse.PREFIX}run": runs[0].name}
+    helm.cluster.objects["pods", "lost"] = {"metadata": {"name": "lost", "labels": labels}}
+    with pytest.raises(ClusterError, match="pod lost of"):
+        wait_until_gone(helm.cluster, runs)

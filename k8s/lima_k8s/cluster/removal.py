@@ -9,7 +9,7 @@ from lima.errors import ClusterError
 from lima_k8s.cluster import parse
 from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, SECRETS, Cluster, Raw
 from lima_k8s.cluster.helm import Helm
-from lima_k8s.cluster.model import Run
+from lima_k8s.cluster.model import Pod, Run
 
 POLL_S = 1.0
 STUCK_S = 300.0
@@ -104,13 +104,22 @@ def wait_until_gone(cluster: Cluster, runs: Sequence[Run]) -> None:
     """Wait until these runs and their pods are gone: until then they hold names and GPUs.
 
     Raises:
-        ClusterError: a RayJob stays.
+        ClusterError: a RayJob or a pod stays.
 
     """
     wait_until_removed(cluster, runs)
-    names = {run.name for run in runs}
-    while names:
-        pods = [parse.pod(raw) for raw in cluster.list_all(PODS, parse.PART_OF)]
-        names &= {pod.run for pod in pods}
-        if names:
-            time.sleep(POLL_S)
+    names, left, patience = {run.name for run in runs}, -1, 0.0
+    while held := [pod for pod in _pods(cluster) if pod.run in names]:
+        if len(held) != left:
+            left, patience = len(held), time.monotonic() + STUCK_S
+        if time.monotonic() > patience:
+            raise ClusterError(
+                f"pod {held[0].name} of {held[0].run} is still there {STUCK_S:.0f} s after its "
+                "run was deleted: does its node answer? Look with: kubectl describe pod "
+                f"{held[0].name} -n {cluster.namespace}"
+            )
+        time.sleep(POLL_S)
+
+
+def _pods(cluster: Cluster) -> list[Pod]:
+    return [parse.pod(raw) for raw in cluster.list_all(PODS, parse.PART_OF)]

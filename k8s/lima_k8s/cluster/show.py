@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lima.progress import DONE
+from lima.progress import DONE, unscored_text
 from lima_k8s.cluster.view import View
 from lima_k8s.live import Line, live
 from lima_k8s.output import say, write_table
@@ -30,7 +30,8 @@ def progress_text(view: View) -> str:
     if not record:
         return ""
     if record.get("stage") == DONE:
-        return "all stages"
+        unscored = unscored_text(record)
+        return f"all stages, {unscored}" if unscored else "all stages"
     epoch = record.get("figures", {}).get("epoch")
     parts = f"{record['stage']} {record['done']}/{record['total']} {record['unit']}"
     return f"{parts}, epoch {epoch}" if epoch is not None else parts

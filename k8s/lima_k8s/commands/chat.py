@@ -83,12 +83,8 @@ def command(*, storage: str, web: bool, port: int, browser: bool, **options: Any
 def _conversations(storage: "Storage", options: dict[str, Any]) -> "Conversations":
     from lima.curation.dataset import load_examples
     from lima.evaluation.conversations import Conversations
-    from lima.generation.chat import (
-        CheckpointResponder,
-        EndpointResponder,
-        best_device,
-        endpoint_key,
-    )
+    from lima.generation.chat import CheckpointResponder, EndpointResponder, best_device
+    from lima.judging.key import allow_keys
     from lima.spec import ComputeSpec, DataSpec
 
     spec = _spec(storage, options)
@@ -97,7 +93,8 @@ def _conversations(storage: "Storage", options: dict[str, Any]) -> "Conversation
         selection = DataSpec(options["prompts"], count=options["count"])
         openings = [example.prompt[0] for example in load_examples(selection)]
     if spec.base_url:
-        responder: Any = EndpointResponder(spec, endpoint_key(options["api_key_env"]))
+        allow_keys([options["api_key_env"]])  # no study file, but whoever talks has named it
+        responder: Any = EndpointResponder(spec, options["api_key_env"])
     else:
         device = options["device"] or best_device()
         say(f"loading {spec.model_name} on {device} …")

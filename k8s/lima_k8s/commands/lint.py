@@ -7,7 +7,7 @@ import click
 from lima.lint import LEVELS, Finding, lint
 from lima.recipes import load_study
 from lima.spec import CellSpec
-from lima_k8s.options import format_option, study_options
+from lima_k8s.options import allow_key_option, format_option, study_options
 from lima_k8s.output import write_json
 
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -18,6 +18,7 @@ NAMED_RUNS = 3
 @click.command("lint")
 @click.argument("recipe", metavar="RECIPE-or-FILE")
 @study_options
+@allow_key_option
 @click.option(
     "--cluster", "profile", help="Judge for a cluster too: a profile, or a file like those."
 )
@@ -30,6 +31,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    allowed_keys: tuple[str, ...],
     profile: str | None,
     output_format: str,
 ) -> None:
@@ -39,10 +41,12 @@ def command(
     by the rules of KubeRay and Kueue at the manifests that `submit` would install, for each KIND
     that the study has; a file of such manifests is judged by itself. Errors make the exit code 2.
     """
+    from lima.judging.key import allow_keys
     from lima_k8s.cluster.linting import is_manifests, lint_cluster, lint_manifests
     from lima_k8s.commands.submit import kinds_of
     from lima_k8s.inputs import input_findings, look
 
+    allow_keys(allowed_keys)
     if is_manifests(recipe):
         cells: tuple[CellSpec, ...] = ()
         findings = lint_manifests(recipe)

@@ -10,7 +10,7 @@ import click
 from lima.errors import InputError
 from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima_k8s.options import cluster_options, format_option, study_options
+from lima_k8s.options import allow_key_option, cluster_options, format_option, study_options
 from lima_k8s.output import say, write_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ LOCAL_STORAGE = "lima-results"
 @click.argument("kind", type=click.Choice(list(LAST_STAGE)))
 @click.option("--recipe", required=True, help="Name of a recipe, or a file as `show` prints it.")
 @study_options
+@allow_key_option
 @click.option(
     "--storage",
     help="Folder or URI (s3://…) for all results. With --local: lima-results; on a cluster: the "
@@ -67,6 +68,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    allowed_keys: tuple[str, ...],
     storage: str | None,
     local: bool,
     kube_context: str | None,
@@ -88,6 +90,7 @@ def command(
     inputs contain: one that has changed makes a new run, which is said. Files of this machine that
     runs on a cluster read are brought to the storage, once.
     """
+    _allow(allowed_keys, local=local)
     cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
@@ -154,6 +157,17 @@ def _foretell(run: "LocalRun", output_format: str) -> None:
         click.echo(f"{cell['run_id']}  {cell['arm']} seed {cell['seed']}  {finished}")
         for stage in stages:
             click.echo(f"  {stage.stage:8}  {stage.run}  {stage.state:8}  {stage.why}")
+
+
+def _allow(keys: Sequence[str], *, local: bool) -> None:
+    from lima.judging.key import allow_keys
+
+    if keys and not local:
+        raise InputError(
+            "--allow-key is for --local; in a cluster, name the key in its Secret *_API_KEY or "
+            "*_TOKEN"
+        )
+    allow_keys(keys)
 
 
 def up_to(cell: CellSpec, last: Stage) -> CellSpec:
