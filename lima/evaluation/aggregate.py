@@ -49,7 +49,7 @@ MEASURES: tuple[Column, ...] = (
     Column("api_error", pa.int64(), "judgments that the endpoint failed to give"),
     Column("not_judged", pa.int64(), "responses without a final judgment"),
     Column("score", pa.float64(), "mean of the scores, 1 to 6"),
-    Column("ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt"),
+    Column("ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt, within 1 to 6"),
     Column("ci_high", pa.float64(), "upper end of that interval"),
     Column("bound_low", pa.float64(), "mean if every unscored response deserved a 1"),
     Column("bound_high", pa.float64(), "mean if every unscored response deserved a 6"),

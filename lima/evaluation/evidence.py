@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 from lima.evaluation.agreement import DRAWS, Agreement, all_agreements
 from lima.evaluation.checkpoints import Checkpoint
 from lima.evaluation.curated import Curated
+from lima.evaluation.intervals import CLOPPER_PEARSON, EXACT
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import Results
-from lima.evaluation.paper import CLOPPER_PEARSON, EXACT, Ours, find_arm
+from lima.evaluation.paper import Ours, find_arm
 from lima.evaluation.rates import Labelled, Rate
 
 Found: TypeAlias = Ours | str

@@ -7,9 +7,9 @@ from typing import Any
 from lima.evaluation.checkpoints import Checkpoint, correlations, pairs_of
 from lima.evaluation.correlation import LEAST_POINTS, combined
 from lima.evaluation.evidence import Evidence, Found, exact, no_arm
-from lima.evaluation.intervals import clustered_interval
+from lima.evaluation.intervals import CLUSTERED, STUDENT, clustered_interval
 from lima.evaluation.measures import runs_of, summarise
-from lima.evaluation.paper import CLUSTERED, STUDENT, Ours
+from lima.evaluation.paper import Ours
 from lima.spec import DataSpec
 from lima.training.plan import Plan
 
@@ -31,11 +31,13 @@ def score_difference(has: Evidence, first: str, second: str) -> Found:
     if isinstance(one, str) or isinstance(two, str):
         return one if isinstance(one, str) else two
     value, method = one.value - two.value, f"{CLUSTERED}, both arms"
-    if one.high is None or two.high is None:
+    if one.low is None or one.high is None or two.low is None or two.high is None:
         return Ours(value, None, None, method)
-    reach = hypot(one.high - one.value, two.high - two.value)
+    # From the ends of both (Zou and Donner, 2008), which need not be as far from the means.
+    low = value - hypot(one.value - one.low, two.high - two.value)
+    high = value + hypot(one.high - one.value, two.value - two.low)
     rows = (one.n or 0) + (two.n or 0)
-    return Ours(value, value - reach, value + reach, method, rows, one.missing + two.missing)
+    return Ours(value, low, high, method, rows, one.missing + two.missing)
 
 
 def setting(has: Evidence, name: str, path: str) -> Found:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lima.evaluation.intervals import clustered_interval, mean_bounds
+from lima.evaluation.intervals import SCORES, clustered_interval, mean_bounds
 from lima.evaluation.lineage import Chain
 from lima.evaluation.scan import Tables
 from lima.evaluation.tally import (
@@ -240,7 +240,7 @@ def _score_measures(
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
     waiting = max(0, responses - finals) if owed else None
     bounds = mean_bounds(total, scored, finals - scored + (waiting or 0))
-    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0])
+    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=SCORES)
     return {
         "judged": finals,
         "scored": scored,

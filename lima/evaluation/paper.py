@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta
 
 from lima.codec import decode
-from lima.evaluation.intervals import clopper_pearson, rows_for_width
+from lima.evaluation.intervals import CLOPPER_PEARSON, EXACT, clopper_pearson, rows_for_width
 from lima.yamltext import load_yaml
 
 Status: TypeAlias = Literal["within", "outside", "underpowered", "no data"]
@@ -139,10 +139,13 @@ def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
 
     Within: our 95 % interval holds the paper's value (or touches its range) and is about as
     narrow as the paper's own would be with its number of rows. Underpowered: it holds the value,
-    but would hold very different ones too. Outside: it does not hold it.
+    but would hold very different ones too, or rests on too few rows to have an interval. Outside:
+    it does not hold it.
     """
     if isinstance(ours, str):
         return Compared(fact, None, "no data", fact.n or fact.enough, ours)
+    if ours.method != EXACT and _has_no_interval(fact, ours):
+        return Compared(fact, ours, "underpowered", _rows_needed(fact, ours), None)
     low, high = _ends(ours)
     if low > fact.top + _tolerance(fact) or high < fact.value - _tolerance(fact):
         return Compared(fact, ours, "outside", None, None)
@@ -151,13 +154,22 @@ def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
     return Compared(fact, ours, "within", None, None)
 
 
+def _has_no_interval(fact: Fact, ours: Ours) -> bool:
+    """Say whether ours rests on too little to tell any value from another.
+
+    Rows that are all alike have an interval without a width, though the next one may differ, and
+    means of few lengths, which are skewed, one that is too narrow.
+    """
+    few = fact.enough is not None and (ours.n or 0) < fact.enough
+    return few or ours.low is None or ours.low == ours.high
+
+
 def _says_little(fact: Fact, ours: Ours) -> bool:
     """Say whether ours would hold very different values too."""
     low, high = _ends(ours)
-    if ours.low is None or (fact.is_sign and low <= 0 <= high):
+    if fact.is_sign and low <= 0 <= high:
         return True
-    few = fact.enough is not None and (ours.n or 0) < fact.enough
-    return few or (fact.widest is not None and high - low > fact.widest)
+    return fact.widest is not None and high - low > fact.widest
 
 
 def find_arm(name: str, arms: Sequence[str], named: Mapping[str, str]) -> str | None:
@@ -216,11 +228,3 @@ def _rows_needed(fact: Fact, ours: Ours) -> int | None:
     if ours.n is None or ours.low is None or ours.high is None:
         return fact.n
     return math.ceil(ours.n * ((ours.high - ours.low) / widest) ** 2)
-
-
-CLOPPER_PEARSON = "Clopper-Pearson"
-BOOTSTRAP = "bootstrap over items"
-CLUSTERED = "Student's t, clustered by prompt"
-STUDENT = "Student's t"
-EXACT = "exact"
-"""How intervals are made."""

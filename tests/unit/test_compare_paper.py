@@ -9,8 +9,8 @@ import pytest
 
 from lima.errors import DataError, InputError
 from lima.evaluation.compare import compare_paper
-from lima.evaluation.intervals import clopper_pearson
-from lima.evaluation.paper import CLUSTERED, EXACT, Compared, Fact, Ours, judge_fact, paper_facts
+from lima.evaluation.intervals import CLUSTERED, EXACT, clopper_pearson
+from lima.evaluation.paper import Compared, Fact, Ours, judge_fact, paper_facts
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
 from lima.storage import Storage
@@ -97,7 +97,7 @@ def test_agreement_like_the_papers(tmp_path: Path) -> None:
     assert {c.status for c in found} == {"within"}
     for c in found:
         assert c.ours
-        assert (c.ours.method, c.ours.n) == ("bootstrap over items", 50)
+        assert (c.ours.method, c.ours.n) == ("Clopper-Pearson", 50)
         assert c.ours.value == pytest.approx(0.8)
 
 

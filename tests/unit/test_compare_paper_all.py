@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lima.evaluation.compare import compare_paper
-from lima.evaluation.paper import EXACT, Compared, paper_facts
+from lima.evaluation.intervals import EXACT
+from lima.evaluation.paper import Compared, paper_facts
 from lima.storage import Storage
 from tests.paper_labels import Case
 from tests.paper_study import write_paper_study

@@ -34,8 +34,9 @@ def command(
     """How far people and models agree, and what each rater favours.
 
     Accuracy is the paper's: a point where two raters agree, half a point where exactly one of
-    them labelled a tie. Intervals are 95 % percentiles of a bootstrap over items, those of
-    shares exact (Clopper-Pearson). A rater counts once an item; failures are no labels.
+    them labelled a tie. Intervals are 95 % percentiles of a bootstrap over items; of fewer than
+    200 items, and those of shares, exact (Clopper-Pearson). A rater counts once an item; failures
+    are no labels.
     """
     from lima.evaluation.agreement import all_agreements
     from lima.evaluation.labels import VALUES, answering, read_labels
