@@ -7,33 +7,47 @@ could change. Null means not known yet or not asked for; it is never written as 
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from lima.errors import InputError
+from lima.evaluation.contests import CONTEST, contest_rows, read_lengths
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
+from lima.evaluation.labels import read_labels
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
+from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
 from lima.evaluation.settings import differing
+from lima.evaluation.shares import chat_rows, rate_rows
 from lima.results import RUNS, Column
 from lima.storage import Storage
 
 logger = logging.getLogger(__name__)
 Note = Callable[[str], None]
 
+AGAINST = "against"
 BY: tuple[Column, ...] = (
     Column("experiment", pa.string(), "study"),
     Column("arm", pa.string(), "what the cells vary"),
     Column("seed", pa.int64(), "seed of the cell"),
     Column("run_id", pa.string(), "last run of the cell"),
-    Column("epoch", pa.int64(), "epoch to sample from; null: the last exported", nullable=True),
+    Column(
+        "epoch",
+        pa.int64(),
+        "epoch that responses are from; null: not one of the cell's own",
+        nullable=True,
+    ),
     Column("source", pa.string(), "where the prompts come from", nullable=True),
     Column("judge", pa.string(), "model that was asked", nullable=True),
     Column("rubric", pa.string(), "its instructions", nullable=True),
+    Column(AGAINST, pa.string(), "arm it was compared with: rows are pairs of arms then"),
 )
 """What rows can be grouped by."""
+
+_OF_PAIRS = {c.name for c in BY} & {c.name for c in CONTEST}
 
 DEFAULT_BY = ("experiment", "arm", "seed", "run_id")
 
@@ -49,7 +63,9 @@ MEASURES: tuple[Column, ...] = (
     Column("api_error", pa.int64(), "judgments that the endpoint failed to give"),
     Column("not_judged", pa.int64(), "responses without a final judgment"),
     Column("score", pa.float64(), "mean of the scores, 1 to 6"),
-    Column("ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt, within 1 to 6"),
+    Column(
+        "ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt, within 1 to 6"
+    ),
     Column("ci_high", pa.float64(), "upper end of that interval"),
     Column("bound_low", pa.float64(), "mean if every unscored response deserved a 1"),
     Column("bound_high", pa.float64(), "mean if every unscored response deserved a 6"),
@@ -74,6 +90,24 @@ MEASURES: tuple[Column, ...] = (
 """What a row says. A run that several rows share (one training, two judges) counts in each."""
 
 
+@dataclass(frozen=True)
+class Aggregated:
+    """All that is said of a study, as plain values.
+
+    Args:
+        rows: of cells, with the columns of `MEASURES`; of pairs where they are asked for.
+        pairs: of every pair of arms that people or a judge compared (`CONTEST`).
+        labels: shares of labels, of single responses too.
+        conversations: runs of conversations.
+
+    """
+
+    rows: Sequence[dict[str, Any]]
+    pairs: Sequence[dict[str, Any]] = ()
+    labels: Sequence[dict[str, Any]] = ()
+    conversations: Sequence[dict[str, Any]] = ()
+
+
 def aggregate(
     storage: Storage,
     by: Sequence[str] = DEFAULT_BY,
@@ -85,7 +119,8 @@ def aggregate(
     """Return one row for each combination of `by`, with the columns of `MEASURES`.
 
     By default a row is one cell, so that two specs of one arm and seed stay apart. Grouped by
-    `source`, what belongs to whole runs (training, attempts, hours) is null.
+    `source`, what belongs to whole runs (training, attempts, hours) is null. With `against` a row
+    is a pair of arms that were compared, with the columns of `CONTEST`.
 
     Args:
         storage: the study, finished or still running.
@@ -104,6 +139,8 @@ def aggregate(
         storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
     )
     columns = [*(c for name in by for c in BY if c.name == name), *MEASURES]
+    if AGAINST in by:
+        columns = list(CONTEST)
     fields = [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
@@ -117,15 +154,50 @@ def aggregate_rows(
     note: Note = logger.warning,
 ) -> list[dict[str, Any]]:
     """Return the rows of `aggregate` as plain values; errors are the same."""
+    return list(
+        aggregate_study(
+            storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
+        ).rows
+    )
+
+
+def aggregate_study(
+    storage: Storage,
+    by: Sequence[str] = DEFAULT_BY,
+    *,
+    experiment: str | None = None,
+    skip_unreadable: bool = False,
+    note: Note = logger.warning,
+) -> Aggregated:
+    """Return all that is said of a study; arguments and errors are those of `aggregate`."""
     _refuse_unknown(by)
     tables = Tables(storage, experiment)
     chains = read_chains(tables)
     results = read_results(tables)
+    labelled = read_labelled(tables, read_labels(tables))
+    pairs = contest_rows(labelled, read_lengths(tables, labelled.labels))
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
     empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
-    rows = [{**empty, **row} for row in _rows(results, chains, by, note)]
-    return [{name: _finite(value) for name, value in row.items()} for row in rows]
+    rows = (
+        pairs
+        if AGAINST in by
+        else [
+            {name: _finite(value) for name, value in {**empty, **row}.items()}
+            for row in _rows(results, chains, by, note)
+        ]
+    )
+    return Aggregated(rows, pairs, _told(rate_rows(labelled, {})), chat_rows(labelled))
+
+
+def _told(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return shares of labels by the names of what they are."""
+    names = ("count", "share", "low", "high", "bound_low", "bound_high")
+    return [
+        {**row, "shares": {label: dict(zip(names, values, strict=True))
+                           for label, *values in row["shares"]}}
+        for row in rows
+    ]  # fmt: skip
 
 
 def _mention_left_out(tables: Tables, runs: Sequence[str], note: Note) -> None:
@@ -153,6 +225,11 @@ def _refuse_unknown(by: Sequence[str]) -> None:
             raise InputError(f"--by {name}: no such column; choose from {', '.join(known)}")
         if list(by).count(name) > 1:
             raise InputError(f"--by {name}: named twice")
+        if AGAINST in by and name not in _OF_PAIRS:
+            raise InputError(
+                f"--by {name}: a pair of arms has none; --by {AGAINST} goes with "
+                f"{', '.join(sorted(_OF_PAIRS))}"
+            )
 
 
 def report_unreadable(tables: Tables, skip: bool, note: Note) -> None:

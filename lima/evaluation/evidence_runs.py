@@ -1,6 +1,7 @@
 """What runs say of the paper's numbers: sections 2, 3 and 5, and appendix B."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from math import hypot
 from typing import Any
 
@@ -133,9 +134,11 @@ def checkpoint_range(has: Evidence, which: int) -> Found:
 
     The paper's perplexity is that of Stack Exchange; on other texts the same model has another.
     """
-    points = [c for c in _of_lima(has) if pairs_of([c])]
+    if not has.cells("lima"):
+        return no_arm("lima")
+    points = _series(c for c in _of_lima(has) if pairs_of([c]))
     if not points:
-        return "no checkpoint has a score and a held-out perplexity"
+        return "no two checkpoints of one training have a score and a held-out perplexity"
     if which == 0:
         others = {c.heldout for c in points if c.heldout and not _is_stackexchange(c.heldout)}
         points = [c for c in points if c.heldout not in others]
@@ -145,6 +148,13 @@ def checkpoint_range(has: Evidence, which: int) -> Found:
     values = [pair[which] for pair in pairs_of(points)]
     middle = sum(values) / len(values)
     return Ours(middle, min(values), max(values), "range over checkpoints", len(values))
+
+
+def _series(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """Return the checkpoints that have others of their series beside them."""
+    listed = list(checkpoints)
+    counts = Counter(c.label for c in listed)
+    return [c for c in listed if counts[c.label] > 1]
 
 
 def _of_lima(has: Evidence) -> list[Checkpoint]:

@@ -19,7 +19,7 @@ from lima.clock import now
 from lima.codec import RUN_ID_LENGTH, sha256_key
 from lima.errors import DataError
 from lima.evaluation.items import item_id
-from lima.evaluation.labels import LABELLED, SKIPPED, UNKNOWN_ORDER
+from lima.evaluation.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
 from lima.judging.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
@@ -209,7 +209,7 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         "response_2": second,
         "arm_1": vote.model_a,
         "arm_2": vote.model_b,
-        "comment": "inconsistent" if "inconsistent" in vote.winner else None,
+        "comment": INCONSISTENT if INCONSISTENT in vote.winner else None,
     }
 
 

@@ -1,7 +1,6 @@
 """What the paper reports, and how a number of ours stands to it (sections 2 to 6, appendix B)."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,20 +17,14 @@ Name: TypeAlias = str | tuple[str, ...]
 SLACK = 1.25
 """Our interval may be so many times as wide as the paper's own before it says too little."""
 
+WHOLE = 1000
+"""From here on numbers are written without a fraction."""
+
 MARKS = {
     "S": "the paper's own text",
     "sec": "a public secondary source that agrees with the paper",
     "der": "own arithmetic from the paper's text",
 }
-
-BASELINES = {
-    "alpaca_65b": "Alpaca 65B",
-    "davinci003": "DaVinci003",
-    "bard": "Bard",
-    "claude": "Claude",
-    "gpt-4": "GPT-4",
-}
-"""The paper's names of what LIMA is compared with."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +127,11 @@ def paper_facts() -> tuple[Fact, ...]:
     return tuple(decode(Fact, entry, f"paper.yaml[{i}]") for i, entry in enumerate(load_yaml(text)))
 
 
+def written(value: float) -> str:
+    """Return a number as people write it: 52,000, 31.25, 3.83, 1e-05."""
+    return f"{value:,.0f}" if abs(value) >= WHOLE else f"{value:.4g}"
+
+
 def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
     """Say how ours stands to the paper's; `ours` is a text that says why there is none.
 
@@ -170,32 +168,6 @@ def _says_little(fact: Fact, ours: Ours) -> bool:
     if fact.is_sign and low <= 0 <= high:
         return True
     return fact.widest is not None and high - low > fact.widest
-
-
-def find_arm(name: str, arms: Sequence[str], named: Mapping[str, str]) -> str | None:
-    """Return the arm that is what the paper calls `name`; `named` says it where names differ."""
-    if name in named:
-        return named[name]
-    wanted = _plain(name)
-    for candidates in ([a for a in arms if _plain(a) == wanted],
-                       [a for a in arms if _plain(a) in ALIASES.get(name, ())]):  # fmt: skip
-        if len(candidates) == 1:
-            return candidates[0]
-    return None
-
-
-ALIASES: dict[str, tuple[str, ...]] = {
-    "lima": ("lima1000", "lima65b"),
-    "lima_dialogue": ("dialogue1030", "limadialogue65b"),
-    "lima_structure": ("withstructure",),
-    "alpaca_65b": ("alpaca52k", "alpaca"),
-    "davinci003": ("textdavinci003",),
-}
-"""Other names of the paper's models, as our recipes and others call them."""
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _ends(ours: Ours) -> tuple[float, float]:

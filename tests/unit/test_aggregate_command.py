@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -57,7 +58,8 @@ def _read(terminal: int) -> bytes:
 def test_json_is_one_document(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["aggregate", study, "--format", "json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"rows": aggregate(Storage(study)).to_pylist()}
+    nothing: dict[str, list[Any]] = {"pairs": [], "labels": [], "conversations": []}
+    assert json.loads(captured.out) == {"rows": aggregate(Storage(study)).to_pylist(), **nothing}
     assert captured.err == ""
 
 

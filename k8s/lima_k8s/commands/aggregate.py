@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lima.errors import InputError
+from lima_k8s.label_tables import write_labels
 from lima_k8s.options import format_option
 from lima_k8s.output import say, write_json
 
@@ -25,7 +26,8 @@ Columns = dict[str, list[str]]
     multiple=True,
     metavar="COL",
     help="Group by this column; repeatable. Without it: a row for each cell. One of experiment, "
-    "arm, seed, run_id, epoch (of the checkpoint), source (of the prompt), judge, rubric.",
+    "arm, seed, run_id, epoch (of the checkpoint), source (of the prompt), judge, rubric; or "
+    "against: rows are pairs of arms that were compared.",
 )
 @format_option("table", "json", "csv", "parquet")
 @click.option("--experiment", help="Only this experiment.")
@@ -40,7 +42,8 @@ def command(
     """Means and intervals over all runs of a storage.
 
     Scores are means with 95 % intervals clustered by prompt. A failed judgment is never a score;
-    the bounds say how far the unscored responses could move the mean. Works while a study runs.
+    the bounds say how far the unscored responses could move the mean. Arms that people or a judge
+    compared come with wins, ties and losses, and win rates. Works while a study runs.
     """
     if output_format == "parquet" and sys.stdout.isatty():
         raise InputError("--format parquet writes bytes; send them to a file: … > results.parquet")
@@ -52,18 +55,19 @@ def command(
     if output_format in ("csv", "parquet"):
         _write_bytes(aggregate.aggregate(opened, columns, **options), output_format)
         return
-    rows = aggregate.aggregate_rows(opened, columns, **options)
+    found = aggregate.aggregate_study(opened, columns, **options)
     if output_format == "json":
-        write_json({"rows": rows})
-    else:
-        print_table(rows, columns)
+        write_json(vars(found))
+        return
+    if found.rows and aggregate.AGAINST not in columns:
+        print_table(found.rows, columns)
+    elif not found.rows:
+        say("no cells have started yet")
+    write_labels(found.pairs, found.labels, found.conversations)
 
 
 def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     """Print the columns that hold something, for people; below each other if too wide."""
-    if not rows:
-        say("no cells have started yet")
-        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
