@@ -1,5 +1,6 @@
 """What there is to judge, responses or pairs of them, and the rows that come of it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from lima.results import GENERATIONS, ITEMS
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
 def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     """Return the pairs that a cell's judge compares, in the order of the seeded ledger.
 
+    A baseline that is an arm of the study is not compared with itself: where there is no other,
+    there are no pairs.
+
     Raises:
         DataError: a baseline is unknown or has no responses.
         SpecError: no baseline is named.
@@ -109,12 +115,18 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     spec = judge_spec(cell)
     if not spec.baselines:
         raise SpecError("judge.baselines: a preference needs arms or runs to compare with")
+    own = run_id(cell, "generate")
+    others = [name for name in spec.baselines if name not in (cell.arm, own)]
+    if len(others) < len(spec.baselines):
+        log.warning("%s is one of its own baselines, and is not compared with itself", cell.arm)
+    if not others:
+        return []
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
         "preference",
-        run_id(cell, "generate"),
-        others=generation_runs(storage, cell.experiment, spec.baselines),
+        own,
+        others=generation_runs(storage, cell.experiment, others),
         shared=0,
         both_orders=spec.both_orders,
         repeats=spec.repeats,
