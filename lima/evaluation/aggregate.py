@@ -20,9 +20,11 @@ from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
 from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
+from lima.evaluation.series import Judging
 from lima.evaluation.settings import differing
 from lima.evaluation.shares import chat_rows, rate_rows
 from lima.results import RUNS, Column
+from lima.spec import STAGES, Stage
 from lima.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ BY: tuple[Column, ...] = (
     Column("arm", pa.string(), "what the cells vary"),
     Column("seed", pa.int64(), "seed of the cell"),
     Column("run_id", pa.string(), "last run of the cell"),
+    Column("generation", pa.string(), "run that gave its responses; before it, the last run"),
     Column(
         "epoch",
         pa.int64(),
@@ -49,6 +52,7 @@ BY: tuple[Column, ...] = (
 
 _OF_PAIRS = {c.name for c in BY} & {c.name for c in CONTEST}
 
+BEFORE_JUDGES = STAGES[: STAGES.index("judge")]
 DEFAULT_BY = ("experiment", "arm", "seed", "run_id")
 
 MEASURES: tuple[Column, ...] = (
@@ -168,8 +172,13 @@ def aggregate_study(
     experiment: str | None = None,
     skip_unreadable: bool = False,
     note: Note = logger.warning,
+    side_by_side: bool = False,
 ) -> Aggregated:
-    """Return all that is said of a study; arguments and errors are those of `aggregate`."""
+    """Return all that is said of a study; arguments and errors are those of `aggregate`.
+
+    With `side_by_side`, cells that differ in their judges alone share a row, and where several
+    judges gave scores, its `judges` has the measures of each by its label.
+    """
     _refuse_unknown(by)
     tables = Tables(storage, experiment)
     chains = read_chains(tables)
@@ -178,16 +187,15 @@ def aggregate_study(
     pairs = contest_rows(labelled, read_lengths(tables, labelled.labels))
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
-    empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
-    rows = (
-        pairs
-        if AGAINST in by
-        else [
-            {name: _finite(value) for name, value in {**empty, **row}.items()}
-            for row in _rows(results, chains, by, note)
-        ]
-    )
+    judges = judges_of(chains) if side_by_side else ()
+    rows = pairs if AGAINST in by else _full_rows(_rows(results, chains, by, note, judges), by)
     return Aggregated(rows, pairs, _told(rate_rows(labelled, {})), chat_rows(labelled))
+
+
+def _full_rows(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows with a null for what they do not have, and for what is not finite."""
+    empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
+    return [{name: _finite(value) for name, value in {**empty, **row}.items()} for row in rows]
 
 
 def _told(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -256,22 +264,39 @@ def grouped(
 
 
 def _rows(
-    results: Results, chains: list[Chain], by: Sequence[str], note: Note
+    results: Results,
+    chains: list[Chain],
+    by: Sequence[str],
+    note: Note,
+    judges: Sequence[Judging],
 ) -> list[dict[str, Any]]:
     of_runs = [name for name in by if name != "source"]
     rows = []
     for key, members in grouped(chains, lambda c: tuple(c.label[n] for n in of_runs)).items():
         named = dict(zip(of_runs, key, strict=True))
-        _mention_merged(named, members, note)
+        _mention_merged(named, members, note, BEFORE_JUDGES if judges else STAGES)
         sources = results.sources(members) if "source" in by else [None]
-        rows += [{**named, **_source(by, s), **summarise(results, members, s)} for s in sources]
+        rows += [{**named, **_source(by, s), **summarise(results, members, s),
+                  **_of_each(results, members, s, judges)} for s in sources]  # fmt: skip
     return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
 
 
-def _mention_merged(named: dict[str, Any], members: list[Chain], note: Note) -> None:
+def _of_each(
+    results: Results, members: Sequence[Chain], source: str | None, judges: Sequence[Judging]
+) -> dict[str, Any]:
+    """Return the measures of a row by each of several judges."""
+    if len(judges) < 2:
+        return {}
+    found = {j.label: [chain for chain in members if chain in j.chains] for j in judges}
+    return {"judges": {k: summarise(results, mine, source) for k, mine in found.items()}}
+
+
+def _mention_merged(
+    named: dict[str, Any], members: list[Chain], note: Note, stages: Sequence[Stage]
+) -> None:
     """Say so when a row merges cells of one arm that were run with different settings."""
     for (experiment, arm), same in grouped(members, lambda c: (c.experiment, c.arm)).items():
-        different = differing(same)
+        different = differing(same, stages)
         if different:
             where = ", ".join(f"{k}={v}" for k, v in named.items()) or f"{experiment}, {arm}"
             what = "; ".join(

@@ -8,7 +8,7 @@ Two layouts of JSONL, plain or gzipped: votes of MT-bench (Zheng et al., 2023: `
 import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,6 +18,7 @@ import msgspec
 from lima.clock import now
 from lima.codec import RUN_ID_LENGTH, sha256_key
 from lima.errors import DataError
+from lima.evaluation.importing_checks import NEW, New, refuse_unknown
 from lima.evaluation.items import item_id
 from lima.evaluation.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
 from lima.judging.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
@@ -44,7 +45,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
 
     kind: Kind
     rater: str
-    rater_group: Literal["crowd", "author", "model"]
+    rater_group: str
     prompt: str
     arm_1: str
     label: str | None
@@ -86,6 +87,8 @@ def import_labels(
     experiment: str,
     layout: Layout,
     groups: Mapping[str, str] = MTBENCH_GROUPS,
+    *,
+    new: Collection[New] = NEW,
 ) -> Imported:
     """Write the labels of a file as one shard; the same file again changes nothing.
 
@@ -95,8 +98,10 @@ def import_labels(
         experiment: study that the labels belong to.
         layout: how its lines look.
         groups: for MT-bench: start of a judge's name to its group of raters.
+        new: what the storage need not know already.
 
     Raises:
+        InputError: the labels name what the storage does not know (see `refuse_unknown`).
         DataError: the file cannot be read, or a line is not a label; the message names it.
         StorageError: storage cannot be reached.
 
@@ -114,8 +119,9 @@ def import_labels(
     rows = _rows(data, path, layout, groups, f"{path.name}@sha256:{digest}")
     if not rows:
         raise DataError(f"{path}: no labels in it")
-    new = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
-    return Imported(len(rows), new, key[:RUN_ID_LENGTH])
+    refuse_unknown(rows, storage, experiment, new=new, prompts=layout == "plain")
+    added = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
+    return Imported(len(rows), added, key[:RUN_ID_LENGTH])
 
 
 def _read(path: Path) -> bytes:
@@ -163,6 +169,10 @@ def _parsed(
 
 def _plain_row(line: bytes) -> dict[str, Any]:
     record = msgspec.json.decode(line, type=Record)
+    if record.rater_group not in GROUPS:
+        raise ValueError(
+            f"rater_group {record.rater_group!r}: one of {', '.join(GROUPS)} is allowed"
+        )
     allowed = INSTRUCTIONS[record.kind].labels
     pair = allowed == (A_BETTER, B_BETTER, NEITHER)
     if record.kind == "dialogue" and record.arm_2:
@@ -191,7 +201,10 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"winner {vote.winner!r}: one of {', '.join(_WINNERS)} is known")
     group = next((g for start, g in groups.items() if vote.judge.startswith(start)), None)
     if group not in GROUPS:
-        raise ValueError(f"judge {vote.judge!r} is of no group; name one with --group START=GROUP")
+        raise ValueError(
+            f"judge {vote.judge!r} is of no group; say which with --group START=GROUP, one of "
+            f"{', '.join(GROUPS)}"
+        )
     question = f"mt_bench/{vote.question_id}/{vote.turn}"
     prompt = sha256_key([question])
     first, second = (_name(question, model, None) for model in (vote.model_a, vote.model_b))

@@ -15,6 +15,8 @@ from lima.spec import STAGES, Stage
 
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that cells share, and that are no arm of the study."""
+PREFERENCE = "preference"
+"""The rubric by which responses are compared."""
 RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in ("spec_hash", "created_at")]
 
 
@@ -40,10 +42,16 @@ class Chain:
             "arm": self.arm,
             "seed": self.seed,
             "run_id": self.run_id,
+            "generation": self.runs.get("generate", self.run_id),
             "epoch": generate.get("model", {}).get("epoch") or self.sampled_epoch,
             "judge": judge.get("model"),
             "rubric": judge.get("rubric"),
         }
+
+    @property
+    def compares(self) -> bool:
+        """Whether its judge compares responses; it gives no scores then."""
+        return (self.spec.get("judge") or {}).get("rubric") == PREFERENCE
 
     @property
     def sampled_epoch(self) -> int | None:

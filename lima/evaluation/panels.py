@@ -76,7 +76,7 @@ def perplexity(study: Study) -> Panel | None:
 
 def score(study: Study, theirs: Mapping[str, str | None]) -> Panel | None:
     """Mean score by arm (figure 5)."""
-    rows = [row for s in series_of(study.chains, "judge") if (row := _score_range(study, s))]
+    rows = [row for s in _scored(study) if (row := _score_range(study, s))]
     if not rows:
         return None
     rows += _paper_scores({name for name in theirs.values() if name})
@@ -86,7 +86,7 @@ def score(study: Study, theirs: Mapping[str, str | None]) -> Panel | None:
 
 def quantity(study: Study, theirs: Mapping[str, str | None]) -> Panel | None:
     """Score, or without scores held-out perplexity, by training examples (figure 6)."""
-    judged = [s for s in series_of(study.chains, "judge") if _score_range(study, s)]
+    judged = [s for s in _scored(study) if _score_range(study, s)]
     members = judged or [s for s in series_of(study.chains, "train") if _perplexity(study, s)]
     members = [s for s in members if _examples(s)]
     if len({_examples(s) for s in members}) < 2:
@@ -153,7 +153,11 @@ def stops(study: Study) -> Panel | None:
 
 def attempts(study: Study) -> Panel | None:
     """How attempts ended."""
-    rows = [Bar(s.label, _outcomes(e)) for s in series_of(study.chains) if (e := _effort(study, s))]
+    rows = [
+        Bar(s.label, _outcomes(e))
+        for s in series_of(study.chains, last="generate")
+        if (e := _effort(study, s))
+    ]
     if not rows:
         return None
     said = "; ".join(f"{r.label} {r.parts[0]:.0f} of {sum(r.parts):.0f}" for r in rows)
@@ -167,12 +171,17 @@ def hours(study: Study) -> Panel | None:
     unit = "GPU hours" if of_gpus else "hours"
     rows = [
         Bar(s.label, [_hours(study, s, stage, of_gpus) for stage in OWN_STAGES])
-        for s in series_of(study.chains)
+        for s in series_of(study.chains, last="generate")
     ]
     if not any(sum(row.parts) for row in rows):
         return None
     said = "; ".join(f"{r.label} {sum(r.parts):.2f}" for r in rows)
     return Panel(figures.bars(rows, OWN_STAGES, unit), f"{unit}: {said}", about=unit)
+
+
+def _scored(study: Study) -> list[Series]:
+    """Return the series whose judge gives scores."""
+    return series_of([chain for chain in study.chains if not chain.compares], "judge")
 
 
 def _curves(study: Study, points: dict[str, Points]) -> list[Curve]:

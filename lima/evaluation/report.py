@@ -1,5 +1,6 @@
 """A study's report: one self-contained page with its figures, settings and some responses."""
 
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ def make_report(
         failures=(*STATUSES[1:], "not_judged"),
         shown=shown,
         plain=written,
-        **study_tables(study),
+        finite=math.isfinite,
+        **study_tables(study, pairs),
     )
     return Report(readable(page), drawn)
 

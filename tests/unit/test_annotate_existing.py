@@ -164,6 +164,7 @@ def test_looking_while_the_server_runs(study: Path, capsys: pytest.CaptureFixtur
 def test_several_rounds_are_named(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in ("0", "1"):
         with serving(study, *PAIR, "--seed", seed) as server:
+            server.ask(server.links["me"], "open")
             server.stop()
     assert run(["annotate", str(study), "--status"]) == 2
     error = capsys.readouterr().err

@@ -26,8 +26,8 @@ Columns = dict[str, list[str]]
     multiple=True,
     metavar="COL",
     help="Group by this column; repeatable. Without it: a row for each cell. One of experiment, "
-    "arm, seed, run_id, epoch (of the checkpoint), source (of the prompt), judge, rubric; or "
-    "against: rows are pairs of arms that were compared.",
+    "arm, seed, run_id, generation (the run that is judged), epoch (of the checkpoint), source (of "
+    "the prompt), judge, rubric; or against: rows are pairs of arms that were compared.",
 )
 @format_option("table", "json", "csv", "parquet")
 @click.option("--experiment", help="Only this experiment.")
@@ -55,10 +55,11 @@ def command(
     if output_format in ("csv", "parquet"):
         _write_bytes(aggregate.aggregate(opened, columns, **options), output_format)
         return
-    found = aggregate.aggregate_study(opened, columns, **options)
     if output_format == "json":
-        write_json(vars(found))
+        write_json(vars(aggregate.aggregate_study(opened, columns, **options)))
         return
+    columns = by or ("experiment", "arm", "seed", "generation")
+    found = aggregate.aggregate_study(opened, columns, side_by_side=not by, **options)
     if found.rows and aggregate.AGAINST not in columns:
         print_table(found.rows, columns)
     elif not found.rows:
@@ -74,7 +75,7 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
 
     names = {name: [_text(row[name]) for row in rows] for name in by}
     names = {name: values for name, values in names.items() if _tells_apart(name, names)}
-    measures = {header: [write(row) for row in rows] for header, write in COLUMNS.items()}
+    measures = {header: [write(row) for row in rows] for header, write in _columns(rows).items()}
     measures = {header: values for header, values in measures.items() if any(values)}
     # A pipe has no width: everything goes into one line there.
     width = None if sys.stdout.isatty() else 10_000
@@ -82,7 +83,7 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     for block in _blocks(names, measures, console.width):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for header in block:
-            is_text = header in names or header == "unscored"
+            is_text = header in names or header.startswith("unscored")
             table.add_column(header, justify="left" if is_text else "right", overflow="fold")
         for line in zip(*block.values(), strict=True):
             table.add_row(*line)
@@ -97,8 +98,10 @@ def _tells_apart(name: str, columns: Columns) -> bool:
     """Say whether a column is needed to tell the rows apart; experiments and runs may not be."""
     if name == "experiment":
         return len(set(columns[name])) > 1
-    others = list(zip(*(values for n, values in columns.items() if n != "run_id"), strict=True))
-    return name != "run_id" or len(set(others)) < len(columns[name])
+    others = list(
+        zip(*(values for n, values in columns.items() if n not in RUN_NAMES), strict=True)
+    )
+    return name not in RUN_NAMES or len(set(others)) < len(columns[name])
 
 
 def _blocks(names: Columns, measures: Columns, width: int) -> Iterator[Columns]:
@@ -114,6 +117,21 @@ def _blocks(names: Columns, measures: Columns, width: int) -> Iterator[Columns]:
             block = {}
         block[header] = values
     yield {**names, **block}
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """Return the columns; those about scores for each judge where there are several."""
+    labels = list(rows[0].get("judges") or {})
+    if not labels:
+        return COLUMNS
+
+    def by(label: str, write: Callable[[Row], str]) -> Callable[[Row], str]:
+        return lambda row: write({**dict.fromkeys(row), **row["judges"][label]})
+
+    of_judges = {
+        f"{header}, {label}": by(label, COLUMNS[header]) for label in labels for header in OF_JUDGES
+    }
+    return of_judges | {h: write for h, write in COLUMNS.items() if h not in OF_JUDGES}
 
 
 def _number(name: str, form: str, scale: float = 1) -> Callable[[Row], str]:
@@ -170,6 +188,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "$": lambda row: _number("cost", ".2f")(row) if row["cost"] else "",
 }
 """What a terminal shows; the other formats hold everything."""
+OF_JUDGES = ("score [95 % interval]", "scored", "unscored", "bounds")
+RUN_NAMES = ("run_id", "generation")
 
 
 def _write_bytes(table: "pa.Table", output_format: str) -> None:
