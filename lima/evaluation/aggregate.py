@@ -20,7 +20,7 @@ from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
 from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
-from lima.evaluation.series import Judging
+from lima.evaluation.series import Judging, judges_of
 from lima.evaluation.settings import differing
 from lima.evaluation.shares import chat_rows, rate_rows
 from lima.results import RUNS, Column

@@ -54,22 +54,37 @@ def find_round(storage: Storage, spec: EvaluationSpec) -> Round | None:
     return _only(exact or found) if found else None
 
 
-def existing_round(storage: Storage, database: Path | None, wanted: Mapping[str, Any]) -> Round:
-    """Return the one round that exists and is as `wanted` says, by fields of its spec.
+def existing_round(
+    storage: Storage,
+    database: Path | None,
+    wanted: Mapping[str, Any],
+    otherwise: Mapping[str, Any],
+) -> Round:
+    """Return the one round that exists and is as `wanted` says.
+
+    Args:
+        storage: Where rounds are looked for.
+        database: The file of one, if it is named.
+        wanted: Fields of its spec.
+        otherwise: Fields by which one of several is told: what a new round would have.
 
     Raises:
         InputError: none is, or several are; the message names them.
 
     """
     known = _rounds(storage, database)
-    found = [r for r in known if all(getattr(r.spec, k) == v for k, v in wanted.items())]
+    found = _fitting(known, wanted)
     if not found:
         listed = "".join(f"\n  {r}" for r in known) or " none"
         raise InputError(
             f"{database or storage.uri}: no such round of labelling; rounds there:{listed}\n"
             "begin one with `lima-k8s annotate STORAGE --run ARM --against ARM`"
         )
-    return _only(found)
+    return _only(_fitting(found, otherwise) or found)
+
+
+def _fitting(rounds: list[Round], fields: Mapping[str, Any]) -> list[Round]:
+    return [r for r in rounds if all(getattr(r.spec, k) == v for k, v in fields.items())]
 
 
 def _only(found: list[Round]) -> Round:

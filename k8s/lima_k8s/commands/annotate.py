@@ -23,6 +23,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 COMPARED = {"preference": (True,), "dialogue": (False, True)}
 """Kinds that may name another side, or must."""
+PLAIN = ("experiment", "kind", "sources", "repeats", "both_orders", "seed")
+"""Options that are called as fields of a round's spec."""
 ALONE = "me"
 """Who labels if nobody is invited: whoever started the command."""
 ROUND = (
@@ -96,10 +98,10 @@ def command(
     if what == "chosen":
         _write_chosen(opened, _asked(opened, options), output_format)
         return
-    if what or choose is not None or options["withdrawn"]:
-        unchanged = what == "status" and not (options["withdrawn"] or options["invited"])
+    if (what or choose is not None or options["withdrawn"]) and not options["invited"]:
+        unchanged = what == "status" and not options["withdrawn"]
         store = _existing(opened, options, reading=unchanged)
-    else:
+    else:  # who is invited is invited to something
         store = _begun(opened, _asked(opened, options).spec, options)
     try:
         _change(store, options)
@@ -128,7 +130,9 @@ def _existing(storage: "Storage", options: dict[str, Any], *, reading: bool) -> 
     from lima_k8s.annotate.existing import existing_round
     from lima_k8s.annotate.store import Store
 
-    found = existing_round(storage, options["database"], _wanted(storage, options))
+    wanted = _wanted(storage, options)
+    otherwise = {name: options[name] for name in PLAIN if options[name] is not None}
+    found = existing_round(storage, options["database"], wanted, otherwise)
     return Store(found.path, reading=reading)
 
 
@@ -137,8 +141,7 @@ def _wanted(storage: "Storage", options: dict[str, Any]) -> dict[str, Any]:
     from lima_k8s.annotate.runs import chosen, generated_runs
 
     given = _given(options)
-    plain = ("experiment", "kind", "sources", "repeats", "both_orders", "seed")
-    wanted = {name: options[name] for name in plain if name in given}
+    wanted = {name: options[name] for name in PLAIN if name in given}
     if not given & {"run", "others"} or options["kind"] == "checkpoint":
         return wanted
     runs = generated_runs(storage, options["experiment"])
