@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lima_k8s.output import write_table
+from lima_k8s.output import visible, write_table
 
 if TYPE_CHECKING:
     from lima.evaluation.contests import Matrix
@@ -57,7 +57,8 @@ def _write_pairs(pairs: Sequence[Row]) -> None:
 
 
 def _write_matrix(found: "Matrix") -> None:
-    click.echo(f"\n{found.experiment}: win rates of rows against columns by {found.raters}, %")
+    title = f"{found.experiment}: win rates of rows against columns by {found.raters}, %"
+    click.echo(f"\n{visible(title)}")
     arms = list(found.rates)
     rows = [(arm, *(_percent(of.get(other)) for other in arms)) for arm, of in found.rates.items()]
     write_table(("", *arms), rows)

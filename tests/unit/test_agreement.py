@@ -77,8 +77,11 @@ def test_mtbenchs_settings_and_inconsistency(shared_data: Path, tmp_path: Path) 
 
 
 def test_the_majority_by_hand() -> None:
-    people = {"crowd_a": ["1", "1", "2", "tie", "1"], "crowd_b": ["1", "2", "2", "tie", "1"],
-              "author_c": ["2", None, "2", "1", "1"]}  # fmt: skip
+    people: dict[str, Sequence[str | None]] = {
+        "crowd_a": ["1", "1", "2", "tie", "1"],
+        "crowd_b": ["1", "2", "2", "tie", "1"],
+        "author_c": ["2", None, "2", "1", "1"],
+    }
     found = labels(**people, model_j=["1", "1", "1", "tie", "1"])  # most say 1, tie, 2, tie, 1
     s1, s2 = majorities(found, "preference")
     assert (s1.items, s2.items) == (5, 3)

@@ -9,7 +9,7 @@ import click
 from lima.errors import InputError
 from lima_k8s.label_tables import write_labels
 from lima_k8s.options import format_option
-from lima_k8s.output import say, write_json
+from lima_k8s.output import say, visible, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +91,7 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else visible(str(value))
 
 
 def _tells_apart(name: str, columns: Columns) -> bool:
@@ -192,12 +192,25 @@ OF_JUDGES = ("score [95 % interval]", "scored", "unscored", "bounds")
 RUN_NAMES = ("run_id", "generation")
 
 
+def _without_formulas(table: "pa.Table") -> "pa.Table":
+    """Return a table whose texts no spreadsheet takes for a formula: they begin with a quote."""
+    import pyarrow as pa
+
+    from lima.spreadsheet import inert
+
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [inert(text) for text in table[number].to_pylist()]
+            table = table.set_column(number, field, pa.array(texts, field.type))
+    return table
+
+
 def _write_bytes(table: "pa.Table", output_format: str) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
     stream = sys.stdout.buffer
     if output_format == "csv":
-        pyarrow.csv.write_csv(table, stream)
+        pyarrow.csv.write_csv(_without_formulas(table), stream)
     else:
         pyarrow.parquet.write_table(table, stream)
