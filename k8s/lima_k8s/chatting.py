@@ -12,7 +12,7 @@ from lima.errors import LimaError
 from lima.evaluation.conversations import KIND, Conversation, Conversations
 from lima.judging.instructions import INSTRUCTIONS
 from lima_k8s.localpage import LocalPage
-from lima_k8s.output import say
+from lima_k8s.output import say, visible
 from lima_k8s.webpage import read_page
 
 TITLE = 80
@@ -110,7 +110,7 @@ def _answer(
     conversations: Conversations, current: Conversation, line: str, read: Callable[[str], str]
 ) -> None:
     try:
-        click.echo(conversations.say(current, line))
+        click.echo(visible(conversations.say(current, line)))
     except LimaError as error:
         if not current.utterances and current.opening:
             raise  # the words are given: they would be said again and again

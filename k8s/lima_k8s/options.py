@@ -1,9 +1,11 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
+
+from lima.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +51,37 @@ def format_option(*formats: str) -> Callable[[F], F]:
         show_default=True,
         help="How to write the result.",
     )
+
+
+def as_option(function: F) -> F:
+    """Add --as, which says what arms are of the paper's."""
+    return click.option(
+        "--as",
+        "named",
+        multiple=True,
+        metavar="ARM=PAPER",
+        callback=lambda _context, _option, texts: _named(texts),
+        help="Our arm that stands for one of the paper's, whatever its spec says, as "
+        "my-arm=lima or gemini=bard; repeatable. Arms that are trained as our recipes say, and "
+        "endpoints asked for the paper's models, are found.",
+    )(function)
+
+
+def _named(texts: Iterable[str]) -> dict[str, str]:
+    """Return our arm by the paper's name.
+
+    Raises:
+        InputError: a text is not ARM=PAPER, or one of the paper's is named twice.
+
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        arm, separator, paper = text.rpartition("=")
+        if not (arm and separator and paper):
+            raise InputError(f"--as {text}: write ARM=PAPER, as my-arm=lima")
+        if found.setdefault(paper, arm) != arm:
+            raise InputError(f"--as {text}: {found[paper]} is {paper} already; name one arm")
+    return found
 
 
 def cluster_options(function: F) -> F:

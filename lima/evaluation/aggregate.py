@@ -7,34 +7,52 @@ could change. Null means not known yet or not asked for; it is never written as 
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from lima.errors import InputError
+from lima.evaluation.contests import CONTEST, contest_rows, read_lengths
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
+from lima.evaluation.labels import read_labels
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
+from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
+from lima.evaluation.series import Judging, judges_of
 from lima.evaluation.settings import differing
+from lima.evaluation.shares import chat_rows, rate_rows
 from lima.results import RUNS, Column
+from lima.spec import STAGES, Stage
 from lima.storage import Storage
 
 logger = logging.getLogger(__name__)
 Note = Callable[[str], None]
 
+AGAINST = "against"
 BY: tuple[Column, ...] = (
     Column("experiment", pa.string(), "study"),
     Column("arm", pa.string(), "what the cells vary"),
     Column("seed", pa.int64(), "seed of the cell"),
     Column("run_id", pa.string(), "last run of the cell"),
-    Column("epoch", pa.int64(), "epoch to sample from; null: the last exported", nullable=True),
+    Column("generation", pa.string(), "run that gave its responses; before it, the last run"),
+    Column(
+        "epoch",
+        pa.int64(),
+        "epoch that responses are from; null: not one of the cell's own",
+        nullable=True,
+    ),
     Column("source", pa.string(), "where the prompts come from", nullable=True),
     Column("judge", pa.string(), "model that was asked", nullable=True),
     Column("rubric", pa.string(), "its instructions", nullable=True),
+    Column(AGAINST, pa.string(), "arm it was compared with: rows are pairs of arms then"),
 )
 """What rows can be grouped by."""
 
+_OF_PAIRS = {c.name for c in BY} & {c.name for c in CONTEST}
+
+BEFORE_JUDGES = STAGES[: STAGES.index("judge")]
 DEFAULT_BY = ("experiment", "arm", "seed", "run_id")
 
 MEASURES: tuple[Column, ...] = (
@@ -49,7 +67,9 @@ MEASURES: tuple[Column, ...] = (
     Column("api_error", pa.int64(), "judgments that the endpoint failed to give"),
     Column("not_judged", pa.int64(), "responses without a final judgment"),
     Column("score", pa.float64(), "mean of the scores, 1 to 6"),
-    Column("ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt"),
+    Column(
+        "ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt, within 1 to 6"
+    ),
     Column("ci_high", pa.float64(), "upper end of that interval"),
     Column("bound_low", pa.float64(), "mean if every unscored response deserved a 1"),
     Column("bound_high", pa.float64(), "mean if every unscored response deserved a 6"),
@@ -74,6 +94,24 @@ MEASURES: tuple[Column, ...] = (
 """What a row says. A run that several rows share (one training, two judges) counts in each."""
 
 
+@dataclass(frozen=True)
+class Aggregated:
+    """All that is said of a study, as plain values.
+
+    Args:
+        rows: of cells, with the columns of `MEASURES`; of pairs where they are asked for.
+        pairs: of every pair of arms that people or a judge compared (`CONTEST`).
+        labels: shares of labels, of single responses too.
+        conversations: runs of conversations.
+
+    """
+
+    rows: Sequence[dict[str, Any]]
+    pairs: Sequence[dict[str, Any]] = ()
+    labels: Sequence[dict[str, Any]] = ()
+    conversations: Sequence[dict[str, Any]] = ()
+
+
 def aggregate(
     storage: Storage,
     by: Sequence[str] = DEFAULT_BY,
@@ -85,7 +123,8 @@ def aggregate(
     """Return one row for each combination of `by`, with the columns of `MEASURES`.
 
     By default a row is one cell, so that two specs of one arm and seed stay apart. Grouped by
-    `source`, what belongs to whole runs (training, attempts, hours) is null.
+    `source`, what belongs to whole runs (training, attempts, hours) is null. With `against` a row
+    is a pair of arms that were compared, with the columns of `CONTEST`.
 
     Args:
         storage: the study, finished or still running.
@@ -104,6 +143,8 @@ def aggregate(
         storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
     )
     columns = [*(c for name in by for c in BY if c.name == name), *MEASURES]
+    if AGAINST in by:
+        columns = list(CONTEST)
     fields = [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
@@ -117,15 +158,54 @@ def aggregate_rows(
     note: Note = logger.warning,
 ) -> list[dict[str, Any]]:
     """Return the rows of `aggregate` as plain values; errors are the same."""
+    return list(
+        aggregate_study(
+            storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
+        ).rows
+    )
+
+
+def aggregate_study(
+    storage: Storage,
+    by: Sequence[str] = DEFAULT_BY,
+    *,
+    experiment: str | None = None,
+    skip_unreadable: bool = False,
+    note: Note = logger.warning,
+    side_by_side: bool = False,
+) -> Aggregated:
+    """Return all that is said of a study; arguments and errors are those of `aggregate`.
+
+    With `side_by_side`, cells that differ in their judges alone share a row, and where several
+    judges gave scores, its `judges` has the measures of each by its label.
+    """
     _refuse_unknown(by)
     tables = Tables(storage, experiment)
     chains = read_chains(tables)
     results = read_results(tables)
+    labelled = read_labelled(tables, read_labels(tables))
+    pairs = contest_rows(labelled, read_lengths(tables, labelled.labels))
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
+    judges = judges_of(chains) if side_by_side else ()
+    rows = pairs if AGAINST in by else _full_rows(_rows(results, chains, by, note, judges), by)
+    return Aggregated(rows, pairs, _told(rate_rows(labelled, {})), chat_rows(labelled))
+
+
+def _full_rows(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows with a null for what they do not have, and for what is not finite."""
     empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
-    rows = [{**empty, **row} for row in _rows(results, chains, by, note)]
-    return [{name: _finite(value) for name, value in row.items()} for row in rows]
+    return [{name: _finite(value) for name, value in {**empty, **row}.items()} for row in rows]
+
+
+def _told(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return shares of labels by the names of what they are."""
+    names = ("count", "share", "low", "high", "bound_low", "bound_high")
+    return [
+        {**row, "shares": {label: dict(zip(names, values, strict=True))
+                           for label, *values in row["shares"]}}
+        for row in rows
+    ]  # fmt: skip
 
 
 def _mention_left_out(tables: Tables, runs: Sequence[str], note: Note) -> None:
@@ -153,6 +233,11 @@ def _refuse_unknown(by: Sequence[str]) -> None:
             raise InputError(f"--by {name}: no such column; choose from {', '.join(known)}")
         if list(by).count(name) > 1:
             raise InputError(f"--by {name}: named twice")
+        if AGAINST in by and name not in _OF_PAIRS:
+            raise InputError(
+                f"--by {name}: a pair of arms has none; --by {AGAINST} goes with "
+                f"{', '.join(sorted(_OF_PAIRS))}"
+            )
 
 
 def report_unreadable(tables: Tables, skip: bool, note: Note) -> None:
@@ -179,22 +264,39 @@ def grouped(
 
 
 def _rows(
-    results: Results, chains: list[Chain], by: Sequence[str], note: Note
+    results: Results,
+    chains: list[Chain],
+    by: Sequence[str],
+    note: Note,
+    judges: Sequence[Judging],
 ) -> list[dict[str, Any]]:
     of_runs = [name for name in by if name != "source"]
     rows = []
     for key, members in grouped(chains, lambda c: tuple(c.label[n] for n in of_runs)).items():
         named = dict(zip(of_runs, key, strict=True))
-        _mention_merged(named, members, note)
+        _mention_merged(named, members, note, BEFORE_JUDGES if judges else STAGES)
         sources = results.sources(members) if "source" in by else [None]
-        rows += [{**named, **_source(by, s), **summarise(results, members, s)} for s in sources]
+        rows += [{**named, **_source(by, s), **summarise(results, members, s),
+                  **_of_each(results, members, s, judges)} for s in sources]  # fmt: skip
     return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
 
 
-def _mention_merged(named: dict[str, Any], members: list[Chain], note: Note) -> None:
+def _of_each(
+    results: Results, members: Sequence[Chain], source: str | None, judges: Sequence[Judging]
+) -> dict[str, Any]:
+    """Return the measures of a row by each of several judges."""
+    if len(judges) < 2:
+        return {}
+    found = {j.label: [chain for chain in members if chain in j.chains] for j in judges}
+    return {"judges": {k: summarise(results, mine, source) for k, mine in found.items()}}
+
+
+def _mention_merged(
+    named: dict[str, Any], members: list[Chain], note: Note, stages: Sequence[Stage]
+) -> None:
     """Say so when a row merges cells of one arm that were run with different settings."""
     for (experiment, arm), same in grouped(members, lambda c: (c.experiment, c.arm)).items():
-        different = differing(same)
+        different = differing(same, stages)
         if different:
             where = ", ".join(f"{k}={v}" for k, v in named.items()) or f"{experiment}, {arm}"
             what = "; ".join(

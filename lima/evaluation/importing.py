@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -20,8 +20,9 @@ import msgspec
 from lima.clock import now
 from lima.codec import RUN_ID_LENGTH, sha256_key
 from lima.errors import DataError
+from lima.evaluation.importing_checks import NEW, New, refuse_unknown
 from lima.evaluation.items import item_id
-from lima.evaluation.labels import LABELLED, SKIPPED, UNKNOWN_ORDER
+from lima.evaluation.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
 from lima.judging.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
@@ -49,7 +50,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
 
     kind: Kind
     rater: Name
-    rater_group: Literal["crowd", "author", "model"]
+    rater_group: str
     prompt: Name
     arm_1: Name
     label: str | None
@@ -91,6 +92,8 @@ def import_labels(
     experiment: str,
     layout: Layout,
     groups: Mapping[str, str] = MTBENCH_GROUPS,
+    *,
+    new: Collection[New] = NEW,
 ) -> Imported:
     """Write the labels of a file as one shard; the same file again changes nothing.
 
@@ -100,8 +103,10 @@ def import_labels(
         experiment: study that the labels belong to.
         layout: how its lines look.
         groups: for MT-bench: start of a judge's name to its group of raters.
+        new: what the storage need not know already.
 
     Raises:
+        InputError: the labels name what the storage does not know (see `refuse_unknown`).
         DataError: the file cannot be read, or a line is not a label; the message names it.
         StorageError: storage cannot be reached.
 
@@ -119,8 +124,9 @@ def import_labels(
     rows = _rows(data, path, layout, groups, f"{path.name}@sha256:{digest}")
     if not rows:
         raise DataError(f"{path}: no labels in it")
-    new = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
-    return Imported(len(rows), new, key[:RUN_ID_LENGTH])
+    refuse_unknown(rows, storage, experiment, new=new, prompts=layout == "plain")
+    added = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
+    return Imported(len(rows), added, key[:RUN_ID_LENGTH])
 
 
 def _read(path: Path) -> bytes:
@@ -169,6 +175,10 @@ def _parsed(
 
 def _plain_row(line: bytes) -> dict[str, Any]:
     record = msgspec.json.decode(line, type=Record)
+    if record.rater_group not in GROUPS:
+        raise ValueError(
+            f"rater_group {record.rater_group!r}: one of {', '.join(GROUPS)} is allowed"
+        )
     allowed = INSTRUCTIONS[record.kind].labels
     pair = allowed == (A_BETTER, B_BETTER, NEITHER)
     if record.kind == "dialogue" and record.arm_2:
@@ -199,7 +209,10 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"winner {vote.winner!r}: one of {', '.join(_WINNERS)} is known")
     group = next((g for start, g in groups.items() if vote.judge.startswith(start)), None)
     if group not in GROUPS:
-        raise ValueError(f"judge {vote.judge!r} is of no group; name one with --group START=GROUP")
+        raise ValueError(
+            f"judge {vote.judge!r} is of no group; say which with --group START=GROUP, one of "
+            f"{', '.join(GROUPS)}"
+        )
     if vote.model_a == vote.model_b:
         raise ValueError("model_a and model_b are the same")
     question = f"mt_bench/{vote.question_id}/{vote.turn}"
@@ -219,7 +232,7 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         "response_2": second,
         "arm_1": vote.model_a,
         "arm_2": vote.model_b,
-        "comment": "inconsistent" if "inconsistent" in vote.winner else None,
+        "comment": INCONSISTENT if INCONSISTENT in vote.winner else None,
     }
 
 

@@ -32,13 +32,17 @@ VALUES: dict[Asked, tuple[str, ...]] = {
 UNKNOWN_ORDER = "unknown"
 LABELLED, SKIPPED, UNDONE = "labelled", "skipped", "undone"
 MODEL = "model"
+INCONSISTENT = "inconsistent"
+"""The comment of a tie that stands for two verdicts, one in each order, that differ."""
 
-_ANNOTATION = ["run_id", "annotation_id", "event", "supersedes", "item_id", "presentation", "kind",
-               "rater", "rater_group", "label", "shown", "prompt_key", "response_1", "response_2",
-               "arm_1", "arm_2", "conversation_id", "turn", "malicious", "out_of_distribution",
-               "ended_at", "written_at"]  # fmt: skip
-_JUDGMENT = ["run_id", "item_id", "presentation", "final", "status", "label", "shown", "judge",
-             "prompt_key", "generation_key", "response_2", "arm", "arm_2", "at"]  # fmt: skip
+_ANNOTATION = ["experiment", "run_id", "annotation_id", "event", "supersedes", "item_id",
+               "presentation", "kind", "rater", "rater_group", "label", "shown", "prompt_key",
+               "response_1", "response_2", "arm_1", "arm_2", "conversation_id", "turn",
+               "malicious", "out_of_distribution", "comment", "ended_at",
+               "written_at"]  # fmt: skip
+_JUDGMENT = ["experiment", "run_id", "item_id", "presentation", "final", "status", "label",
+             "shown", "judge", "prompt_key", "generation_key", "response_2", "arm", "arm_2",
+             "at"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Label:
     """The last word of a rater on a showing of an item; no value: there is none.
 
     For pairs, `value` is "1" or "2" for the response of `arm_1` or `arm_2`, or "tie", and the
-    arms are in their order by name. `shown_first` is the value that A would have had.
+    arms are in their order by name. `shown_first` is the value that A would have had, `ours` that
+    of the response that was asked about, which the other one was set against.
     """
 
     item_id: str
@@ -66,6 +71,10 @@ class Label:
     out_of_distribution: bool | None = None
     at: int | None = None
     run_id: str = ""
+    experiment: str = ""
+    ours: str = FIRST
+    responses: tuple[str, str | None] = ("", None)
+    inconsistent: bool = False
 
     @property
     def asked(self) -> Asked:
@@ -84,11 +93,25 @@ class Label:
             return UNKNOWN_ORDER
         return "A" if self.value == self.shown_first else "B"
 
+    @property
+    def subject(self) -> str:
+        """The arm that was asked about."""
+        return self.arm_1 if self.ours == FIRST else self.arm_2 or ""
+
     def for_arm(self, arm: str) -> str | None:
-        """Return what a label of a pair says of one of its arms: win, tie or lose."""
+        """Return what a label of a pair says of one of its arms: win, tie or lose.
+
+        Of two responses of one arm, it says that of the one that was asked about.
+        """
         if self.value in (TIE, None):
             return self.value
-        return "win" if (self.arm_1 if self.value == FIRST else self.arm_2) == arm else "lose"
+        return "win" if self.value == self.place(arm) else "lose"
+
+    def place(self, arm: str) -> str:
+        """Return which of the two responses is that of `arm`."""
+        if self.arm_1 == self.arm_2:
+            return self.ours
+        return FIRST if arm == self.arm_1 else SECOND
 
 
 def read_labels(tables: Tables) -> list[Label]:
@@ -161,12 +184,15 @@ def _of_annotation(row: dict[str, Any]) -> Label:
     found = Label(
         **{k: row[k] for k in ("item_id", "presentation", "kind", "rater", "arm_1", "arm_2")},
         **{k: row[k] for k in ("prompt_key", "conversation_id", "turn", "malicious", "run_id")},
+        experiment=row["experiment"],
         out_of_distribution=row["out_of_distribution"],
         group=row["rater_group"],
         value=winner(label, row["shown"]) if pair and label else label,
         status="ok" if label else row["event"],
         shown_first=_shown_first(row["shown"]) if pair else None,
         at=row["ended_at"] or row["written_at"],
+        responses=(row["response_1"], row["response_2"]),
+        inconsistent=row["comment"] == INCONSISTENT,
     )
     return _oriented(found, row["response_1"], row["response_2"])
 
@@ -175,6 +201,8 @@ def _of_judgment(row: dict[str, Any]) -> Label:
     label = row["label"] if row["status"] == "ok" else None
     found = Label(
         **{k: row[k] for k in ("item_id", "presentation", "status", "prompt_key", "run_id", "at")},
+        experiment=row["experiment"],
+        responses=(row["generation_key"], row["response_2"]),
         kind="preference",
         rater=row["judge"],
         group=MODEL,
@@ -200,6 +228,8 @@ def _oriented(label: Label, first: str, second: str | None) -> Label:
         arm_2=label.arm_1,
         value=_other(label.value),
         shown_first=_other(label.shown_first),
+        ours=SECOND,
+        responses=(second, first),
     )
 
 

@@ -1,5 +1,6 @@
 """A study's report: one self-contained page with its figures, settings and some responses."""
 
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +12,21 @@ from lima.errors import InputError
 from lima.evaluation.aggregate import report_unreadable
 from lima.evaluation.checkpoints import correlations
 from lima.evaluation.compare import read_evidence
+from lima.evaluation.contests import contest_rows, matrices, read_lengths
 from lima.evaluation.correlation import RankCorrelation
-from lima.evaluation.lineage import Chain
+from lima.evaluation.dialogues import STAGE as CHAT_STAGE
+from lima.evaluation.lineage import Chain, experiments
 from lima.evaluation.panels import Panel, panels
-from lima.evaluation.people import (
-    agreement_rows,
-    chat_rows,
-    paper_rows,
-    people_panels,
-    rate_rows,
-)
+from lima.evaluation.paper import written
+from lima.evaluation.people import agreement_rows, heroes, paper_rows, people_panels
 from lima.evaluation.report_tables import shown, study_tables
 from lima.evaluation.samples import read_samples
 from lima.evaluation.scan import Tables
 from lima.evaluation.series import readable
+from lima.evaluation.shares import chat_rows, rate_rows
 from lima.evaluation.study import read_study
 from lima.evaluation.tally import STATUSES
+from lima.results import RUNS
 from lima.storage import Storage
 
 TEMPLATE = "report.html.j2"
@@ -46,6 +46,7 @@ def write_report(
     *,
     experiment: str | None = None,
     figures: Path | None = None,
+    named: Mapping[str, str] | None = None,
     skip_unreadable: bool = False,
     note: Callable[[str], None],
 ) -> Report:
@@ -56,17 +57,21 @@ def write_report(
         output: file to write; folders above it are made.
         experiment: which one, if storage holds several.
         figures: folder for each figure as SVG and as PNG; None: they are on the page alone.
+        named: our arms that are the paper's whatever their specs say, by the paper's names.
         skip_unreadable: leave out shards that cannot be read, and say so, instead of raising.
         note: called with each message that the page says too.
 
     Raises:
-        InputError: storage holds several experiments and none is named, or not the named one.
-        DataError: no runs, or shards that cannot be read (all are named).
+        InputError: storage holds several experiments and none is named, or not the named one; or
+            `named` names what is not there.
+        DataError: nothing is there, or shards that cannot be read (all are named).
         StorageError: storage cannot be reached.
         OSError: a file cannot be written.
 
     """
-    report = make_report(storage, experiment=experiment, skip_unreadable=skip_unreadable, note=note)
+    report = make_report(
+        storage, experiment=experiment, named=named, skip_unreadable=skip_unreadable, note=note
+    )
     _write(output, report.page.encode())
     for name, panel in report.figures.items():
         if figures and panel:
@@ -90,12 +95,13 @@ def render_report(
     storage: Storage,
     *,
     experiment: str | None = None,
+    named: Mapping[str, str] | None = None,
     skip_unreadable: bool = False,
     note: Callable[[str], None],
 ) -> str:
     """Return the page alone; arguments and errors are those of `write_report`."""
     return make_report(
-        storage, experiment=experiment, skip_unreadable=skip_unreadable, note=note
+        storage, experiment=experiment, named=named, skip_unreadable=skip_unreadable, note=note
     ).page
 
 
@@ -103,6 +109,7 @@ def make_report(
     storage: Storage,
     *,
     experiment: str | None = None,
+    named: Mapping[str, str] | None = None,
     skip_unreadable: bool = False,
     note: Callable[[str], None],
 ) -> Report:
@@ -111,10 +118,14 @@ def make_report(
 
     tables = Tables(storage, experiment)
     study = read_study(tables)
-    name = _only_experiment(study.chains)
+    name = _only_experiment(tables, study.chains, experiment)
     samples = read_samples(tables, study.chains)
-    evidence = read_evidence(tables, {}, study=study)
-    drawn = {**panels(study, evidence.checkpoints), **people_panels(evidence)}
+    evidence = read_evidence(tables, named or {}, study=study)
+    theirs = {str(chain.arm): evidence.name_of(chain.arm) for chain in study.chains}
+    drawn = {**panels(study, evidence.checkpoints, theirs), **people_panels(evidence)}
+    pairs = contest_rows(
+        evidence.labelled, read_lengths(tables, evidence.labelled.labels), evidence.arm("lima")
+    )
     notes: list[str] = []
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
@@ -134,15 +145,19 @@ def make_report(
         notes=notes,
         panels=drawn,
         checkpoints=[c for c in evidence.checkpoints if c.scored or c.compared],
-        rates=rate_rows(evidence),
-        chats=chat_rows(evidence),
+        rates=rate_rows(evidence.labelled, heroes(evidence)),
+        chats=chat_rows(evidence.labelled),
+        pairs=pairs,
+        matrices=matrices(pairs),
         agreements=agreement_rows(evidence),
         facts_of_paper=paper_rows(evidence),
         correlations=_told(correlations(evidence.checkpoints)),
         samples=samples,
         failures=(*STATUSES[1:], "not_judged"),
         shown=shown,
-        **study_tables(study),
+        plain=written,
+        finite=math.isfinite,
+        **study_tables(study, pairs),
     )
     return Report(readable(page), drawn)
 
@@ -152,8 +167,12 @@ def _told(found: Mapping[str, RankCorrelation]) -> dict[str, RankCorrelation]:
     return {label: c for label, c in found.items() if c.value is not None and c.points > 2}
 
 
-def _only_experiment(chains: Sequence[Chain]) -> str:
+def _only_experiment(tables: Tables, chains: Sequence[Chain], asked: str | None) -> str:
+    """Return the experiment that the page is about; without cells, that of the labels."""
     names = sorted({chain.experiment for chain in chains})
+    if not names and not tables.read(RUNS, ["run_id"]).num_rows:
+        names = [asked] if asked else experiments(tables)
+    names = names or _of_conversations(tables)
     if len(names) > 1:
         raise InputError(
             f"the storage holds {len(names)} experiments; choose one with --experiment: "
@@ -162,3 +181,8 @@ def _only_experiment(chains: Sequence[Chain]) -> str:
     if not names:
         raise InputError("no cell of the study has started yet; try again when one has")
     return names[0]
+
+
+def _of_conversations(tables: Tables) -> list[str]:
+    rows = tables.read(RUNS, ["experiment", "stage"]).to_pylist()
+    return sorted({row["experiment"] for row in rows if row["stage"] == CHAT_STAGE})

@@ -40,6 +40,12 @@ class Tables:
         self.threads = (os.cpu_count() or 1) if storage.is_local else REMOTE_THREADS
         self.batch = LOCAL_BATCH if storage.is_local else REMOTE_BATCH
 
+    def everywhere(self) -> "Tables":
+        """Return the tables of all experiments; what cannot be read is kept together."""
+        found = Tables(self.storage)
+        found.unreadable = self.unreadable
+        return found
+
     def read(self, table: Table, columns: Sequence[str]) -> pa.Table:
         """Return some columns of all shards, in the order of their paths."""
         parts = [part for _, part in self.map(table, columns, lambda part: part)]

@@ -91,7 +91,10 @@ class _Run:
         """Judge what storage does not hold yet."""
         async with self.storing:
             shards = await self.storing.run(self._resume)
-            if shards:
+            if not self.tasks:  # an attempt at nothing, so that the stage counts as finished
+                with attempt(self.storage, self.cell, "judge", DRIVER, self.progress.run):
+                    self._report(force=True)
+            elif shards:
                 with attempt(self.storage, self.cell, "judge", DRIVER, self.progress.run):
                     await self._finish(shards)
             else:

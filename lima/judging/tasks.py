@@ -1,5 +1,6 @@
 """What there is to judge, responses or pairs of them, and the rows that come of it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,6 +21,8 @@ from lima.results import GENERATIONS, ITEMS
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,9 @@ def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
 def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     """Return the pairs that a cell's judge compares, in the order of the seeded ledger.
 
+    A baseline that is an arm of the study is not compared with itself: where there is no other,
+    there are no pairs.
+
     Raises:
         DataError: a baseline is unknown or has no responses.
         SpecError: no baseline is named.
@@ -117,12 +123,19 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     spec = judge_spec(cell)
     if not spec.baselines:
         raise SpecError("judge.baselines: a preference needs arms or runs to compare with")
+    own = run_id(cell, "generate")
+    others = [name for name in spec.baselines if name not in (cell.arm, own)]
+    if len(others) < len(spec.baselines):
+        log.warning("%s is one of its own baselines, and is not compared with itself", cell.arm)
+    if not others:
+        return []
+    promised = tuple(run for run in spec.baseline_runs if run != own)
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
         "preference",
-        run_id(cell, "generate"),
-        others=spec.baseline_runs or generation_runs(storage, cell.experiment, spec.baselines),
+        own,
+        others=promised or generation_runs(storage, cell.experiment, others),
         shared=0,
         both_orders=spec.both_orders,
         repeats=spec.repeats,

@@ -131,6 +131,14 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "a preference needs something to compare with",
             "--set 'judge.baselines=[\"ARM\"]', arms or run ids of the same storage",
         )
+    if spec.rubric == "preference" and cell.arm in spec.baselines:
+        alone = set(spec.baselines) == {cell.arm}
+        yield Finding(
+            "note",
+            "judge.baselines",
+            f"arm {cell.arm} is one of its own baselines: it is not compared with itself"
+            f"{', and so with nothing' if alone else ''}",
+        )
     yield from _check_key(judge_key(spec), "the judge")
 
 

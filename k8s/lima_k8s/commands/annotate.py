@@ -1,10 +1,12 @@
 """`lima-k8s annotate`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from lima.errors import InputError
 from lima.judging.instructions import Kind
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
     from lima_k8s.annotate.store import Store
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 COMPARED = {"preference": (True,), "dialogue": (False, True)}
 """Kinds that may name another side, or must."""
+PLAIN = ("experiment", "kind", "sources", "repeats", "both_orders", "seed")
+"""Options that are called as fields of a round's spec."""
 ALONE = "me"
 """Who labels if nobody is invited: whoever started the command."""
 ROUND = (
@@ -82,17 +87,22 @@ def command(
     """Have people label responses, on a page in their browsers.
 
     Every label is on disk before it is answered; end with Ctrl-C, which writes the table
-    `annotations`, and start the same command again to go on. Without --invite, you label.
+    `annotations`, and start the same command again to go on. Without --invite, you label. A
+    larger --count or --overlap adds to the round and keeps its labels. --status, --export,
+    --withdraw and --choose begin none: they find the round that exists, by as much as is said.
     """
     from lima.storage import Storage
-    from lima_k8s.annotate.rounds import export, open_round
+    from lima_k8s.annotate.rounds import export
 
     opened = Storage(storage)
-    asked = _asked(opened, options)
     if what == "chosen":
-        _write_chosen(opened, asked, output_format)
+        _write_chosen(opened, _asked(opened, options), output_format)
         return
-    store = open_round(asked.spec, opened, options["database"] or asked.path(opened))
+    if (what or choose is not None or options["withdrawn"]) and not options["invited"]:
+        unchanged = what == "status" and not options["withdrawn"]
+        store = _existing(opened, options, reading=unchanged)
+    else:  # who is invited is invited to something
+        store = _begun(opened, _asked(opened, options).spec, options)
     try:
         _change(store, options)
         if what == "status":
@@ -100,13 +110,75 @@ def command(
             return
         if what is None and choose is None:
             _serve(store, options)
-        events = export(store, opened)
+        spec, events = _spec_of(store), export(store, opened)
     finally:
         store.close()
     if choose is not None:
-        _choose(opened, asked, choose)
+        _choose(opened, replace(_asked(opened, options), spec=spec), choose)
     else:
-        _tell(events, asked, storage)
+        _tell(events, spec, storage)
+
+
+def _given(options: dict[str, Any]) -> set[str]:
+    """Return the options that were given, not their defaults."""
+    context = click.get_current_context()
+    return {name for name in options if context.get_parameter_source(name) in EXPLICIT}
+
+
+def _existing(storage: "Storage", options: dict[str, Any], *, reading: bool) -> "Store":
+    """Return the round that exists and is meant, as far as the options say."""
+    from lima_k8s.annotate.existing import existing_round
+    from lima_k8s.annotate.store import Store
+
+    wanted = _wanted(storage, options)
+    otherwise = {name: options[name] for name in PLAIN if options[name] is not None}
+    found = existing_round(storage, options["database"], wanted, otherwise)
+    return Store(found.path, reading=reading)
+
+
+def _wanted(storage: "Storage", options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options that were given say of a round, by fields of its spec."""
+    from lima_k8s.annotate.runs import chosen, generated_runs
+
+    given = _given(options)
+    wanted = {name: options[name] for name in PLAIN if name in given}
+    if not given & {"run", "others"} or options["kind"] == "checkpoint":
+        return wanted
+    runs = generated_runs(storage, options["experiment"])
+    runs = [g for g in runs if g.chat == (options["kind"] == "dialogue")] or runs
+    if "run" in given:
+        wanted["run"] = chosen(runs, options["run"], "--run").run
+    if "others" in given:
+        others = [chosen(runs, name, "--against").run for name in options["others"]]
+        wanted["others"] = tuple(others)
+    return wanted
+
+
+def _begun(storage: "Storage", spec: "EvaluationSpec", options: dict[str, Any]) -> "Store":
+    """Return the round that goes on, grown to what is asked for, or a new one."""
+    from lima_k8s.annotate.existing import find_round
+    from lima_k8s.annotate.rounds import open_round, store_path
+
+    given = _given(options)
+    found = None if options["database"] else find_round(storage, spec)
+    if found:  # it stays as large as it is, unless more is asked for
+        count = spec.count if "count" in given else found.spec.count
+        shared = spec.shared if "overlap" in given else found.spec.shared
+        spec = replace(spec, count=count, shared=shared)
+    path = found.path if found else options["database"] or store_path(spec, storage)
+    store = open_round(spec, storage, path)
+    prompts = len({entry.row["prompt_key"] for entry in store.entries()})
+    if spec.count is not None and prompts > spec.count:
+        say(f"this round has {prompts} prompts already; all of them are kept")
+    return store
+
+
+def _spec_of(store: "Store") -> "EvaluationSpec":
+    """Return what the round began as, by which its rows are known."""
+    from lima.codec import decode
+    from lima.evaluation.items import EvaluationSpec
+
+    return decode(EvaluationSpec, store.settings()["spec"], str(store.path))
 
 
 @dataclass(frozen=True)
@@ -116,12 +188,6 @@ class _Asked:
     spec: "EvaluationSpec"
     trained: str | None
     epochs: dict[str, int]
-
-    def path(self, storage: "Storage") -> Path:
-        """Return the file that holds the labels unless one is named."""
-        from lima_k8s.annotate.rounds import store_path
-
-        return store_path(self.spec, storage)
 
 
 def _asked(storage: "Storage", options: dict[str, Any]) -> _Asked:
@@ -221,16 +287,16 @@ def _standing(store: "Store", name: str) -> dict[str, int]:
     return {"done": standing.done, "left": standing.left}
 
 
-def _tell(events: dict[str, int], asked: _Asked, storage: str) -> None:
+def _tell(events: dict[str, int], spec: "EvaluationSpec", storage: str) -> None:
     from lima.evaluation.items import evaluation_identity
 
     counts = ", ".join(f"{n} of {rater}" for rater, n in events.items()) or "none yet"
-    run = evaluation_identity(asked.spec)["run_id"]
+    run = evaluation_identity(spec)["run_id"]
     say(f"\nevents written to annotations (run {run}): {counts}")
-    if asked.spec.kind == "checkpoint":
+    if spec.kind == "checkpoint":
         say("next:    the same command with --choose EPOCH")
     else:
-        say(f"next:    lima-k8s agreement {storage}")
+        say(f"next:    lima-k8s agreement {quote(storage)}")
 
 
 def _choose(storage: "Storage", asked: _Asked, epoch: int) -> None:

@@ -6,7 +6,7 @@ import click
 
 from lima.errors import DataError
 from lima_k8s.options import format_option
-from lima_k8s.output import say, write_json, write_table
+from lima_k8s.output import say, visible, write_json, write_table
 from lima_k8s.pick import command as pick
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def why(storage: str, name: str, run: str | None, output_format: str) -> None:
         return
     for one in found:
         for line in _told(one):
-            click.echo(line)
+            click.echo(visible(line))
         click.echo()
 
 
