@@ -8,6 +8,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import ray.train
@@ -34,12 +35,13 @@ class _Unmet(Backend):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def private_world(backend: str, folder: Path) -> Iterator[World]:
+def private_world(backend: str, folder: Path, wait_s: int) -> Iterator[World]:
     """Make the process group of this worker, which Ray Train has started, with the others.
 
     Args:
         backend: What they talk by, `nccl` or `gloo`.
         folder: Where they meet; the owner alone may enter it.
+        wait_s: Seconds that they wait for each other in a collective.
 
     """
     context, device = ray.train.get_context(), ray.train.torch.get_device()
@@ -49,7 +51,8 @@ def private_world(backend: str, folder: Path) -> Iterator[World]:
     # A new file for each start of the group: the old one says where the dead were.
     file = ray.train.collective.broadcast_from_rank_zero(str(folder / f"group-{uuid.uuid4().hex}"))
     store = dist.FileStore(file, size)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    wait = timedelta(seconds=wait_s)
+    dist.init_process_group(backend, wait, store=store, rank=rank, world_size=size)
     yield World(rank, size, device)
     # Not after an error: others may wait for this worker, and Ray ends them all.
     dist.destroy_process_group()

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lima.codec import decode, encode, run_id
-from lima.errors import InputError, Interrupted, LimaError
+from lima.errors import InputError, Interrupted, LimaError, whole_reason
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
 from lima.stop import stop_requested
 from lima.storage import Storage
+from lima.temporary import remove_left_behind
 from lima.training.records import StepRecord, completion_path
+from lima.training.size import collective_timeout_s
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 
@@ -80,6 +82,11 @@ class _Work:
         """What the workers talk to each other by."""
         return "nccl" if self.compute.device == "cuda" else "gloo"
 
+    @property
+    def wait_s(self) -> int:
+        """Seconds that they wait for each other in a collective."""
+        return collective_timeout_s(stage_cell(self.cell, self.stage))
+
     def encoded(self) -> dict[str, Any]:
         """Return it as workers elsewhere are given it."""
         uri = self.storage.uri
@@ -138,7 +145,7 @@ def _fit_together(work: _Work) -> LimaError | None:
             storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
         ),
-        torch_config=Unmet() if private_folder() else TorchConfig(backend=work.backend),
+        torch_config=Unmet() if private_folder() else TorchConfig(work.backend, "env", work.wait_s),
     )
     try:
         return cast("LimaError | None", trainer.fit().return_value)
@@ -153,13 +160,13 @@ def _reason(error: Exception, failures: Sequence[Exception]) -> LimaError:
     for failure in failures:
         if isinstance(failure, LimaError):
             return type(failure)(f"{said}{failure}")
-    # A worker that only lost its peers says less than the one that failed.
-    return LimaError(said + _last_line(error))
+    # Of what others said, the most telling: one that only lost its peers has no class of its own.
+    told = sorted(failures, key=lambda failure: type(failure) is RuntimeError)
+    return LimaError(said + _with_class(told[0] if told else error))
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+def _with_class(error: BaseException) -> str:
+    return f"{type(error).__name__}: {whole_reason(error)}"
 
 
 def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
@@ -178,6 +185,7 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     from lima_jobs.session import set_up_logging
 
     set_up_logging()
+    remove_left_behind()
     with _world_of_one(work) if alone else _world_of_ray(work) as world:
         return _train_in(world, work)
 
@@ -210,7 +218,7 @@ def _world_of_ray(work: _Work) -> Iterator["World"]:
     if folder := private_folder():
         from lima_jobs.meeting import private_world
 
-        with private_world(work.backend, folder) as world:
+        with private_world(work.backend, folder, work.wait_s) as world:
             yield world
         return
     context = ray.train.get_context()

@@ -1,6 +1,5 @@
 """Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -13,9 +12,13 @@ from lima.codec import run_id, sha256_key
 from lima.errors import LimaError, ModelError, StorageError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, digits
+from lima.model.context import context_length
+from lima.model.copies import needed_files, one_at_a_time
+from lima.model.segments import read_segments_alike
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
+from lima.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +104,7 @@ def _exported(spec: ModelSpec, storage: "Storage") -> Path:
 
 
 def _cached(storage: "Storage", path: str, uri: str) -> Path:
-    """Return the local copy of a saved model; workers of one machine share it.
+    """Return the local copy of a saved model; one worker of a machine makes it for all.
 
     The copy is named by its address and the sizes and times of the files there: a model that
     was replaced is copied anew.
@@ -114,13 +117,13 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     if folder.exists():
         return folder
     home.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
-    try:
-        storage.download_folder(path, partial)
-        with contextlib.suppress(OSError):  # another worker was first; its copy is the same
+    wanted = needed_files([entry.path for entry in entries])
+    with one_at_a_time(home / f"{folder.name}.lock", f"copies {uri}"):
+        if not folder.exists():
+            partial = home / f"{folder.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of a worker that was killed
+            storage.download_folder(path, partial, wanted)
             partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -131,16 +134,18 @@ def scratch_tokenizer(
 
     The same texts give the same.
     """
-    with tempfile.TemporaryDirectory(prefix="lima-tokenizer-") as folder:
+    with temporary_folder("lima-tokenizer-") as folder:
         # One place of the vocabulary is kept for EOT.
-        train_tokenizer(texts, shape.vocab_size - 1, Path(folder))
-        return load_tokenizer(folder, spec)
+        train_tokenizer(texts, shape.vocab_size - 1, folder)
+        return load_tokenizer(str(folder), spec)
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
     """Return (tokenizer, EOT id, pad id), EOT added if it is new."""
     tokenizer = _saved_tokenizer(path, spec)
-    return tokenizer, *add_special_tokens(tokenizer, spec.eot_token)
+    ids = add_special_tokens(tokenizer, spec.eot_token)
+    read_segments_alike(tokenizer, [tokenizer.bos_token, spec.eot_token])
+    return tokenizer, *ids
 
 
 def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
@@ -190,19 +195,20 @@ def pretrained_model(
 
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
+    # How others sample from it is not ours to heed, nor to trip over: many settings contradict
+    # each other.
+    settings = {"dtype": dtype, "device_map": device_map, "generation_config": GenerationConfig()}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, revision=spec.revision, dtype=dtype, device_map=device_map
-        )
+        return AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, **settings)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _unusable(path, "model", error) from error
 
 
 def check_context(model: Any, length: int) -> None:
     """Refuse a model that has fewer positions than the texts that it shall read."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = context_length(model.config.to_dict())
     if positions is not None and length > positions:
         raise ModelError(
             f"max_length is {length} tokens, but the model has {positions} positions; "
@@ -274,9 +280,28 @@ def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec
     tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
     spread = compute.device == "cuda" and compute.gpus_per_worker > 1
     model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
-    if not spread:
+    if spread:
+        _refuse_offload(model, path, compute)
+    else:
         model = model.to(compute.device)
     return LoadedModel(model.eval(), tokenizer, eot_id, pad_id)
+
+
+def _refuse_offload(model: Any, path: str, compute: ComputeSpec) -> None:
+    """Refuse a model that was spread beyond its GPUs: to the host's memory, or its disk.
+
+    Raises:
+        ModelError: it was; it would answer, some hundred times slower.
+
+    """
+    places = getattr(model, "hf_device_map", {})
+    outside = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
+    if outside or model.device.type == "cpu":
+        raise ModelError(
+            f"{path}: {compute.gpus_per_worker} GPUs have no room for it ({len(outside)} of "
+            f"{len(places)} parts of the model would lie outside); raise "
+            "generate.compute.gpus_per_worker, or free the memory of the GPUs"
+        )
 
 
 def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
