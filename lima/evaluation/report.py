@@ -12,6 +12,7 @@ from lima.evaluation.aggregate import report_unreadable
 from lima.evaluation.checkpoints import correlations
 from lima.evaluation.compare import read_evidence
 from lima.evaluation.correlation import RankCorrelation
+from lima.evaluation.example_lengths import examples_panel, read_lengths
 from lima.evaluation.lineage import Chain
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.people import (
@@ -114,7 +115,11 @@ def make_report(
     name = _only_experiment(study.chains)
     samples = read_samples(tables, study.chains)
     evidence = read_evidence(tables, {}, study=study)
-    drawn = {**panels(study, evidence.checkpoints), **people_panels(evidence)}
+    drawn = {
+        **panels(study, evidence.checkpoints),
+        "examples": examples_panel(study.chains, read_lengths(tables, study.chains)),
+        **people_panels(evidence),
+    }
     notes: list[str] = []
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:

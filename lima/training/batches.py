@@ -12,6 +12,7 @@ from lima.curation.dataset import Example
 from lima.errors import DataError
 from lima.model.tokens import Encoded, encode_dialogue, encode_text
 from lima.spec import TrainSpec
+from lima.training.lengths import Lengths
 
 IGNORED = -100
 """Label of a token that carries no loss, as torch's cross-entropy takes it."""
@@ -110,6 +111,12 @@ def encode_examples(
     return encoded
 
 
+def lengths_of(encoded: Sequence[Encoded], spec: TrainSpec) -> Lengths:
+    """Return how long examples were before they were trimmed to `spec.max_length`."""
+    tokens = tuple(len(e.ids) + e.trimmed for e in encoded)
+    return Lengths(tokens, spec.max_length, dialogue=spec.text_format == "dialogue")
+
+
 def _encode(example: Example, spec: TrainSpec, tokenizer: Any, eot_id: int) -> Encoded:
     if spec.text_format == "text":
         return encode_text(tokenizer, example.conversation[0])
@@ -117,7 +124,8 @@ def _encode(example: Example, spec: TrainSpec, tokenizer: Any, eot_id: int) -> E
 
 
 def _trim(encoded: Encoded, length: int) -> Encoded:
-    return Encoded(encoded.ids[:length], encoded.in_response[:length])
+    cut = max(len(encoded.ids) - length, 0)
+    return Encoded(encoded.ids[:length], encoded.in_response[:length], cut)
 
 
 def total_loss(logits: Tensor, labels: Tensor) -> Tensor:

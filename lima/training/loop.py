@@ -16,6 +16,7 @@ from lima.clock import now
 from lima.codec import run_id
 from lima.curation.dataset import loader
 from lima.errors import Interrupted, ModelError
+from lima.ledger import record_lengths
 from lima.model.dropout import add_residual_dropout
 from lima.model.loading import (
     SCRATCH,
@@ -38,6 +39,7 @@ from lima.training.batches import (
     Batch,
     PaddedBatches,
     encode_examples,
+    lengths_of,
     total_loss,
 )
 from lima.training.engine import (
@@ -46,6 +48,7 @@ from lima.training.engine import (
     set_learning_rate,
     start_engine,
 )
+from lima.training.lengths import Lengths
 from lima.training.plan import Plan, exported_epochs, learning_rate
 from lima.training.records import Records, StepRecord, mark_complete
 from lima.training.state import StateStore
@@ -92,13 +95,16 @@ class Trainer:
         if spec.compute.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         self.engine = start_engine(model, spec, self.config)
-        self.batches = PaddedBatches(
-            encode_examples(examples, spec, self.tokenizer, eot_id),
-            spec,
-            pad_id,
-            batch_size=spec.batch_size,
-        )
+        encoded = encode_examples(examples, spec, self.tokenizer, eot_id)
+        self.batches = PaddedBatches(encoded, spec, pad_id, batch_size=spec.batch_size)
         self.heldout = self._heldout(eot_id, pad_id)
+        if self.world.leads:
+            self._tell_lengths(lengths_of(encoded, spec))
+
+    def _tell_lengths(self, lengths: Lengths) -> None:
+        record_lengths(self.storage, self.cell, lengths)
+        if lengths.trimmed:
+            log.warning("%s: %s: %s", self.run, self.spec.data.path, lengths)
 
     def _model(self, texts: Sequence[str]) -> tuple[Any, Any, int, int]:
         """Return (model, tokenizer, EOT id, pad id)."""
