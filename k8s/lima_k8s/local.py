@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lima.codec import encode, run_id
+from lima.devices import require_gpus
 from lima.done import is_done
 from lima.errors import InputError, Interrupted, LimaError, StorageError
 from lima.progress import DONE, read_progress
@@ -57,13 +58,15 @@ class LocalRun:
         """Return what will run, a line a cell.
 
         Raises:
-            InputError: a judge that is to be asked needs a key that is not there.
+            InputError: a judge that is to be asked needs a key that is not there, or a stage
+                GPUs that are not.
 
         """
         from lima.judging.key import require_keys
 
         states = self._states()
-        left = (cell for cell, s in zip(self.cells, states, strict=True) if not s.done)
+        left = [cell for cell, s in zip(self.cells, states, strict=True) if not s.done]
+        require_gpus(left)
         require_keys(left, self.storage)
         return [
             f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
-from lima.errors import LimaError, ModelError, StorageError
+from lima.errors import HubError, LimaError, ModelError
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
@@ -168,7 +168,7 @@ def pretrained_model(
 
     Raises:
         ModelError: nothing can be loaded from `path`.
-        StorageError: it is on a hub that does not answer.
+        HubError: it is on a hub that does not answer.
 
     """
     from safetensors import SafetensorError
@@ -277,9 +277,12 @@ def _unusable(path: str, what: str, error: BaseException) -> LimaError:
         if is_offline_mode():
             return ModelError(
                 f"{path}: no {what} can be loaded: it is not in the cache, and HF_HUB_OFFLINE "
-                "keeps the hub from being asked"
+                "keeps the hub from being asked; name a folder that holds the model"
             )
-        return StorageError(f"{path}: the hub does not answer ({_first_line(error)})")
+        return HubError(
+            f"{path}: the hub does not answer ({_first_line(error)}); name a folder that holds the "
+            "model"
+        )
     return ModelError(f"{path}: no {what} can be loaded ({_first_line(error)})")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lima.errors import ModelError, StorageError
+from lima.errors import HubError, ModelError
 from lima.model.loading import load_tokenizer, local_model
 from lima.spec import ModelSpec
 from lima.storage import Storage
@@ -43,5 +43,5 @@ def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.Mon
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE keeps the hub from being asked"):
         load_tokenizer(spec.path, spec)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(StorageError, match="the hub does not answer"):
+    with pytest.raises(HubError, match="the hub does not answer"):
         load_tokenizer(spec.path, spec)

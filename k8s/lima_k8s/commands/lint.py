@@ -9,6 +9,7 @@ import click
 from lima.lint import LEVELS, Finding, lint
 from lima.lint.facts import Facts
 from lima.lint.lengths import Measured, lines, measure
+from lima.lint.machine import of_this_machine
 from lima.recipes import load_study
 from lima.spec import CellSpec
 from lima_k8s.options import format_option, study_options
@@ -57,6 +58,9 @@ def command(
         findings = lint(cells, facts)
         if profile:
             findings = lint_cluster(findings, cells, kinds_of(cells), profile)
+        else:
+            both = [*findings, *of_this_machine(cells)]
+            findings = sorted(both, key=lambda finding: LEVELS.index(finding.level))
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
     lengths = _lengths(cells, facts) if verbose else []
     if output_format == "json":
