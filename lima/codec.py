@@ -28,7 +28,7 @@ def encode(spec: object, *, operational: bool = True) -> Any:
     # Not msgspec.to_builtins: it leaves out the defaults of what msgspec.convert has made.
     if dataclasses.is_dataclass(spec):
         return {
-            f.name: encode(getattr(spec, f.name), operational=operational)
+            f.name: encode(_counted(f, spec, operational), operational=operational)
             for f in dataclasses.fields(spec)
             if operational or _decides(f, getattr(spec, f.name))
         }
@@ -39,11 +39,17 @@ def encode(spec: object, *, operational: bool = True) -> Any:
     return spec
 
 
+def _counted(field: "dataclasses.Field[Any]", spec: object, operational: bool) -> object:
+    """Return the value of a field; in an identity, of one that once was part of it, the former."""
+    value = getattr(spec, field.name)
+    return value if operational else field.metadata.get("once", value)
+
+
 def _decides(field: "dataclasses.Field[Any]", value: object) -> bool:
     """Say whether a field is part of a run's identity (see `lima.marks`)."""
     if field.metadata.get("later") and value == field.default:
         return False
-    return not field.metadata.get("operational")
+    return "once" in field.metadata or not field.metadata.get("operational")
 
 
 def canonical_json(value: object) -> str:

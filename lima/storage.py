@@ -7,6 +7,7 @@ AWS_MAX_ATTEMPTS for how often a request is tried).
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ S3_ATTEMPTS = "8"
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
+_PARTIAL = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}$")
+"""Names that objects have while they are written."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,15 @@ class Storage:
 
     def entries(self, path: str) -> list[Entry]:
         """Return the objects below `path`, sorted, without unfinished ones; none if absent."""
+        return [entry for entry in self._entries(path) if not _is_hidden(entry)]
+
+    def unfinished(self) -> list[Entry]:
+        """Return what is being written, or was by a writer that was killed; stores hide theirs."""
+        if not self.is_local:
+            return []
+        return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
+
+    def _entries(self, path: str) -> list[Entry]:
         selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
         with self._explained("list", path):
             infos = self.filesystem.get_file_info(selector)
@@ -105,10 +117,7 @@ class Storage:
             for i in infos
             if i.type == pafs.FileType.File
         )
-        return sorted(
-            (e for e in found if not e.path.rsplit("/", 1)[-1].startswith(".")),
-            key=lambda e: e.path,
-        )
+        return sorted(found, key=lambda entry: entry.path)
 
     def delete(self, path: str) -> None:
         """Delete an object; one that is gone already is fine."""
@@ -182,6 +191,10 @@ class Storage:
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
             raise StorageError(f"cannot {what} {where}: {_reason(error)}") from error
+
+
+def _is_hidden(entry: Entry) -> bool:
+    return entry.path.rsplit("/", 1)[-1].startswith(".")
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from lima.codec import encode, run_id
 from lima.devices import require_gpus
 from lima.done import is_done
 from lima.errors import InputError, Interrupted, LimaError, StorageError
+from lima.process import temporary_folder
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
@@ -100,10 +101,10 @@ class LocalRun:
         if not left:
             return
         log = self._log_file()
-        with _stop_requests() as requests, tempfile.TemporaryDirectory(prefix="lima-run-") as name:
-            specs = Path(name) / "specs.json"
+        with _stop_requests() as requests, temporary_folder("run") as folder:
+            specs = folder / "specs.json"
             specs.write_text(json.dumps({"runs": [encode(cell) for cell in left]}), "utf-8")
-            code = self._follow(_start(specs, self.storage.uri, Path(name), log), requests)
+            code = self._follow(_start(specs, self.storage.uri, folder, log), requests)
         if code:
             lines = log.read_text("utf-8", errors="replace").splitlines()
             raise failure(code, lines, log, stopped=requests.count > 0)

@@ -13,6 +13,7 @@ from lima.codec import run_id, sha256_key
 from lima.errors import HubError, LimaError, ModelError
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
+from lima.process import owned_prefix, temporary_folder
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     entries = storage.entries(path)
     if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
         raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
-    home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+    home = model_cache()
     folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
     if folder.exists():
         return folder
     home.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
+    partial = Path(tempfile.mkdtemp(prefix=owned_prefix(folder.name), dir=home))
     try:
         storage.download_folder(path, partial)
         with contextlib.suppress(OSError):  # another worker was first; its copy is the same
@@ -106,6 +107,11 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     return folder
 
 
+def model_cache() -> Path:
+    """Return the folder of this machine where models from object storage are copied to."""
+    return Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+
+
 def scratch_tokenizer(
     texts: Sequence[str], shape: ShapeSpec, spec: ModelSpec
 ) -> tuple[Any, int, int]:
@@ -113,10 +119,10 @@ def scratch_tokenizer(
 
     The same texts give the same.
     """
-    with tempfile.TemporaryDirectory(prefix="lima-tokenizer-") as folder:
+    with temporary_folder("tokenizer") as folder:
         # One place of the vocabulary is kept for EOT.
-        train_tokenizer(texts, shape.vocab_size - 1, Path(folder))
-        return load_tokenizer(folder, spec)
+        train_tokenizer(texts, shape.vocab_size - 1, folder)
+        return load_tokenizer(str(folder), spec)
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:

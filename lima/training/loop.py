@@ -2,12 +2,10 @@
 
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ import torch
 from lima.clock import now
 from lima.codec import run_id
 from lima.curation.dataset import loader
-from lima.errors import Interrupted, ModelError
+from lima.errors import Interrupted, ModelError, StorageError
 from lima.ledger import record_lengths
 from lima.model.dropout import add_residual_dropout
 from lima.model.loading import (
@@ -33,6 +31,7 @@ from lima.model.loading import (
 )
 from lima.model.tokens import refuse_end_of_sequence
 from lima.model.weights import commit_weights, local_files, weights_epochs
+from lima.process import temporary_folder
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
 from lima.training.batches import (
@@ -55,6 +54,8 @@ from lima.training.state import StateStore
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
+KEPT_STATES = 2
+"""While a run trains: one to resume from, and one before it, should that be damaged."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Trainer:
         self.world, self.hooks = world, hooks
         self.run = run_id(cell)
         self.records = Records(storage, cell)
-        self.states = StateStore(storage, self.run, world, spec.checkpoints.keep_states)
+        kept = spec.checkpoints.keep_states or KEPT_STATES
+        self.states = StateStore(storage, self.run, world, kept)
         self._load()
 
     def _load(self) -> None:
@@ -160,6 +162,14 @@ class Trainer:
                 raise Interrupted(f"stopped on request after step {step}; the state is saved")
         if self.world.leads:
             mark_complete(self.storage, self.run, step)
+            self._drop_states()
+
+    def _drop_states(self) -> None:
+        """Delete what was kept to resume from, as far as it was not asked for."""
+        try:
+            self.states.keep_last(self.spec.checkpoints.keep_states or 0)
+        except StorageError as error:  # everything that matters is there
+            log.warning("states of a complete run stay; `lima-k8s prune` frees them: %s", error)
 
     def _step(self, step: int) -> None:
         started = time.perf_counter()
@@ -244,12 +254,12 @@ class Trainer:
             return
         weights = self.engine._zero3_consolidated_16bit_state_dict()
         if self.world.leads:
-            with tempfile.TemporaryDirectory(prefix="lima-weights-") as name:
+            with temporary_folder("weights") as folder:
                 self._let_generation_stop()
-                with local_files(Path(name)):
-                    self.engine.module.save_pretrained(name, state_dict=weights)
-                    self.tokenizer.save_pretrained(name)
-                commit_weights(self.storage, self.run, epoch, Path(name))
+                with local_files(folder):
+                    self.engine.module.save_pretrained(folder, state_dict=weights)
+                    self.tokenizer.save_pretrained(folder)
+                commit_weights(self.storage, self.run, epoch, folder)
         self.world.barrier()
 
     def _let_generation_stop(self) -> None:

@@ -9,7 +9,6 @@ Randomness needs no saving: every draw is addressed by seed, step, part and work
 import hashlib
 import json
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch.distributed as dist
 
 from lima.errors import InputError
 from lima.model.weights import checkpoints_path, local_files
+from lima.process import temporary_folder
 from lima.storage import CHUNK, Storage
 from lima.training.world import World
 
@@ -38,15 +38,14 @@ class StateStore:
     """Saves and restores the state of one training run; every worker takes part."""
 
     def __init__(self, storage: Storage, run: str, world: World, keep: int) -> None:
-        """Keep the last `keep` states of `run`."""
+        """Keep the last `keep` states of `run` while it trains."""
         self.storage, self.world, self.keep = storage, world, keep
         self.folder = f"{checkpoints_path(run)}/state"
 
     def save(self, engine: Any, step: int) -> None:
         """Save the state after `step`; it counts once its manifest is written."""
         path = self._path(step)
-        with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
-            local = Path(name)
+        with temporary_folder("state") as local:
             (local / TAG).mkdir()  # DeepSpeed makes it only where worker 0 runs
             with local_files(local):
                 engine.save_checkpoint(str(local), tag=TAG)
@@ -62,7 +61,7 @@ class StateStore:
             self.storage.write(
                 f"{path}.json", json.dumps(manifest, indent=1).encode(), replace=True
             )
-            self._delete_old()
+            self.keep_last(self.keep)
         self.world.barrier()
 
     def restore(self, engine: Any) -> int:
@@ -112,11 +111,11 @@ class StateStore:
                 f"the state of step {state.step} was saved by {state.workers} workers, this run "
                 f"has {self.world.size}; start it with {state.workers}"
             )
-        with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
-            whole = self._fetch(state, Path(name) / TAG)
+        with temporary_folder("state") as local:
+            whole = self._fetch(state, local / TAG)
             if self.world.any(not whole):
                 return False
-            engine.load_checkpoint(name, tag=TAG, load_module_strict=True)
+            engine.load_checkpoint(str(local), tag=TAG, load_module_strict=True)
         return True
 
     def _fetch(self, state: SavedState, target: Path) -> bool:
@@ -132,8 +131,10 @@ class StateStore:
                 return False
         return True
 
-    def _delete_old(self) -> None:
-        for state in self.states()[: -self.keep]:
+    def keep_last(self, count: int) -> None:
+        """Delete all states but the last `count`."""
+        states = self.states()
+        for state in states[: max(len(states) - count, 0)]:
             self._delete(self._path(state.step))
 
     def _delete_after(self, step: int) -> None:
