@@ -1,7 +1,6 @@
 """Runs a study on this machine: one job process that owns a Ray, watched through its storage."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import queue
@@ -19,13 +18,14 @@ from typing import Any
 from lima.codec import encode, run_id
 from lima.devices import require_gpus
 from lima.done import is_done
-from lima.errors import InputError, Interrupted, LimaError, StorageError
+from lima.errors import Interrupted, LimaError, StorageError
 from lima.process import temporary_folder
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
 from lima_k8s.display import CellState, display
+from lima_k8s.extras import require_jobs
 from lima_k8s.output import say
 
 POLL_S = 0.5
@@ -49,8 +49,7 @@ class LocalRun:
             StorageError: the storage cannot be reached.
 
         """
-        if importlib.util.find_spec("ray") is None:
-            raise InputError("--local needs the jobs' libraries: pip install 'lima-k8s[jobs]'")
+        require_jobs("--local")
         self.cells, self.storage = cells, Storage(uri)
         self.storage.entries("progress")  # an unreachable storage is said here, not by a job
         self._done: dict[str, CellState] = {}

@@ -12,6 +12,7 @@ from lima.lint.lengths import Measured, lines, measure
 from lima.lint.machine import of_this_machine
 from lima.recipes import load_study
 from lima.spec import CellSpec
+from lima_k8s import completion
 from lima_k8s.options import format_option, study_options
 from lima_k8s.output import write_json
 
@@ -21,10 +22,13 @@ NAMED_RUNS = 3
 
 
 @click.command("lint")
-@click.argument("recipe", metavar="RECIPE-or-FILE")
+@click.argument("recipe", metavar="RECIPE-or-FILE", shell_complete=completion.recipes)
 @study_options
 @click.option(
-    "--cluster", "profile", help="Judge for a cluster too: a profile, or a file like those."
+    "--cluster",
+    "profile",
+    help="Judge for a cluster too: a profile, or a file like those.",
+    shell_complete=completion.profiles,
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show how long the training examples are.")
 @format_option("text", "json")

@@ -5,12 +5,13 @@ import click
 from lima.codec import encode, run_id
 from lima.recipes import load_study
 from lima.spec import CellSpec, cell_stages
+from lima_k8s import completion
 from lima_k8s.options import format_option, study_options
 from lima_k8s.output import write_json, write_yaml
 
 
 @click.command("show")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.recipes)
 @study_options
 @format_option("yaml", "json")
 def command(
