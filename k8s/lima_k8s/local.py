@@ -24,7 +24,7 @@ from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
-from lima_k8s.display import CellState, display
+from lima_k8s.display import CellState, display, with_shared_stages
 from lima_k8s.extras import require_jobs
 from lima_k8s.output import say
 
@@ -129,7 +129,7 @@ class LocalRun:
         with ThreadPoolExecutor(READERS) as pool:
             states = list(pool.map(self._state, self.cells))
         self._done = {state.run: state for state in states if state.done}
-        return states
+        return with_shared_stages(self.cells, states)
 
     def _state(self, cell: CellSpec) -> CellState:
         run = run_id(cell)

@@ -99,10 +99,9 @@ NEEDS_JOBS = {
 def test_no_command_fails_in_an_unknown_way_without_the_jobs_libraries(
     name: str, tmp_path: Path
 ) -> None:
-    storage = str(tmp_path / "st")
-    needs = NEEDS_JOBS.get(name)
-    arguments = (*needs, "--storage", storage) if name == "submit" and needs else ()
-    arguments = arguments or ((storage, *needs) if needs else ("--help",))
+    storage, needs = str(tmp_path / "st"), NEEDS_JOBS.get(name, ())
+    where = ("--storage", storage) if name == "submit" else (storage,)
+    arguments = (*needs, *where) if needs else ("--help",)
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED, name, *arguments],
         capture_output=True,
