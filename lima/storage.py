@@ -49,7 +49,7 @@ class Storage:
         """Open `uri`: a folder (made when first written), `s3://`, `gs://`, `abfs://` or fsspec's.
 
         Raises:
-            SpecError: there is a password in the URI.
+            InputError: the URI holds a password, or names no place.
             StorageError: the URI names no file system that can be used here.
 
         """
@@ -216,21 +216,27 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     if not separator:
         folder = expanded(uri)
         if uri.startswith("~") and folder == Path(uri):
-            raise StorageError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
+            raise InputError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
         return pafs.LocalFileSystem(), str(folder.absolute())
     if not rest.strip("/"):
-        raise StorageError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
     try:
         if scheme == "file":
             return pafs.LocalFileSystem(), str(Path(rest).absolute())
         if scheme == "s3":
             return _s3(), rest.strip("/")
         return _other(uri)
-    except (OSError, pa.ArrowException, ValueError, ImportError) as error:
-        raise StorageError(
-            f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, "
-            "gs:// or abfs://, or install the fsspec package for this scheme"
-        ) from error
+    except (ValueError, ImportError) as error:
+        raise InputError(_not_opened(uri, error)) from error
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(_not_opened(uri, error)) from error
+
+
+def _not_opened(uri: str, error: Exception) -> str:
+    return (
+        f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, gs:// "
+        "or abfs://, or install the fsspec package for this scheme"
+    )
 
 
 def _s3() -> pafs.FileSystem:

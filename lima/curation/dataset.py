@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from lima.codec import is_unicode, sha256_key, shortened
+from lima.encoding import not_utf8, unpacked
 from lima.errors import DataError
 from lima.paths import expanded
 from lima.spec import DataSpec
@@ -202,10 +203,13 @@ def _lines(path: str) -> list[str]:
         except OSError as error:
             raise DataError(f"{shortened(path)}: cannot be read ({error.strerror})") from None
     try:
-        # Not splitlines(): a JSON string may hold U+2028 and the like.
-        return data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
+        data = unpacked(data)
+    except ValueError as error:
+        raise DataError(f"{shortened(path)}: {error}") from None
+    if problem := not_utf8(data):
+        raise DataError(f"{shortened(path)}: {problem}")
+    # Not splitlines(): a JSON string may hold U+2028 and the like.
+    return data.decode("utf-8-sig").split("\n")
 
 
 def _uri(path: str) -> str | None:

@@ -17,6 +17,7 @@ import msgspec
 
 from lima.clock import now
 from lima.codec import RUN_ID_LENGTH, sha256_key
+from lima.encoding import not_utf8
 from lima.errors import DataError
 from lima.evaluation.items import item_id
 from lima.evaluation.labels import LABELLED, SKIPPED, UNKNOWN_ORDER
@@ -158,7 +159,7 @@ def _parsed(
         try:
             yield number, parse(line)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            raise DataError(f"{path}:{number}: not a label ({error})") from None
+            raise DataError(f"{path}:{number}: not a label ({not_utf8(line) or error})") from None
 
 
 def _plain_row(line: bytes) -> dict[str, Any]:
