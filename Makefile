@@ -23,6 +23,10 @@ demo: .venv/ready
 	$(BIN)/lima-k8s submit ablation --local --recipe tiny --storage $(DEMO) --wait
 	$(BIN)/lima-k8s aggregate $(DEMO)
 	$(BIN)/lima-k8s report $(DEMO) -o $(DEMO)/report.html
+	@printf '%s\n' '' 'The page is above. To go on:' \
+		'  . $(BIN)/activate                # puts lima-k8s on the path' \
+		'  lima-k8s chat $(DEMO) --run howto-32/0       # talk to a model; it babbles' \
+		'  lima-k8s annotate $(DEMO) --run howto-32/0 --against diverse-32/0   # label responses'
 
 test: check unit
 

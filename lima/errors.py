@@ -9,6 +9,7 @@
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
+    ├── HubError                 exit code 3: a hub of models does not answer
     └── ClusterError             exit code 3: the cluster could not be reached, or refuses
 
 A message says what is wrong, where, and what to do.
@@ -56,6 +57,12 @@ class Interrupted(LimaError):  # noqa: N818 - the field's word (KeyboardInterrup
 
 class StorageError(LimaError):
     """Storage could not be reached, read or written."""
+
+    exit_code = 3
+
+
+class HubError(LimaError):
+    """A hub of models does not answer."""
 
     exit_code = 3
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RENEW_S = 5.0
 LOST_S = 30.0
 """Time without a sign of life after which a holder counts as dead."""
+HELD_S = 600.0
+"""Age up to which a lease of another machine counts for one that only looks, and cannot wait."""
 CLOCK_SLACK_S = 1.0
 LOCK_POLL_S = 0.02
 SETTLE_S = 1.0
@@ -226,3 +228,24 @@ def _read(storage: Storage, path: str) -> _Record | None:
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"holder": sha256(data).hexdigest(), "host": "unknown", "pid": 0, "at": 0.0}
+
+
+def is_held(storage: Storage, run: str, patience_s: float = HELD_S) -> bool:
+    """Say whether a job works on a run, as far as its lease tells; in doubt one does.
+
+    Args:
+        storage: Holds the lease.
+        run: Id of the run.
+        patience_s: Age up to which a lease of another machine, whose clock may differ, counts.
+
+    Raises:
+        StorageError: storage does not answer.
+
+    """
+    record = _read(storage, f"leases/run_id={run}.json")
+    if record is None:
+        return False
+    here = record["host"] == socket.gethostname()
+    if here and record["pid"] != os.getpid() and _is_dead_here(record):
+        return False
+    return time.time() - record["at"] < (LOST_S if here else patience_s)

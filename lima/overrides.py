@@ -85,12 +85,17 @@ def _hint(wanted: str) -> str:
     """Name the paths that end in `wanted`, else the closest one."""
     import difflib
 
-    known = list(_paths(CellSpec))
+    known = known_paths()
     same_end = [path for path in known if path.endswith(f".{wanted}")]
     close = same_end or difflib.get_close_matches(wanted, known, n=1)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
     return "`lima-k8s show RECIPE` shows all paths"
+
+
+def known_paths() -> list[str]:
+    """Return all paths that an override can name."""
+    return list(_paths(CellSpec))
 
 
 def _paths(kind: type) -> Iterator[str]:

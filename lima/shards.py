@@ -102,7 +102,8 @@ class RunTable:
     def write(self, shard: str, rows: Sequence[dict[str, Any]], *, replace: bool = False) -> bool:
         """Write rows as one shard, unless it exists. The identity columns are filled in.
 
-        Only what people decide again is ever replaced: arms drawn anew after other picks.
+        Only what people decide again is ever replaced, arms drawn anew after other picks, and the
+        row of a run of training, once, by one that knows more.
         """
         names = set().union(*rows)
         columns = {n: [row.get(n, self.identity.get(n)) for row in rows] for n in names}

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import LATER, OPERATIONAL, Fingerprint, stands_for
+from lima.marks import LATER, OPERATIONAL, Fingerprint, once, stands_for
 from lima.spec_curate import CurateSpec, SourceSpec
 from lima.spec_judge import EndpointSpec
 from lima.spec_judge import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
@@ -134,7 +134,13 @@ class CheckpointSpec:
     state_every_steps: Annotated[
         int, Meta(ge=0, description="Steps between saved states; 0: at the end of each epoch.")
     ] = 0
-    keep_states: Annotated[int, Meta(ge=1, description="Saved states to keep.")] = 2
+    keep_states: Annotated[
+        AtLeastOne | None,
+        Meta(
+            description="Saved states to keep, also once the run is complete; null: the last two "
+            "while it trains, and none afterwards, since its weights are all that is needed then."
+        ),
+    ] = field(default=None, metadata=once(2))
 
 
 @dataclass(frozen=True)

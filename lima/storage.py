@@ -7,6 +7,7 @@ AWS_MAX_ATTEMPTS for how often a request is tried).
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ S3_ATTEMPTS = "8"
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
+_PARTIAL = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}$")
+"""Names that objects have while they are written."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Storage:
         """Open `uri`: a folder (made when first written), `s3://`, `gs://`, `abfs://` or fsspec's.
 
         Raises:
-            SpecError: there is a password in the URI.
+            InputError: the URI holds a password, or names no place.
             StorageError: the URI names no file system that can be used here.
 
         """
@@ -133,6 +136,15 @@ class Storage:
 
     def entries(self, path: str) -> list[Entry]:
         """Return the objects below `path`, sorted, without unfinished ones; none if absent."""
+        return [entry for entry in self._entries(path) if not _is_hidden(entry)]
+
+    def unfinished(self) -> list[Entry]:
+        """Return what is being written, or was by a writer that was killed; stores hide theirs."""
+        if not self.is_local:
+            return []
+        return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
+
+    def _entries(self, path: str) -> list[Entry]:
         selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
         with self._explained("list", path):
             infos = self.filesystem.get_file_info(selector)
@@ -142,10 +154,7 @@ class Storage:
             for i in infos
             if i.type == pafs.FileType.File
         )
-        return sorted(
-            (e for e in found if not e.path.rsplit("/", 1)[-1].startswith(".")),
-            key=lambda e: e.path,
-        )
+        return sorted(found, key=lambda entry: entry.path)
 
     def delete(self, path: str) -> None:
         """Delete an object; one that is gone already is fine."""
@@ -235,6 +244,10 @@ class Storage:
             raise StorageError(f"cannot {what} {where}: {_reason(error)}") from error
 
 
+def _is_hidden(entry: Entry) -> bool:
+    return entry.path.rsplit("/", 1)[-1].startswith(".")
+
+
 def _reason(error: BaseException) -> str:
     """Return what went wrong, with what to do where that is known."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -254,21 +267,27 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     if not separator:
         folder = expanded(uri)
         if uri.startswith("~") and folder == Path(uri):
-            raise StorageError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
+            raise InputError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
         return pafs.LocalFileSystem(), str(folder.absolute())
     if not rest.strip("/"):
-        raise StorageError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
     try:
         if scheme == "file":
             return pafs.LocalFileSystem(), str(Path(rest).absolute())
         if scheme == "s3":
             return _s3(), rest.strip("/")
         return _other(uri)
-    except (OSError, pa.ArrowException, ValueError, ImportError) as error:
-        raise StorageError(
-            f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, "
-            "gs:// or abfs://, or install the fsspec package for this scheme"
-        ) from error
+    except (ValueError, ImportError) as error:
+        raise InputError(_not_opened(uri, error)) from error
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(_not_opened(uri, error)) from error
+
+
+def _not_opened(uri: str, error: Exception) -> str:
+    return (
+        f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, gs:// "
+        "or abfs://, or install the fsspec package for this scheme"
+    )
 
 
 def _s3() -> pafs.FileSystem:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from lima.codec import decode, shortened, unknown_key
+from lima.encoding import not_utf8
 from lima.errors import SpecError
 from lima.paths import expanded
 from lima.spec import CellSpec
@@ -21,13 +22,14 @@ def read_study(path: str) -> tuple[CellSpec, ...] | None:
     """
     name = shortened(path)
     try:
-        document = _parse(expanded(path).read_text("utf-8"), name)
+        data = expanded(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SpecError(f"{name}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{name}: not text in UTF-8 (byte {error.start})") from None
+    if problem := not_utf8(data):
+        raise SpecError(f"{name}: {problem}")
+    document = _parse(data.decode("utf-8"), name)
     runs = document.get("runs") if isinstance(document, dict) else None
     if not isinstance(runs, list) or not runs:
         raise SpecError(

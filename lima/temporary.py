@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-KINDS = ("lima-weights-", "lima-state-", "lima-tokenizer-")
+KINDS = ("lima-weights-", "lima-state-", "lima-tokenizer-", "lima-run-")
 
 
 @contextlib.contextmanager
@@ -44,16 +44,41 @@ def _made(kind: str) -> tuple[Path, int]:
 
 def remove_left_behind() -> None:
     """Remove the temporary folders in which nobody works any more."""
-    place = Path(tempfile.gettempdir())
-    for folder in [f for kind in KINDS for f in place.glob(f"{kind}*") if _is_ours(f)]:
-        with contextlib.suppress(OSError):  # somebody works in it, or it is gone
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for folder in left_behind():
+        with _held(folder) as free:
+            if free:
                 log.info("removing %s: a process that was killed left it behind", folder)
                 shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
+
+
+def left_behind() -> list[Path]:
+    """Return the temporary folders in which nobody works any more."""
+    place = Path(tempfile.gettempdir())
+    found = []
+    for folder in [f for kind in KINDS for f in place.glob(f"{kind}*") if _is_ours(f)]:
+        with _held(folder) as free:
+            if free:
+                found.append(folder)
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Lock a folder for a while; False if somebody works in it, or it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        free = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            free = False
+        yield free
+    finally:
+        os.close(handle)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -31,6 +31,7 @@ from lima.inputs.record import record_inputs
 from lima.judging.key import require_keys
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
+from lima.model.hub import require_models
 from lima.progress import DONE, Progress
 from lima.reachable import POD_PATIENCE_S, require_answer
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
@@ -193,7 +194,9 @@ def _require_storage(storage: Storage) -> None:
 
 def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:
     parts = [_part(cell, only) for cell in cells]
-    require_keys((p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)), storage)
+    left = [p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)]
+    require_keys(left, storage)
+    require_models(left, storage)
     with ray_session(parts) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
         run_cells(cells, storage, parallel, only)

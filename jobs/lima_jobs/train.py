@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lima.codec import decode, encode, run_id
-from lima.errors import InputError, Interrupted, LimaError, whole_reason
+from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
 from lima.stop import stop_requested
@@ -254,7 +254,7 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
                 return None
             with attempt(work.storage, work.cell, work.stage, work.compute, work.run) as ended:
                 train(ended)
-    except (InputError, Interrupted) as error:
+    except (InputError, HubError, Interrupted) as error:
         # Every worker meets it, and no restart would help: it is not a failure to Ray.
         return error
     return None

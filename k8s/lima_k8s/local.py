@@ -1,7 +1,6 @@
 """Runs a study on this machine: one job process that owns a Ray, watched through its storage."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import queue
@@ -16,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from lima.codec import encode, run_id
+from lima.devices import require_gpus
 from lima.done import is_done
-from lima.errors import InputError, Interrupted, LimaError, StorageError
+from lima.errors import Interrupted, LimaError, StorageError
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
-from lima_k8s.display import CellState, display
+from lima.temporary import temporary_folder
+from lima_k8s.display import CellState, display, with_shared_stages
+from lima_k8s.extras import require_jobs
 from lima_k8s.looking import Looker
 from lima_k8s.output import say
 
@@ -47,8 +49,7 @@ class LocalRun:
             StorageError: the storage cannot be reached.
 
         """
-        if importlib.util.find_spec("ray") is None:
-            raise InputError("--local needs the jobs' libraries: pip install 'lima-k8s[jobs]'")
+        require_jobs("--local")
         self.cells, self.storage = cells, Storage(uri)
         self.storage.entries("progress")  # an unreachable storage is said here, not by a job
         self._done: dict[str, CellState] = {}
@@ -57,7 +58,8 @@ class LocalRun:
         """Return what will run, a line a cell.
 
         Raises:
-            InputError: a judge that is to be asked needs a key that is not there.
+            InputError: a judge that is to be asked needs a key that is not there, or a stage
+                GPUs that are not.
 
         """
         self.require_keys()
@@ -76,7 +78,8 @@ class LocalRun:
         from lima.judging.key import require_keys
 
         states = self._states()
-        left = (cell for cell, s in zip(self.cells, states, strict=True) if not s.done)
+        left = [cell for cell, s in zip(self.cells, states, strict=True) if not s.done]
+        require_gpus(left)
         require_keys(left, self.storage)
 
     def summary(self) -> list[dict[str, Any]]:
@@ -106,10 +109,10 @@ class LocalRun:
         if not left:
             return
         log = self._log_file()
-        with _stop_requests() as requests, tempfile.TemporaryDirectory(prefix="lima-run-") as name:
-            specs = Path(name) / "specs.json"
+        with _stop_requests() as requests, temporary_folder("lima-run-") as folder:
+            specs = folder / "specs.json"
             specs.write_text(json.dumps({"runs": [encode(cell) for cell in left]}), "utf-8")
-            code = self._follow(_start(specs, self.storage.uri, Path(name), log), requests)
+            code = self._follow(_start(specs, self.storage.uri, folder, log), requests)
         if code:
             lines = log.read_text("utf-8", errors="replace").splitlines()
             raise failure(code, lines, log, stopped=requests.count > 0)
@@ -138,7 +141,7 @@ class LocalRun:
         with ThreadPoolExecutor(READERS) as pool:
             states = list(pool.map(self._state, self.cells))
         self._done = {state.run: state for state in states if state.done}
-        return states
+        return with_shared_stages(self.cells, states)
 
     def _state(self, cell: CellSpec) -> CellState:
         run = run_id(cell)

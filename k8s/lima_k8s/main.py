@@ -31,6 +31,7 @@ COMMANDS = {
     "agreement": "How far people and models agree, and what each rater favours.",
     "compare-paper": "Every number of the paper beside ours, with exact intervals.",
     "report": "Write a study's figures as one self-contained page.",
+    "prune": "Free what nothing in a storage needs any more.",
 }
 """Kept here, so that --help imports no command; a test compares it with the commands' own."""
 
@@ -126,9 +127,20 @@ def run(arguments: list[str], program: str = "lima-k8s") -> int:
         return BAD_INPUT if unusable else FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, told without its traceback
         _show_traceback()
-        say(f"internal error: {type(error).__name__}: {error}\n{program} --debug … shows where")
-        return FAILED
+        return _unforeseen(error, program)
     return result if isinstance(result, int) else 0
+
+
+def _unforeseen(error: Exception, program: str) -> int:
+    """Say what went wrong: a library that is not installed, which no command asks for, or a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        from lima_k8s.extras import lacking
+
+        if lack := lacking(error):
+            say(f"error: {lack}")
+            return lack.exit_code
+    say(f"internal error: {type(error).__name__}: {error}\n{program} --debug … shows where")
+    return FAILED
 
 
 def _show_traceback() -> None:

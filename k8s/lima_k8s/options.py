@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,13 +17,20 @@ def study_options(function: F) -> F:
         click.option(
             "--seed", "seeds", multiple=True, type=int, help="Only this seed; repeatable."
         ),
-        click.option("--arm", "arms", multiple=True, help="Only this arm; repeatable."),
+        click.option(
+            "--arm",
+            "arms",
+            multiple=True,
+            help="Only this arm; repeatable.",
+            shell_complete=completion.arms,
+        ),
         click.option(
             "--set",
             "overrides",
             multiple=True,
             metavar="PATH=VALUE",
             help="Change a value of every run, as train.epochs=3; null removes; repeatable.",
+            shell_complete=completion.settings,
         ),
     ):
         function = option(function)

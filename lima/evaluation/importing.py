@@ -19,6 +19,7 @@ import msgspec
 
 from lima.clock import now
 from lima.codec import RUN_ID_LENGTH, sha256_key
+from lima.encoding import not_utf8
 from lima.errors import DataError
 from lima.evaluation.importing_checks import NEW, New, refuse_unknown
 from lima.evaluation.items import item_id
@@ -169,8 +170,8 @@ def _parsed(
             continue
         try:
             yield number, parse(line)
-        except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are such
-            raise DataError(f"{path}:{number}: not a label ({error})") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            raise DataError(f"{path}:{number}: not a label ({not_utf8(line) or error})") from None
 
 
 def _plain_row(line: bytes) -> dict[str, Any]:

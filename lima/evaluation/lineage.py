@@ -17,7 +17,8 @@ SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that cells share, and that are no arm of the study."""
 PREFERENCE = "preference"
 """The rubric by which responses are compared."""
-RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in ("spec_hash", "created_at")]
+_NOT_READ = ("spec_hash", "created_at", "example_tokens")
+RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in _NOT_READ]
 
 
 @dataclass(frozen=True)

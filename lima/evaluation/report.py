@@ -15,6 +15,7 @@ from lima.evaluation.compare import read_evidence
 from lima.evaluation.contests import contest_rows, matrices, read_lengths
 from lima.evaluation.correlation import RankCorrelation
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
+from lima.evaluation.example_lengths import examples_panel, read_example_lengths
 from lima.evaluation.lineage import Chain, experiments
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.paper import written
@@ -122,7 +123,11 @@ def make_report(
     samples = read_samples(tables, study.chains)
     evidence = read_evidence(tables, named or {}, study=study)
     theirs = {str(chain.arm): evidence.name_of(chain.arm) for chain in study.chains}
-    drawn = {**panels(study, evidence.checkpoints, theirs), **people_panels(evidence)}
+    drawn = {
+        **panels(study, evidence.checkpoints, theirs),
+        "examples": examples_panel(study.chains, read_example_lengths(tables, study.chains)),
+        **people_panels(evidence),
+    }
     pairs = contest_rows(
         evidence.labelled, read_lengths(tables, evidence.labelled.labels), evidence.arm("lima")
     )

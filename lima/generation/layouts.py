@@ -6,14 +6,13 @@ or `conversations`, of texts or of ShareGPT's turns, whose last one is the respo
 `choices` or `text`), whose questions are in a file of their own.
 """
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lima.codec import sha256_key
+from lima.encoding import not_utf8, unpacked
 from lima.errors import DataError, StorageError
 from lima.spec import RESPONSES
 from lima.storage import Storage
@@ -173,7 +172,9 @@ def _read(path: str) -> str:
     folder, _, name = path.rpartition("/")
     try:
         data = Storage(folder).read(name) if "://" in path else Path(path).expanduser().read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-        return data.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, StorageError) as error:
+        data = unpacked(data)
+    except (OSError, ValueError, StorageError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+    if problem := not_utf8(data):
+        raise DataError(f"{path}: {problem}")
+    return data.decode("utf-8-sig")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
-from lima.errors import LimaError, ModelError, StorageError
+from lima.errors import HubError, LimaError, ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, digits
 from lima.model.context import context_length
@@ -112,7 +112,7 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     entries = storage.entries(path)
     if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
         raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
-    home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+    home = model_cache()
     folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
     if folder.exists():
         return folder
@@ -125,6 +125,11 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
             storage.download_folder(path, partial, wanted)
             partial.rename(folder)
     return folder
+
+
+def model_cache() -> Path:
+    """Return the folder of this machine where models from object storage are copied to."""
+    return Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
 
 
 def scratch_tokenizer(
@@ -191,7 +196,7 @@ def pretrained_model(
 
     Raises:
         ModelError: nothing can be loaded from `path`.
-        StorageError: it is on a hub that does not answer.
+        HubError: it is on a hub that does not answer.
 
     """
     from safetensors import SafetensorError
@@ -320,9 +325,12 @@ def _unusable(path: str, what: str, error: BaseException) -> LimaError:
         if is_offline_mode():
             return ModelError(
                 f"{path}: no {what} can be loaded: it is not in the cache, and HF_HUB_OFFLINE "
-                "keeps the hub from being asked"
+                "keeps the hub from being asked; name a folder that holds the model"
             )
-        return StorageError(f"{path}: the hub does not answer ({_first_line(error)})")
+        return HubError(
+            f"{path}: the hub does not answer ({_first_line(error)}); name a folder that holds the "
+            "model"
+        )
     return ModelError(f"{path}: no {what} can be loaded ({_first_line(error)})")
 
 

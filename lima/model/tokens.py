@@ -16,10 +16,14 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids, and for each whether it belongs to a response (its EOT included)."""
+    """Token ids, and for each whether it belongs to a response (its EOT included).
+
+    `trimmed` is how many tokens followed that were cut off.
+    """
 
     ids: list[int]
     in_response: list[bool]
+    trimmed: int = 0
 
 
 def add_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
@@ -120,8 +124,19 @@ def encode_text(tokenizer: Any, text: str) -> Encoded:
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
     """Train a byte-level BPE tokenizer and save it where transformers can load it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(
+        tokenizer_object=trained_bpe(texts, vocab_size),
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+    ).save_pretrained(folder)
+
+
+def trained_bpe(texts: Iterable[str], vocab_size: int) -> Any:
+    """Return a byte-level BPE tokenizer of the library tokenizers, trained on texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -133,9 +148,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD
-    ).save_pretrained(folder)
+    return tokenizer
 
 
 def _plain_tokens(tokenizer: Any, text: str) -> list[int]:

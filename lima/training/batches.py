@@ -14,6 +14,7 @@ from lima.curation.dataset import Example
 from lima.errors import DataError
 from lima.model.tokens import Encoded, encode_dialogue, encode_text
 from lima.spec import TrainSpec
+from lima.training.lengths import Lengths
 from lima.training.packing import pack
 
 IGNORED = -100
@@ -170,6 +171,12 @@ def encode_examples(
     return encoded
 
 
+def lengths_of(encoded: Sequence[Encoded], spec: TrainSpec) -> Lengths:
+    """Return how long examples were before they were trimmed to `spec.max_length`."""
+    tokens = tuple(len(e.ids) + e.trimmed for e in encoded)
+    return Lengths(tokens, spec.max_length, dialogue=spec.text_format == "dialogue")
+
+
 def _encode(example: Example, spec: TrainSpec, tokenizer: Any, eot_id: int) -> Encoded:
     if spec.text_format == "text":
         return encode_text(tokenizer, example.conversation[0])
@@ -177,7 +184,8 @@ def _encode(example: Example, spec: TrainSpec, tokenizer: Any, eot_id: int) -> E
 
 
 def _trim(encoded: Encoded, length: int) -> Encoded:
-    return Encoded(encoded.ids[:length], encoded.in_response[:length])
+    cut = max(len(encoded.ids) - length, 0)
+    return Encoded(encoded.ids[:length], encoded.in_response[:length], cut)
 
 
 def packed_inputs(micro: MicroBatch, device: torch.device) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 from lima.clock import now
 from lima.codec import run_id
 from lima.curation.dataset import Example, loader
-from lima.errors import Interrupted, ModelError
+from lima.errors import Interrupted, ModelError, StorageError
+from lima.ledger import record_lengths
 from lima.model.attention import attend_within_examples
 from lima.model.dropout import Place, ResidualDropout, address_seed
 from lima.model.families import is_packable
@@ -41,6 +42,7 @@ from lima.training.batches import (
     PackedBatches,
     PaddedBatches,
     encode_examples,
+    lengths_of,
     packed_inputs,
     total_loss,
 )
@@ -52,6 +54,7 @@ from lima.training.engine import (
     start_engine,
 )
 from lima.training.export import Trained
+from lima.training.lengths import Lengths
 from lima.training.plan import Plan, exports_after, learning_rate, state_is_due
 from lima.training.records import Records, StepRecord, mark_complete
 from lima.training.state import StateStore
@@ -60,6 +63,8 @@ from lima.training.world import World
 log = logging.getLogger(__name__)
 TRIED_DIALOGUES = 50
 """On which the exported chat template is tried before the first step."""
+KEPT_STATES = 2
+"""While a run trains: one to resume from, and one before it, should that be damaged."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Trainer:
         self.world, self.hooks = world, hooks
         self.run = run_id(cell)
         self.records = Records(storage, cell)
-        self.states = StateStore(storage, self.run, world, spec.checkpoints.keep_states)
+        kept = spec.checkpoints.keep_states or KEPT_STATES
+        self.states = StateStore(storage, self.run, world, kept)
         self._load()
 
     def _load(self) -> None:
@@ -99,8 +105,9 @@ class Trainer:
         self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
         self._equip(model)
         self.engine = start_engine(model, spec, self.config)
-        self.batches = self._batches(encode_examples(examples, spec, self.tokenizer, eot_id))
-        self.heldout = self._heldout()
+        encoded = encode_examples(examples, spec, self.tokenizer, eot_id)
+        self.batches, self.heldout = self._batches(encoded), self._heldout()
+        self.world.led(lambda: self._tell_lengths(lengths_of(encoded, spec)))
 
     def _equip(self, model: Any) -> None:
         """Add to a model what only training needs of it."""
@@ -118,6 +125,11 @@ class Trainer:
         if self.spec.text_format != "dialogue":
             return []
         return [example.conversation for example in examples[:TRIED_DIALOGUES]]
+
+    def _tell_lengths(self, lengths: Lengths) -> None:
+        record_lengths(self.storage, self.cell, lengths)
+        if lengths.trimmed:
+            log.warning("%s: %s: %s", self.run, self.spec.data.path, lengths)
 
     def _model(self, texts: Sequence[str]) -> tuple[Any, Any, int, int]:
         """Return (model, tokenizer, EOT id, pad id)."""
@@ -176,6 +188,14 @@ class Trainer:
                 raise Interrupted(f"stopped on request after step {step}; the state is saved")
             self._export_due(step)
         self.world.led(lambda: mark_complete(self.storage, self.run, step))
+        self.world.led(self._drop_states)
+
+    def _drop_states(self) -> None:
+        """Delete what was kept to resume from, as far as it was not asked for."""
+        try:
+            self.states.keep_last(self.spec.checkpoints.keep_states or 0)
+        except StorageError as error:  # everything that matters is there
+            log.warning("states of a complete run stay; `lima-k8s prune` frees them: %s", error)
 
     def _step(self, step: int) -> None:
         started = time.perf_counter()

@@ -43,7 +43,7 @@ class StateStore:
     """Saves and restores the state of one training run; every worker takes part."""
 
     def __init__(self, storage: Storage, run: str, world: World, keep: int) -> None:
-        """Keep the last `keep` states of `run`."""
+        """Keep the last `keep` states of `run` while it trains."""
         self.storage, self.world, self.keep = storage, world, keep
         self.folder = f"{checkpoints_path(run)}/state"
 
@@ -72,7 +72,7 @@ class StateStore:
         manifest = {"step": step, "workers": self.world.size, "files": files}
         text = json.dumps(manifest, indent=1)
         self.storage.write(f"{self._path(step)}.json", text.encode(), replace=True)
-        self._delete_old()
+        self.keep_last(self.keep)
 
     def restore(self, engine: Any) -> int:
         """Load the last state that is whole; return its step, 0 if there is none.
@@ -153,8 +153,10 @@ class StateStore:
                 return False
         return True
 
-    def _delete_old(self) -> None:
-        for state in self.states()[: -self.keep]:
+    def keep_last(self, count: int) -> None:
+        """Delete all states but the last `count`."""
+        states = self.states()
+        for state in states[: max(len(states) - count, 0)]:
             self._delete(self._path(state.step))
 
     def _delete_after(self, step: int) -> None:

@@ -1,13 +1,16 @@
 """Chat as a person has it: the real command in a terminal."""
 
 import json
+import os
+import pty
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from lima.codec import decode, encode, sha256_key
+from lima.codec import decode, encode, run_id, sha256_key
 from lima.errors import LimaError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.evaluation.conversations import Conversations
@@ -16,11 +19,14 @@ from lima.evaluation.report import render_report
 from lima.evaluation.scan import Tables
 from lima.generation.chat import ChatSpec, CheckpointResponder, EndpointResponder
 from lima.generation.chat import Reply as Said
+from lima.ledger import record_run
+from lima.recipes import load_study
 from lima.results import ANNOTATIONS, GENERATIONS, RUNS
-from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
+from lima.spec import ComputeSpec, DecodingSpec, ModelSpec, cell_stages
 from lima.storage import Storage
 from lima_k8s.annotate.runs import generated_runs
-from tests.chatting import chat, heard, rows_of
+from lima_k8s.trained import trained_runs
+from tests.chatting import COMMAND, chat, heard, rows_of
 from tests.judge_server import JudgeServer, Reply, Request, error, running
 from tests.labelling import write_responses
 
@@ -268,3 +274,76 @@ def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path:
     assert again.named(name).utterances == ["Hello", "Heard 1: Hello"]
     kept = storage.read(f"chats/run_id={one.run}.json").decode()
     assert encode(spec)["model"]["path"] in kept
+
+
+def test_commands_are_heard_at_every_prompt(endpoint: JudgeServer, tmp_path: Path) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot")
+    said = "/help\nOne\n/nwe\n/new\nTwo\n/label 1\nexcellent\n//etc\n/quit\n"
+    done = chat(tmp_path, said, *model)
+    assert done.returncode == 0, done.stderr
+    # `/new` at the prompt for a label begins another conversation, `/quit` there ends it all.
+    assert done.stdout == "Heard 1: One\nHeard 1: Two\nHeard 3: /etc\n"
+    for unknown in ("/help", "/nwe"):
+        assert f"{unknown} is no command; /new: another conversation" in done.stderr
+    assert "2 conversations, 3 answers, 1 labelled" in done.stderr
+
+
+def test_the_same_command_goes_on_with_the_last_conversation(
+    endpoint: JudgeServer, tmp_path: Path
+) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot")
+    chat(tmp_path, "Older\n\n/new\nHello\np\n", *model)
+    again = chat(tmp_path, "And then?\n\n/label 1\nf\n", *model)
+    assert again.stdout == "Heard 3: And then?\n"
+    assert " goes on; 1 answers so far\nyou> Hello\nHeard 1: Hello\n" in again.stderr
+    assert "2 conversations, 3 answers, 1 labelled" in again.stderr
+    labels = read_labels(Tables(Storage(str(tmp_path))))
+    assert [x.value for x in labels] == ["fail"]
+
+
+@pytest.fixture
+def two_seeds(tmp_path: Path) -> Path:
+    storage = Storage(str(tmp_path / "st"))
+    for cell in load_study("tiny", arms=["howto-32"]):
+        for stage in cell_stages(cell):
+            record_run(storage, cell, stage)
+    return tmp_path / "st"
+
+
+def test_a_model_is_named_as_status_names_runs(two_seeds: Path) -> None:
+    storage = Storage(str(two_seeds))
+    _, one = load_study("tiny", arms=["howto-32"])
+    trained = run_id(one, "train")
+    ids = (run_id(one), run_id(one)[:6], trained, trained[:6])
+    for name in ("howto-32/1", "howto-32-s1-0123abcd", *ids):
+        assert [r.run for r in trained_runs(storage, name, None)] == [trained], name
+    assert [r.seed for r in trained_runs(storage, "howto-32", None)] == [0, 1]
+    assert [r.stage for r in trained_runs(storage, "base", None)] == ["base"]
+    with pytest.raises(LimaError, match=r"'howto-32/7' is no model .*\n.*seed 0\)\n.*seed 1\)"):
+        trained_runs(storage, "howto-32/7", None)
+
+
+def test_an_arm_of_several_seeds_asks_which(two_seeds: Path) -> None:
+    nobody = chat(two_seeds, "", "--run", "howto-32")
+    assert nobody.returncode == 2
+    assert "more than one model" in nobody.stderr
+    assert "seed 0)\n" in nobody.stderr
+    typed, terminal = pty.openpty()
+    os.write(typed, b"2\n")
+    try:
+        done = subprocess.run(
+            [*COMMAND, str(two_seeds), "--run", "howto-32"],
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(typed)
+        os.close(terminal)
+    assert "1: " in done.stderr
+    assert "Which: " in done.stderr
+    _, one = load_study("tiny", arms=["howto-32"])
+    # It was taken up: there are no weights yet.
+    assert f"run:{run_id(one, 'train')}: " in done.stderr
+    assert "no exported weights" in done.stderr

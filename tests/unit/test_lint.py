@@ -75,7 +75,9 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_studies_that_have_all_they_need() -> None:
     assert {f.level for f in findings()} == {"note"}
-    assert {f.level for f in lint(RECIPES["tiny"]())} == {"note"}
+    found = [f for f in lint(RECIPES["tiny"]()) if f.level != "note"]
+    # Its examples are trimmed, for the sake of time.
+    assert {(f.level, f.path) for f in found} == {("warning", "train.max_length")}
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n != "tiny" and RECIPES[n]()[0].train])

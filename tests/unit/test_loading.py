@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lima.errors import ModelError, StorageError
+from lima.errors import HubError, ModelError
 from lima.model.context import context_length
 from lima.model.copies import needed_files
 from lima.model.loading import check_context, load_for_inference, load_tokenizer, local_model
@@ -148,5 +148,5 @@ def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.Mon
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE keeps the hub from being asked"):
         load_tokenizer(spec.path, spec)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(StorageError, match="the hub does not answer"):
+    with pytest.raises(HubError, match="the hub does not answer"):
         load_tokenizer(spec.path, spec)

@@ -21,7 +21,7 @@ from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
 from lima_k8s import looking
-from lima_k8s.display import CellState
+from lima_k8s.display import CellState, _line
 from lima_k8s.local import LocalRun, failure
 from lima_k8s.looking import Looker
 from lima_k8s.main import run
@@ -278,3 +278,27 @@ def test_a_look_that_fails_is_no_news() -> None:
         while not seen:
             looker.tell()
     assert seen[0] == 2
+def test_a_stage_that_runs_share_is_shown_as_theirs(tmp_path: Path) -> None:
+    cells = load_study("tiny")
+    reporter, storage = cells[-1], Storage(str(tmp_path))
+    Progress(storage, run_id(reporter)).update("base", 3, 133, "steps", force=True)
+    states = LocalRun(cells, str(tmp_path))._states()
+    assert [(s.stage, s.record["done"]) for s in states] == [("base", 3)] * 4
+    lines = {_line(state) for state in states}
+    assert [line.text for line in lines] == ["4 runs: base 3/133 steps"]
+    # A cell that is further, or alone, speaks for itself.
+    Progress(storage, run_id(cells[0])).update("train", 1, 20, "steps", force=True)
+    states = LocalRun(cells, str(tmp_path))._states()
+    assert [s.stage for s in states] == ["train", "base", "base", "base"]
+    (alone,) = LocalRun([reporter], str(tmp_path))._states()
+    assert _line(alone).text == "howto-32 seed 1: base 3/133 steps"
+
+
+def test_the_demo_ends_with_what_to_do_next() -> None:
+    root = Path(__file__).parents[2]
+    told = subprocess.run(
+        ["make", "-n", "demo"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    last = told[told.index("The page is above") :]
+    for next_step in ("/activate", "lima-k8s chat ", "lima-k8s annotate "):
+        assert next_step in last

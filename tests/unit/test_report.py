@@ -115,7 +115,7 @@ def test_a_study_like_the_demo(tmp_path: Path) -> None:
                   stages=("base", "train", "generate"))  # fmt: skip
     page = page_of(tmp_path, study)
     names = set(re.findall(r'<figure id="(\w+)"', page))
-    drawn = {"loss", "perplexity", "lengths", "stops", "attempts", "hours"}
+    drawn = {"loss", "perplexity", "examples", "lengths", "stops", "attempts", "hours"}
     assert names > drawn
     for name in names:
         assert ("<svg" in figure(page, name)) == (name in drawn), name

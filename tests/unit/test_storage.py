@@ -30,7 +30,7 @@ def test_writes_reads_lists_and_deletes(storage: Storage) -> None:
 
 
 def test_the_home_of_no_user_is_no_folder() -> None:
-    with pytest.raises(StorageError, match="there is no user ~nosuchuser; name another folder"):
+    with pytest.raises(InputError, match="there is no user ~nosuchuser; name another folder"):
         Storage("~nosuchuser/study")
     assert Storage("./~nosuchuser").local_path("x") == Path.cwd() / "~nosuchuser" / "x"
 
@@ -96,8 +96,9 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [("s3://", "no bucket is named"), ("foo://bucket/x", "cannot open this kind of storage")],
 )
 def test_an_unusable_uri_is_explained(uri: str, reason: str) -> None:
-    with pytest.raises(StorageError, match=reason):
+    with pytest.raises(InputError, match=reason) as caught:
         Storage(uri)
+    assert caught.value.exit_code == 2
 
 
 def test_an_unreachable_server_names_the_endpoint_variable(monkeypatch: pytest.MonkeyPatch) -> None:

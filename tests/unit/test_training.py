@@ -21,7 +21,7 @@ from lima.model.tokens import encode_dialogue
 from lima.model.weights import local_files, weights_epochs, weights_path
 from lima.results import METRICS
 from lima.shards import RunTable
-from lima.spec import CellSpec, DataSpec, ModelSpec, OptimizerSpec
+from lima.spec import CellSpec, CheckpointSpec, DataSpec, ModelSpec, OptimizerSpec
 from lima.storage import Storage
 from lima.training.loop import Hooks, Trainer
 from lima.training.plan import Plan, learning_rate
@@ -44,7 +44,9 @@ def finished(
     base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[CellSpec, Storage, Trainer]:
     """Return a run that trained without disturbance."""
-    cell, storage = small_cell(base), Storage(str(tmp_path_factory.mktemp("finished")))
+    checkpoints = CheckpointSpec(first_epoch=2, last_epoch=3, keep_states=2)
+    cell = small_cell(base, checkpoints=checkpoints)
+    storage = Storage(str(tmp_path_factory.mktemp("finished")))
     return cell, storage, train(cell, storage)
 
 
@@ -333,6 +335,8 @@ def test_a_run_with_fewer_epochs_than_are_exported_exports_its_last(
     cell, storage = small_cell(base, epochs=1), Storage(str(tmp_path))
     train(cell, storage)
     assert weights_epochs(storage, run_id(cell)) == [1]
+    # Nobody asked for states of a run that is complete.
+    assert storage.entries(f"checkpoints/run_id={run_id(cell)}/state") == []
 
 
 def test_held_out_prose_is_measured_as_documents(base: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import lima_jobs.train
 from lima.codec import run_id
 from lima.errors import LimaError, StorageError
 from lima.progress import Progress, read_progress
-from lima.results import ATTEMPTS, STEPS
+from lima.results import ATTEMPTS, RUNS, STEPS
 from lima.shards import RunTable
 from lima.spec import CellSpec, CheckpointSpec
 from lima.storage import Storage
@@ -28,6 +28,7 @@ from tests.models import PARTITIONED, make_base, small_cell
 
 pytestmark = pytest.mark.slow
 RUN = "progress"
+LENGTHS = ("trimmed_examples", "trimmed_share", "ends_trimmed", "example_tokens")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,10 @@ def test_a_killed_worker_changes_nothing(cell: CellSpec, tmp_path: Path) -> None
     assert weights(storage, cell) == weights(undisturbed, cell)
     assert len(weights(storage, cell)) == 2
     assert steps(storage, cell) == steps(undisturbed, cell)
+    trimmed = [RunTable(s, RUNS, cell).read(LENGTHS).to_pylist() for s in (storage, undisturbed)]
+    assert trimmed[0] == trimmed[1]
+    assert trimmed[0][0]["trimmed_examples"] == 10
+    assert len(trimmed[0][0]["example_tokens"]) == 10
     ended = [row for row in RunTable(storage, ATTEMPTS, cell).read().to_pylist()
              if row["event"] == "ended"]  # fmt: skip
     assert [row["outcome"] for row in sorted(ended, key=lambda row: row["at"])] == [

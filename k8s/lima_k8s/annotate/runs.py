@@ -67,13 +67,15 @@ def generated_runs(storage: Storage, experiment: str | None = None) -> list[Gene
 def chosen(
     runs: Sequence[Generated], name: str | None, option: str, what: str = "a run with responses"
 ) -> Generated:
-    """Return the run that a name means: a run id, or an arm with one run; None: the only run.
+    """Return the run that a name means: a run id, ARM/SEED, or an arm with one run.
+
+    None: the only run.
 
     Raises:
         InputError: none, or several.
 
     """
-    fitting = [g for g in runs if name in (None, g.run, g.arm)]
+    fitting = [g for g in runs if name in (None, g.run, g.arm, f"{g.arm}/{g.seed}")]
     if len(fitting) == 1:
         return fitting[0]
     state = f"{name!r} is not {what}" if not fitting else f"more than one is {what}"
@@ -108,28 +110,6 @@ def checkpoints(runs: Sequence[Generated], name: str | None) -> list[Generated]:
     raise InputError(
         f"several models have responses of several epochs; name one with --run:\n{listed}"
     )
-
-
-def trained_run(storage: Storage, name: str, experiment: str | None = None) -> Generated:
-    """Return the run of training that a name means: a run id, or an arm that was trained once.
-
-    None means the only model that was fine-tuned.
-
-    Raises:
-        InputError: none, or several.
-
-    """
-    columns = ["run_id", "experiment", "arm", "seed", "stage"]
-    rows = Tables(storage).read(RUNS, columns).to_pylist()
-    trained = [
-        Generated(row["run_id"], row["experiment"], row["arm"], row["seed"])
-        for row in rows
-        if row["stage"] in (("base", "train") if name else ("train",))
-        and experiment in (None, row["experiment"])
-    ]
-    if not trained:
-        raise InputError(f"{storage.uri}: no model was trained here; name one with --model")
-    return chosen(trained, name, "--run", "a model that was trained here")
 
 
 class _Fact(NamedTuple):

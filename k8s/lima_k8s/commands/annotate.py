@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from lima.errors import InputError
 from lima.judging.instructions import Kind
+from lima_k8s import completion
 from lima_k8s.options import F, format_option
 from lima_k8s.output import say, write_json, write_table
 
@@ -31,8 +32,10 @@ ROUND = (
     click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True,
                  help="What is asked: which of two is better, a grade, safety, a grade for each "
                  "turn of dialogues (with --against: which of two is better), or which epoch is."),
-    click.option("--run", help="Responses to label: a run of generation, or its arm."),
+    click.option("--run", help="Responses to label: a run of generation, or its arm.",
+                 shell_complete=completion.stored_runs),
     click.option("--against", "others", multiple=True, metavar="RUN",
+                 shell_complete=completion.stored_runs,
                  help="Responses to compare with, likewise; repeatable."),
     click.option("--experiment", help="Which experiment, if the storage holds several."),
     click.option("--source", "sources", multiple=True, metavar="GLOB",

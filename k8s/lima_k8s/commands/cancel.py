@@ -5,12 +5,13 @@ import sys
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import say, write_json
 
 
 @click.command("cancel")
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=completion.runs)
 @click.option("--all", "every", is_flag=True, help="All runs of the namespace.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", is_flag=True, help="Wait until they and their pods are gone.")

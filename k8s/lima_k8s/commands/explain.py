@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import write_json, write_table
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @cluster_options
 @format_option("text", "json")
 def command(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lima.recipes import load_study
+from lima_k8s import completion
 from lima_k8s.cluster_spec import StopSpec
 from lima_k8s.options import format_option, study_options
 from lima_k8s.output import say, write_json, write_table
@@ -22,8 +23,14 @@ PARTS = (
 
 
 @click.command("plan")
-@click.argument("recipe", metavar="RECIPE-or-FILE")
-@click.option("--gpu", "gpu_name", required=True, help="H100, H200, B200, A100-80GB, L40S, …")
+@click.argument("recipe", metavar="RECIPE-or-FILE", shell_complete=completion.recipes)
+@click.option(
+    "--gpu",
+    "gpu_name",
+    required=True,
+    help="H100, H200, B200, A100-80GB, L40S, …",
+    shell_complete=completion.gpus,
+)
 @click.option("--nodes", type=click.IntRange(1), required=True, help="Nodes of a run.")
 @click.option(
     "--gpus-per-node", type=click.IntRange(1), default=8, show_default=True, help="GPUs of a node."

@@ -43,6 +43,9 @@ def command(
     from lima.evaluation.report import write_report
     from lima.storage import Storage
 
+    for folder in (output.parent, figures):
+        if folder and not folder.exists():
+            say(f"making the folder {folder}")
     found = write_report(
         Storage(storage),
         output,

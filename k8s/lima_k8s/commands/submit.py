@@ -10,6 +10,7 @@ import click
 from lima.errors import InputError
 from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
+from lima_k8s import completion
 from lima_k8s.options import allow_key_option, cluster_options, format_option, study_options
 from lima_k8s.output import say, write_json
 
@@ -28,7 +29,12 @@ LOCAL_STORAGE = "lima-results"
 
 @click.command("submit")
 @click.argument("kind", type=click.Choice(list(LAST_STAGE)))
-@click.option("--recipe", required=True, help="Name of a recipe, or a file as `show` prints it.")
+@click.option(
+    "--recipe",
+    required=True,
+    help="Name of a recipe, or a file as `show` prints it.",
+    shell_complete=completion.recipes,
+)
 @study_options
 @allow_key_option
 @click.option(
@@ -38,7 +44,12 @@ LOCAL_STORAGE = "lima-results"
 )
 @click.option("--local", is_flag=True, help="Run on this machine; the command waits for the end.")
 @cluster_options
-@click.option("--cluster", "profile", help="Cluster profile: a name, or a file like those.")
+@click.option(
+    "--cluster",
+    "profile",
+    help="Cluster profile: a name, or a file like those.",
+    shell_complete=completion.profiles,
+)
 @click.option("--queue", help="LocalQueue; default: the profile's, else lima.")
 @click.option("--priority", help="low, normal, high, none, or a WorkloadPriorityClass.")
 @click.option(

@@ -3,12 +3,13 @@
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import write_json
 
 
 @click.command("watch")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @cluster_options
 @format_option("text", "json")
 def command(
