@@ -127,6 +127,8 @@ class Cluster:
         """
         path, query = kind.path(self.namespace), [("dryRun", "All")]
         status, answer = self._send("POST", path, query, manifest)
+        if status == NOT_FOUND:
+            self._explain_not_found(kind, "", answer)
         there = status == CONFLICT and b'"reason":"AlreadyExists"' in answer.replace(b" ", b"")
         if not OK <= status < 300 and not there:
             what = f"create {kind.plural} {manifest['metadata']['name']}"
