@@ -86,6 +86,14 @@ class SizeSpec:
     sharedMemoryGiB: Annotated[
         float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
     ] = 0.0
+    diskGiB: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="The node's own disk that it is sure to have, for /tmp and logs; it may "
+            "fill this and its cache. 0: not counted.",
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class CpuSpec:
 
     workersPerPod: Annotated[int, Meta(ge=1, description="Worker processes in a pod.")] = 4
     worker: Annotated[SizeSpec, Meta(description="For each worker process.")] = SizeSpec(
-        cpu=2, memoryGiB=8, sharedMemoryGiB=2
+        cpu=2, memoryGiB=8, sharedMemoryGiB=2, diskGiB=5
     )
 
 
@@ -119,8 +127,16 @@ class GpuSpec:
         "nvidia.com/gpu"
     )
     perNode: Annotated[int, Meta(ge=1, description="GPUs of a node, the most of a pod.")] = 8
+    flavor: Annotated[
+        str,
+        Meta(
+            pattern="^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+            description="The kind that a run wants, as lima-queue's `flavors` name it; empty: the "
+            "first of them that Kueue can give.",
+        ),
+    ] = ""
     worker: Annotated[SizeSpec, Meta(description="For each GPU.")] = SizeSpec(
-        cpu=11, memoryGiB=200, sharedMemoryGiB=50
+        cpu=11, memoryGiB=200, sharedMemoryGiB=50, diskGiB=5
     )
     fabric: Annotated[
         Strings,
@@ -239,10 +255,10 @@ class ClusterSpec:
     ] = field(default_factory=dict)
     user: Annotated[int, Meta(ge=1, description="User and group id of all processes.")] = 1000
     head: Annotated[SizeSpec, Meta(description="The head pod, where the driver runs.")] = SizeSpec(
-        cpu=4, memoryGiB=16, sharedMemoryGiB=4
+        cpu=4, memoryGiB=16, sharedMemoryGiB=4, diskGiB=10
     )
     submitter: Annotated[SizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
-        SizeSpec(cpu=0.5, memoryGiB=1)
+        SizeSpec(cpu=0.5, memoryGiB=1, diskGiB=1)
     )
     cpu: CpuSpec = CpuSpec()
     gpu: GpuSpec = GpuSpec()

@@ -57,12 +57,14 @@ def template(
     chart: str | Path,
     document: Mapping[str, Any] | None = None,
     *arguments: str | Path,
-    release: str = "release",
+    release: str = "",
 ) -> str:
     """Return what `helm template` writes."""
     path = chart if isinstance(chart, Path) else ROOT / "charts" / chart
     # lima-queue makes the namespace of the runs, so it is installed from another one.
-    namespace = "platform" if path.name.startswith("lima-queue") else "lima"
+    platform = path.name.startswith("lima-queue")
+    namespace = "platform" if platform else "lima"
+    release = release or ("lima-queue" if platform else "release")
     result = call(
         "helm", "template", release, path, "-n", namespace, "-f", "-", *arguments,
         text=yaml_text(document or values()),

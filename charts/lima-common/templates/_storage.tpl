@@ -36,6 +36,15 @@ Secrets whose keys become environment, by name only.
 {{- end -}}
 
 {{/*
+GiB of the node's own disk that the cache of a pod may take.
+
+  {{ include "lima-common.nodeCache" (dict "cluster" .Values.cluster "cuda" true) }}
+*/}}
+{{- define "lima-common.nodeCache" -}}
+{{- ternary 0 .cluster.cache.sizeGiB (and .cuda (ne .cluster.cache.storageClass "")) -}}
+{{- end -}}
+
+{{/*
 Volumes of a pod of a run: scratch, shared memory, and the cache for weights and states. Only nodes
 with GPUs have disks of the cache's storage class.
 

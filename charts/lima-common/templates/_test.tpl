@@ -33,7 +33,7 @@ spec:
       terminationMessagePolicy: FallbackToLogsOnError
       command: [python, -m, lima_jobs.storagecheck, {{ include "lima-common.storageUri" $cluster | quote }}]
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
-      resources: {{- include "lima-common.resources" (dict "size" $cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" $cluster.submitter "count" 1 "extra" dict "cache" $cluster.cache.sizeGiB) | nindent 8 }}
       env: {{- include "lima-common.env" (dict "cluster" $cluster) | nindent 8 }}
       {{- with include "lima-common.envFrom" $cluster }}
       envFrom: {{- . | nindent 8 }}

@@ -113,6 +113,13 @@ class Cluster:
         except (ClusterError, InputError):
             return None
 
+    def may_list(self, kind: Kind) -> list[Raw]:
+        """Return all objects of a kind; none where that is not allowed."""
+        try:
+            return self.list_all(kind)
+        except ClusterError:
+            return []
+
     def create(self, kind: Kind, manifest: Raw) -> Raw | None:
         """Create an object."""
         return self._ask("POST", kind, "create", body=manifest)

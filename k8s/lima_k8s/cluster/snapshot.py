@@ -8,8 +8,18 @@ from dataclasses import replace
 from lima.codec import closest
 from lima.errors import InputError
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.api import CONFIGMAPS, EVENTS, PODS, QUEUES, RAYJOBS, WORKLOADS, Cluster
-from lima_k8s.cluster.model import Event, Place, Pod, Queue, Run, Snapshot, Workload
+from lima_k8s.cluster.api import (
+    CLUSTER_QUEUES,
+    CONFIGMAPS,
+    EVENTS,
+    PODS,
+    QUEUES,
+    RAYJOBS,
+    RESOURCE_FLAVORS,
+    WORKLOADS,
+    Cluster,
+)
+from lima_k8s.cluster.model import Event, Place, Pod, Queue, Run, Snapshot, Supply, Workload
 
 MIN_RUN_ID = 4
 """Digits of a run id that are enough to name a run."""
@@ -55,6 +65,13 @@ def read(cluster: Cluster, *, places: bool = True) -> Snapshot:
             queues={q.name: q for q in (parse.queue(raw) for raw in queues.result())},
             places=_places(cluster, loads) if places else {},
         )
+
+
+def read_supply(cluster: Cluster) -> Supply:
+    """Return the quota behind all queues, as far as the user may know."""
+    queues = map(parse.cluster_queue, cluster.may_list(CLUSTER_QUEUES))
+    flavors = map(parse.flavor, cluster.may_list(RESOURCE_FLAVORS))
+    return Supply({q.name: q for q in queues}, {f.name: f for f in flavors})
 
 
 def by_owner(workloads: Iterable[Workload]) -> dict[str, Workload]:
