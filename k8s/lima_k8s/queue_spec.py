@@ -147,6 +147,14 @@ class AdmissionSpec:
     high: Annotated[
         SubjectsSpec, Meta(description="Who may use lima-high; nobody named: every submitter.")
     ] = SubjectsSpec()
+    podMemory: Annotated[
+        str,
+        Meta(
+            pattern="^[0-9]+[KMGT]i$",
+            description="Most memory of a container that a submitter makes by hand, as `helm test` "
+            "does; it has no GPU and ends within an hour.",
+        ),
+    ] = "2Gi"
     podPriorityClasses: Annotated[
         tuple[str, ...],
         Meta(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lima_k8s.cluster import parse
 from lima_k8s.cluster.explain import Explanation, amount_text, as_json, explain
 from lima_k8s.cluster.model import Condition, PodSet, Queue, Run, Snapshot, Workload
 from lima_k8s.cluster.view import views

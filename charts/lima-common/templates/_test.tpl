@@ -22,10 +22,12 @@ metadata:
   labels: {{- include "lima-common.podLabels" (dict "cluster" $cluster "ours" (include "lima-common.labels" .)) | nindent 4 }}
   annotations:
     helm.sh/hook: test
-    helm.sh/hook-delete-policy: before-hook-creation
+    # Helm takes its log before; one that failed stays to be looked at, until the runs are cancelled.
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
   {{- include "lima-common.podBase" (dict "cluster" $cluster) | nindent 2 }}
   restartPolicy: Never
+  activeDeadlineSeconds: 600
   containers:
     - name: storagecheck
       image: {{ include "lima-common.image" (dict "cluster" $cluster "device" $device) }}

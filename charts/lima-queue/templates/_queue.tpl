@@ -183,3 +183,38 @@ Name of the ClusterRole that lets submitters read quota.
 {{- define "lima-queue.readerRole" -}}
 {{ include "lima-queue.prefix" . }}-queue-reader
 {{- end -}}
+
+{{/*
+A CEL expression: true of a request that the policies bind, which is not an operator's.
+
+  expression: {{ include "lima-queue.bound" .Values.queue.admission | quote }}
+*/}}
+{{- define "lima-queue.bound" -}}
+{{- $free := list -}}
+{{- range .operators -}}
+  {{- $pattern := printf "^system:serviceaccount:%s$" (regexReplaceAll "/" . ":" | replace "." "[.]" | replace "*" "[^:]+") -}}
+  {{- $free = append $free (printf "request.userInfo.username.matches('%s')" $pattern) -}}
+{{- end -}}
+{{- range .exemptUsers -}}
+  {{- $free = append $free (printf "request.userInfo.username == %s" (toJson .)) -}}
+{{- end -}}
+{{- range .exemptGroups -}}
+  {{- $free = append $free (printf "%s in request.userInfo.groups" (toJson .)) -}}
+{{- end -}}
+{{- if $free -}}!({{ join " || " $free }}){{- else -}}true{{- end -}}
+{{- end -}}
+
+{{/*
+A CEL expression: true of a request by one of these; empty where nobody is named.
+
+  {{- with include "lima-queue.isOneOf" .Values.queue.admission.high }}
+*/}}
+{{- define "lima-queue.isOneOf" -}}
+{{- $is := list -}}
+{{- range .users -}}{{- $is = append $is (printf "request.userInfo.username == %s" (toJson .)) -}}{{- end -}}
+{{- range .groups -}}{{- $is = append $is (printf "%s in request.userInfo.groups" (toJson .)) -}}{{- end -}}
+{{- range .serviceAccounts -}}
+  {{- $is = append $is (printf "request.userInfo.username == %s" (printf "system:serviceaccount:%s" (replace "/" ":" .) | toJson)) -}}
+{{- end -}}
+{{- join " || " $is -}}
+{{- end -}}
