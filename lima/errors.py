@@ -8,6 +8,7 @@
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
+    │   └── BucketError          exit code 2: there is no such bucket, which is bad input too
     └── ClusterError             exit code 3: the cluster could not be reached, or refuses
 
 A message says what is wrong, where, and what to do.
@@ -50,6 +51,12 @@ class StorageError(LimaError):
     """Storage could not be reached, read or written."""
 
     exit_code = 3
+
+
+class BucketError(StorageError, InputError):
+    """Storage answers, and has no such bucket: trying again is in vain."""
+
+    exit_code = 2
 
 
 class ClusterError(LimaError):

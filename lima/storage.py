@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from lima.credentials import refuse_credentials
-from lima.errors import InputError, StorageError
+from lima.errors import BucketError, InputError, StorageError
 from lima.paths import expanded
 
 S3_ATTEMPTS = "8"
@@ -69,6 +69,23 @@ class Storage:
         with self._explained("look up", path):
             info = self.filesystem.get_file_info(self.full_path(path))
         return bool(info.type == pafs.FileType.File)
+
+    def require_bucket(self) -> None:
+        """Refuse a bucket that is not there: looking up and listing objects say only that none is.
+
+        Raises:
+            BucketError: there is no such bucket, as far as the credentials may know.
+
+        """
+        bucket = self.root.partition("/")[0]
+        if not isinstance(self.filesystem, pafs.S3FileSystem):
+            return
+        try:
+            info = self.filesystem.get_file_info(bucket)
+        except (OSError, pa.ArrowException):
+            return  # rights to objects alone are enough for a study
+        if info.type == pafs.FileType.NotFound:
+            raise BucketError(f"{self.uri}: there is no bucket {bucket!r}; create it first")
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object."""
@@ -181,7 +198,8 @@ class Storage:
             yield
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
-            raise StorageError(f"cannot {what} {where}: {_reason(error)}") from error
+            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
+            raise kind(f"cannot {what} {where}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
