@@ -48,7 +48,8 @@ def jobs(kubectl: Kubectl, namespace: str) -> dict[str, str]:
 
 
 def releases(namespace: str) -> list[str]:
-    return run(["helm", "list", "--all", "-q", "-n", namespace]).split()
+    states = ("--deployed", "--failed", "--pending", "--uninstalling")
+    return run(["helm", "list", *states, "-q", "-n", namespace]).split()
 
 
 def at_once(lima: Lima, *submits: Sequence[str]) -> list[str]:

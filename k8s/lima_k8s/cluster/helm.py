@@ -24,6 +24,8 @@ Helm's own limits would spread 200 runs over a minute."""
 TRUSTING = ["--disable-openapi-validation"]
 """The API server judges what it is sent; that Helm reads its megabytes of OpenAPI before that takes
 half of the time of an install."""
+LISTING = ["list", "--deployed", "--failed", "--pending", "--uninstalling"]
+"""All releases that hold something, to Helm 3 and 4 alike."""
 CREATING = ["--server-side=false"]
 """Of Helm 4: create what is installed. Server-side apply, its default, takes over in silence what
 another release made a moment before."""
@@ -88,7 +90,7 @@ class Helm:
 
     def charts(self) -> dict[str, str]:
         """Return the chart of each release of the namespace, as `lima-train-0.1.0`."""
-        answer = json.loads(self._run(["list", "--all", "--max", "0", "--output", "json"]))
+        answer = json.loads(self._run([*LISTING, "--max", "10000", "--output", "json"]))
         return {release["name"]: release["chart"] for release in answer}
 
     def state(self, release: str) -> str:

@@ -48,6 +48,8 @@ class Run:
     run_id: str = ""
     """Id of the cell; empty when its ConfigMap is gone or was made by another version."""
     deleting: bool = False
+    failed_starts: int = 0
+    """How many Ray clusters it has used up."""
 
     @property
     def ended(self) -> bool:
@@ -199,6 +201,8 @@ class Pod:
     created: datetime | None = None
     unschedulable: str = ""
     """Why no node takes it; empty when one did."""
+    node_selector: dict[str, str] = field(default_factory=dict)
+    """Labels that its node must have."""
     reason: str = ""
     """Why the pod as a whole failed: Evicted, NodeLost and the like."""
     message: str = ""

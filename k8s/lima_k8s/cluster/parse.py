@@ -61,6 +61,7 @@ def run(raw: Raw, configs: dict[str, Raw]) -> Run:
         cell=cell,
         run_id=_run_id(cell),
         deleting="deletionTimestamp" in meta,
+        failed_starts=status.get("failed") or 0,
     )
 
 
@@ -110,6 +111,7 @@ def pod(raw: Raw) -> Pod:
         ready=found.get("Ready", {}).get("status") == "True",
         deleting="deletionTimestamp" in meta,
         created=time(meta.get("creationTimestamp")),
+        node_selector=spec.get("nodeSelector") or {},
         unschedulable=scheduled.get("message", "no node takes it") if waits else "",
         reason=status.get("reason", ""),
         message=status.get("message", ""),

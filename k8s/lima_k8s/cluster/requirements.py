@@ -8,7 +8,6 @@ from lima_k8s.cluster import parse
 from lima_k8s.cluster.api import (
     ACCOUNTS,
     CLAIMS,
-    CLUSTER_QUEUES,
     CONFIGMAPS,
     PRIORITY_CLASSES,
     QUEUES,
@@ -16,12 +15,11 @@ from lima_k8s.cluster.api import (
     Cluster,
     Kind,
 )
-from lima_k8s.cluster.model import Queue
+from lima_k8s.cluster.queueing import NO_CLUSTER_QUEUE, TERMINATING
+from lima_k8s.cluster.snapshot import behind
 from lima_k8s.output import say
 
 Raw = dict[str, Any]
-NO_CLUSTER_QUEUE, TERMINATING = "ClusterQueueDoesNotExist", "Terminating"
-"""Kueue's reasons for a queue that will never admit anything again."""
 
 
 def require_queue(cluster: Cluster, name: str) -> None:
@@ -40,23 +38,15 @@ def require_queue(cluster: Cluster, name: str) -> None:
             f"no LocalQueue {name!r} in namespace {cluster.namespace!r}; {known}; choose with "
             "--queue and -n, or have lima-queue installed (docs/cluster.md)"
         )
-    queue = parse.queue(raw)
-    if not queue.active.status:
-        _require_hope(cluster, queue)
-
-
-def _require_hope(cluster: Cluster, queue: Queue) -> None:
-    """Refuse a queue that is not active and never will be; say why another one is not."""
-    raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue)
-    behind = parse.cluster_queue(raw).active if raw else queue.active
-    if queue.active.reason == NO_CLUSTER_QUEUE or TERMINATING in behind.reason:
-        state = "is being deleted" if TERMINATING in behind.reason else "does not exist"
+    [queue] = behind(cluster, [parse.queue(raw)])
+    if queue.active.reason in (NO_CLUSTER_QUEUE, TERMINATING):
+        state = "is being deleted" if queue.active.reason == TERMINATING else "does not exist"
         raise InputError(
-            f"queue {queue.name!r} draws on ClusterQueue {queue.cluster_queue!r}, which {state}: "
-            "nothing in it would ever start; ask the platform team to install lima-queue again"
+            f"queue {name!r} draws on ClusterQueue {queue.cluster_queue!r}, which {state}: nothing "
+            "in it would ever start; ask the platform team to install lima-queue again"
         )
-    why = queue.active.message if queue.stopped else behind.message
-    say(f"queue {queue.name} admits nothing now: {why}")
+    if not queue.active.status:
+        say(f"queue {name} admits nothing now: {queue.active.message}")
 
 
 def require_priority(cluster: Cluster, name: str) -> None:
