@@ -74,6 +74,13 @@ def queue(kubectl: Kubectl, namespace: str, other: str) -> Iterator[str]:
         helm(kubectl, "uninstall", release, "--no-hooks")
 
 
+@pytest.fixture
+def theirs(lima: Lima, other: str, kubectl: Kubectl, s3: S3) -> Lima:
+    """Return the second team's command line, on the same storage."""
+    kubectl.apply(s3.secret(SECRET, other))
+    return replace(lima, namespace=other)
+
+
 def name_of(lima: Lima, seed: int) -> str:
     [name] = [run["name"] for run in lima.runs() if run["seed"] == seed]
     return str(name)
@@ -90,23 +97,21 @@ def flavors(kubectl: Kubectl, namespace: str) -> set[str]:
 
 
 def test_borrow_reclaim_preempt_resume(
-    lima: Lima, other: str, kubectl: Kubectl, s3: S3, tmp_path: Path, say: Say
+    lima: Lima, theirs: Lima, kubectl: Kubectl, tmp_path: Path, say: Say
 ) -> None:
-    theirs = replace(lima, namespace=other)
-    kubectl.apply(s3.secret(SECRET, other))
     storage = Storage(lima.storage)
     cells = [one_worker(seed) for seed in range(3)]
     files = [write_study(tmp_path / f"{cell.seed}.json", [cell]) for cell in cells]
 
     # Borrow: the first team's second run takes what the second team does not use.
-    lima.submit("--recipe", files[0], kind="generate")
+    lima.submit("--recipe", files[0])
     lima.until(lambda runs: runs[0]["admitted"])
-    lima.submit("--recipe", files[1], kind="generate")
+    lima.submit("--recipe", files[1])
     lima.until(lambda _: all(trains(storage, cell) for cell in cells[:2]))
     assert flavors(kubectl, lima.namespace) == {f"{lima.namespace}-cpu"}
 
     # Reclaim: the second team asks for what is its own; the run that borrowed makes way.
-    theirs.submit("--recipe", files[2], kind="generate")
+    theirs.submit("--recipe", files[2])
     waits: list[str] = []
 
     def admitted(runs: list[dict[str, Any]]) -> bool:

@@ -14,8 +14,19 @@ identity.
     {{- if and $cuda (not (include "lima-common.baseline" .)) }}{{ $device = "cuda" }}{{ end -}}
   {{- end -}}
 {{- end -}}
+{{- $text := include "lima-common.storageTestPod" (merge (dict "device" $device) .) -}}
 apiVersion: v1
 kind: Pod
+{{ include "lima-common.finished" (dict "pod" $text "role" "none" "container" "storagecheck" "cluster" $cluster) }}
+{{- end -}}
+
+{{/*
+That pod, before the cluster's `pods` are put in.
+
+  {{ include "lima-common.storageTestPod" (dict "root" $ "device" "cpu") }}
+*/}}
+{{- define "lima-common.storageTestPod" -}}
+{{- $cluster := .root.Values.cluster -}}
 metadata:
   name: {{ printf "%s-storage" .root.Release.Name }}
   namespace: {{ .root.Release.Namespace | quote }}
@@ -30,7 +41,7 @@ spec:
   activeDeadlineSeconds: 600
   containers:
     - name: storagecheck
-      image: {{ include "lima-common.image" (dict "cluster" $cluster "device" $device) }}
+      image: {{ include "lima-common.image" (dict "cluster" $cluster "device" .device) }}
       imagePullPolicy: {{ $cluster.image.pullPolicy }}
       terminationMessagePolicy: FallbackToLogsOnError
       command: [python, -m, lima_jobs.storagecheck, {{ include "lima-common.storageUri" $cluster | quote }}]
