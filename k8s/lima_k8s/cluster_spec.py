@@ -35,7 +35,8 @@ class ImageSpec:
         str,
         Meta(
             pattern=r"^((\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[a-z0-9._-]+)*)?$",
-            description="Put before both names, as registry.example.com/team; empty: none.",
+            description="Put before both names, as registry.example.com/team; empty: the names "
+            "below are whole.",
         ),
     ] = ""
     cpu: Annotated[str, Meta(min_length=1, description="Image without CUDA.")] = (
@@ -307,9 +308,17 @@ class CaBundleSpec:
 class ClusterSpec:
     """Where a run runs. Nothing here changes what it finds."""
 
-    queue: Annotated[str, Meta(min_length=1, description="LocalQueue of the namespace.")] = "lima"
+    queue: Annotated[
+        str,
+        Meta(max_length=63, pattern=f"^{DNS_NAME}$", description="LocalQueue of the namespace."),
+    ] = "lima"
     priorityClass: Annotated[
-        str, Meta(description="WorkloadPriorityClass of the run; empty: none.")
+        str,
+        Meta(
+            max_length=63,
+            pattern=f"^({DNS_NAME})?$",
+            description="WorkloadPriorityClass of the run; empty: none.",
+        ),
     ] = "lima-normal"
     image: ImageSpec = ImageSpec()
     storage: StorageSpec = StorageSpec()

@@ -24,7 +24,11 @@ __all__ = ["lima"]
 GPU = "nvidia.com/gpu"
 
 
-def one_worker(seed: int, epochs: int = 60) -> CellSpec:
+LONG = 400
+"""Epochs of a few small steps each."""
+
+
+def one_worker(seed: int, epochs: int = 40) -> CellSpec:
     """Return a study whose training takes one small worker."""
     cell = scratch_cell(seed, epochs)
     assert cell.train
@@ -100,7 +104,8 @@ def test_borrow_reclaim_preempt_resume(
     lima: Lima, theirs: Lima, kubectl: Kubectl, tmp_path: Path, say: Say
 ) -> None:
     storage = Storage(lima.storage)
-    cells = [one_worker(seed) for seed in range(3)]
+    # Long enough that nobody is through before it is disturbed.
+    cells = [one_worker(0, epochs=LONG), one_worker(1, epochs=LONG), one_worker(2)]
     files = [write_study(tmp_path / f"{cell.seed}.json", [cell]) for cell in cells]
 
     # Borrow: the first team's second run takes what the second team does not use.
