@@ -10,6 +10,7 @@ import yaml
 
 from lima.errors import ClusterError
 from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.harness.programs import run
 from tests.cluster.lima import ONE, SMALL, Lima, lima
 from tests.cluster.platform import helm, install, kubectl_of, person
 
@@ -101,7 +102,7 @@ def test_nobody_passes_the_queue(lima: Lima, kubectl: Kubectl, tmp_path: Path) -
 def test_a_submitter_runs_studies_under_the_policies(
     lima: Lima, kubectl: Kubectl, tmp_path: Path
 ) -> None:
-    """What operators make for a run is let through."""
+    """What operators make for a run is let through, and so is `helm test`, which leaves nothing."""
     ann = person(lima, kubectl, tmp_path, "ann")
     await_policies(kubectl_of(ann), lima.namespace)
     assert "lima-high is not yours" in ann.submit(*ONE, "--priority", "high", code=2).err
@@ -109,3 +110,9 @@ def test_a_submitter_runs_studies_under_the_policies(
     ann.submit(*SMALL, "--set", "train.epochs=2", "--wait", kind="train")
     [told] = ann.runs()
     assert told["state"] == "done"
+    access = (f"--kubeconfig={ann.environment['KUBECONFIG']}", f"--namespace={ann.namespace}")
+    assert "overwrite: the first writer wins" in run(
+        ["helm", "test", told["release"], "--logs", *access]
+    )
+    pods = kubectl.get("pods", f"--namespace={ann.namespace}", "--selector=!lima-k8s.io/run")
+    assert pods["items"] == []
