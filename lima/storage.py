@@ -246,7 +246,7 @@ def _s3() -> pafs.FileSystem:
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),
+        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),  # type: ignore[call-arg]  # old stubs
         connect_timeout=10,
         request_timeout=60,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),

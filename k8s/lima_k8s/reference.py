@@ -19,7 +19,9 @@ from lima.recipes import RECIPES, describe
 from lima.results import TABLES
 from lima.spec import CellSpec, DataSpec
 from lima_k8s import commands
+from lima_k8s.cluster_spec import ClusterSpec
 from lima_k8s.main import COMMANDS, cli, command_named
+from lima_k8s.queue_spec import QueueSpec
 
 NOTICE = "<!-- Made from the code by `make docs`; changes here are lost. -->"
 WIDTH = 90
@@ -27,7 +29,13 @@ WIDTH = 90
 
 def render() -> dict[str, str]:
     """Return every reference page: file name and content."""
-    pages = {"spec.md": _spec(), "recipes.md": _recipes(), "tables.md": _tables(), "cli.md": _cli()}
+    pages = {
+        "spec.md": _spec(),
+        "recipes.md": _recipes(),
+        "tables.md": _tables(),
+        "values.md": _values(),
+        "cli.md": _cli(),
+    }
     texts = {name: "\n".join([NOTICE, *lines, ""]) for name, lines in pages.items()}
     schema = json.dumps(json_schema(CellSpec), indent=2, ensure_ascii=False)
     return {**texts, "spec.schema.json": f"{schema}\n"}
@@ -48,7 +56,26 @@ def _spec() -> Iterator[str]:
         "have their default; unknown keys are refused. The same in JSON Schema: "
         "[spec.schema.json](spec.schema.json)."
     )
-    for kind in _spec_types(CellSpec):
+    yield from _spec_tables(CellSpec)
+
+
+def _values() -> Iterator[str]:
+    yield "# Values of the charts\n"
+    yield (
+        "What a profile or a values file says below `cluster:`, for the runs and for lima-queue, "
+        "and below `queue:`, for lima-queue alone. A path joins the keys with dots: "
+        "`cluster.pods.head.annotations`. What the pods of runs have goes there; what they may "
+        "have together, and who may have it, is the queue's.\n\n"
+        "| below | for |\n| --- | --- |\n"
+        "| [`cluster:`](#clusterspec) | where a run runs: images, storage, sizes, nodes, pods |\n"
+        "| [`queue:`](#queuespec) | quota, kinds of GPUs, priorities, rights, policies, network |"
+    )
+    for kind in (ClusterSpec, QueueSpec):
+        yield from _spec_tables(kind)
+
+
+def _spec_tables(of: type) -> Iterator[str]:
+    for kind in _spec_types(of):
         yield f"\n## {kind.__name__}\n\n{inspect.getdoc(kind)}\n"
         yield from _table(("key", "type", "default", "meaning"), _spec_rows(kind))
 
