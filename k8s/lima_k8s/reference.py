@@ -103,14 +103,21 @@ def _spec_rows(kind: type) -> Iterator[Sequence[str]]:
 
 
 def _default(field: "dataclasses.Field[object]") -> str:
-    if field.default is dataclasses.MISSING:
+    default = _default_of(field)
+    if default is dataclasses.MISSING:
         return "required"
-    if dataclasses.is_dataclass(field.default):
-        changed = _differences(field.default)
+    if dataclasses.is_dataclass(default):
+        changed = _differences(default)
         return (
             ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changed) or "its defaults"
         )
-    return f"`{json.dumps(encode(field.default), ensure_ascii=False)}`"
+    return f"`{json.dumps(encode(default), ensure_ascii=False)}`"
+
+
+def _default_of(field: "dataclasses.Field[object]") -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _differences(spec: object) -> list[tuple[str, object]]:
@@ -118,7 +125,7 @@ def _differences(spec: object) -> list[tuple[str, object]]:
     return [
         (field.name, encode(getattr(spec, field.name)))
         for field in dataclasses.fields(spec)  # type: ignore[arg-type]
-        if getattr(spec, field.name) != field.default
+        if getattr(spec, field.name) != _default_of(field)
     ]
 
 

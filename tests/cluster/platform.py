@@ -1,8 +1,5 @@
 """lima-queue as a platform team installs it, and people who submit to it."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +15,11 @@ from tests.cluster.lima import Lima
 CHART = str(ROOT / "charts" / "lima-queue")
 PLATFORM = "default"
 """Namespace of the releases."""
-
-
-@contextmanager
-def installed(kubectl: Kubectl, release: str, **queue: Any) -> Iterator[None]:
-    """Install lima-queue for a namespace that is there; take it away at the end."""
-    install(kubectl, release, **queue)
-    try:
-        yield
-    finally:
-        helm(kubectl, "uninstall", release, "--no-hooks", "--ignore-not-found")
+GPU_NODE = {
+    "perNode": 1,
+    "worker": {"cpu": 0.1, "memoryGiB": 1, "sharedMemoryGiB": 0.1, "diskGiB": 0.1},
+}
+"""A node with a GPU, as small as a pod of the tests may be."""
 
 
 def install(kubectl: Kubectl, release: str, *, cluster: Any = None, **queue: Any) -> None:
@@ -64,8 +56,3 @@ def explained(lima: Lima, name: str) -> dict[str, Any]:
     """Return what `explain` says of a run."""
     [found] = lima.json("explain", name)["runs"]
     return dict(found)
-
-
-def as_json(value: Any) -> str:
-    """Return JSON, for kubectl."""
-    return json.dumps(value)

@@ -16,8 +16,8 @@ from lima.storage import Storage
 from lima_k8s.cluster_spec import load_cluster
 from tests.cluster.conftest import S3, Say
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import SECRET, Lima, lima
-from tests.cluster.platform import explained, helm, install
+from tests.cluster.lima import SECRET, Lima, lima, write_profile
+from tests.cluster.platform import GPU_NODE, explained, helm, install
 from tests.cluster.studies import assert_same, run_here, scratch_cell, trains, write_study
 
 __all__ = ["lima"]
@@ -63,7 +63,7 @@ def other(kubectl: Kubectl, namespace: str) -> Iterator[str]:
 @pytest.fixture
 def queue(kubectl: Kubectl, namespace: str, other: str) -> Iterator[str]:
     """Yield the first team's namespace; both have queues in one cohort."""
-    cluster = {"gpu": {"perNode": 1, "worker": {"cpu": 4, "memoryGiB": 64}}}
+    cluster = {"gpu": GPU_NODE}
     common: dict[str, Any] = {
         "cohort": namespace, "quota": of_one_run(), "networkPolicy": {"enabled": False},
     }  # fmt: skip
@@ -76,6 +76,12 @@ def queue(kubectl: Kubectl, namespace: str, other: str) -> Iterator[str]:
     yield namespace
     for release in reversed(releases):
         helm(kubectl, "uninstall", release, "--no-hooks")
+
+
+@pytest.fixture
+def ours(lima: Lima, s3: S3, tmp_path: Path) -> Lima:
+    """Return the first team's command line, whose GPUs are those of its queue."""
+    return replace(lima, profile=write_profile(tmp_path / "gpu.yaml", s3, gpu=GPU_NODE))
 
 
 @pytest.fixture
@@ -101,33 +107,31 @@ def flavors(kubectl: Kubectl, namespace: str) -> set[str]:
 
 
 def test_borrow_reclaim_preempt_resume(
-    lima: Lima, theirs: Lima, kubectl: Kubectl, tmp_path: Path, say: Say
+    ours: Lima, theirs: Lima, kubectl: Kubectl, tmp_path: Path, say: Say
 ) -> None:
-    storage = Storage(lima.storage)
+    storage = Storage(ours.storage)
     # Long enough that nobody is through before it is disturbed.
     cells = [one_worker(0, epochs=LONG), one_worker(1, epochs=LONG), one_worker(2)]
     files = [write_study(tmp_path / f"{cell.seed}.json", [cell]) for cell in cells]
 
     # Borrow: the first team's second run takes what the second team does not use.
-    lima.submit("--recipe", files[0])
-    lima.until(lambda runs: runs[0]["admitted"])
-    lima.submit("--recipe", files[1])
-    lima.until(lambda _: all(trains(storage, cell) for cell in cells[:2]))
-    assert flavors(kubectl, lima.namespace) == {f"{lima.namespace}-cpu"}
+    ours.submit("--recipe", files[0])
+    ours.until(lambda runs: runs[0]["admitted"])
+    ours.submit("--recipe", files[1])
+    ours.until(lambda _: all(trains(storage, cell) for cell in cells[:2]))
+    assert flavors(kubectl, ours.namespace) == {f"{ours.namespace}-cpu"}
 
     # Reclaim: the second team asks for what is its own; the run that borrowed makes way.
     theirs.submit("--recipe", files[2])
     waits: list[str] = []
 
-    def admitted(runs: list[dict[str, Any]]) -> bool:
-        if runs[0]["admitted"]:
-            return True
+    def reclaimed(runs: list[dict[str, Any]]) -> bool:
         waits.extend(explained(theirs, runs[0]["name"])["waits"])
-        return False
+        return admitted(runs)
 
-    theirs.until(admitted)
-    [evicted] = [run for run in lima.runs() if run["evictions"]]
-    seen = explained(lima, evicted["name"])
+    theirs.until(reclaimed)
+    [evicted] = [run for run in ours.runs() if run["evictions"]]
+    seen = explained(ours, evicted["name"])
     assert evicted["evictions"] == {"Preempted": 1}
     assert set(waits) <= {"lent-out", "looks-again"}, waits
     assert seen["state"] in ("stopping", "preempted")
@@ -138,26 +142,31 @@ def test_borrow_reclaim_preempt_resume(
     on_gpu = ComputeSpec(device="cuda", workers=1, gpus_per_worker=1, precision="fp32")
     gpu = replace(gpu, generate=None, train=replace(gpu.train, compute=on_gpu))
     file = write_study(tmp_path / "gpu.json", [gpu])
-    lima.submit("--recipe", file, "--priority", "high", kind="train")
-    lima.until(lambda runs: any(run["admitted"] for run in runs if run["seed"] == 7))
-    assert flavors(kubectl, lima.namespace) == {
-        f"{lima.namespace}-cpu", f"{lima.namespace}-gpu",
+    ours.submit("--recipe", file, "--priority", "high", kind="train")
+    ours.until(lambda runs: admitted([run for run in runs if run["seed"] == 7]))
+    assert flavors(kubectl, ours.namespace) == {
+        f"{ours.namespace}-cpu", f"{ours.namespace}-gpu",
     }  # fmt: skip
-    waiting = [r for r in lima.runs() if not r["admitted"]]
+    waiting = [r for r in ours.runs() if not r["admitted"]]
     for run in waiting:
         if run["state"] != "stopping":
-            assert "quota-taken" in explained(lima, run["name"])["waits"]
+            assert "quota-taken" in explained(ours, run["name"])["waits"]
     assert len(waiting) == 2
-    lima("cancel", name_of(lima, 7), "--yes")
+    ours("cancel", name_of(ours, 7), "--yes")
 
     # Resume: everybody gets through, and nobody's weights tell what happened.
-    done = [*lima.until(ended), *theirs.until(ended)]
+    done = [*ours.until(ended), *theirs.until(ended)]
     assert [run["state"] for run in done] == ["done"] * 3
     here = run_here(cells, tmp_path)
     for cell in cells:
         assert_same(cell, storage, here)
     evictions = {run["seed"]: run["evictions"] for run in done}
     say(f"evictions by seed {evictions}, explained as {sorted(set(waits))} meanwhile")
+
+
+def admitted(runs: list[dict[str, Any]]) -> bool:
+    assert all(run["state"] != "blocked" for run in runs), runs
+    return all(run["admitted"] for run in runs)
 
 
 def ended(runs: list[dict[str, Any]]) -> bool:

@@ -12,7 +12,7 @@ from tests.cluster.conftest import S3
 from tests.cluster.harness.daemons import PAUSE
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.lima import ONE, SMALL, Lima, lima, write_profile
-from tests.cluster.platform import helm, install
+from tests.cluster.platform import GPU_NODE, helm, install
 
 __all__ = ["lima"]
 QUOTA = {"cpu": 1, "memoryGiB": 4, "diskGiB": 9, "gpuNodes": 0}
@@ -97,8 +97,7 @@ def test_two_releases_and_a_kind_of_gpu_by_its_name(
         conditions = kubectl.get("clusterqueue", queue)["status"]["conditions"]
         assert {c["type"]: c["status"] for c in conditions}["Active"] == "True"
 
-    worker = {"cpu": 0.1, "memoryGiB": 1, "sharedMemoryGiB": 0.1, "diskGiB": 0.1}
-    gpu = {"flavor": "a100-spot", "perNode": 1, "worker": worker}
+    gpu = {"flavor": "a100-spot", **GPU_NODE}
     profile = write_profile(tmp_path / "a100.yaml", s3, gpu=gpu)
     compute = [f"train.compute.{x}" for x in ("device=cuda", "workers=1", "gpus_per_worker=1")]
     words = [word for value in compute for word in ("--set", value)]
