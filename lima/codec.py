@@ -179,6 +179,7 @@ _TYPE_NAMES: dict[object, str] = {
     str: "text",
     bool: "true or false",
     type(None): "null",
+    Any: "anything",
 }
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 

@@ -9,6 +9,7 @@
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
+    │   └── BucketError          exit code 2: there is no such bucket, which is bad input too
     ├── HubError                 exit code 3: a hub of models does not answer
     └── ClusterError             exit code 3: the cluster could not be reached, or refuses
 
@@ -65,6 +66,12 @@ class HubError(LimaError):
     """A hub of models does not answer."""
 
     exit_code = 3
+
+
+class BucketError(StorageError, InputError):
+    """Storage answers, and has no such bucket: trying again is in vain."""
+
+    exit_code = 2
 
 
 class ClusterError(LimaError):

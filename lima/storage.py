@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from lima.credentials import refuse_credentials
-from lima.errors import InputError, StorageError
+from lima.errors import BucketError, InputError, StorageError
 from lima.paths import expanded
 
 S3_ATTEMPTS = "8"
@@ -90,6 +90,23 @@ class Storage:
         ):
             told = dict(stream.metadata() or {})
         return bytes(told.get("ETag", b"")).decode()
+
+    def require_bucket(self) -> None:
+        """Refuse a bucket that is not there: looking up and listing objects say only that none is.
+
+        Raises:
+            BucketError: there is no such bucket, as far as the credentials may know.
+
+        """
+        bucket = self.root.partition("/")[0]
+        if not isinstance(self.filesystem, pafs.S3FileSystem):
+            return
+        try:
+            info = self.filesystem.get_file_info(bucket)
+        except (OSError, pa.ArrowException):
+            return  # rights to objects alone are enough for a study
+        if info.type == pafs.FileType.NotFound:
+            raise BucketError(f"{self.uri}: there is no bucket {bucket!r}; create it first")
 
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator["pa.NativeFile"]:
@@ -241,7 +258,8 @@ class Storage:
             yield
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
-            raise StorageError(f"cannot {what} {where}: {_reason(error)}") from error
+            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
+            raise kind(f"cannot {what} {where}: {_reason(error)}") from error
 
 
 def _is_hidden(entry: Entry) -> bool:
@@ -298,6 +316,7 @@ def _s3() -> pafs.FileSystem:
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),  # type: ignore[call-arg]  # old stubs
         connect_timeout=10,
         request_timeout=60,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),

@@ -185,10 +185,12 @@ def _require_storage(storage: Storage) -> None:
     """Find out in seconds, before Ray and the machines are waited for, that storage is no good.
 
     Raises:
+        BucketError: its bucket is not there.
         StorageError: it does not answer, or refuses.
 
     """
     require_answer(storage.uri, POD_PATIENCE_S)
+    storage.require_bucket()
     storage.exists("progress")
 
 

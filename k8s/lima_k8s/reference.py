@@ -20,7 +20,9 @@ from lima.recipes import RECIPES, describe
 from lima.results import TABLES
 from lima.spec import CellSpec, DataSpec
 from lima_k8s import commands
+from lima_k8s.cluster_spec import ClusterSpec
 from lima_k8s.main import COMMANDS, cli, command_named
+from lima_k8s.queue_spec import QueueSpec
 
 NOTICE = "<!-- Made from the code by `make docs`; changes here are lost. -->"
 WIDTH = 90
@@ -33,6 +35,7 @@ def render() -> dict[str, str]:
         "recipes.md": _recipes(),
         "tables.md": _tables(),
         "layouts.md": _layouts(),
+        "values.md": _values(),
         "cli.md": _cli(),
     }
     texts = {name: "\n".join([NOTICE, *lines, ""]) for name, lines in pages.items()}
@@ -55,7 +58,26 @@ def _spec() -> Iterator[str]:
         "have their default; unknown keys are refused. The same in JSON Schema: "
         "[spec.schema.json](spec.schema.json)."
     )
-    for kind in _spec_types(CellSpec):
+    yield from _spec_tables(CellSpec)
+
+
+def _values() -> Iterator[str]:
+    yield "# Values of the charts\n"
+    yield (
+        "What a profile or a values file says below `cluster:`, for the runs and for lima-queue, "
+        "and below `queue:`, for lima-queue alone. A path joins the keys with dots: "
+        "`cluster.pods.head.annotations`. What the pods of runs have goes there; what they may "
+        "have together, and who may have it, is the queue's.\n\n"
+        "| below | for |\n| --- | --- |\n"
+        "| [`cluster:`](#clusterspec) | where a run runs: images, storage, sizes, nodes, pods |\n"
+        "| [`queue:`](#queuespec) | quota, kinds of GPUs, priorities, rights, policies, network |"
+    )
+    for kind in (ClusterSpec, QueueSpec):
+        yield from _spec_tables(kind)
+
+
+def _spec_tables(of: type) -> Iterator[str]:
+    for kind in _spec_types(of):
         yield f"\n## {kind.__name__}\n\n{inspect.getdoc(kind)}\n"
         yield from _table(("key", "type", "default", "meaning"), _spec_rows(kind))
 
@@ -83,14 +105,21 @@ def _spec_rows(kind: type) -> Iterator[Sequence[str]]:
 
 
 def _default(field: "dataclasses.Field[object]") -> str:
-    if field.default is dataclasses.MISSING:
+    default = _default_of(field)
+    if default is dataclasses.MISSING:
         return "required"
-    if dataclasses.is_dataclass(field.default):
-        changed = _differences(field.default)
+    if dataclasses.is_dataclass(default):
+        changed = _differences(default)
         return (
             ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changed) or "its defaults"
         )
-    return f"`{json.dumps(encode(field.default), ensure_ascii=False)}`"
+    return f"`{json.dumps(encode(default), ensure_ascii=False)}`"
+
+
+def _default_of(field: "dataclasses.Field[object]") -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _differences(spec: object) -> list[tuple[str, object]]:
@@ -98,7 +127,7 @@ def _differences(spec: object) -> list[tuple[str, object]]:
     return [
         (field.name, encode(getattr(spec, field.name)))
         for field in dataclasses.fields(spec)  # type: ignore[arg-type]
-        if getattr(spec, field.name) != field.default
+        if getattr(spec, field.name) != _default_of(field)
     ]
 
 

@@ -1,6 +1,7 @@
 """Runs that are being deleted hold their names: nothing is installed under them before they go."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lima.errors import ClusterError, InputError
 from lima.recipes import tiny
 from lima_k8s.cluster import parse, removal
 from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, Cluster, Kind
-from lima_k8s.cluster.helm import Helm, TakenError
+from lima_k8s.cluster.helm import Helm, InUseError, TakenError
 from lima_k8s.cluster.removal import remove, wait_until_gone
 from lima_k8s.cluster.snapshot import read_runs
 from lima_k8s.cluster.submission import Outcome, Submission, submit
@@ -21,6 +22,7 @@ Raw = dict[str, Any]
 URI = "s3://bucket/study"
 CELLS = tiny()
 FINALIZER = "ray.io/rayjob-finalizer"
+INSTANCE = "app.kubernetes.io/instance"
 
 
 @dataclass
@@ -37,13 +39,22 @@ class Namespace(Cluster):
 
     def list_all(self, kind: Kind, selector: str = "") -> list[Raw]:
         self.calls += 1
-        found = [raw for (plural, _), raw in self.objects.items() if plural == kind.plural]
+        release = re.search(rf"{INSTANCE}=([^,]+)", selector)
+        found = [
+            raw
+            for (plural, _), raw in self.objects.items()
+            if plural == kind.plural
+            and (not release or raw["metadata"]["labels"][INSTANCE] == release[1])
+        ]
         if kind is RAYJOBS:
             self.pass_time()
         return found
 
     def get(self, kind: Kind, name: str) -> Raw | None:
         return {"metadata": {"name": name}}
+
+    def would_take(self, kind: Kind, manifest: Raw) -> None:
+        """Take all."""
 
     def delete(self, kind: Kind, name: str) -> None:
         if kind is RAYJOBS and (kind.plural, name) in self.objects:
@@ -72,17 +83,18 @@ class HelmInMemory(Helm):
 
     def install(self, release: str, chart: Path, values: Raw) -> None:
         if release in self.releases:
-            raise TakenError("in use")
+            raise InUseError("in use", release)
         objects, uri = self.cluster.objects, values["cluster"]["storage"]["uri"]
         names = {f"{run['arm']}-s{run['seed']}": run for run in values["runs"]}
         for name in names:
             there = objects.get(("rayjobs", name))
-            if there and there["metadata"]["labels"]["app.kubernetes.io/instance"] != release:
+            if there and there["metadata"]["labels"][INSTANCE] != release:
                 raise TakenError("exists")
         self.releases[release] = list(names)
         for name, run in names.items():
             data = {"specs.json": json.dumps({"runs": [run]})}
-            objects["configmaps", name] = {"metadata": {"name": name}, "data": data}
+            meta = {"name": name, "labels": {INSTANCE: release}}
+            objects["configmaps", name] = {"metadata": meta, "data": data}
             objects.setdefault(("rayjobs", name), self.rayjob(release, name, run, uri))
         while self.cluster.slow_helm and any("left" in job for job in self.cluster.jobs()):
             self.cluster.pass_time()
@@ -95,12 +107,15 @@ class HelmInMemory(Helm):
                 "name": name,
                 "uid": f"u{self.cluster.uids}",
                 "finalizers": [FINALIZER],
-                "labels": {"app.kubernetes.io/instance": release},
+                "labels": {INSTANCE: release},
                 "annotations": {
                     f"lima-k8s.io/{k}": v for k, v in {**notes, "storage": uri}.items()
                 },
             }
         }
+
+    def template(self, release: str, chart: Path, values: Raw) -> str:
+        return ""
 
     def state(self, release: str) -> str:
         return "deployed" if release in self.releases else ""

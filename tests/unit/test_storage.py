@@ -124,6 +124,16 @@ def test_wrong_credentials_name_their_variables(
         Storage(s3_storage).write("x", b"1")
 
 
+def test_a_missing_bucket_is_bad_input(s3_storage: str) -> None:
+    """It is not there the next time either: a job in a cluster must not try again."""
+    Storage(s3_storage).require_bucket()
+    storage = Storage("s3://nowhere/x")
+    for act in (storage.require_bucket, lambda: storage.write("y", b"")):
+        with pytest.raises(InputError, match="nowhere") as raised:
+            act()
+        assert (raised.value.exit_code, isinstance(raised.value, StorageError)) == (2, True)
+
+
 def test_a_missing_bucket_is_named(s3_storage: str) -> None:
     with pytest.raises(StorageError, match="s3://nowhere/x"):
         Storage("s3://nowhere/x").read("y")

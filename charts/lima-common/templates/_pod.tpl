@@ -75,7 +75,7 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
 {{- if $cuda -}}
   {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}
   {{- if gt (int .shape.pods) 1 -}}
-    {{- $extra = merge $extra .cluster.gpu.fabric -}}
+    {{- $extra = merge $extra (.cluster.gpu.fabric | default dict) -}}
   {{- end -}}
 {{- end -}}
 metadata:
@@ -93,8 +93,17 @@ metadata:
 spec:
   {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") (ne $elastic ""))) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .cluster "pods" .shape.pods) }}
-  {{- if and $cuda .cluster.gpu.runtimeClassName }}
-  runtimeClassName: {{ .cluster.gpu.runtimeClassName | quote }}
+  {{- if $cuda }}
+  # The mark of lima-queue's flavors of GPUs: what does not tolerate it gets no room of theirs.
+  tolerations:
+    {{- with .cluster.gpu.flavor }}
+    - {key: lima-k8s.io/flavor, operator: Equal, value: {{ . | quote }}, effect: NoSchedule}
+    {{- else }}
+    - {key: lima-k8s.io/flavor, operator: Exists, effect: NoSchedule}
+    {{- end }}
+  {{- with .cluster.gpu.runtimeClassName }}
+  runtimeClassName: {{ . | quote }}
+  {{- end }}
   {{- end }}
   containers:
     - name: ray-{{ .role }}
@@ -103,7 +112,7 @@ spec:
       # The pod's status then says why it failed, also when the pod is gone soon.
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
-      resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra) | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra "cache" (include "lima-common.nodeCache" (dict "cluster" .cluster "cuda" $cuda))) | nindent 8 }}
       env: {{- include "lima-common.env" (dict "cluster" .cluster "elastic" $elastic "more" (ternary .cluster.gpu.nccl dict $cuda)) | nindent 8 }}
       {{- with include "lima-common.envFrom" .cluster }}
       envFrom: {{- . | nindent 8 }}
@@ -196,7 +205,7 @@ spec:
       # The pod's status then says why it failed, also when the pod is gone soon.
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
-      resources: {{- include "lima-common.resources" (dict "size" .cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" .cluster.submitter "count" 1 "extra" dict "cache" 0) | nindent 8 }}
       env:
         - name: HOME
           value: /tmp

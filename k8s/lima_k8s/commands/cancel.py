@@ -34,7 +34,7 @@ def command(
     """
     from lima_k8s.cluster.api import Cluster
     from lima_k8s.cluster.helm import Helm
-    from lima_k8s.cluster.removal import remove, wait_until_gone
+    from lima_k8s.cluster.removal import remove, remove_empty, wait_until_gone
     from lima_k8s.cluster.snapshot import choose, read_runs
 
     if bool(runs) == every:
@@ -45,7 +45,9 @@ def command(
     chosen = list({run.name: run for run in named}.values())
     if chosen and not yes:
         _confirm([f"{r.name} ({r.arm} seed {r.seed})" for r in chosen], cluster.namespace)
-    gone = remove(cluster, Helm(cluster.namespace, kube_context), chosen, there)
+    helm = Helm(cluster.namespace, kube_context)
+    gone = remove(cluster, helm, chosen, there)
+    gone += remove_empty(cluster, helm, there) if every else []
     if wait:
         wait_until_gone(cluster, chosen)
     names = [run.name for run in chosen]

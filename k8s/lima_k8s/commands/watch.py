@@ -33,4 +33,4 @@ def command(
         raise InputError(f"no runs in namespace {cluster.namespace}; lima-k8s submit starts some")
     if output_format == "json":
         write_json({"namespace": cluster.namespace, "runs": [as_json(view) for view in views]})
-    raise_for(views)
+    raise_for(views, asked_for=run is not None)
