@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lima.codec import run_id
 from lima.errors import StorageError
+from lima.reachable import require_answer
 from lima.spec import CellSpec
 from lima_k8s.output import say
 
@@ -139,50 +139,47 @@ def deliver(cells: Sequence[CellSpec], delivery: Delivery) -> tuple[CellSpec, ..
     from lima.inputs.bring import FILES, parcels, relocated
     from lima.storage import Storage
 
-    # What lies below the storage is asked there: that fails where only the cluster reaches it.
     prepared = look(cells, delivery.storage)
     say_unknown(prepared)
     storage = Storage(delivery.storage)
     kinds: tuple[Kind, ...] = (*FILES, "model") if delivery.models else FILES
-    chosen = prepared.cells
-    if not delivery.dry_run:
-        chosen = _settled_there(storage, cells, prepared, delivery)
-        _bring(storage, parcels(prepared, kinds))
     if not delivery.models:
         _say_models_that_stay(prepared)
-    by_content = {run_id(cell) for cell in prepared.cells}
-    return tuple(
-        relocated([cell], prepared, storage, kinds)[0] if run_id(cell) in by_content else cell
-        for cell in chosen
-    )
-
-
-def _settled_there(
-    storage: "Storage", cells: Sequence[CellSpec], prepared: "Prepared", delivery: Delivery
-) -> tuple[CellSpec, ...]:
-    """Say what has changed, and adopt: as far as the storage can be reached from here."""
-    from lima.reachable import require_answer
-
+    if delivery.dry_run:
+        return relocated(prepared.cells, prepared, storage, kinds)
     try:
         require_answer(delivery.storage)
-        chosen = settled(storage, cells, prepared, adopt=delivery.adopt)
-        say_changes(storage, chosen)
     except StorageError as error:
-        if delivery.adopt:
-            raise
-        say(f"what has changed since earlier runs is not known: {error}")
-        return prepared.cells
-    return chosen
+        return _unreached(prepared, kinds, delivery, error)
+    chosen = settled(storage, cells, prepared, adopt=delivery.adopt)
+    say_changes(storage, chosen)
+    _bring(storage, parcels(prepared, kinds))
+    return relocated(chosen, prepared, storage, kinds)
+
+
+def _unreached(
+    prepared: "Prepared", kinds: "Sequence[Kind]", delivery: Delivery, error: StorageError
+) -> tuple[CellSpec, ...]:
+    """Return a study for a storage that only the cluster reaches.
+
+    Raises:
+        StorageError: a file of this machine must be brought there, or a run adopted.
+
+    """
+    from lima.inputs.bring import parcels, with_images_own
+
+    files = [p.file.where for p in parcels(prepared, kinds) if not p.is_shipped]
+    if files or delivery.adopt:
+        wanted = f"{files[0]} cannot be brought" if files else "nothing can be adopted"
+        raise StorageError(f"{wanted} to the storage: {error}")
+    say(f"what has changed since earlier runs is not known: {error}")
+    return with_images_own(prepared.cells)
 
 
 def _bring(storage: "Storage", wanted: "Sequence[Parcel]") -> None:
     """Bring files of this machine to the storage; those that are there are not sent again."""
     from lima.inputs.bring import bring, missing, total
-    from lima.reachable import require_answer
 
-    if not wanted:
-        return
-    require_answer(storage.uri)
     left = missing(storage, wanted)
     for number, parcel in enumerate(left, start=1):
         say(

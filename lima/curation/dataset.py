@@ -196,16 +196,18 @@ def _checked(spec: DataSpec) -> bytes:
 
 
 def shipped_bytes(path: str) -> bytes | None:
-    """Return the bytes of examples that ship here or with Python; None: they lie elsewhere.
+    """Return examples that ship here or with Python as a JSONL file; None: they lie elsewhere.
 
     Raises:
         DataError: no examples of that name ship here.
 
     """
     if path == PYDOC:
-        from pydoc_data.topics import topics
-
-        return canonical_json(topics).encode()
+        return b"".join(
+            canonical_json({"conversations": list(e.conversation), "source": e.source}).encode()
+            + b"\n"
+            for e in _language_reference()
+        )
     if path.startswith(AUTHORED):
         files = [_authored_file(name) for name in path.removeprefix(AUTHORED).split("+")]
         return b"".join(file.read_bytes() for file in files)

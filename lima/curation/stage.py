@@ -37,6 +37,7 @@ from lima.curation.split import SplitSite, split
 from lima.curation.stackexchange import is_dialogue, read_partition
 from lima.curation.store import CandidateStore, Row, ShardRecord
 from lima.errors import DataError, LimaError
+from lima.inputs.card import inputs_section
 from lima.inputs.places import of_stage
 from lima.inputs.promise import check_place
 from lima.results import EXAMPLES
@@ -228,7 +229,7 @@ class Curation:
             run=self.run,
             damage=damage,
         )
-        self._write("README.md", card.encode())
+        self._write("README.md", (card + inputs_section(self.storage, self.cell)).encode())
         self._write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False)).encode())
         return summary
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import InputError
+from lima.evaluation import origins
 from lima.evaluation.contests import CONTEST, contest_rows, read_lengths
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
 from lima.evaluation.labels import read_labels
@@ -187,6 +188,10 @@ def aggregate_study(
     pairs = contest_rows(labelled, read_lengths(tables, labelled.labels))
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
+    come_from = origins.read_origins(tables)
+    for text in [*origins.notes(come_from, chains), origins.unknown(come_from, chains)]:
+        if text:
+            note(text)
     judges = judges_of(chains) if side_by_side else ()
     rows = pairs if AGAINST in by else _full_rows(_rows(results, chains, by, note, judges), by)
     return Aggregated(rows, pairs, _told(rate_rows(labelled, {})), chat_rows(labelled))

@@ -17,6 +17,8 @@ from lima.evaluation.correlation import RankCorrelation
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
 from lima.evaluation.example_lengths import examples_panel, read_example_lengths
 from lima.evaluation.lineage import Chain, experiments
+from lima.evaluation.origins import input_rows, read_origins, unknown
+from lima.evaluation.origins import notes as origin_notes
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.paper import written
 from lima.evaluation.people import agreement_rows, heroes, paper_rows, people_panels
@@ -131,7 +133,8 @@ def make_report(
     pairs = contest_rows(
         evidence.labelled, read_lengths(tables, evidence.labelled.labels), evidence.arm("lima")
     )
-    notes: list[str] = []
+    origins = read_origins(tables)
+    notes = origin_notes(origins, study.chains)
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
         note(message)
@@ -162,6 +165,8 @@ def make_report(
         shown=shown,
         plain=written,
         finite=math.isfinite,
+        inputs=input_rows(origins, study.chains),
+        unknown_inputs=unknown(origins, study.chains),
         **study_tables(study, pairs),
     )
     return Report(readable(page), drawn)

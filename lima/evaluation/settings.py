@@ -24,6 +24,9 @@ class Setting:
     default: Any = None
 
 
+FINGERPRINT = ".fingerprint"
+
+
 def settings(chain: Chain, stage: Stage, *, operational: bool = False) -> dict[str, Any]:
     """Return the settings of a stage that decide its results; empty if it is not reached.
 
@@ -59,7 +62,19 @@ def differing(chains: Iterable[Chain], stages: Sequence[Stage] = STAGES) -> dict
             unique = [v for i, v in enumerate(values) if v not in values[:i]]
             if len(unique) > 1:
                 found[path] = unique
+        _by_content(found, reached)
     return found
+
+
+def _by_content(found: dict[str, list[Any]], reached: Sequence[dict[str, Any]]) -> None:
+    """Let an input differ by what it contains: where it lies is how it is told, if it does."""
+    for path in [path for path in {key for flat in reached for key in flat} if FINGERPRINT in path]:
+        places = [f"{path.removesuffix(FINGERPRINT)}.{name}" for name in ("path", "revision")]
+        if path in found and places[0] in found:
+            del found[path]
+        elif path not in found and reached[0].get(path):
+            for place in places:
+                found.pop(place, None)
 
 
 @cache

@@ -7,6 +7,7 @@ bring it at once write the same bytes, and an object appears whole or not at all
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lima.curation.dataset import PYDOC, shipped_bytes
 from lima.errors import InputError, StorageError
 from lima.inputs.content import Content, File
 from lima.inputs.copies import copy_path, folder_of
@@ -29,6 +30,11 @@ class Parcel:
 
     file: File
     path: str
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it ships with Python, in other words elsewhere."""
+        return self.file.where == PYDOC
 
 
 def parcels(prepared: Prepared, kinds: Collection[Kind]) -> list[Parcel]:
@@ -77,19 +83,27 @@ def bring(storage: Storage, parcel: Parcel) -> None:
 
     """
     file = parcel.file
-    storage.upload(expanded(file.where), parcel.path)
+    shipped = shipped_bytes(file.where)
+    if shipped is None:
+        storage.upload(expanded(file.where), parcel.path)
+    else:
+        storage.write(parcel.path, shipped, replace=True)
     with storage.opened(parcel.path) as copy:
         found = of_stream(copy, lambda _: None)
     if found == file.fingerprint:
         return
     storage.delete(parcel.path)
-    with expanded(file.where).open("rb", buffering=0) as stream:
-        if of_stream(stream, lambda _: None) != file.fingerprint:
-            raise InputError(
-                f"{file.where}: changed while it was brought to the storage; start the command "
-                "again when it is written"
-            )
+    if found == _now(file):
+        raise InputError(
+            f"{file.where}: changed while it was brought to the storage; start the command again "
+            "when it is written"
+        )
     raise StorageError(f"{storage.uri}/{parcel.path}: the copy is not the file; try again")
+
+
+def _now(file: File) -> str:
+    with expanded(file.where).open("rb", buffering=0) as stream:
+        return of_stream(stream, lambda _: None)
 
 
 def relocated(
@@ -103,8 +117,8 @@ def relocated(
     }
 
     def to_copy(place: Place) -> Place:
-        content = contents.get((place.role, place.paths))
-        if content is None or not any("://" not in f.where for f in content.files.values()):
+        content = contents.get((place.role, place.paths)) if place.fingerprint else None
+        if content is None or all("://" in file.where for file in content.files.values()):
             return place
         return replace(place, paths=_copies(place, content, storage))
 
@@ -118,6 +132,15 @@ def _copies(place: Place, content: Content, storage: Storage) -> tuple[str, ...]
     return tuple(
         f"{root}/{copy_path(file.fingerprint, file.where)}" for file in content.files.values()
     )
+
+
+def with_images_own(cells: Sequence[CellSpec]) -> tuple[CellSpec, ...]:
+    """Return the cells, which read of what ships with Python whatever they find in their image."""
+
+    def unnamed(place: Place) -> Place:
+        return replace(place, fingerprint=None) if place.paths == (PYDOC,) else place
+
+    return tuple(map_places(cell, unnamed) for cell in cells)
 
 
 def total(wanted: Sequence[Parcel]) -> int:

@@ -237,13 +237,18 @@ class Contents:
 
 def shipped(path: str) -> Content | None:
     """Return the content of examples that ship with this package or with Python."""
-    from lima.curation.dataset import shipped_bytes
+    from lima.curation.dataset import PYDOC, shipped_bytes
 
     try:
         data = shipped_bytes(path)
     except LimaError:
         return None  # no such examples: lint tells
-    return None if data is None else Content(of_bytes(data), len(data))
+    if data is None:
+        return None
+    found = of_bytes(data)
+    # What ships with Python differs between machines: it can be brought like a file.
+    files = {path: File(path, len(data), found)} if path == PYDOC else {}
+    return Content(found, len(data), files)
 
 
 def _state_of(storage: "Storage", entry: "Entry") -> State:

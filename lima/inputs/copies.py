@@ -26,4 +26,4 @@ def copy_of(storage: Storage, place: Place) -> str | None:
 
 def copy_path(fingerprint: str, where: str) -> str:
     """Return where the copy of a file lies, below the storage."""
-    return f"{folder_of(fingerprint)}/{file_name(where)}"
+    return f"{folder_of(fingerprint)}/{file_name(where).replace(':', '-')}"

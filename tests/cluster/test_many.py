@@ -21,10 +21,11 @@ from tests.cluster.harness import addons
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.lima import Lima, lima, make_queue, queue
+from tests.promised import promised
 
 __all__ = ["lima", "queue"]
 MANY = 200
-CELLS = [replace(tiny()[0], seed=seed) for seed in range(MANY)]
+CELLS = promised([replace(tiny()[0], seed=seed) for seed in range(MANY)])
 
 
 @pytest.fixture

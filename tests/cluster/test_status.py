@@ -14,10 +14,11 @@ from lima_k8s.cluster.api import Cluster
 from lima_k8s.cluster.snapshot import read
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.lima import TINY, Lima, lima, queue, quota
+from tests.promised import promised
 
 __all__ = ["lima", "queue", "quota"]
 NOTHING = {"cpu": "0", "memory": "0"}
-CELL = next(cell for cell in tiny() if cell.arm == "howto-32" and cell.seed == 0)
+CELL = next(cell for cell in promised(tiny()) if cell.arm == "howto-32" and cell.seed == 0)
 
 
 def test_an_empty_namespace(lima: Lima) -> None:

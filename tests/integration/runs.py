@@ -28,6 +28,7 @@ from lima.spec import (
 )
 from lima.storage import Storage
 from tests.models import small_cell
+from tests.promised import promised
 
 VOLATILE = {"at", "seconds", "created_at"}
 """Columns that tell the time, and so differ between two runs of the same spec."""
@@ -59,7 +60,7 @@ def study_cell(base: Path, arm: str = "howto", seed: int = 0, workers: int = 2) 
         shard_prompts=2,
         compute=ComputeSpec(workers=1, device="cpu", precision="fp32"),
     )
-    return CellSpec("integration", arm, seed, train=cell.train, generate=generate)
+    return promised([CellSpec("integration", arm, seed, train=cell.train, generate=generate)])[0]
 
 
 class Job:

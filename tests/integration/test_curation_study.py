@@ -15,8 +15,9 @@ from lima.model.weights import weights_epochs
 from lima.recipes import load_study
 from lima.results import STEPS
 from lima.shards import RunTable
-from lima.spec import DataSpec, stage_cell
+from lima.spec import stage_cell
 from lima.storage import Storage
+from tests.promised import promised
 
 pytestmark = pytest.mark.slow
 
@@ -77,9 +78,9 @@ def test_one_command_writes_what_the_tiny_recipe_trains_on(root: Path, tmp_path:
         *(*options, "--storage", storage),
     )
     assert trained.returncode == 0, trained.stderr
-    (cell,) = load_study("tiny", changes, arms=["diverse-32"], seeds=[0])
+    (cell,) = promised(load_study("tiny", changes, arms=["diverse-32"], seeds=[0]))
     assert cell.train is not None
-    assert cell.train.data == DataSpec(found["train"]["path"])
+    assert cell.train.data.path == found["train"]["path"]
     own = stage_cell(cell, "train")
     steps = RunTable(Storage(storage), STEPS, own).read().to_pylist()
     assert len(steps) == -(-2 * len(lines) // cell.train.batch_size), "two epochs of all lines"
