@@ -70,4 +70,6 @@ def _text(comment: Attributes, other: str, name: Callable[[str], str]) -> str:
 
 def _order(comment: Attributes) -> tuple[str, int]:
     number = comment.get("Id", "")
-    return comment.get("CreationDate", ""), int(number) if number.isdigit() else 0
+    return comment.get("CreationDate", ""), int(number) if number.isdecimal() and len(
+        number
+    ) < 19 else 0

@@ -36,7 +36,8 @@ def references(prose: str) -> int:
     """Return how often a text refers to other answers, to people, to the site, or to pictures."""
     text = _plain(prose)
     mentions = len(_MENTION.findall(text)) if "@" in text else 0
-    return mentions + _count(_phrases("references"), text)
+    found = mentions + _count(_phrases("references"), text)
+    return found or len(_post_editing().findall(text))
 
 
 def title_references(title: str) -> int:
@@ -62,6 +63,7 @@ def answer_measures(answer: CleanText) -> dict[str, float]:
         "images": answer.images,
         "links": answer.links,
         "unclosed_tags": answer.unclosed,
+        **{f"cut_{reason}": count for reason, count in answer.cut.items()},
     }
 
 
@@ -128,6 +130,18 @@ def _first_person() -> tuple[re.Pattern[str], ...]:
     return (
         re.compile(rf"{capital}(?<![\w/.&%+-]{capital}){not_numeral}(?!\w|[/&²-]|\.\w)"),
         *(re.compile(rf"{first}(?:{'|'.join(rest)})(?!\w)") for first, rest in forms.items()),
+    )
+
+
+@cache
+def _post_editing() -> re.Pattern[str]:
+    """Return the pattern of lines that begin what was written later."""
+    listed = "|".join(re.escape(word) for word in words()["post_editing"])
+    mark = r"[ >*_#=~(\[–—-]"
+    number = r"(?:[#№]? ?\d[\d./-]*|\([^()\n]*\)|\[[^\[\]\n]*\])"
+    end = r"(?:[:=~)\]]|[–—-](?=[\s–—-]|$)|(?<=s\.)|$)"  # a dash within a word is none
+    return re.compile(
+        rf"^{mark}*+(?:{listed})(?![^\W\d])[ *_]*+(?:{number}[ *_]*+)?{end}", re.MULTILINE
     )
 
 

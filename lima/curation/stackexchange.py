@@ -5,6 +5,7 @@ text, answers whose question is gone and posts of other types. A post that is no
 own is an answer that another was preferred to, named there in `passed_over`.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ LICENCES = (("2011-04-08", "CC BY-SA 2.5"), ("2018-05-02", "CC BY-SA 3.0"), ("9"
 COMMENTS = "/comments"
 """End of the source id of a dialogue."""
 ORPHAN, OTHER_TYPE, NO_ANSWER, DAMAGED = "orphan", "other_type", "no_answer", "damaged"
+_WHOLE = re.compile("-?[0-9]{1,18}")
 
 
 @dataclass
@@ -93,13 +95,13 @@ class _Reader:
         for number in sorted(threads.keys() - set(asked)):
             for _, answer, _ in threads[number].answers:
                 yield self._without_text(f"{number}/{answer}", f"a/{answer}", ORPHAN)
-        for post in others:
-            yield self._without_text(f"{post.id}", f"posts/{post.id}", OTHER_TYPE)
+        for number, reason in others:
+            yield self._without_text(f"{number}", f"posts/{number}", reason)
 
-    def _threads(self, rows: Sequence[bytes]) -> tuple[dict[int, _Thread], list[Post]]:
-        """Sort rows into threads; the same Id again is damage."""
+    def _threads(self, rows: Sequence[bytes]) -> tuple[dict[int, _Thread], list[tuple[int, str]]]:
+        """Sort rows into threads; the same Id again, and a score that is no number, is damage."""
         threads: defaultdict[int, _Thread] = defaultdict(_Thread)
-        others: dict[int, Post] = {}
+        others: dict[int, str] = {}
         seen: set[int] = set()
         for row in rows:
             post = identify(row)
@@ -109,15 +111,19 @@ class _Reader:
                 self.damage.note(f"{self.site}: post {post.id}", "Id is there twice")
                 continue
             seen.add(post.id)
-            if post.kind == QUESTION:
+            score = _score(row) if post.kind in (QUESTION, ANSWER) else None
+            if post.kind not in (QUESTION, ANSWER):
+                others[post.id] = OTHER_TYPE
+            elif score is None:
+                self.damage.note(f"{self.site}: post {post.id}", "Score is not a whole number")
+                others[post.id] = DAMAGED
+            elif post.kind == QUESTION:
                 threads[post.id].question = post
-            elif post.kind == ANSWER:
-                threads[post.question].answers.append((-_score(row), post.id, row))
             else:
-                others[post.id] = post
+                threads[post.question].answers.append((-score, post.id, row))
         for thread in threads.values():
             thread.answers.sort()
-        return dict(threads), [others[number] for number in sorted(others)]
+        return dict(threads), sorted(others.items())
 
     def _batch(
         self, threads: Sequence[_Thread], chains: dict[int, list[bytes]]
@@ -127,7 +133,7 @@ class _Reader:
         for thread in threads:
             rows += [thread.question.row] if thread.question else []
             rows += [row for _, _, row in thread.answers[:1]]
-        parsed = iter(parse_rows(rows))
+        parsed = iter(parse_rows(rows, self.damage, self.site))
         for thread in threads:
             question = next(parsed)
             answer = next(parsed) if thread.answers else {}
@@ -210,11 +216,12 @@ class _Reader:
         self, question: Attributes, row: bytes, comments: Sequence[bytes]
     ) -> Iterator[Candidate]:
         """Yield the talk below an answer, if it is one."""
-        answer = parse_rows([row])[0]
+        answer = parse_rows([row])[0]  # what is replaced in it is counted once, with its question
         if answer is None:
             return
         people = (question.get("OwnerUserId", ""), answer.get("OwnerUserId", ""))
-        talk = dialogue([c for c in parse_rows(comments) if c], people, self._name)
+        said = parse_rows(comments, self.damage, self.site)
+        talk = dialogue([c for c in said if c], people, self._name)
         if len(talk.utterances) < self.spec.filters.min_dialogue_turns:
             return
         asked, answered = clean(question.get("Body", "")), clean(answer.get("Body", ""))
@@ -265,7 +272,7 @@ class _Reader:
     def _author(self, post: Attributes) -> str:
         """Return an author's name and page; a deleted user has a name at most."""
         user = post.get("OwnerUserId", "")
-        if not user.lstrip("-").isdigit():
+        if not _WHOLE.fullmatch(user):
             return post.get("OwnerDisplayName") or "a deleted user"
         return f"{self._name(user)} <https://{self.site}/users/{user}>"
 
@@ -281,7 +288,7 @@ def _source_id(question: int, answer: int | None) -> str:
 
 def _int(post: Attributes, name: str) -> int:
     value = post.get(name, "")
-    return int(value) if value.lstrip("-").isdigit() else 0
+    return int(value) if _WHOLE.fullmatch(value) else 0
 
 
 def _date(post: Attributes) -> datetime | None:
@@ -297,6 +304,12 @@ def _licence(post: Attributes, declared: str) -> str:
     return post.get("ContentLicense") or declared or next(by_date, "CC BY-SA")
 
 
-def _score(row: bytes) -> int:
-    value = attribute(row, b"Score")
-    return int(value) if value.lstrip(b"-").isdigit() else 0
+def _score(row: bytes) -> int | None:
+    """Return the score of a row that may not be XML; None: it has none that is a number."""
+    value = attribute(row, b"Score").decode("ascii", "replace")
+    if not value:
+        parsed = parse_rows([row])[0]
+        if parsed is None:  # as is seen and told when its text is needed
+            return 0
+        value = parsed.get("Score", "")
+    return int(value) if _WHOLE.fullmatch(value) else None
