@@ -72,7 +72,7 @@ class Storing:
     def _fail(self, error: StorageError) -> None:
         if self.failed is None:
             self.failed = error
-            log.error("%s; nothing more is asked, and answers in flight are waited for", error)
+            log.warning("%s; nothing more is asked, and answers in flight are waited for", error)
 
     async def _look_on(self) -> None:
         said = 0.0
@@ -83,8 +83,7 @@ class Storing:
             if silent >= SAY_AFTER_S and now - said >= SAY_AGAIN_S:
                 said = now
                 log.warning(
-                    "storage %s has not answered since %s UTC; answers that were paid for are "
-                    "kept on this machine until it does",
+                    "storage %s has not answered since %s UTC; it is waited for",
                     self.uri,
                     f"{datetime.now(UTC) - timedelta(seconds=silent):%H:%M:%S}",
                 )
