@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from shlex import quote
 
 import click
 
@@ -95,7 +96,7 @@ def _run_here(
     if not dry_run:
         run.run()
         command = "curate show" if kind == "curate" else "aggregate"
-        say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
+        say(f"results: {storage}\nnext:    lima-k8s {command} {quote(storage)}")
     if output_format == "json":
         write_json({"storage": run.storage.uri, "runs": run.summary()})
 
