@@ -56,6 +56,7 @@ class Storage:
         refuse_credentials(uri, "the storage")
         self.filesystem, self.root = _open(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        self._has_bucket = False
         # Absolute: other processes open the same storage from other folders.
         self.uri = self.root if self.is_local else uri.rstrip("/")
 
@@ -106,7 +107,7 @@ class Storage:
         except (OSError, pa.ArrowException):
             return  # rights to objects alone are enough for a study
         if info.type == pafs.FileType.NotFound:
-            raise BucketError(f"{self.uri}: there is no bucket {bucket!r}; create it first")
+            raise BucketError(f"{self.uri}: there is no bucket {bucket!r}; create it, or name another")
 
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator["pa.NativeFile"]:
@@ -152,7 +153,13 @@ class Storage:
         return True
 
     def entries(self, path: str) -> list[Entry]:
-        """Return the objects below `path`, sorted, without unfinished ones; none if absent."""
+        """Return the objects below `path`, sorted, without unfinished ones; none if absent.
+
+        Raises:
+            BucketError: not even the bucket exists.
+            StorageError: storage cannot be reached.
+
+        """
         return [entry for entry in self._entries(path) if not _is_hidden(entry)]
 
     def unfinished(self) -> list[Entry]:
@@ -165,6 +172,9 @@ class Storage:
         selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
         with self._explained("list", path):
             infos = self.filesystem.get_file_info(selector)
+        if not infos and not self.is_local and not self._has_bucket:
+            self.require_bucket()
+        self._has_bucket = True
         strip = len(self.root) + 1
         found = (
             Entry(i.path[strip:], i.size or 0, i.mtime_ns or 0)
@@ -259,29 +269,43 @@ class Storage:
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
             kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
-            raise kind(f"cannot {what} {where}: {_reason(error)}") from error
+            raise kind(f"cannot {what} {where}: {_reason(error, what)}") from error
 
 
 def _is_hidden(entry: Entry) -> bool:
     return entry.path.rsplit("/", 1)[-1].startswith(".")
 
 
-def _reason(error: BaseException) -> str:
+_CREDENTIALS = "check the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_HINTS = {
+    "SIGNATURE_DOES_NOT_MATCH": "check the secret in AWS_SECRET_ACCESS_KEY",
+    "INVALID_ACCESS_KEY": "check the credentials in AWS_ACCESS_KEY_ID",
+    "access key ID": "check the credentials in AWS_ACCESS_KEY_ID",
+    "AuthorizationHeaderMalformed": "check AWS_REGION, the region of the bucket",
+    "PermanentRedirect": "check AWS_REGION, the region of the bucket",
+    "HTTP status 301": "check AWS_REGION, the region of the bucket",
+    "HTTP status 400": "check AWS_REGION, the region of the bucket",
+    "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
+    "No space left": "free some space, then start the same command again",
+    "NO_SUCH_BUCKET": "create the bucket first",
+}
+"""What to do about an error of a storage, by a part of its text; the first that fits."""
+
+
+def _reason(error: BaseException, what: str = "") -> str:
     """Return what went wrong, with what to do where that is known."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    hints = {
-        "ACCESS_DENIED": "check the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        "INVALID_ACCESS_KEY": "check the credentials in AWS_ACCESS_KEY_ID",
-        "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
-        "No space left": "free some space, then start the same command again",
-        "NO_SUCH_BUCKET": "create the bucket first",
-    }
-    hint = next((h for key, h in hints.items() if key in str(error)), None)
+    hint = next((h for key, h in _HINTS.items() if key in str(error)), None)
+    if "ACCESS_DENIED" in str(error):
+        hint = f"{_CREDENTIALS}, or ask for the right to {what or 'use it'} there"
+        if what == "write":  # a wrong key is told from one that may only read
+            hint = "this key may not write there: ask for the right to, or name another storage"
     return f"{text} ({hint})" if hint else text
 
 
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     scheme, separator, rest = uri.partition("://")
+    _refuse_slips(uri)
     if not separator:
         folder = expanded(uri)
         if uri.startswith("~") and folder == Path(uri):
@@ -306,6 +330,21 @@ def _not_opened(uri: str, error: Exception) -> str:
         f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, gs:// "
         "or abfs://, or install the fsspec package for this scheme"
     )
+
+
+def _refuse_slips(uri: str) -> None:
+    """Refuse what is almost the URI of an object store, and would be a folder of that name.
+
+    Raises:
+        InputError: it is; the message has what was probably meant.
+
+    """
+    found = re.match(r"(?i)(s3|gs|abfs|abfss|gcs)(:/*)(.*)", uri)
+    if uri.startswith("//"):
+        raise InputError(f"{uri}: name a folder by one slash, or an object store by its scheme")
+    if found and not uri.startswith(f"{found[1].lower()}://"):
+        meant = f"{found[1].lower()}://{found[3].strip('/') or 'BUCKET/PREFIX'}"
+        raise InputError(f"{uri}: an object store is written {meant}; a folder, ./{uri}")
 
 
 def _s3() -> pafs.FileSystem:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lima.errors import InputError, StorageError
-from lima.storage import Storage
+from lima.storage import Storage, _reason
+from lima_k8s.main import run
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -101,6 +102,23 @@ def test_an_unusable_uri_is_explained(uri: str, reason: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [("s3:/bucket/p", "s3://bucket/p"), ("s3:bucket/p", "s3://bucket/p"), ("s3:", "s3://BUCKET"),
+     ("S3://bucket/p", "s3://bucket/p"), ("GS://b", "gs://b"),
+     ("abfs:/c/p", "abfs://c/p"), ("//bucket/p", "one slash")],
+)  # fmt: skip
+def test_a_slip_in_a_uri_is_no_folder(uri: str, meant: str) -> None:
+    with pytest.raises(InputError, match=meant):
+        Storage(uri)
+
+
+def test_folders_may_be_called_as_they_like(tmp_path: Path) -> None:
+    for name in ("s3", "s3-copy", "gs", "notes: s3", "./s3:x"):
+        assert Storage(str(tmp_path / name)).is_local
+    assert Storage("./s3:x").local_path("") == Path.cwd() / "s3:x"
+
+
 def test_an_unreachable_server_names_the_endpoint_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
@@ -132,6 +150,39 @@ def test_a_missing_bucket_is_bad_input(s3_storage: str) -> None:
         with pytest.raises(InputError, match="nowhere") as raised:
             act()
         assert (raised.value.exit_code, isinstance(raised.value, StorageError)) == (2, True)
+def test_a_wrong_secret_and_a_wrong_region_name_theirs(
+    s3_storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Storage(s3_storage).write("x", b"1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    for variable, value in (("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_REGION", "eu-west-3")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            storage = Storage(s3_storage)
+            with pytest.raises(StorageError, match=variable):
+                storage.entries("")
+            with pytest.raises(StorageError, match=variable):
+                storage.write("y", b"", replace=True)
+            with pytest.raises(StorageError, match=variable):
+                storage.read("x")
+
+
+def test_a_key_that_may_only_read_is_told_from_a_wrong_one() -> None:
+    denied = OSError("When completing: AWS Error ACCESS_DENIED during PutObject operation")
+    assert "may not write there" in _reason(denied, "write")
+    assert "AWS_SECRET_ACCESS_KEY" not in _reason(denied, "write")
+    assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in _reason(denied, "read")
+
+
+def test_a_missing_bucket_is_no_empty_study(
+    s3_storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Storage(s3_storage).entries("") == []
+    with pytest.raises(InputError, match="no bucket 'nowhere'"):
+        Storage("s3://nowhere/x").entries("runs")
+    for command in ("aggregate", "agreement", "report", "compare-paper"):
+        assert run([command, "s3://nowhere/x"]) == 2
+        assert "there is no bucket 'nowhere'" in capsys.readouterr().err
 
 
 def test_a_missing_bucket_is_named(s3_storage: str) -> None:

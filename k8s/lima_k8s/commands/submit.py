@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -146,7 +147,7 @@ def _run_here(
     keep_copies(run.storage, prepared)
     run.run()
     command = "curate show" if kind == "curate" else "aggregate"
-    say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
+    say(f"results: {storage}\nnext:    lima-k8s {command} {quote(storage)}")
     if output_format == "json":
         write_json({"storage": run.storage.uri, "runs": run.summary()})
 
