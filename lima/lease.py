@@ -5,7 +5,6 @@ is replaced while its predecessor still saves.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from hashlib import sha256
 from typing import TypedDict
 
 from lima.errors import InputError, Interrupted, StorageError
+from lima.filelock import held
 from lima.process import began
 from lima.storage import Storage
 
@@ -107,28 +107,12 @@ def _take(storage: Storage, path: str, run: str, holder: str, stopped: Callable[
 @contextlib.contextmanager
 def _alone(storage: Storage) -> Iterator[bool]:
     """Keep other processes out; yields whether this file system can. Object stores cannot."""
-    folder = storage.local_path("leases")
-    if folder is None:
+    file = storage.local_path("leases/.lock")
+    if file is None:
         yield False
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Network file systems lock only what is open for writing.
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror}") from error
-    try:
-        yield _locked(handle)
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True
+    with held(file) as sure:
+        yield sure
 
 
 def _wait_until_free(

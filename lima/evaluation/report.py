@@ -27,6 +27,7 @@ from lima.evaluation.scan import Tables
 from lima.evaluation.series import readable
 from lima.evaluation.study import read_study
 from lima.evaluation.tally import STATUSES
+from lima.paths import require_regular
 from lima.storage import Storage
 
 TEMPLATE = "report.html.j2"
@@ -60,12 +61,14 @@ def write_report(
         note: called with each message that the page says too.
 
     Raises:
-        InputError: storage holds several experiments and none is named, or not the named one.
+        InputError: storage holds several experiments and none is named, or not the named one;
+            or `output` is a link, a device or the like.
         DataError: no runs, or shards that cannot be read (all are named).
         StorageError: storage cannot be reached.
         OSError: a file cannot be written.
 
     """
+    require_regular(output)  # before the work
     report = make_report(storage, experiment=experiment, skip_unreadable=skip_unreadable, note=note)
     _write(output, report.page.encode())
     for name, panel in report.figures.items():
@@ -77,7 +80,7 @@ def write_report(
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_regular(path).parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         partial.write_bytes(data)

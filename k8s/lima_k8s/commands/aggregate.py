@@ -8,7 +8,7 @@ import click
 
 from lima.errors import InputError
 from lima_k8s.options import format_option
-from lima_k8s.output import say, write_json
+from lima_k8s.output import plain_console, say, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +65,6 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
         say("no cells have started yet")
         return
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     names = {name: [_text(row[name]) for row in rows] for name in by}
@@ -74,7 +73,7 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     measures = {header: values for header, values in measures.items() if any(values)}
     # A pipe has no width: everything goes into one line there.
     width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, markup=False, highlight=False)
+    console = plain_console(width=width)
     for block in _blocks(names, measures, console.width):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for header in block:
