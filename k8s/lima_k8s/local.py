@@ -19,6 +19,7 @@ from typing import Any
 from lima.codec import encode, run_id
 from lima.done import is_done
 from lima.errors import InputError, Interrupted, LimaError, StorageError
+from lima.paths import own_folder
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
@@ -140,7 +141,7 @@ class LocalRun:
     def _log_file(self) -> Path:
         """Make an empty log, in the storage if that is a folder."""
         here = self.storage.local_path("logs")
-        folder = here or Path(tempfile.gettempdir()) / "lima-logs"
+        folder = here or own_folder(Path(tempfile.gettempdir()) / "lima-logs")
         file = folder / f"local-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
 from lima.errors import LimaError, ModelError, StorageError
+from lima.model.foreign import refuse_code
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
+from lima.paths import own_folder
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
 
 if TYPE_CHECKING:
@@ -91,11 +93,10 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     entries = storage.entries(path)
     if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
         raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
-    home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+    home = _cache()
     folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
     if folder.exists():
         return folder
-    home.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
     try:
         storage.download_folder(path, partial)
@@ -104,6 +105,20 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _cache() -> Path:
+    """Return the folder of copies: the one that the environment names, else one of our own.
+
+    Raises:
+        InputError: others can write to what would be our own.
+
+    """
+    if named := os.environ.get("LIMA_CACHE"):
+        home = Path(named)
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+    return own_folder(Path(tempfile.gettempdir()) / "lima-cache")
 
 
 def scratch_tokenizer(
@@ -129,8 +144,9 @@ def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=spec.revision)
+        return AutoTokenizer.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises nothing narrower
+        refuse_code(path, spec.revision)
         raise _unusable(path, "tokenizer", error) from error
 
 
@@ -176,9 +192,15 @@ def pretrained_model(
 
     try:
         return AutoModelForCausalLM.from_pretrained(
-            path, revision=spec.revision, dtype=dtype, device_map=device_map
+            path,
+            revision=spec.revision,
+            dtype=dtype,
+            device_map=device_map,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        refuse_code(path, spec.revision)
         raise _unusable(path, "model", error) from error
 
 
