@@ -10,6 +10,7 @@ from dataclasses import replace
 from lima.lint.curation import CURATION_CHECKS
 from lima.lint.facts import Facts
 from lima.lint.finding import LEVELS, Finding
+from lima.lint.names import NAME_CHECKS
 from lima.lint.stages import STAGE_CHECKS
 from lima.lint.training import TRAINING_CHECKS
 from lima.spec import STAGES, CellSpec
@@ -22,7 +23,7 @@ def lint(cells: Sequence[CellSpec]) -> list[Finding]:
     facts = Facts()
     runs: dict[Finding, list[str]] = {}
     for cell in cells:
-        for check in (*CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS):
+        for check in (*NAME_CHECKS, *CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS):
             for finding in check(cell, facts):
                 runs.setdefault(finding, []).append(f"{cell.arm}/{cell.seed}")
     found = [replace(f, runs=tuple(r)) for f, r in runs.items()]
