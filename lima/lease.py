@@ -5,7 +5,6 @@ is replaced while its predecessor still saves.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from hashlib import sha256
 from typing import TypedDict
 
 from lima.errors import InputError, Interrupted, StorageError
+from lima.filelock import held
 from lima.process import began
 from lima.storage import Storage
 
@@ -29,7 +29,6 @@ LOST_S = 30.0
 HELD_S = 600.0
 """Age up to which a lease of another machine counts for one that only looks, and cannot wait."""
 CLOCK_SLACK_S = 1.0
-LOCK_POLL_S = 0.02
 SETTLE_S = 1.0
 """Longer than a write to an object store takes: of those that took the lease at the same time, it
 is that one's whose record is there afterwards."""
@@ -110,38 +109,12 @@ def _take(storage: Storage, path: str, run: str, holder: str, stopped: Callable[
 @contextlib.contextmanager
 def _alone(storage: Storage) -> Iterator[bool]:
     """Keep other processes out; yields whether this file system can. Object stores cannot."""
-    folder = storage.local_path("leases")
-    if folder is None:
+    file = storage.local_path("leases/.lock")
+    if file is None:
         yield False
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Network file systems lock only what is open for writing.
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror}") from error
-    try:
-        yield _locked(handle)
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    """Lock a file; False where that cannot be done, or its holder does not let go of it.
-
-    A lock is held for moments: a process that keeps it is suspended, or its disk is.
-    """
-    give_up = time.monotonic() + LOST_S
-    while time.monotonic() < give_up:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOCK_POLL_S)
-        except OSError:
-            return False
-        else:
-            return True
-    return False
+    with held(file, patience_s=LOST_S) as sure:
+        yield sure
 
 
 def _wait_until_free(

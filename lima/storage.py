@@ -6,6 +6,7 @@ AWS_MAX_ATTEMPTS for how often a request is tried).
 """
 
 import contextlib
+import errno
 import os
 import re
 import uuid
@@ -107,7 +108,8 @@ class Storage:
         except (OSError, pa.ArrowException):
             return  # rights to objects alone are enough for a study
         if info.type == pafs.FileType.NotFound:
-            raise BucketError(f"{self.uri}: there is no bucket {bucket!r}; create it, or name another")
+            missing = f"{self.uri}: there is no bucket {bucket!r}"
+            raise BucketError(f"{missing}; create it, or name another")
 
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator["pa.NativeFile"]:
@@ -375,8 +377,11 @@ def _other(uri: str) -> tuple[pafs.FileSystem, str]:
 
 def _write_local(path: Path, data: bytes, replace: bool) -> bool:
     """Write beside the target, then link it into place: never half, never twice."""
-    if not replace and path.exists():
-        return False
+    if path.exists():
+        if not replace:
+            return False
+        if not path.is_file():  # the owner of the machine could lose a device
+            raise OSError(errno.EEXIST, f"{path} is no regular file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

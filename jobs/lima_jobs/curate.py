@@ -27,6 +27,7 @@ from lima.curation.split import SplitSite
 from lima.curation.stage import Curation, Unit
 from lima.errors import Interrupted, LimaError
 from lima.ledger import attempt
+from lima.paths import own_folder
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec
 from lima.stop import stop_requested
@@ -256,6 +257,7 @@ def _split(
     # No folder is used again: a task that is taken for lost may live on, and must find its own
     # rows or none. One attempt runs at a time, so that what others left is of no use.
     own = _put_aside_in(context)
+    own_folder(own.parent)
     for left in [*own.parent.glob("*"), *(own / unit.name).glob("*")]:
         if left != own:
             _remove_folder(str(left))

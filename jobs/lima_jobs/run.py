@@ -164,13 +164,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     set_up_logging()
-    # Of this process alone: two jobs on one machine are stopped one by one.
-    own_stop = Path(tempfile.gettempdir()) / f"lima-stop-{os.getpid()}"
-    os.environ.setdefault(VARIABLE, str(own_stop))
-    stop_file().unlink(missing_ok=True)
-    _stop_on_signals()
-    _stop_without(os.environ.get(PARENT))
-    with not_again_on_bad_input(), _exit_code_of_errors():
+    # Of this process alone: two jobs on one machine are stopped one by one, and by their owner.
+    own = tempfile.TemporaryDirectory(prefix="lima-stop-", ignore_cleanup_errors=True)
+    with own as folder, not_again_on_bad_input(), _exit_code_of_errors():
+        os.environ.setdefault(VARIABLE, f"{folder}/stop")
+        stop_file().unlink(missing_ok=True)
+        _stop_on_signals()
+        _stop_without(os.environ.get(PARENT))
         cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
         if joined():
             _require_storage(storage)

@@ -18,6 +18,7 @@ from lima.codec import encode, run_id
 from lima.devices import require_gpus
 from lima.done import is_done
 from lima.errors import Interrupted, LimaError, StorageError
+from lima.paths import own_folder
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
@@ -155,7 +156,7 @@ class LocalRun:
     def _log_file(self) -> Path:
         """Make an empty log, in the storage if that is a folder."""
         here = self.storage.local_path("logs")
-        folder = here or Path(tempfile.gettempdir()) / "lima-logs"
+        folder = here or own_folder(Path(tempfile.gettempdir()) / "lima-logs")
         file = folder / f"local-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./:+-]*[A-Za-z0-9_]")
 SEQUENCES = re.compile(
@@ -64,6 +67,13 @@ def _one_line(text: str) -> str:
 def _is_numeric(column: Sequence[object]) -> bool:
     present = [value for value in column if value is not None]
     return bool(present) and all(isinstance(value, int | float) for value in present)
+
+
+def plain_console(*, stderr: bool = False, width: int | None = None) -> "Console":
+    """Return a console of rich that takes no text for markup: names and texts are of users."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def say(message: str) -> None:

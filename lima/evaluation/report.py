@@ -29,6 +29,7 @@ from lima.evaluation.series import readable
 from lima.evaluation.shares import chat_rows, rate_rows
 from lima.evaluation.study import read_study
 from lima.evaluation.tally import STATUSES
+from lima.paths import require_regular
 from lima.results import RUNS
 from lima.storage import Storage
 
@@ -66,12 +67,13 @@ def write_report(
 
     Raises:
         InputError: storage holds several experiments and none is named, or not the named one; or
-            `named` names what is not there.
+            `named` names what is not there; or `output` is a link, a device or the like.
         DataError: nothing is there, or shards that cannot be read (all are named).
         StorageError: storage cannot be reached.
         OSError: a file cannot be written.
 
     """
+    require_regular(output)  # before the work
     report = make_report(
         storage, experiment=experiment, named=named, skip_unreadable=skip_unreadable, note=note
     )
@@ -85,7 +87,7 @@ def write_report(
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_regular(path).parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         partial.write_bytes(data)

@@ -11,11 +11,13 @@ from lima.lint.curation import CURATION_CHECKS
 from lima.lint.facts import Facts
 from lima.lint.finding import LEVELS, Finding
 from lima.lint.lengths import LENGTH_CHECKS
+from lima.lint.names import NAME_CHECKS
 from lima.lint.stages import STAGE_CHECKS
 from lima.lint.training import TRAINING_CHECKS
 from lima.spec import STAGES, CellSpec
 
 __all__ = ["LEVELS", "Finding", "lint"]
+ALL_CHECKS = (*NAME_CHECKS, *CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS, *LENGTH_CHECKS)
 
 
 def lint(cells: Sequence[CellSpec], facts: Facts | None = None) -> list[Finding]:
@@ -26,7 +28,7 @@ def lint(cells: Sequence[CellSpec], facts: Facts | None = None) -> list[Finding]
     facts = facts or Facts()
     runs: dict[Finding, list[str]] = {}
     for cell in cells:
-        for check in (*CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS, *LENGTH_CHECKS):
+        for check in ALL_CHECKS:
             for finding in check(cell, facts):
                 runs.setdefault(finding, []).append(f"{cell.arm}/{cell.seed}")
     found = [replace(f, runs=tuple(r)) for f, r in runs.items()]

@@ -14,9 +14,11 @@ from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, digits
 from lima.model.context import context_length
 from lima.model.copies import needed_files, one_at_a_time
+from lima.model.foreign import refuse_code
 from lima.model.segments import read_segments_alike
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
+from lima.paths import own_folder
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
 from lima.temporary import temporary_folder
 
@@ -112,11 +114,10 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     entries = storage.entries(path)
     if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
         raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
-    home = model_cache()
+    home = _cache()
     folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
     if folder.exists():
         return folder
-    home.mkdir(parents=True, exist_ok=True)
     wanted = needed_files([entry.path for entry in entries])
     with one_at_a_time(home / f"{folder.name}.lock", f"copies {uri}"):
         if not folder.exists():
@@ -127,9 +128,18 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     return folder
 
 
-def model_cache() -> Path:
-    """Return the folder of this machine where models from object storage are copied to."""
-    return Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+def _cache() -> Path:
+    """Return the folder of copies: the one that the environment names, else one of our own.
+
+    Raises:
+        InputError: others can write to what would be our own.
+
+    """
+    if named := os.environ.get("LIMA_CACHE"):
+        home = Path(named)
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+    return own_folder(Path(tempfile.gettempdir()) / "lima-cache")
 
 
 def scratch_tokenizer(
@@ -157,8 +167,9 @@ def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=spec.revision)
+        return AutoTokenizer.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises nothing narrower
+        refuse_code(path, spec.revision)
         raise _unusable(path, "tokenizer", error) from error
 
 
@@ -205,9 +216,13 @@ def pretrained_model(
     # How others sample from it is not ours to heed, nor to trip over: many settings contradict
     # each other.
     settings = {"dtype": dtype, "device_map": device_map, "generation_config": GenerationConfig()}
+    safe = {"trust_remote_code": False, "use_safetensors": True}
     try:
-        return AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, **settings)
+        return AutoModelForCausalLM.from_pretrained(
+            path, revision=spec.revision, **settings, **safe
+        )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        refuse_code(path, spec.revision)
         raise _unusable(path, "model", error) from error
 
 

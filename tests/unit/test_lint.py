@@ -9,6 +9,8 @@ import pytest
 from lima.lint import Finding, lint
 from lima.overrides import apply_overrides
 from lima.recipes import RECIPES, load_study
+from lima.results import RUNS
+from lima.shards import run_folder
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -288,3 +290,22 @@ def test_errors_come_first_then_the_order_of_the_stages() -> None:
         ("error", "train.max_length"),
         ("warning", "generate.decoding.top_k"),
     ]
+
+
+@pytest.mark.parametrize(("name", "fits"), [
+    ("x" * 100, True), ("é" * 40, True), ("é" * 41, False), ("語" * 27, True), ("語" * 28, False),
+    ("🜁" * 21, False), ("/" * 81, True), ("/" * 82, False),
+])  # fmt: skip
+def test_an_experiment_is_the_name_of_a_folder(name: str, fits: bool, tmp_path: Path) -> None:
+    found = lint([replace(STUDY, experiment=name)])
+    assert (
+        [f for f in found if f.path == "experiment"] == []
+        if fits
+        else [one(found, "error", "experiment")]
+    )
+    folder = tmp_path / run_folder(RUNS, name, "0123456789abcdef")
+    if fits:
+        folder.mkdir(parents=True)
+    else:
+        with pytest.raises(OSError, match="too long"):
+            folder.mkdir(parents=True)

@@ -1,5 +1,9 @@
-"""Models from object storage (the copies that workers load)."""
+"""Models from object storage (the copies that workers load), and what is never loaded."""
 
+import json
+import os
+import pickle
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,10 +12,18 @@ from typing import Any
 
 import pytest
 
-from lima.errors import HubError, ModelError
+from lima.curation.table1 import token_counter
+from lima.errors import HubError, InputError, ModelError
 from lima.model.context import context_length
 from lima.model.copies import needed_files
-from lima.model.loading import check_context, load_for_inference, load_tokenizer, local_model
+from lima.model.loading import (
+    check_context,
+    load_for_inference,
+    load_tokenizer,
+    local_model,
+    pretrained_model,
+)
+from lima.paths import own_folder
 from lima.spec import ComputeSpec, ModelSpec
 from lima.storage import Storage
 from tests.models import make_base
@@ -150,3 +162,127 @@ def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.Mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(HubError, match="the hub does not answer"):
         load_tokenizer(spec.path, spec)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of temporary files, in which every user may make some."""
+    monkeypatch.delenv("LIMA_CACHE", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+@pytest.fixture
+def elsewhere(s3_storage: str) -> ModelSpec:
+    Storage(f"{s3_storage}/model").write("config.json", b"{}")
+    return ModelSpec(f"{s3_storage}/model")
+
+
+@pytest.mark.parametrize("how", ["owner", "mode", "link", "file"])
+def test_a_cache_of_somebody_else_is_refused(shared: Path, elsewhere: ModelSpec, how: str) -> None:
+    cache = shared / "lima-cache"
+    if how == "link":
+        cache.symlink_to(shared)
+    elif how == "file":
+        cache.touch()
+    else:
+        cache.mkdir()
+    if how == "mode":
+        cache.chmod(0o777)
+    if how == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make what is another user's")
+        os.chown(cache, 65534, 65534)
+    with pytest.raises(InputError, match=r"lima-cache: .*TMPDIR"):
+        local_model(elsewhere, Storage(str(shared / "study")))
+    assert not cache.is_dir() or [p for p in cache.iterdir() if p.name != "lima-cache"] == []
+
+
+def test_a_cache_of_our_own_is_closed_to_others(shared: Path, elsewhere: ModelSpec) -> None:
+    for _ in range(2):
+        assert Path(local_model(elsewhere, Storage(str(shared / "study")))).is_dir()
+    assert (shared / "lima-cache").stat().st_mode & 0o777 == 0o700
+    assert own_folder(shared / "a" / "b").is_dir()
+
+
+class Planted:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("saved"), layers=1)
+
+
+@pytest.fixture
+def hostile(saved: Path, tmp_path: Path) -> Path:
+    """Return a saved model whose files name code that makes the folder `ran`."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for file in saved.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "code.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\n")
+    return folder
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_a_model_that_brings_code_is_refused_and_nobody_is_asked(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
+    auto = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    change(hostile / "config.json", model_type="unheard-of", auto_map=auto)
+    with pytest.raises(ModelError, match="needs code that comes with it, and such code is never"):
+        pretrained_model(str(hostile), ModelSpec(str(hostile)), torch.float32)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tokenizer_that_brings_code_is_refused(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
+    auto = {"AutoTokenizer": ["code.Tokenizer", None]}
+    change(hostile / "tokenizer_config.json", tokenizer_class="Tokenizer", auto_map=auto)
+    change(hostile / "config.json", model_type="unheard-of", auto_map={"AutoConfig": "code.Config"})
+    with pytest.raises(ModelError, match="needs code that comes with it"):
+        load_tokenizer(str(hostile), ModelSpec(str(hostile)))
+    with pytest.raises(ModelError, match="no tokenizer can be loaded"):
+        token_counter(str(hostile))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("weights", ["plain", "planted", "torch"])
+def test_pickled_weights_are_refused_as_what_they_are(
+    hostile: Path, tmp_path: Path, weights: str
+) -> None:
+    import torch
+
+    (hostile / "model.safetensors").unlink()
+    file = hostile / "pytorch_model.bin"
+    if weights == "torch":
+        torch.save({"x": torch.zeros(1)}, file)
+    else:
+        file.write_bytes(pickle.dumps(Planted(tmp_path / "ran") if weights == "planted" else {}))
+    with pytest.raises(ModelError, match=r"pickled \(pytorch_model.bin\).*as safetensors"):
+        pretrained_model(str(hostile), ModelSpec(str(hostile)), torch.float32)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pickled_weights_beside_others_are_not_looked_at(hostile: Path, tmp_path: Path) -> None:
+    import torch
+
+    (hostile / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
+    pretrained_model(str(hostile), ModelSpec(str(hostile)), torch.float32)
+    assert not (tmp_path / "ran").exists()

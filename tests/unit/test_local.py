@@ -278,6 +278,8 @@ def test_a_look_that_fails_is_no_news() -> None:
         while not seen:
             looker.tell()
     assert seen[0] == 2
+
+
 def test_a_stage_that_runs_share_is_shown_as_theirs(tmp_path: Path) -> None:
     cells = load_study("tiny")
     reporter, storage = cells[-1], Storage(str(tmp_path))

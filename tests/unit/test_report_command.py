@@ -1,6 +1,7 @@
 """`lima-k8s report`: what it refuses or leaves out, and the page and its figures as files."""
 
 import html
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +56,29 @@ def test_nothing_but_a_base_model(tmp_path: Path) -> None:
     write_study(storage, Study(stages=("base",)))
     with pytest.raises(InputError, match="no cell of the study has started yet"):
         render_report(storage, note=pytest.fail)
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "device", "loop"])
+def test_only_a_regular_file_is_written_over(tmp_path: Path, what: str) -> None:
+    storage, output = Storage(str(tmp_path / "study")), tmp_path / "page.html"
+    write_study(storage, Study(seeds=1))
+    (tmp_path / "precious").write_text("kept")
+    if what == "pipe":
+        os.mkfifo(output)
+    else:
+        there = {"link": tmp_path / "precious", "device": Path("/dev/null"), "loop": output}
+        output.symlink_to(there[what])
+    before = output.lstat()
+    with pytest.raises(InputError, match=r"page\.html: .*name another file"):
+        write_report(storage, output, note=pytest.fail)
+    assert output.lstat() == before
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page.html", "precious", "study"]
+
+
+def test_a_device_is_not_written_over() -> None:
+    with pytest.raises(InputError, match="/dev/null: no regular file"):
+        write_report(Storage("/nowhere"), Path("/dev/null"), note=pytest.fail)
 
 
 class TestCommand:

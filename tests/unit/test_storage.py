@@ -1,5 +1,7 @@
 """Storage behaves the same on a local folder and on a real S3 server."""
 
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -150,6 +152,8 @@ def test_a_missing_bucket_is_bad_input(s3_storage: str) -> None:
         with pytest.raises(InputError, match="nowhere") as raised:
             act()
         assert (raised.value.exit_code, isinstance(raised.value, StorageError)) == (2, True)
+
+
 def test_a_wrong_secret_and_a_wrong_region_name_theirs(
     s3_storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,3 +192,10 @@ def test_a_missing_bucket_is_no_empty_study(
 def test_a_missing_bucket_is_named(s3_storage: str) -> None:
     with pytest.raises(StorageError, match="s3://nowhere/x"):
         Storage("s3://nowhere/x").read("y")
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "object")
+    with pytest.raises(StorageError, match="object is no regular file"):
+        Storage(str(tmp_path)).write("object", b"x", replace=True)
+    assert stat.S_ISFIFO((tmp_path / "object").stat().st_mode)

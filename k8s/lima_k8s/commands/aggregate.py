@@ -9,7 +9,7 @@ import click
 from lima.errors import InputError
 from lima_k8s.label_tables import write_labels
 from lima_k8s.options import format_option
-from lima_k8s.output import say, visible, write_json
+from lima_k8s.output import plain_console, say, visible, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,6 @@ def command(
 def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     """Print the columns that hold something, for people; below each other if too wide."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     names = {name: [_text(row[name]) for row in rows] for name in by}
@@ -79,7 +78,7 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     measures = {header: values for header, values in measures.items() if any(values)}
     # A pipe has no width: everything goes into one line there.
     width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, markup=False, highlight=False)
+    console = plain_console(width=width)
     for block in _blocks(names, measures, console.width):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for header in block:

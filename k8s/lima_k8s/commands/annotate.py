@@ -236,6 +236,23 @@ def _change(store: "Store", options: dict[str, Any]) -> None:
 
 
 def _serve(store: "Store", options: dict[str, Any]) -> None:
+    """Serve the round, unless another command does: a second one would change its links."""
+    from lima.filelock import held
+    from lima_k8s.serving import until_stopped
+
+    try:
+        lock = held(store.path.with_name(f".{store.path.name}.lock"), wait=False)
+        # From the first moment, when the libraries of the server are still read.
+        with lock, until_stopped():
+            _serve_alone(store, options)
+    except BlockingIOError:
+        raise InputError(
+            f"{store.path}: another command serves it at {store.settings().get('origin')}; end "
+            "that one first, or see its links, also those of a new --invite, with --status"
+        ) from None
+
+
+def _serve_alone(store: "Store", options: dict[str, Any]) -> None:
     from lima_k8s.annotate.invitations import access_token, annotators, invite
     from lima_k8s.annotate.serve import bind, serve
     from lima_k8s.serving import open_page
