@@ -63,6 +63,8 @@ def test_the_pages_as_they_stand(folder: Path) -> None:
 
     assert "tokens an example, trimmed to 256" in type_in(folder, *lint)
     type_in(folder, *submit)
+    kept = {path.name for path in folder.glob("results/checkpoints/*/*")}
+    assert kept == {"weights", "complete.json"}  # and no states
     table = type_in(folder, *aggregate)
     assert "half" in table
     assert "all" in table

@@ -1,5 +1,7 @@
 """`import lima`: light, with three names that are kept; and what goes wrong is an error of ours."""
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +97,26 @@ def test_init_writes_what_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     assert "NAME is a word" in capsys.readouterr().err
     assert run([*arguments, "--force", "--extends", "curate_small"]) == 2
     assert "trains nothing" in capsys.readouterr().err
+
+
+def test_init_asks_for_what_no_option_says(tmp_path: Path) -> None:
+    typed, terminal = pty.openpty()
+    os.write(typed, b"org/model\nmy.jsonl\n")
+    program = Path(sys.executable).parent / "lima-k8s"
+    try:
+        done = subprocess.run(
+            [program, "init", "mine.yaml"],
+            cwd=tmp_path,
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        os.close(typed)
+        os.close(terminal)
+    assert "Model, a folder or a hub name: " in done.stderr
+    (cell,) = load_study(str(tmp_path / "mine.yaml"))
+    assert cell.train
+    assert (cell.train.model.path, cell.train.data.path) == ("org/model", "my.jsonl")
+    assert (cell.experiment, cell.arm, cell.train.max_length) == ("mine", "all", 2048)
