@@ -24,7 +24,7 @@ from lima.recipes import load_study
 from lima.results import ANNOTATIONS, GENERATIONS, RUNS
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec, cell_stages
 from lima.storage import Storage
-from lima_k8s.annotate.runs import generated_runs
+from lima_k8s.annotate.runs import Generated, chosen, generated_runs
 from lima_k8s.trained import trained_runs
 from tests.chatting import COMMAND, chat, heard, rows_of
 from tests.judge_server import JudgeServer, Reply, Request, error, running
@@ -347,3 +347,10 @@ def test_an_arm_of_several_seeds_asks_which(two_seeds: Path) -> None:
     # It was taken up: there are no weights yet.
     assert f"run:{run_id(one, 'train')}: " in done.stderr
     assert "no exported weights" in done.stderr
+
+
+def test_responses_are_named_by_arm_and_seed_too() -> None:
+    runs = [Generated(f"{seed}" * 16, "study", "lima", seed) for seed in (0, 1)]
+    assert chosen(runs, "lima/1", "--run").seed == 1
+    with pytest.raises(LimaError, match="more than one is a run with responses"):
+        chosen(runs, "lima", "--run")

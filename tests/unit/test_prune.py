@@ -15,11 +15,12 @@ from lima.evaluation.selection import Standing, record_choice
 from lima.lease import lease
 from lima.ledger import attempt, record_run
 from lima.model.weights import checkpoints_path, weights_epochs, weights_path
-from lima.prune import find
+from lima.prune import FINDERS, KINDS, find
 from lima.spec import CellSpec, CheckpointSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.storage import Storage
 from lima.temporary import temporary_folder
 from lima.training.records import completion_path, mark_complete
+from lima_k8s.commands.prune import KINDS as OFFERED
 from lima_k8s.main import run
 
 DAY_S = 24 * 3600
@@ -226,3 +227,8 @@ def test_runs_that_cannot_be_read_free_nothing(tmp_path: Path) -> None:
     assert run(["prune", str(tmp_path), "--yes"]) == 2
     assert storage.exists(completion_path(trained))
     assert (tmp_path / checkpoints_path(trained) / "state" / "step=00000010").exists()
+
+
+def test_a_kind_is_one_finder_and_one_word_of_the_command() -> None:
+    assert tuple(FINDERS) == KINDS
+    assert (*KINDS, "temporary") == OFFERED

@@ -174,7 +174,7 @@ def test_a_json_or_a_yaml_file_is_a_study(tmp_path: Path) -> None:
         (b"runs: [{arm: a}]", r"runs\[0\]: the key 'experiment' is missing"),
         (b"runs: [{experiment: e, arm: a}, 3]", r"runs\[1\]: expected mapping, got 3"),
         (b"runs: [{experiment: e, arm: a}]\nrun: 1", "unknown key 'run'; did you mean 'runs'?"),
-        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8"),
         (b'{"runs": [%s]}' % (b"1" * 5000), "a number has thousands of digits"),
         (b'{"runs": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"runs": ' + b"[" * 900 + b"]" * 900 + b"}", r"runs\[0\]: expected mapping, got \[\["),

@@ -90,7 +90,9 @@ class TestCommand:
         write_study(Storage(str(tmp_path / "study")), Study(seeds=1))
         output = tmp_path / "new" / "folder" / "page.html"
         assert run(["report", str(tmp_path / "study"), "-o", str(output)]) == 0
-        assert capsys.readouterr().out == f"{output}\n"
+        captured = capsys.readouterr()
+        assert captured.out == f"{output}\n"
+        assert f"making the folder {output.parent}\n" in captured.err
         assert output.read_text("utf-8").startswith("<!doctype html>")
 
     def test_figures_as_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
