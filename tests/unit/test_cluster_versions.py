@@ -43,6 +43,7 @@ OURS: Api = {
     "/api/v1/namespaces/team/": NONE,
     "/apis/ray.io/v1/": NONE,
     "/apis/kueue.x-k8s.io/v1beta2/": NONE,
+    "/apis/kueue.x-k8s.io/v1beta2/clusterqueues/": (200, {"metadata": {"name": "lima"}}),
     "/apis/kueue.x-k8s.io/v1beta2/namespaces/team/localqueues/lima": (
         200, {"metadata": {"name": "lima"}},
     ),
