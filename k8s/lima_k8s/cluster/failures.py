@@ -130,12 +130,19 @@ def helm_failed(text: str, context: str) -> LimaError:
         "admission webhook|is invalid|violates PodSecurity": lambda: InputError(
             f"the cluster refuses these runs: {message}"
         ),
+        # What a template refuses itself: its words say what to do.
+        r"execution error at \(": lambda: InputError(_of_a_template(message)),
         "don't meet the specifications of the schema": lambda: InputError(
             f"the chart refuses these values: {message}"
         ),
     }
     make = next((make for pattern, make in known.items() if re.search(pattern, text)), None)
     return make() if make else LimaError(f"helm: {message}")
+
+
+def _of_a_template(message: str) -> str:
+    words = re.sub(r"^.*?execution error at \([^)]*\): ", "", message)
+    return words.replace(" Use --debug flag to render out invalid YAML", "")
 
 
 def missing_operator(name: str, wanted: str, served: list[str]) -> ClusterError:
