@@ -59,6 +59,7 @@ class Queues(Cluster):
 
 
 INACTIVE = a_queue("ClusterQueueIsInactive", "Can't submit new workloads to clusterQueue")
+ACTIVE: dict[str, Any] = {"metadata": {"name": "lima"}, "spec": {"clusterQueue": "lima"}}
 MISSING = "references missing ResourceFlavor(s): lima-h100"
 
 
@@ -79,6 +80,11 @@ def test_a_flavor_that_is_missing_is_named_and_quota_is_not() -> None:
     ("local", "cluster", "state"),
     [
         (INACTIVE, a_queue("Terminating", "…"), "is being deleted"),
+        (
+            ACTIVE,
+            {**ACTIVE, "metadata": {"name": "lima", "deletionTimestamp": "…"}},
+            "is being deleted",
+        ),
         (a_queue("ClusterQueueDoesNotExist", "Can't submit"), None, "does not exist"),
     ],
 )

@@ -1,8 +1,9 @@
 {{/*
-A pod template with what the cluster's `pods` and `caBundle` say of its role, as YAML. `labels` are
-ours, and the last word.
+A pod template with what the cluster's `pods` and `caBundle` say of its role, as YAML. Our labels
+are the last word, and so are `annotations`: ready as text, since an arm may hold what Helm cannot
+write as YAML. `named` is more of the metadata.
 
-  template: {{- include "lima-common.finished" (dict "pod" $text "role" "head" "container" "ray-head" "cluster" .cluster) | nindent 4 }}
+  template: {{- include "lima-common.finished" (dict "pod" $text "role" "head" "container" "ray-head" "cluster" .cluster "annotations" $annotations) | nindent 4 }}
 */}}
 {{- define "lima-common.finished" -}}
 {{- $pod := fromYaml .pod -}}
@@ -18,8 +19,30 @@ ours, and the last word.
 {{- range $patch := $patches -}}
   {{- $pod = (include "lima-common.merged" (dict "base" $pod "patch" $patch "key" "") | fromJson).value -}}
 {{- end -}}
-{{- $_ := set $pod.metadata "labels" (merge $ours ($pod.metadata.labels | default dict)) -}}
-{{- toYaml $pod -}}
+metadata:
+  {{- with .named }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  labels: {{- merge $ours ($pod.metadata.labels | default dict) | toYaml | nindent 4 }}
+  {{- include "lima-common.annotations" (dict "ours" (.annotations | default "") "more" ($pod.metadata.annotations | default dict)) | nindent 2 }}
+spec: {{- toYaml $pod.spec | nindent 2 }}
+{{- end -}}
+
+{{/*
+Annotations: `ours` as text, and `more` but for those.
+
+  {{- include "lima-common.annotations" (dict "ours" $text "more" $cluster.jobAnnotations) | nindent 2 }}
+*/}}
+{{- define "lima-common.annotations" -}}
+{{- if or .ours .more -}}
+annotations:
+{{- with .ours }}{{ . | nindent 2 }}{{ end }}
+{{- range $name, $value := .more }}
+{{- if not (contains (printf "\n%s: " $name) (printf "\n%s" $.ours)) }}
+  {{ $name | quote }}: {{ toString $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/*

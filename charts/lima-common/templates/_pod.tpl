@@ -63,9 +63,10 @@ weights pass through the cache.
 {{- end -}}
 
 {{/*
-Pod template of a head or of a worker; `size` times `count` is what it requests.
+Pod template of a head or of a worker, before the cluster's `pods` are put in; `size` times `count`
+is what it requests.
 
-  template: {{- include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) $scope) | nindent 8 }}
+  {{ include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) $scope) }}
 */}}
 {{- define "lima-common.rayPod" -}}
 {{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
@@ -80,16 +81,15 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
 {{- end -}}
 metadata:
   labels: {{- include "lima-common.podLabels" (dict "cluster" .cluster "ours" (include "lima-common.runLabels" .)) | nindent 4 }}
+  {{- if $cuda }}
   annotations:
-    {{- include "lima-common.runAnnotations" . | nindent 4 }}
-    {{- if $cuda }}
     {{- range $name, $value := .cluster.gpu.podAnnotations }}
     {{ $name | quote }}: {{ $value | quote }}
     {{- end }}
     {{- with include "lima-common.topology" . }}
     {{- . | nindent 4 }}
     {{- end }}
-    {{- end }}
+  {{- end }}
 spec:
   {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") (ne $elastic ""))) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .cluster "pods" .shape.pods) }}

@@ -19,9 +19,9 @@ metadata:
   {{- $labels := merge (include "lima-common.runLabels" . | fromYaml) (dict "kueue.x-k8s.io/queue-name" $cluster.queue) }}
   {{- with $cluster.priorityClass }}{{ $_ := set $labels "kueue.x-k8s.io/priority-class" . }}{{ end }}
   labels: {{- merge $labels ($cluster.jobLabels | default dict) | toYaml | nindent 4 }}
-  {{- $annotations := include "lima-common.runAnnotations" . | fromYaml }}
-  {{- if $elastic }}{{ $_ := set $annotations "kueue.x-k8s.io/elastic-job" "true" }}{{ end }}
-  annotations: {{- merge $annotations ($cluster.jobAnnotations | default dict) | toYaml | nindent 4 }}
+  {{- $annotations := include "lima-common.runAnnotations" . }}
+  {{- $own := ternary (printf "%s\nkueue.x-k8s.io/elastic-job: \"true\"" $annotations) $annotations $elastic }}
+  {{- include "lima-common.annotations" (dict "ours" $own "more" ($cluster.jobAnnotations | default dict)) | nindent 2 }}
 spec:
   submissionMode: K8sJobMode
   entrypoint: {{ include "lima-common.entrypoint" . | quote }}
@@ -62,7 +62,7 @@ spec:
         dashboard-host: 0.0.0.0
         {{- /* Workers never run beside the driver, unless there is no other place. */}}
         {{- include "lima-common.rayStart" (dict "cpus" (ternary 0 1 (gt (int .shape.pods) 0)) "gpus" 0 "size" $cluster.head "count" 1) | nindent 8 }}
-      template: {{- include "lima-common.finished" (dict "pod" (include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) .)) "role" "head" "container" "ray-head" "cluster" $cluster) | nindent 8 }}
+      template: {{- include "lima-common.finished" (dict "pod" (include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) .)) "role" "head" "container" "ray-head" "cluster" $cluster "annotations" $annotations) | nindent 8 }}
     {{- if gt (int .shape.pods) 0 }}
     workerGroupSpecs:
       - groupName: workers
@@ -70,7 +70,7 @@ spec:
         minReplicas: {{ int $first }}
         maxReplicas: {{ int .shape.pods }}
         rayStartParams: {{- include "lima-common.rayStart" (dict "cpus" $cpus "gpus" (ternary .shape.perPod 0 $cuda) "size" $worker "count" .shape.perPod) | nindent 10 }}
-        template: {{- include "lima-common.finished" (dict "pod" (include "lima-common.rayPod" (merge (dict "role" "worker" "size" $worker "count" .shape.perPod) .)) "role" "worker" "container" "ray-worker" "cluster" $cluster) | nindent 10 }}
+        template: {{- include "lima-common.finished" (dict "pod" (include "lima-common.rayPod" (merge (dict "role" "worker" "size" $worker "count" .shape.perPod) .)) "role" "worker" "container" "ray-worker" "cluster" $cluster "annotations" $annotations) | nindent 10 }}
     {{- end }}
 {{- end -}}
 

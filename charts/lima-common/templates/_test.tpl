@@ -15,9 +15,13 @@ identity.
   {{- end -}}
 {{- end -}}
 {{- $text := include "lima-common.storageTestPod" (merge (dict "device" $device) .) -}}
+{{- $named := printf "name: %s-storage\nnamespace: %q" .root.Release.Name .root.Release.Namespace -}}
+{{- /* Helm takes its log before it deletes it. One that failed stays to be looked at, until the
+       runs are cancelled. */ -}}
+{{- $hook := "helm.sh/hook: test\nhelm.sh/hook-delete-policy: before-hook-creation,hook-succeeded" -}}
 apiVersion: v1
 kind: Pod
-{{ include "lima-common.finished" (dict "pod" $text "role" "none" "container" "storagecheck" "cluster" $cluster) }}
+{{ include "lima-common.finished" (dict "pod" $text "role" "none" "container" "storagecheck" "cluster" $cluster "annotations" $hook "named" $named) }}
 {{- end -}}
 
 {{/*
@@ -28,13 +32,7 @@ That pod, before the cluster's `pods` are put in.
 {{- define "lima-common.storageTestPod" -}}
 {{- $cluster := .root.Values.cluster -}}
 metadata:
-  name: {{ printf "%s-storage" .root.Release.Name }}
-  namespace: {{ .root.Release.Namespace | quote }}
   labels: {{- include "lima-common.podLabels" (dict "cluster" $cluster "ours" (include "lima-common.labels" .)) | nindent 4 }}
-  annotations:
-    helm.sh/hook: test
-    # Helm takes its log before; one that failed stays to be looked at, until the runs are cancelled.
-    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
   {{- include "lima-common.podBase" (dict "cluster" $cluster) | nindent 2 }}
   restartPolicy: Never

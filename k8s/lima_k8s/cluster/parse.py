@@ -33,6 +33,8 @@ PART_OF = "app.kubernetes.io/part-of=lima-k8s"
 SPECS_KEY = "specs.json"
 RAY_ROLE = "ray.io/node-type"
 STOPPED = ("Hold", "HoldAndDrain")
+TERMINATING = "Terminating"
+"""Kueue's reason for a queue that goes."""
 
 
 def run(raw: Raw, configs: dict[str, Raw]) -> Run:
@@ -178,8 +180,18 @@ def cluster_queue(raw: Raw) -> ClusterQueue:
         preemption=spec.get("preemption", {}).get("withinClusterQueue", "Never"),
         reclaim=spec.get("preemption", {}).get("reclaimWithinCohort", "Never"),
         stopped=spec.get("stopPolicy") in STOPPED,
-        active=conditions(status).get("Active", Condition(True)),
+        active=_active(raw),
     )
+
+
+def _active(raw: Raw) -> Condition:
+    """Return whether a ClusterQueue admits; Kueue lets one that is being deleted say that it does.
+
+    It stays as long as it has given quota away.
+    """
+    if "deletionTimestamp" in raw["metadata"]:
+        return Condition(False, TERMINATING, "it is being deleted")
+    return conditions(raw.get("status", {})).get("Active", Condition(True))
 
 
 def flavor(raw: Raw) -> Flavor:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from lima_k8s.cluster.model import Cause, Queue, Run, Workload
+from lima_k8s.cluster.parse import TERMINATING
 from lima_k8s.cluster.quota import never_fits
 from lima_k8s.cluster.topology import wrong_topology
 
-NO_CLUSTER_QUEUE, TERMINATING = "ClusterQueueDoesNotExist", "Terminating"
-"""Kueue's reasons for a queue that will never admit anything again."""
+NO_CLUSTER_QUEUE = "ClusterQueueDoesNotExist"
+"""Kueue's reason for a queue with nothing behind it."""
 
 
 def from_queue(run: Run, workload: Workload | None, queue: Queue | None) -> Iterator[Cause]:

@@ -15,7 +15,8 @@ from lima_k8s.cluster.api import (
     Cluster,
     Kind,
 )
-from lima_k8s.cluster.queueing import NO_CLUSTER_QUEUE, TERMINATING
+from lima_k8s.cluster.parse import TERMINATING
+from lima_k8s.cluster.queueing import NO_CLUSTER_QUEUE
 from lima_k8s.cluster.snapshot import behind
 from lima_k8s.output import say
 

@@ -55,14 +55,16 @@ def read(cluster: Cluster, *, places: bool = True) -> Snapshot:
         queues = pool.submit(cluster.list_all, QUEUES)
         found = runs.result()
         loads = [parse.workload(raw) for raw in workloads.result()]
-        ours = {run.uid for run in found}
+        ours, used = {run.uid for run in found}, {run.queue for run in found if not run.ended}
+        known = [parse.queue(raw) for raw in queues.result()]
+        asked = behind(cluster, (queue for queue in known if queue.name in used))
         return Snapshot(
             runs=found,
             workloads=by_owner(w for w in loads if w.owner_uid in ours),
             others=tuple(w for w in loads if w.owner_uid not in ours),
             pods=_by_run(parse.pod(raw) for raw in pods.result()),
             events=_by_object(parse.event(raw) for raw in events.result()),
-            queues={q.name: q for q in behind(cluster, map(parse.queue, queues.result()))},
+            queues={queue.name: queue for queue in (*known, *asked)},
             places=_places(cluster, loads) if places else {},
         )
 
@@ -75,15 +77,15 @@ def read_supply(cluster: Cluster) -> Supply:
 
 
 def behind(cluster: Cluster, queues: Iterable[Queue]) -> list[Queue]:
-    """Return queues, each that is not active with the reason of the ClusterQueue behind it.
+    """Return queues, each with what the ClusterQueue behind it says of itself.
 
-    The LocalQueue itself says only that its ClusterQueue is not active.
+    A LocalQueue says no reason, and that it is active while its ClusterQueue is being deleted.
     """
     found = []
     for queue in queues:
-        raw = None if queue.active.status else cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue)
-        reason = parse.cluster_queue(raw).active if raw else queue.active
-        found.append(queue if reason.status else replace(queue, active=reason))
+        raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue)
+        active = parse.cluster_queue(raw).active if raw else queue.active
+        found.append(queue if active.status else replace(queue, active=active))
     return found
 
 
