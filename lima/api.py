@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 from lima.codec import closest, encode, run_id
 from lima.errors import InputError, Interrupted, LimaError
 from lima.overrides import changed, overrides_of
-from lima.process import temporary_folder
 from lima.recipes import load_study as _load_study
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
+from lima.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,7 +167,7 @@ def load_study(
 
 
 def _run_job(cells: Sequence[CellSpec], uri: str) -> None:
-    with temporary_folder("run") as folder:
+    with temporary_folder("lima-run-") as folder:
         specs, log = folder / "specs.json", folder / "job.log"
         specs.write_text(json.dumps({"runs": [encode(cell) for cell in cells]}), "utf-8")
         with _job(specs, uri, log) as job:

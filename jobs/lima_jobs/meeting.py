@@ -52,7 +52,7 @@ def private_world(backend: str, folder: Path, wait_s: int) -> Iterator[World]:
     file = ray.train.collective.broadcast_from_rank_zero(str(folder / f"group-{uuid.uuid4().hex}"))
     store = dist.FileStore(file, size)  # type: ignore[attr-defined]
     wait = timedelta(seconds=wait_s)
-    dist.init_process_group(backend, wait, store=store, rank=rank, world_size=size)
+    dist.init_process_group(backend, timeout=wait, store=store, rank=rank, world_size=size)
     yield World(rank, size, device)
     # Not after an error: others may wait for this worker, and Ray ends them all.
     dist.destroy_process_group()

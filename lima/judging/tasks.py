@@ -129,7 +129,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
         log.warning("%s is one of its own baselines, and is not compared with itself", cell.arm)
     if not others:
         return []
-    promised = tuple(run for run in spec.baseline_runs if run != own)
+    promised = tuple(run for run in spec.baseline_runs or () if run != own)
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
