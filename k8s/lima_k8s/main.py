@@ -13,7 +13,7 @@ from lima_k8s.output import say
 
 COMMANDS = {
     "recipes": "List the recipes: the paper's studies and a small one.",
-    "show": "Show the full specs of a recipe or a file.",
+    "show": "Show the full specs of a recipe, a file or a run.",
     "init": "Write a study of your own data and model, in a few lines.",
     "lint": "Judge a recipe or a file before anything is started.",
     "submit": "Run a study: all stages up to KIND.",

@@ -58,7 +58,7 @@ def write_weights(storage: Storage, trained: str, epoch: int) -> None:
 
 
 def choose(storage: Storage, trained: str, epoch: int) -> None:
-    record_choice(storage, trained, epoch, [Standing(e, 0, 0, 0) for e in (1, 2, 3)], "e")
+    record_choice(storage, trained, epoch, [Standing(e, 1, 0, 1) for e in (1, 2, 3)], "e")
 
 
 def paths(storage: Storage) -> list[str]:
