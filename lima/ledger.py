@@ -52,7 +52,7 @@ def attempt(
         "workers": compute.workers,
         "gpus": gpus(compute),
         "versions": canonical_json(versions()),
-        "image": os.environ.get(IMAGE),
+        "image": os.environ.get(IMAGE) or None,
     }
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
 

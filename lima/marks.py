@@ -19,11 +19,12 @@ def stands_for(*names: str) -> dict[str, object]:
 
 
 Fingerprint = Annotated[
-    Annotated[str, Meta(pattern="^(sha256|tree|commit):[0-9a-f]{40,64}$")] | None,
+    Annotated[str, Meta(pattern="^(sha256|tree|objects|commit):[0-9a-f]{40,64}$")] | None,
     Meta(
         description="What the input contains, as `sha256:…` of a file, `tree:…` of the names and "
-        "hashes of files, or `commit:…` of a hub. Found out when a study is submitted, and part of "
-        "the run's id in the place of where it lies; nothing else is read. null: not known yet."
+        "hashes of files, `objects:…` of large ones in a bucket, `commit:…` of a hub. Found out "
+        "when a study is submitted, and part of the run's id in the place of where it lies; "
+        "nothing else is read. null: not known yet."
     ),
 ]
 

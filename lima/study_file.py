@@ -14,8 +14,9 @@ from lima.extending import Recipes, extended
 from lima.paths import expanded
 from lima.spec import CellSpec
 
-KEYS = ("runs", "run_ids", "inputs")
-"""Of the file; `run_ids` and `inputs` are for its reader and not read back."""
+FOR_READERS = ("run_ids", "inputs")
+"""Keys that `lima-k8s show` writes, and that are not read back."""
+KEYS = ("runs", *FOR_READERS)
 
 
 def read_study(path: str, recipe: Recipes) -> tuple[CellSpec, ...] | None:

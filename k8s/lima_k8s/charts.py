@@ -18,6 +18,7 @@ from lima.codec import encode, field_types, spec_type
 from lima.recipes import ablations_7b, lima_65b
 from lima.recipes_curate import curate_lima
 from lima.spec import CellSpec, Stage
+from lima.study_file import FOR_READERS
 from lima.training.size import state_gib
 from lima_k8s.cluster_spec import ClusterSpec, merge
 from lima_k8s.commands.submit import up_to
@@ -147,7 +148,8 @@ def _schema(parts: Mapping[str, type], *, with_runs: bool) -> str:
         whole = {"required": definitions["CellSpec"]["required"]}
         items = {"type": "object", "if": whole, "then": references[-1]}
         properties["runs"] = {"type": "array", "items": items}
-        properties["run_ids"] = {"type": "array"}  # `lima-k8s show` writes it for its reader
+        for name in FOR_READERS:
+            properties[name] = {"type": "array"}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

@@ -53,18 +53,19 @@ def look(
 def _contents(home: str | None, offline: bool) -> "Contents":
     from lima.inputs.content import Contents
 
-    return Contents(home=home, offline=offline, watch=_progress())
+    watch = _progress("read for its fingerprint")
+    return Contents(home=home, offline=offline, watch=watch)
 
 
-def _progress() -> Callable[[str, int, int], None]:
-    """Return what says how far the reading of a large file is."""
+def _progress(what: str) -> Callable[[str, int, int], None]:
+    """Return what says how far the reading or the sending of a large file is."""
     said: dict[str, float] = {}
 
     def watch(where: str, done: int, total: int) -> None:
         now = time.monotonic()
         if total >= LARGE and now - said.setdefault(where, now) >= SAY_EVERY_S:
             said[where] = now
-            say(f"{where}: {100 * done // total} % of {size(total)} read for its fingerprint")
+            say(f"{where}: {100 * done // total} % of {size(total)} {what}")
 
     return watch
 
@@ -74,7 +75,8 @@ def say_unknown(prepared: "Prepared") -> None:
     for place, why in prepared.unknown:
         say(
             f"{place.role}: fingerprint unknown: {', '.join(place.paths)}: {why}; the run is named "
-            "by the path, and keeps to what it finds there when it first starts"
+            "by the path, keeps to what it finds there when it first starts, and is not looked at "
+            "again once it is finished"
         )
 
 
@@ -186,7 +188,7 @@ def _bring(storage: "Storage", wanted: "Sequence[Parcel]") -> None:
             f"bringing {parcel.file.where} to {storage.uri}/{parcel.path} "
             f"({number} of {len(left)}, {size(parcel.file.size)} of {size(total(left))})"
         )
-        bring(storage, parcel)
+        bring(storage, parcel, _progress("brought"))
 
 
 def _say_models_that_stay(prepared: "Prepared") -> None:

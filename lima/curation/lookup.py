@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lima.codec import decode
+from lima.codec import decode, run_id
 from lima.curation.store import CandidateStore
 from lima.errors import DataError
 from lima.results import EXAMPLES, RUNS
 from lima.shards import RunTable, read_parquet
-from lima.spec import CellSpec, stage_cell
+from lima.spec import CellSpec, reading_cell, stage_cell
 from lima.spec_curate import CurateSpec, PartSpec
 from lima.storage import Storage
 
@@ -57,6 +57,8 @@ class CurationRun:
         """
         self.storage = storage
         runs = dict(_curations(storage))
+        if run is None and len({run_id(reading_cell(cell)) for cell in runs.values()}) == 1:
+            run = list(runs)[-1]  # they differ in what people picked and edited: the latest
         if run is None and len(runs) != 1:
             known = f"several: {', '.join(sorted(runs))}; name one with --run" if runs else "none"
             raise DataError(f"{storage.uri}: no curation run is named, and there are {known}")
@@ -161,11 +163,16 @@ class CurationRun:
 
 
 def _curations(storage: Storage) -> Iterator[tuple[str, CellSpec]]:
-    """Yield run id and spec of every curation that has begun."""
-    for entry in storage.entries(RUNS.name):
-        for row in read_parquet(storage, entry.path, ["run_id", "stage", "spec"]).to_pylist():
-            if row["stage"] == "curate":
-                yield row["run_id"], decode(CellSpec, json.loads(row["spec"]))
+    """Yield run id and spec of every curation that has begun, the latest last."""
+    columns = ["run_id", "stage", "spec", "created_at"]
+    rows = [
+        row
+        for entry in storage.entries(RUNS.name)
+        for row in read_parquet(storage, entry.path, columns).to_pylist()
+        if row["stage"] == "curate"
+    ]
+    for row in sorted(rows, key=lambda row: row["created_at"]):
+        yield row["run_id"], decode(CellSpec, json.loads(row["spec"]))
 
 
 def _is_post(row: dict[str, Any], post: str) -> bool:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from lima.codec import decode
+from lima.codec import decode, run_id
 from lima.curation.sites import POOL
 from lima.curation.sources import resolved
 from lima.curation.table1 import Counter, token_counter
 from lima.evaluation.scan import Tables
 from lima.evaluation.tally import different_pairs
 from lima.results import CANDIDATES, EXAMPLES, RUNS
-from lima.spec import CellSpec
+from lima.spec import CellSpec, reading_cell
 
 GROUPS = {
     "STEM": ("stem",),
@@ -141,17 +141,19 @@ def _tokens(texts: Sequence[str], count: Counter) -> int | None:
     return sum(count(texts)) if texts else None
 
 
-def _exchanges(tables: Tables, runs: Collection[str]) -> dict[str, dict[str, int]]:
+def _exchanges(tables: Tables, specs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
     """Return how many exchanges each run read, by pool."""
     columns = ["pool", "source"]
 
     def work(part: pa.Table) -> set[tuple[str, str]]:  # by codes: there may be millions of rows
         return different_pairs(part["pool"], part["source"])
 
+    read = {run: run_id(reading_cell(decode(CellSpec, spec))) for run, spec in specs.items()}
     found: dict[str, set[tuple[str, str]]] = {}
+    runs = set(read.values())
     for run, pairs in tables.map(CANDIDATES, columns, work, encoded=columns, runs=runs):
         found.setdefault(run, set()).update(pairs)
-    return {run: _sizes(pairs) for run, pairs in found.items()}
+    return {run: _sizes(found[own]) for run, own in read.items() if own in found}
 
 
 def _sizes(pairs: Collection[tuple[str, str]]) -> dict[str, int]:

@@ -4,19 +4,21 @@ A file is written once, whoever writes it: its folder is the fingerprint of its 
 bring it at once write the same bytes, and an object appears whole or not at all.
 """
 
+import hashlib
+import io
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lima.curation.dataset import PYDOC, shipped_bytes
 from lima.errors import InputError, StorageError
-from lima.inputs.content import Content, File
+from lima.inputs.content import Content, File, Watch
 from lima.inputs.copies import copy_path, folder_of
-from lima.inputs.fingerprint import of_stream
+from lima.inputs.fingerprint import SHA256, of_stream
 from lima.inputs.places import Kind, Place, map_places
 from lima.inputs.prepare import Prepared
 from lima.paths import expanded
 from lima.spec import CellSpec
-from lima.storage import Storage
+from lima.storage import CHUNK, Storage
 
 TEXTS: tuple[Kind, ...] = ("data", "responses", "picks", "file")
 """Kinds of inputs that are single files, which people write."""
@@ -74,36 +76,53 @@ def missing(storage: Storage, wanted: Sequence[Parcel]) -> list[Parcel]:
     return [parcel for parcel in wanted if not is_there(parcel)]
 
 
-def bring(storage: Storage, parcel: Parcel) -> None:
+def bring(storage: Storage, parcel: Parcel, watch: Watch | None = None) -> None:
     """Copy a file into storage and read the copy once, to see that it is the file.
+
+    Args:
+        storage: Of the study.
+        parcel: The file.
+        watch: Told how far the copying is.
 
     Raises:
         InputError: the file changed meanwhile.
         StorageError: storage cannot be written, or holds something else afterwards.
 
     """
-    file = parcel.file
-    shipped = shipped_bytes(file.where)
-    if shipped is None:
-        storage.upload(expanded(file.where), parcel.path)
+    sent = hashlib.sha256()
+    if storage.is_local:
+        shipped = shipped_bytes(parcel.file.where)
+        if shipped is None:
+            storage.upload(expanded(parcel.file.where), parcel.path)
+        else:
+            storage.write(parcel.path, shipped, replace=True)
     else:
-        storage.write(parcel.path, shipped, replace=True)
+        storage.write_pieces(parcel.path, _pieces(parcel.file, storage.uri, sent, watch))
     with storage.opened(parcel.path) as copy:
         found = of_stream(copy, lambda _: None)
-    if found == file.fingerprint:
+    if found == parcel.file.fingerprint:
         return
     storage.delete(parcel.path)
-    if found == _now(file):
+    if storage.is_local or SHA256 + sent.hexdigest() == found:
         raise InputError(
-            f"{file.where}: changed while it was brought to the storage; start the command again "
-            "when it is written"
+            f"{parcel.file.where}: changed while it was brought to the storage; start the command "
+            "again when it is written"
         )
     raise StorageError(f"{storage.uri}/{parcel.path}: the copy is not the file; try again")
 
 
-def _now(file: File) -> str:
-    with expanded(file.where).open("rb", buffering=0) as stream:
-        return of_stream(stream, lambda _: None)
+def _pieces(file: File, uri: str, sent: "hashlib._Hash", watch: Watch | None) -> Iterator[bytes]:
+    """Yield the bytes of a file, and add them to the digest of what was sent."""
+    shipped, done = shipped_bytes(file.where), 0
+    with (
+        expanded(file.where).open("rb", buffering=0) if shipped is None else io.BytesIO(shipped)
+    ) as stream:
+        while piece := stream.read(CHUNK):
+            sent.update(piece)
+            yield piece
+            done += len(piece)
+            if watch:
+                watch(f"{file.where} to {uri}", done, file.size)
 
 
 def relocated(

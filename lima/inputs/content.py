@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lima.errors import InputError, LimaError, StorageError
-from lima.inputs.fingerprint import COMMIT, of_bytes, of_stream, of_tree
+from lima.inputs.fingerprint import COMMIT, of_bytes, of_objects, of_stream, of_tree
 from lima.inputs.hub import commit_of
 from lima.inputs.memory import Memory, State, Unknown
 from lima.inputs.places import Place
@@ -17,6 +17,9 @@ from lima.reachable import require_answer
 if TYPE_CHECKING:
     from lima.storage import Entry, Storage
 
+LARGEST_READ = 4 << 30
+"""Bytes of a folder of a bucket up to which it is read for its fingerprint: of 65B, 130 GB would
+travel to whoever submits."""
 THREADS = 4
 """Files of a folder that are read at the same time."""
 NOT_HERE = Unknown("not on this machine")
@@ -130,22 +133,27 @@ class Contents:
 
     def _model(self, path: str, revision: str | None) -> Content | Unknown:
         """Return the content of a folder, or of a single file; else a name is one of a hub."""
-        from lima.inputs.listing import folder_files
-
-        if "://" in path and self.offline:
-            return _not_asked()
         here = expanded(path)
         if here.is_file():
             return self._one(path)
         if "://" in path or here.is_dir():
-            files = folder_files(path)
-            return self._tree(files) if files else Unknown("nothing there")
+            return self._folder(path)
         if path.startswith((".", "/", "~")):
             return NOT_HERE
         if self.offline:
             return Unknown("a hub is not asked here")
         commit = commit_of(path, revision)
         return commit if isinstance(commit, Unknown) else Content(COMMIT + commit)
+
+    def _folder(self, path: str) -> Content | Unknown:
+        from lima.inputs.listing import folder_files
+
+        if "://" in path and self.offline:
+            return _not_asked()
+        if "://" in path and (large := large_objects(path)):
+            return large
+        files = folder_files(path)
+        return self._tree(files) if files else Unknown("nothing there")
 
     def _tree(self, files: Mapping[str, str]) -> Content | Unknown:
         found = self._files(files)
@@ -233,6 +241,29 @@ class Contents:
                 self.watch(where, done, size)
 
         return more
+
+
+def large_objects(uri: str) -> Content | None:
+    """Return the content of a folder of a bucket that is too large to be read for it.
+
+    None: it is not so large, or its store tells no ETags.
+
+    Raises:
+        StorageError: the store does not answer.
+
+    """
+    from lima.inputs.listing import is_hidden
+    from lima.storage import Storage
+
+    storage = Storage(uri)
+    entries = [entry for entry in storage.entries("") if not is_hidden(entry.path)]
+    size = sum(entry.size for entry in entries)
+    if size <= LARGEST_READ:
+        return None
+    with ThreadPoolExecutor(THREADS) as pool:
+        etags = list(pool.map(lambda entry: storage.etag(entry.path), entries))
+    told = zip(entries, etags, strict=True)
+    return Content(of_objects((e.path, e.size, t) for e, t in told), size) if all(etags) else None
 
 
 def shipped(path: str) -> Content | None:

@@ -2,16 +2,17 @@
 
 sha256:…   of a file's bytes
 tree:…     sha256 of the sorted list of names and hashes of files that belong together
+objects:…  the same of names, sizes and ETags of objects that are too large to be read for it
 commit:…   the commit of a repository of a hub
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from lima.codec import sha256_key
 
-SHA256, TREE, COMMIT = "sha256:", "tree:", "commit:"
+SHA256, TREE, OBJECTS, COMMIT = "sha256:", "tree:", "objects:", "commit:"
 BLOCK = 1 << 20
 """Bytes that are read at once: memory does not grow with the file."""
 SHOWN = 12
@@ -51,6 +52,15 @@ def of_tree(files: Mapping[str, str]) -> str:
 
     """
     return TREE + sha256_key(sorted(files.items()))
+
+
+def of_objects(objects: Iterable[tuple[str, int, str]]) -> str:
+    """Return the fingerprint of objects that belong together: of their names, sizes and ETags.
+
+    A store makes an ETag from the content: another content has another one. So has the same
+    content that was written in other parts.
+    """
+    return OBJECTS + sha256_key(sorted(objects))
 
 
 def digits(fingerprint: str) -> str:

@@ -28,7 +28,7 @@ def folder_files(path: str) -> dict[str, str]:
         folder = expanded(path)
         files = [file for file in folder.rglob("*") if file.is_file()]
         found = {file.relative_to(folder).as_posix(): str(file) for file in files}
-    return {name: found[name] for name in sorted(found) if not _is_hidden(name)}
+    return {name: found[name] for name in sorted(found) if not is_hidden(name)}
 
 
 def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
@@ -62,5 +62,6 @@ def _name_below(path: str, file: str, kind: str) -> str:
     return f"{Path(file).parent.name}/{below}" if is_table else below
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Say whether a file, or a folder that it lies in, is hidden."""
     return any(part.startswith(".") for part in name.split("/"))

@@ -1,13 +1,19 @@
 """Checks inputs that are files and folders against the fingerprints in a spec, before their use."""
 
+import logging
+import time
 from collections.abc import Mapping
 
 from lima.errors import InputError
 from lima.inputs.check import check
-from lima.inputs.content import Content, Contents
+from lima.inputs.content import Content, Contents, Watch
 from lima.inputs.memory import Memory, Unknown
 from lima.inputs.places import Place
 
+log = logging.getLogger(__name__)
+LARGE = 1 << 30
+"""Bytes of a file from which on it is logged how far its reading is."""
+SAY_EVERY_S = 10.0
 NAMED = 5
 """Files that are named when a folder has changed."""
 
@@ -45,10 +51,23 @@ def look(place: Place, contents: Contents | None = None) -> Content:
     """
     memory = Memory()
     with memory.alone(" ".join(place.paths)):
-        found = (contents or Contents(memory=memory)).of(place)
+        found = (contents or Contents(memory=memory, watch=_logged())).of(place)
     if isinstance(found, Unknown):
         raise InputError(f"{place.role}: {', '.join(place.paths)}: {found.why}")
     return found
+
+
+def _logged() -> Watch:
+    """Return what logs how far the reading of a large file is."""
+    said: dict[str, float] = {}
+
+    def watch(where: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if total >= LARGE and now - said.setdefault(where, now) >= SAY_EVERY_S:
+            said[where] = now
+            log.info("%s: %d %% read for its fingerprint", where, 100 * done // total)
+
+    return watch
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -59,8 +59,8 @@ def assert_same(cell: CellSpec, storage: Storage, expected: Storage) -> None:
 
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:
-    # The image has a Python of its own.
-    return {name: value for name, value in row.items() if name != "versions"}
+    # The image has a Python of its own, and inputs that `submit` brought lie elsewhere.
+    return {name: value for name, value in row.items() if name not in ("versions", "spec")}
 
 
 def attempts(storage: Storage, cell: CellSpec) -> list[dict[str, Any]]:

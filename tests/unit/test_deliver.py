@@ -1,6 +1,7 @@
 """`submit` brings the inputs of a study to its storage, a real S3 server, once."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lima.curation.dataset import load_examples
 from lima.errors import InputError
 from lima.inputs.bring import TEXTS, bring, missing, parcels
 from lima.inputs.content import Contents
-from lima.inputs.places import places
+from lima.inputs.places import Kind, places
 from lima.inputs.prepare import prepare
 from lima.model.loading import local_model
 from lima.recipes import load_study
@@ -23,6 +24,8 @@ from lima.storage import Storage
 from lima_k8s.inputs import Delivery, deliver
 from lima_k8s.main import run
 from tests.unit.test_submit_inputs import write
+
+MODELS: tuple[Kind, ...] = ("model",)
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +188,37 @@ def _responses(uri: str) -> list[Any]:
     paths = [entry.path for entry in storage.entries("generations")]
     columns = ["generation_key", "response"]
     return [row for p in paths for row in read_parquet(storage, p, columns).to_pylist()]
+
+
+def test_an_upload_that_is_stopped_leaves_no_object_and_goes_on(s3_storage: str) -> None:
+    storage = Storage(s3_storage)
+    Path("llama/model.safetensors").write_bytes(bytes(20 << 20))
+    (weights,) = (
+        parcel
+        for parcel in parcels(prepare([cell()], Contents()), MODELS)
+        if parcel.path.endswith("safetensors")
+    )
+
+    def stop(where: str, done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(storage, weights, stop)
+    assert storage.entry(weights.path) is None
+    seen: list[int] = []
+    bring(storage, weights, lambda where, done, total: seen.append(done))
+    assert storage.entry(weights.path) == storage.entries("inputs")[0]
+    assert seen == sorted(seen)
+    assert seen[-1] == 20 << 20
+    assert not missing(storage, [weights])
+
+
+def test_two_who_bring_the_same_at_once_do_no_harm(s3_storage: str) -> None:
+    storage = Storage(s3_storage)
+    wanted = parcels(prepare([cell()], Contents()), (*MODELS, *TEXTS))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda parcel: bring(storage, parcel), wanted * 4))
+    assert not missing(storage, wanted)
+    for parcel in wanted:
+        assert storage.read(parcel.path) == Path(parcel.file.where).read_bytes()

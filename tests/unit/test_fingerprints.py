@@ -16,6 +16,7 @@ from lima.curation.picks import Pick, dump_picks
 from lima.curation.stage import Curation
 from lima.errors import ChangedInputError, InputError
 from lima.generation.baseline import run_baseline
+from lima.inputs import content
 from lima.inputs.content import Contents
 from lima.inputs.places import places
 from lima.inputs.prepare import prepare
@@ -319,3 +320,27 @@ def test_what_is_not_here_is_unknown_and_named_by_its_path() -> None:
     ((place, why),) = found.unknown
     assert (place.role, why) == ("train.data", "not on this machine")
     assert run_id(found.cells[0]) == run_id(cells[0])
+
+
+def test_large_weights_in_a_bucket_are_named_by_their_store(
+    s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "LARGEST_READ", 4)
+    made = Place(KINDS["model"], tmp_path, Storage(s3_storage))
+    made.fill("first")
+    cell = prepared(made)
+    assert cell.generate
+    assert (cell.generate.model.fingerprint or "").startswith("objects:")
+    made.kind.use(cell, Storage(str(tmp_path / "out")))
+    by_bytes = prepared(Place(KINDS["model"], tmp_path, None))
+    assert by_bytes.generate
+    moved = replace(by_bytes.generate.model, path=made.uri)
+    promise = replace(by_bytes, generate=replace(by_bytes.generate, model=moved))
+    assert prepare([promise], Contents()).cells == (promise,), "its workers check the bytes"
+    made.fill("another")
+    assert run_id(prepared(made)) != run_id(cell)
+    with pytest.raises(ChangedInputError):
+        made.kind.use(cell, Storage(str(tmp_path / "out")))
+    made.fill("first")
+    assert run_id(prepared(made)) == run_id(cell)
+    made.kind.use(cell, Storage(str(tmp_path / "out")))

@@ -92,6 +92,27 @@ def test_moved_and_renamed_data_is_computed_once(tmp_path: Path) -> None:
     assert now == written
 
 
+def test_a_dry_run_says_of_each_stage_what_it_would_do_and_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told() -> dict[str, Any]:
+        assert submit(cell(), "--dry-run", "--format", "json") == 0
+        (run_,) = json.loads(capsys.readouterr().out)["runs"]
+        (stage,) = run_["stages"]
+        return dict(stage)
+
+    assert (told()["state"], told()["why"]) == ("new", "nothing of it is in the storage")
+    _lines(Path("r.jsonl"), [{"prompt": "another?", "response": "Yes."}])
+    assert submit(cell()) == 2
+    capsys.readouterr()
+    assert told()["state"] == "goes on"
+    assert "failed, DataError: responses:r.jsonl: 1 responses, but none" in told()["why"]
+    write("first")
+    assert submit(cell()) == 0
+    capsys.readouterr()
+    assert told()["state"] == "finished"
+
+
 def test_what_changes_under_a_job_is_refused_with_exit_code_2(tmp_path: Path) -> None:
     (promised,) = prepare([cell()], Contents()).cells
     write("second")

@@ -9,8 +9,6 @@ import pytest
 
 from lima.codec import run_id
 from lima.errors import ChangedInputError
-from lima.inputs.content import Contents
-from lima.inputs.prepare import prepare
 from lima.progress import read_progress
 from lima.spec import CellSpec, CheckpointSpec, DataSpec, ModelSpec
 from lima.storage import Storage
@@ -18,6 +16,7 @@ from lima_jobs.run import run_stage
 from lima_jobs.session import ray_session
 from tests.integration.runs import weights
 from tests.models import make_base, small_cell
+from tests.promised import promised
 from tests.unit.test_training_job import killing, steps
 
 pytestmark = pytest.mark.slow
@@ -45,47 +44,51 @@ def write(path: Path, word: str) -> None:
     path.write_text("".join(lines), "utf-8")
 
 
-@pytest.mark.parametrize("what", ["data", "model"])
-def test_replaced_between_a_kill_and_the_restart_it_is_refused(
-    what: str, base: Path, tmp_path: Path
-) -> None:
-    data, model = tmp_path / "d.jsonl", tmp_path / "model"
-    write(data, "first")
-    shutil.copytree(base, model)
+def promised_cell(base: Path, folder: Path) -> CellSpec:
+    """Return a cell that reads its data and its model below `folder`, where they are written."""
+    write(folder / "d.jsonl", "first")
+    shutil.copytree(base, folder / "model")
     cell = small_cell(
         base,
-        data=DataSpec(str(data)),
-        model=ModelSpec(str(model)),
-        epochs=20,
-        checkpoints=CheckpointSpec(first_epoch=19, last_epoch=20, state_every_steps=2),
+        data=DataSpec(str(folder / "d.jsonl")),
+        model=ModelSpec(str(folder / "model")),
+        epochs=8,
+        checkpoints=CheckpointSpec(first_epoch=7, last_epoch=8, state_every_steps=4),
     )
-    (promised,) = prepare([cell], Contents()).cells
-    undisturbed, storage = Storage(str(tmp_path / "one")), Storage(str(tmp_path / "two"))
-    run_stage(promised, "train", undisturbed)
+    return promised([cell])[0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    storage = Storage(str(folder / "study"))
+    run_stage(promised_cell(base, folder), "train", storage)
+    return storage
+
+
+@pytest.mark.parametrize("what", ["data", "model"])
+def test_replaced_between_a_kill_and_the_restart_it_is_refused(
+    what: str, base: Path, undisturbed: Storage, tmp_path: Path
+) -> None:
+    cell, storage = promised_cell(base, tmp_path), Storage(str(tmp_path / "study"))
+    config = tmp_path / "model" / "generation_config.json"
 
     def half_trained() -> bool:
-        record = read_progress(storage, run_id(promised))
-        if not record or record["done"] < 4:
+        record = read_progress(storage, run_id(cell))
+        if not record or record["done"] < 5:
             return False
         if what == "data":
-            write(data, "other")
+            write(tmp_path / "d.jsonl", "other")
         else:
-            (model / "generation_config.json").write_text("{}")
+            config.write_text("{}")
         return True
 
     with killing(half_trained, 1), pytest.raises(ChangedInputError, match=str(tmp_path)) as error:
-        run_stage(promised, "train", storage)
+        run_stage(cell, "train", storage)
     assert error.value.exit_code == 2
-    assert_restored_ends_the_same(promised, storage, undisturbed, base)
-
-
-def assert_restored_ends_the_same(
-    promised: CellSpec, storage: Storage, undisturbed: Storage, base: Path
-) -> None:
-    assert promised.train
-    write(Path(promised.train.data.path), "first")
-    config = "generation_config.json"
-    shutil.copy(base / config, Path(promised.train.model.path) / config)
-    run_stage(promised, "train", storage)
-    assert weights(storage, promised) == weights(undisturbed, promised)
-    assert steps(storage, promised) == steps(undisturbed, promised)
+    # Restored, the same run goes on, and ends as if nothing had been.
+    write(tmp_path / "d.jsonl", "first")
+    shutil.copy(base / config.name, config)
+    run_stage(cell, "train", storage)
+    assert weights(storage, cell) == weights(undisturbed, cell)
+    assert steps(storage, cell) == steps(undisturbed, cell)

@@ -49,6 +49,9 @@ weights pass through the cache.
   "RAY_USAGE_STATS_ENABLED" "0"
   "PYTHONUNBUFFERED" "1"
 -}}
+{{- with .image -}}
+  {{- $_ := set $env "LIMA_IMAGE" . -}}
+{{- end -}}
 {{- $own := merge $env (include "lima-common.storageEnv" .cluster | fromYaml) -}}
 {{- $more := .more | default dict -}}
 {{- $user := .cluster.env | default dict -}}
@@ -72,6 +75,7 @@ is what it requests.
 {{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
 {{- $cuda := and (eq .role "worker") (eq .shape.device "cuda") -}}
 {{- $extra := dict -}}
+{{- $image := include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) | trimAll "\"" -}}
 {{- $elastic := include "lima-common.elastic" . -}}
 {{- if $cuda -}}
   {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}
@@ -107,13 +111,13 @@ spec:
   {{- end }}
   containers:
     - name: ray-{{ .role }}
-      image: {{ include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) }}
+      image: {{ $image | quote }}
       imagePullPolicy: {{ .cluster.image.pullPolicy }}
       # The pod's status then says why it failed, also when the pod is gone soon.
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
       resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra "cache" (include "lima-common.nodeCache" (dict "cluster" .cluster "cuda" $cuda))) | nindent 8 }}
-      env: {{- include "lima-common.env" (dict "cluster" .cluster "elastic" $elastic "more" (ternary .cluster.gpu.nccl dict $cuda)) | nindent 8 }}
+      env: {{- include "lima-common.env" (dict "cluster" .cluster "elastic" $elastic "image" $image "more" (ternary .cluster.gpu.nccl dict $cuda)) | nindent 8 }}
       {{- with include "lima-common.envFrom" .cluster }}
       envFrom: {{- . | nindent 8 }}
       {{- end }}

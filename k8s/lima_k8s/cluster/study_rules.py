@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lima.errors import SpecError
 from lima.judging.key import KeyOf, keys_of
 from lima.lint import Finding
+from lima.paths import is_here
 from lima.spec import CellSpec, computes
 from lima_k8s.cluster_spec import ClusterSpec
 from lima_k8s.findings import Told
@@ -130,6 +131,9 @@ def _files(cell: CellSpec) -> Iterator[Told]:
             if data is None or ":" in data.path or data.path.startswith("/"):
                 continue
             path = f"{stage}.{name}.path"
+            if is_here(data.path):
+                yield ("note", path, f"submit brings {data.path} to the storage", "")
+                continue
             yield (
                 "note",
                 path,

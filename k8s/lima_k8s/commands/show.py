@@ -27,10 +27,10 @@ def command(
 ) -> None:
     """Show the full specs of a recipe, a file or a run.
 
-    A recipe is a name from `lima-k8s recipes`, or a JSON or YAML file. What this command writes
+    RECIPE is a name from `lima-k8s recipes`, or a JSON or YAML file. What this command writes
     is such a file: edit it, then give it to lint or submit. `run_ids` and `inputs` in it name the
-    run of every stage and what it reads, and are not read back. With --storage: the study of a
-    run there, which reads the copies of its inputs that the storage keeps.
+    run of every stage and what it reads, and are not read back. With --storage RECIPE is the id of
+    a run there; its study reads the copies of its inputs that the storage keeps.
     """
     from lima_k8s.inputs import documents, look, study_of
 

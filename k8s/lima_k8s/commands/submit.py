@@ -56,7 +56,8 @@ LOCAL_STORAGE = "lima-results"
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Write the manifests; with --local: say what would run and what is finished.",
+    help="Write the manifests; with --local: say of each stage whether it is finished, goes on or "
+    "is new, and why.",
 )
 @click.option(
     "--adopt",

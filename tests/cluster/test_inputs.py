@@ -1,0 +1,86 @@
+"""A study whose data, prompts and model exist on the submitting machine alone."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from lima.spec import CellSpec, DataSpec
+from lima.storage import Storage
+from tests.cluster.harness.kubectl import Kubectl
+from tests.cluster.lima import Lima, lima, queue, quota
+from tests.cluster.studies import (
+    assert_same,
+    await_free_quota,
+    await_no_live_pods,
+    run_here,
+    write_study,
+)
+from tests.integration.runs import study_cell
+from tests.models import make_base
+from tests.promised import promised
+
+__all__ = ["lima", "queue", "quota"]
+
+
+def write_examples(path: Path, word: str, count: int) -> str:
+    lines = [
+        {"conversations": [f"{word} question {i}?", f"{word} answer {i}."], "source": "mine"}
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return str(path)
+
+
+def own_cell(mine: Path) -> CellSpec:
+    """Return a study that reads files and a model of this machine."""
+    cell = study_cell(make_base(mine / "model"), workers=1)
+    assert cell.train
+    assert cell.generate
+    data = DataSpec(write_examples(mine / "d.jsonl", "data", 12))
+    prompts = DataSpec(write_examples(mine / "p.jsonl", "prompt", 4))
+    kept = replace(cell.train.checkpoints, first_epoch=1, last_epoch=2)
+    train = replace(cell.train, data=data, epochs=2, checkpoints=kept)
+    return replace(cell, train=train, generate=replace(cell.generate, prompts=prompts))
+
+
+def test_submit_brings_data_prompts_and_model_once(
+    lima: Lima, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (cell,) = promised([own_cell(mine)])
+    here, storage = run_here([cell], tmp_path / "here"), Storage(lima.storage)
+    submit = ("--recipe", write_study(tmp_path / "mine.json", [cell]), "--upload-models")
+    assert "bringing" in lima.submit(*submit, kind="generate").err
+    brought = {entry.path.rsplit("/", 1)[-1] for entry in storage.entries("inputs")}
+    assert brought >= {"d.jsonl", "p.jsonl", "config.json", "model.safetensors"}
+    again = lima.submit(*submit, kind="generate").err
+    assert "bringing" not in again
+    assert "not submitted again" in again
+
+    [told] = lima.until(lambda runs: runs[0]["state"] in ("done", "failed", "blocked"))
+    assert told["state"] == "done", told
+    await_no_live_pods(kubectl, lima.namespace)
+    await_free_quota(kubectl, lima.namespace)
+    assert_same(cell, storage, here)
+    [explained] = lima.json("explain", told["name"])["runs"]
+    assert {entry["role"] for entry in explained["inputs"]} == {
+        "train.data", "train.heldout", "train.model", "generate.prompts",
+    }  # fmt: skip
+    assert all(entry["fingerprint"] for entry in explained["inputs"])
+
+    (mine / "d.jsonl").rename(mine / "renamed.jsonl")
+    assert cell.train
+    moved = replace(cell.train.data, path=str(mine / "renamed.jsonl"))
+    study = write_study(
+        tmp_path / "moved.json", [replace(cell, train=replace(cell.train, data=moved))]
+    )
+    said = lima.submit("--recipe", study, "--upload-models", kind="generate").err
+    assert "finished, not submitted again" in said
+    write_examples(mine / "renamed.jsonl", "corrected", 12)
+    unpinned = replace(moved, fingerprint=None)
+    study = write_study(
+        tmp_path / "corrected.json", [replace(cell, train=replace(cell.train, data=unpinned))]
+    )
+    said = lima.submit("--recipe", study, "--upload-models", kind="generate").err
+    assert "submitted 1 run" in said
