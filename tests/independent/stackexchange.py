@@ -133,7 +133,9 @@ class Text:
                     words = [p for b in self.kept(cell) for p in [*b["pieces"], ("prose", " ")]][
                         :-1
                     ]
-                    cells.append([(k, t.replace("|", "\\|") if k != "code" else t) for k, t in words])
+                    cells.append(
+                        [(k, t.replace("|", "\\|") if k != "code" else t) for k, t in words]
+                    )
                 if any(cells):
                     pieces = [("prose", "| ")]
                     for cell in cells:

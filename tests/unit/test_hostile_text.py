@@ -13,9 +13,9 @@ import pytest
 
 from lima.curation import dialogues, html, wikihow
 from lima.curation.damage import Damage
-from lima.curation.plaintext import one_line, without_links
 from lima.curation.patches import parse_patches
 from lima.curation.picks import parse_picks
+from lima.curation.plaintext import one_line, without_links
 from lima.curation.records import document, records
 from lima.curation.style import style_measures
 from lima.curation.wikihow_files import Section
