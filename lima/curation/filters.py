@@ -152,7 +152,7 @@ def _post_editing() -> re.Pattern[str]:
     number = r"(?:[#№]? ?\d[\d./-]*|\([^()\n]*\)|\[[^\[\]\n]*\])"
     end = r"(?:[:=~)\]]|[–—-](?=[\s–—-]|$)|(?<=s\.)|$)"  # a dash within a word is none
     return re.compile(
-        rf"^{mark}*+(?:{listed})(?![^\W\d])[ *_]*+(?:{number}[ *_]*+)?{end}", re.MULTILINE
+        rf"^{mark}*+(?:{listed})(?![^\W\d])[ *_]*+(?:{number}[ *_]*+){{0,2}}{end}", re.MULTILINE
     )
 
 

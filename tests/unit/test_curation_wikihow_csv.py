@@ -50,7 +50,7 @@ def test_a_row_a_part_of_an_article(tmp_path: Path) -> None:
         "1. Keep related supplies in the same area. Paints go with brushes.\n"
         "2. Make room for a desk. A desk needs light; and air.\n\n\tAnd a chair.\n"
         "3. Clean up. Wipe it.\n\n"
-        "## Part 2\n\n1. Make a list. On paper.\n2. Cross it off. Done.",
+        "## Part 2\n\n1. Write a list. On paper.\n2. Cross it off. Done.",
         "1. Press play. Listen.",
         "## Part 1\n\nOne text for both.\n\n1. Open it.\n2. Close it.\n\n"
         "## Part 2\n\n1. Buy it. In a shop.",
