@@ -25,6 +25,7 @@ from lima.codec import run_id, sha256_key
 from lima.curation.damage import Damage
 from lima.curation.split import SplitSite
 from lima.curation.stage import Curation, Unit
+from lima.curation.store import counts
 from lima.errors import Interrupted, LimaError
 from lima.ledger import attempt
 from lima.paths import own_folder
@@ -110,7 +111,10 @@ class _Work:
         self.partitions: deque[tuple[_PutAside, int]] = deque()
         self.aside: dict[str, _PutAside] = {}
         self.busy: dict[Any, _Task] = {}
-        self.figures: Counter[str] = Counter()
+        # A source that is read again is counted again, as a whole.
+        again = tuple(f"{unit.name}-" for unit in self.waiting if unit.dump is None)
+        known = (r for r in curation.store.records() if not r.shard.startswith(again))
+        self.figures: Counter[str] = Counter(counts(known))
         self.lost = 0
         self.slots = max(1, int(ray.cluster_resources().get("CPU", 1)))
         storage = curation.storage
@@ -170,7 +174,7 @@ class _Work:
             self.busy[reference] = _Task(lambda site: self._put_aside(unit, *site), unit)
         else:
             reference = ray.remote(num_cpus=1)(_read).remote(self.context, unit)
-            self.busy[reference] = _Task(lambda _: self._report(), unit)
+            self.busy[reference] = _Task(self._read_whole, unit)
 
     def _end(self, reference: Any, task: _Task) -> None:
         try:
@@ -203,6 +207,10 @@ class _Work:
         self.figures.update(counts)
         if site.left == 0:
             self._finish(site)
+        self._report()
+
+    def _read_whole(self, counts: dict[str, int]) -> None:
+        self.figures.update(counts)
         self._report()
 
     def _finish(self, site: _PutAside) -> None:
@@ -245,8 +253,8 @@ class _Work:
         self.progress.update("curate", done, self.total, "sources", **figures)
 
 
-def _read(context: _Context, unit: Unit) -> None:
-    context.curation().read_source(unit)
+def _read(context: _Context, unit: Unit) -> dict[str, int]:
+    return context.curation().read_source(unit)
 
 
 def _split(
@@ -275,8 +283,7 @@ def _put_aside_in(context: _Context) -> Path:
 
 def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[str, int]:
     """Write a partition; return what there is in it."""
-    record = context.curation().write_partition(unit, Path(folder), partition)
-    return {"shards": 1, "candidates": record.seen, "kept": record.kept}
+    return counts([context.curation().write_partition(unit, Path(folder), partition)])
 
 
 def _remove_folder(folder: str) -> None:

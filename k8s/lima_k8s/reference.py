@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from lima.codec import encode, field_types, json_schema, spec_type, type_text
 from lima.curation.layouts import LAYOUTS
+from lima.curation.wikihow_files import COLUMNS
 from lima.recipes import RECIPES, describe
 from lima.results import TABLES
 from lima.spec import CellSpec, DataSpec
@@ -206,6 +207,12 @@ def _layouts() -> Iterator[str]:
         for layout in LAYOUTS
     )
     yield from _table(("layout", "a record", "is read as"), rows)
+    yield (
+        "\n## wikiHow as CSV\n\nRows of an article follow each other. `wikihowSep.csv` has a row a "
+        "step, `wikihowAll.csv` a row a part of an article, with the number of the part at the "
+        "end of the title. A file with other columns is damaged as a whole.\n"
+    )
+    yield from _table(("column", "holds"), ((f"`{n}`", text) for n, text in COLUMNS.items()))
 
 
 def _tables() -> Iterator[str]:

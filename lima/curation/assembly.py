@@ -102,13 +102,15 @@ class Shortage:
     found: int
     losses: Losses = field(default_factory=Losses)
     """Of the filters and of the gates, over all candidates of the pool."""
+    elsewhere: str = ""
+    """Of a pool without candidates: where those that were read are."""
 
     def __str__(self) -> str:
         """Say what is missing and what costs most."""
         text = f"{self.pool}: {self.asked} asked for, {self.found} found"
         text += f" among {self.losses.seen} candidates"
         if not self.losses.seen:
-            return f"{text}: check the paths of its source"
+            return f"{text}: {self.elsewhere or 'check the paths of its source'}"
         name = self.losses.costliest
         if not name:
             return f"{text}; no filter dropped any: add more data or ask for less"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from lima.curation import alpaca, authored, lima_release, reddit, superni, wikihow
 from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
-from lima.curation.sites import DIALOGUES, GROUPS, POOL, UNLISTED
+from lima.curation.sites import DIALOGUES, GROUPS, LANGUAGES, POOL, UNLISTED
 from lima.paths import joined
 from lima.spec_curate import CurateSpec, SourceSpec
 
@@ -23,7 +23,7 @@ PRESUMED = {
 def pools_of(source: SourceSpec) -> list[str]:
     """Return the pools that a source fills: one, unless it is Stack Exchange."""
     if source.kind == "stackexchange":
-        return [*(POOL.format(group) for group in (*GROUPS, UNLISTED)), DIALOGUES]
+        return [*(POOL.format(group) for group in (*GROUPS, UNLISTED)), LANGUAGES, DIALOGUES]
     return [source.pool or source.kind]
 
 

@@ -306,7 +306,10 @@ def _licence(post: Attributes, declared: str) -> str:
 
 def _score(row: bytes) -> int | None:
     """Return the score of a row that may not be XML; None: it has none that is a number."""
-    value = attribute(row, b"Score").decode("ascii", "replace")
+    plain = attribute(row, b"Score")
+    if plain.isdigit() and len(plain) < 19:
+        return int(plain)
+    value = plain.decode("ascii", "replace")
     if not value:
         parsed = parse_rows([row])[0]
         if parsed is None:  # as is seen and told when its text is needed

@@ -233,6 +233,7 @@ class Walk:
                 found.append(text)
             else:
                 self.pointers += text.count(GAP)
+                self.gone += text.count(GAP)
         return found
 
     def prefixed(self, blocks: list[str], prefix: str, between: str, first_code: int) -> str:

@@ -402,8 +402,12 @@ def count_references(prose: str, words: dict) -> int:
             rest = plain[len(word) :]
             if rest[:1].isalpha() or rest[:1] == "_":
                 continue
-            number = re.match(r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", rest)
-            tails = [rest, rest[number.end() :]] if number else [rest]
+            tails = [rest]
+            for _ in range(2):
+                number = re.match(
+                    r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", tails[-1]
+                )
+                tails += [tails[-1][number.end() :]] if number else []
             if any(re.match(r"[ *_]*([:=~)\]]|[–—-]([\s–—-]|$)|$)", t) for t in tails) or (
                 word.endswith("s.")
             ):

@@ -94,6 +94,7 @@ def _open(storage: str, run: str | None) -> "CurationRun":
 def _document(curation: "CurationRun") -> dict[str, Any]:
     from lima.curation.damage import Damage
     from lima.curation.store import losses, total
+    from lima.curation.undrawn import undrawn
 
     records = curation.store.records()
     summary = curation.summary()
@@ -115,7 +116,10 @@ def _document(curation: "CurationRun") -> dict[str, Any]:
         "data_sets": [{**arm, "path": f"{folder}/{arm['name']}.jsonl"} for arm in arms],
         "pools": pools,
         "damage": summary["damage"] if summary else damage,
-        "notes": [f"{arm['name']}: SHORT: {s}" for arm in arms for s in arm["shortages"]],
+        "notes": [
+            *(f"{arm['name']}: SHORT: {s}" for arm in arms for s in arm["shortages"]),
+            *undrawn(records, curation.spec),
+        ],
     }
 
 
