@@ -20,6 +20,7 @@ class Line:
         self.is_cut = False
         self.url = ""
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
 
@@ -48,11 +49,15 @@ class Line:
         await self._ended.wait()
         server.close()
         self._break()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_cut:
             writer.transport.abort()
             return
+        if task := asyncio.current_task():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         back, forth = await asyncio.open_connection(*self._target)
         ends = {writer, forth}
         self._writers |= ends

@@ -56,9 +56,8 @@ class Journal:
         """Write the attempts of some judgments, all so far, as one object."""
         path = f"{self.folder}/{_name(attempts)}"
         self.storage.write(path, msgspec.json.encode(attempts))
-        for name in self.waiting & {_name({key: tries}) for key, tries in attempts.items()}:
-            self.aside.drop(name)
-            self.waiting.discard(name)
+        if self.waiting:
+            self._take_back(attempts)
         with self._lock:
             self._kept[path] = set(attempts)
 
@@ -73,6 +72,11 @@ class Journal:
             name = _name({key: tries})
             self.aside.keep(name, msgspec.json.encode({key: tries}))
             self.waiting.add(name)
+
+    def _take_back(self, attempts: Mapping[str, Sequence[Attempt]]) -> None:
+        for name in self.waiting & {_name({key: tries}) for key, tries in attempts.items()}:
+            self.aside.drop(name)
+            self.waiting.discard(name)
 
     def drop(self, written: Iterable[str]) -> None:
         """Delete the objects that hold nothing but judgments which shards hold."""
