@@ -135,7 +135,7 @@ def read_lengths(tables: Tables, labels: Sequence[Label]) -> dict[str, int]:
     wanted = {r["run_id"] for r in runs if r["stage"] == "generate" and r["arm"] in arms}
 
     def lengths(part: pa.Table) -> list[tuple[str, int]]:
-        rows = part.take(rows_with(part["generation_key"], keys))
+        rows = part.take(pa.array(rows_with(part["generation_key"], keys), pa.int64()))
         counts: Any = pc.utf8_length(rows["response"])
         names: list[Any] = rows["generation_key"].to_pylist()
         return list(zip(names, counts.to_pylist(), strict=True))

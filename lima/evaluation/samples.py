@@ -46,6 +46,7 @@ def read_samples(tables: Tables, chains: Sequence[Chain]) -> list[Compared]:
     some = next(iter(answered.values()), {})
     prompts = _spaced(sorted(common, key=lambda key: some[key]))
     rows = _responses(tables, answered, prompts)
+    prompts = [key for key in prompts if all((run, key) in rows for run in answered)]
     shown = [chain for chain in chains if chain.runs.get("generate") in answered]
     scores = _scores(tables, shown, [row["generation_key"] for row in rows.values()])
     return [

@@ -60,13 +60,14 @@ class Tally:
 def tally_judgments(part: pa.Table) -> Tally:
     """Count final attempts by status; sum the scores of those that are ok, and all costs.
 
-    A score that comes with another status is not summed, and "ok" without a score is not ok.
+    A score that comes with another status is not summed, and "ok" without a score, or with one
+    that is no number, is not ok.
     """
     prompts, prompt = _codes(part["prompt_key"])
     category = _categories(part["status"], STATUSES)
     final = _floats(part["final"].cast(pa.float64())) > 0
     score, cost = _floats(part["score"]), _floats(part["cost"])
-    category[(category == 0) & np.isnan(score)] = len(STATUSES)
+    category[(category == 0) & ~np.isfinite(score)] = len(STATUSES)
     ok = final & (category == 0)
     sums = _added(prompt, np.stack([np.where(ok, score, 0.0), cost], axis=1), len(prompts))
     counts = _table(prompt[final], category[final], len(prompts), len(STATUSES))
