@@ -153,11 +153,12 @@ def length_controlled(points: Sequence[float], differences: Sequence[float]) -> 
         differences: how much longer the winner's candidate is than the other, same order.
 
     Returns:
-        None where there are too few pairs, or all differ in length alike.
+        None where there are too few pairs, or where one side is always the longer: what would be
+        at equal length is not seen then.
 
     """
     y, d = np.asarray(points, dtype=np.float64), np.asarray(differences, dtype=np.float64)
-    if len(y) < LEAST_PAIRS or (d.std() == 0 and d.any()):
+    if len(y) < LEAST_PAIRS or d.min() > 0 or d.max() < 0:
         return None
     x = np.stack([np.ones_like(d), np.tanh(d / d.std()) if d.any() else d], axis=1)
     from scipy.optimize import minimize

@@ -57,7 +57,7 @@ def _facts(study: Study) -> dict[str, Any]:
         "finished": finished,
         "models": _models(study.chains),
         "prompts_from": _values(study.chains, "generate", "prompts.path"),
-        "judges": _values(study.chains, "judge", "model"),
+        "judges": sorted(_values([c for c in study.chains if not c.compares], "judge", "model")),
         "same_prompts": not any(p.startswith("generate.prompts") for p in _varied(study.chains)),
     }
 
