@@ -15,7 +15,7 @@ from lima.errors import DataError
 from lima.evaluation.items import OURS_FIRST, TIE, winner
 from lima.evaluation.lineage import PREFERENCE, read_spec
 from lima.evaluation.scan import Tables
-from lima.judging.instructions import Kind, instructions
+from lima.judging.instructions import A_BETTER, Kind, instructions
 from lima.results import ANNOTATIONS, JUDGMENTS, RUNS
 
 FIRST, SECOND = "1", "2"
@@ -188,7 +188,7 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 
 def _of_annotation(row: dict[str, Any]) -> Label:
     label = row["label"] if row["event"] == LABELLED else None
-    pair = row["response_2"] is not None
+    pair = row["arm_2"] is not None
     _refuse_other(ANNOTATIONS.name, row["run_id"], label, _answers(row["kind"], pair=pair))
     found = Label(
         **{k: row[k] for k in ("item_id", "presentation", "kind", "rater", "arm_1", "arm_2")},
@@ -225,9 +225,11 @@ def _of_judgment(row: dict[str, Any]) -> Label:
 
 
 def _answers(kind: str, *, pair: bool) -> tuple[str, ...]:
-    """Return what can be said of an item; nothing of a kind that this version does not know."""
-    known = get_args(Kind)
-    return instructions(cast("Kind", kind), pair=pair).labels if kind in known else ()
+    """Return what can be said of an item; nothing where its kind is not known, or not of pairs."""
+    if kind not in get_args(Kind):
+        return ()
+    allowed = instructions(cast("Kind", kind), pair=pair).labels
+    return allowed if (A_BETTER in allowed) == pair else ()
 
 
 def _refuse_other(table: str, run: str, label: str | None, allowed: Sequence[str]) -> None:
@@ -235,7 +237,8 @@ def _refuse_other(table: str, run: str, label: str | None, allowed: Sequence[str
     if label is not None and label not in allowed:
         raise DataError(
             f"{table}: run {run}: {label!r} is none of the labels of its kind "
-            f"({', '.join(allowed) or 'which is not known'}); move its shard out of the table"
+            f"({', '.join(allowed) or 'not known, or of a pair that is none'}); move its shard out "
+            "of the table"
         )
 
 

@@ -1,5 +1,6 @@
 """A few responses of every arm to the same prompts, side by side."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,7 @@ def _scores(
     def scored(part: pa.Table) -> list[tuple[str, float]]:
         places = rows_with(part["generation_key"], keys)
         rows = part.take(places).to_pylist() if places else []
-        ok = [r for r in rows if r["final"] and r["status"] == "ok" and r["score"] is not None]
+        ok = [r for r in rows if r["final"] and r["status"] == "ok" and _is_number(r["score"])]
         return [(r["generation_key"], r["score"]) for r in ok]
 
     found: dict[str, list[float]] = {}
@@ -121,6 +122,10 @@ def _scores(
         for key, score in scores:
             found.setdefault(key, []).append(score)
     return found
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _sample(series: Series, row: dict[str, Any], scores: dict[str, list[float]]) -> Sample:

@@ -107,25 +107,29 @@ def test_no_value_of_a_column_breaks_what_reads_it(study: Storage, table: str) -
 def test_a_spec_that_is_none_is_named(study: Storage, spec: str) -> None:
     with (
         written(study, "runs", "spec", spec),
-        pytest.raises(DataError, match="runs: run .*: its spec is not that of a run"),
+        pytest.raises(DataError, match=r"runs: run .*: its spec is not that of a run"),
     ):
         aggregate_study(study, note=lambda _: None)
 
 
-@pytest.mark.parametrize(("table", "label"), [("annotations", "C"), ("annotations", "tie")])
-def test_a_label_that_is_none_is_no_tie(study: Storage, table: str, label: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("label", "C"), ("label", "tie"), ("kind", "absolute"), ("kind", "other"), ("arm_2", None)],
+)
+def test_a_label_that_is_none_is_no_tie(study: Storage, name: str, value: str | None) -> None:
     with (
-        written(study, table, "label", label),
-        pytest.raises(DataError, match=f"{label!r} is none of the labels of its kind"),
+        written(study, "annotations", name, value),
+        pytest.raises(DataError, match="is none of the labels of its kind"),
     ):
         read_labels(Tables(study))
 
 
 @pytest.mark.parametrize(
     ("table", "name", "value"),
-    [("steps", "loss", float("inf")), ("metrics", "value", float("nan")),
+    [("generations", "response_tokens", 2**62), ("metrics", "value", float("nan")),
      ("judgments", "score", float("inf")), ("judgments", "cost", float("nan")),
      ("attempts", "seconds", float("nan")), ("generations", "prompt", []),
+     ("steps", "loss", float("inf")),
      ("generations", "sample", -1), ("generations", "response_tokens", None)],
 )  # fmt: skip
 def test_a_report_has_no_numbers_that_are_none(
