@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lima.evaluation.aggregate import MEASURES
+from lima.evaluation.aggregate_columns import MEASURES
 from lima.evaluation.contests import OUTCOMES, PEOPLE
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import (

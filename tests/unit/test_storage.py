@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lima.errors import InputError, StorageError
-from lima.storage import Storage, _reason
+from lima.storage import Storage
+from lima.storage_errors import reason
 from lima_k8s.main import run
 
 
@@ -160,9 +161,9 @@ def test_a_wrong_secret_and_a_wrong_region_name_theirs(
 
 def test_a_key_that_may_only_read_is_told_from_a_wrong_one() -> None:
     denied = OSError("When completing: AWS Error ACCESS_DENIED during PutObject operation")
-    assert "may not write there" in _reason(denied, "write")
-    assert "AWS_SECRET_ACCESS_KEY" not in _reason(denied, "write")
-    assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in _reason(denied, "read")
+    assert "may not write there" in reason(denied, "write")
+    assert "AWS_SECRET_ACCESS_KEY" not in reason(denied, "write")
+    assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in reason(denied, "read")
 
 
 def test_a_missing_bucket_is_no_empty_study(
