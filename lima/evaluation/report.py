@@ -6,28 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lima import __version__
 from lima.errors import InputError
 from lima.evaluation.aggregate import report_unreadable
 from lima.evaluation.checkpoints import correlations
 from lima.evaluation.compare import read_evidence
-from lima.evaluation.contests import contest_rows, matrices, read_lengths
+from lima.evaluation.contests import read_lengths
 from lima.evaluation.correlation import RankCorrelation
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
 from lima.evaluation.lineage import Chain, experiments
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.paper import written
-from lima.evaluation.people import agreement_rows, heroes, paper_rows, people_panels
+from lima.evaluation.people import people_panels, people_tables
 from lima.evaluation.report_tables import shown, study_tables
 from lima.evaluation.samples import read_samples
 from lima.evaluation.scan import Tables
 from lima.evaluation.series import readable
-from lima.evaluation.shares import chat_rows, rate_rows
 from lima.evaluation.study import read_study
 from lima.evaluation.tally import STATUSES
 from lima.results import RUNS
 from lima.storage import Storage
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATE = "report.html.j2"
 
@@ -114,8 +117,6 @@ def make_report(
     note: Callable[[str], None],
 ) -> Report:
     """Return the page and its figures; arguments and errors are those of `write_report`."""
-    import jinja2
-
     tables = Tables(storage, experiment)
     study = read_study(tables)
     name = _only_experiment(tables, study.chains, experiment)
@@ -123,21 +124,12 @@ def make_report(
     evidence = read_evidence(tables, named or {}, study=study)
     theirs = {str(chain.arm): evidence.name_of(chain.arm) for chain in study.chains}
     drawn = {**panels(study, evidence.checkpoints, theirs), **people_panels(evidence)}
-    pairs = contest_rows(
-        evidence.labelled, read_lengths(tables, evidence.labelled.labels), evidence.arm("lima")
-    )
+    of_labels = people_tables(evidence, read_lengths(tables, evidence.labelled.labels))
     notes: list[str] = []
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
         note(message)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lima.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(TEMPLATE).render(
+    page = _template().render(
         name=name,
         storage=storage.uri,
         version=__version__,
@@ -145,21 +137,29 @@ def make_report(
         notes=notes,
         panels=drawn,
         checkpoints=[c for c in evidence.checkpoints if c.scored or c.compared],
-        rates=rate_rows(evidence.labelled, heroes(evidence)),
-        chats=chat_rows(evidence.labelled),
-        pairs=pairs,
-        matrices=matrices(pairs),
-        agreements=agreement_rows(evidence),
-        facts_of_paper=paper_rows(evidence),
         correlations=_told(correlations(evidence.checkpoints)),
         samples=samples,
         failures=(*STATUSES[1:], "not_judged"),
         shown=shown,
         plain=written,
         finite=math.isfinite,
-        **study_tables(study, pairs),
+        **of_labels,
+        **study_tables(study, of_labels["pairs"]),
     )
     return Report(readable(page), drawn)
+
+
+def _template() -> "jinja2.Template":
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lima.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE)
 
 
 def _told(found: Mapping[str, RankCorrelation]) -> dict[str, RankCorrelation]:

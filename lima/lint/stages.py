@@ -12,7 +12,15 @@ from lima.lint.finding import Check, Finding
 from lima.lint.models import cell_models, check_model
 from lima.model.loading import RUN
 from lima.paths import is_here
-from lima.spec import RESPONSES, CellSpec, DataSpec, cell_stages, computes, is_baseline
+from lima.spec import (
+    RESPONSES,
+    CellSpec,
+    DataSpec,
+    JudgeSpec,
+    cell_stages,
+    computes,
+    is_baseline,
+)
 
 
 def check_stages(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
@@ -124,6 +132,18 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "without prices nothing is known to cost anything",
             "--set judge.input_price=… --set judge.output_price=…, US dollars a million tokens",
         )
+    yield from _check_comparisons(cell, spec)
+    if spec.api_key_env not in os.environ:
+        yield Finding(
+            "note",
+            "judge.api_key_env",
+            f"the judge at {spec.base_url} takes its key from {spec.api_key_env}, "
+            "which is not set here",
+        )
+
+
+def _check_comparisons(cell: CellSpec, spec: JudgeSpec) -> Iterator[Finding]:
+    """Check what responses are compared with."""
     if spec.rubric == "preference" and not spec.baselines:
         yield Finding(
             "error",
@@ -138,13 +158,6 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "judge.baselines",
             f"arm {cell.arm} is one of its own baselines: it is not compared with itself"
             f"{', and so with nothing' if alone else ''}",
-        )
-    if spec.api_key_env not in os.environ:
-        yield Finding(
-            "note",
-            "judge.api_key_env",
-            f"the judge at {spec.base_url} takes its key from {spec.api_key_env}, "
-            "which is not set here",
         )
 
 
