@@ -132,7 +132,7 @@ def aggregate_study(
     pairs = contest_rows(labelled, read_lengths(tables, labelled.labels))
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
-    judges = judges_of(chains) if side_by_side else ()
+    judges = judges_of(chains) if side_by_side else None
     rows = pairs if AGAINST in by else _full_rows(_rows(results, chains, by, note, judges), by)
     return Aggregated(rows, pairs, _told(rate_rows(labelled, {})), chat_rows(labelled))
 
@@ -213,16 +213,18 @@ def _rows(
     chains: list[Chain],
     by: Sequence[str],
     note: Note,
-    judges: Sequence[Judging],
+    judges: Sequence[Judging] | None,
 ) -> list[dict[str, Any]]:
+    """Return the rows of groups of cells; `judges` stand side by side, if they are given."""
     of_runs = [name for name in by if name != "source"]
+    stages = STAGES if judges is None else BEFORE_JUDGES
     rows = []
     for key, members in grouped(chains, lambda c: tuple(c.label[n] for n in of_runs)).items():
         named = dict(zip(of_runs, key, strict=True))
-        _mention_merged(named, members, note, BEFORE_JUDGES if judges else STAGES)
+        _mention_merged(named, members, note, stages)
         sources = results.sources(members) if "source" in by else [None]
         rows += [{**named, **_source(by, s), **summarise(results, members, s),
-                  **_of_each(results, members, s, judges)} for s in sources]  # fmt: skip
+                  **_of_each(results, members, s, judges or ())} for s in sources]  # fmt: skip
     return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
 
 
