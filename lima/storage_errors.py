@@ -12,7 +12,7 @@ _HINTS = {
     "AuthorizationHeaderMalformed": "check AWS_REGION, the region of the bucket",
     "PermanentRedirect": "check AWS_REGION, the region of the bucket",
     "HTTP status 301": "check AWS_REGION, the region of the bucket",
-    "HTTP status 400": "check AWS_REGION, the region of the bucket",
+    "(HTTP status 400) during Head": "check AWS_REGION, the region of the bucket",
     "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
     "No space left": "free some space, then start the same command again",
     "NO_SUCH_BUCKET": "create the bucket first",
@@ -38,7 +38,9 @@ def refuse_slips(uri: str) -> None:
         InputError: it is; the message has what was probably meant.
 
     """
-    found = re.match(r"(?i)(s3|gs|abfs|abfss|gcs)(:/*)(.*)", uri)
+    found = re.match(r"(?i)(s3|gs|abfs|abfss|gcs)(:/*|//)(.*)", uri)
+    if uri != uri.strip():
+        raise InputError(f"{uri!r}: there is space around it; leave it out")
     if uri.startswith("//"):
         raise InputError(f"{uri}: name a folder by one slash, or an object store by its scheme")
     if found and not uri.startswith(f"{found[1].lower()}://"):
