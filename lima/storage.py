@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 from lima.credentials import refuse_credentials
 from lima.errors import BucketError, InputError, StorageError
 from lima.paths import expanded
+from lima.storage_errors import reason, refuse_slips
 
 S3_ATTEMPTS = "8"
 """Of each request, with growing pauses: a minute in all."""
@@ -303,43 +304,16 @@ class Storage:
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
             kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
-            raise kind(f"cannot {what} {where}: {_reason(error, what)}") from error
+            raise kind(f"cannot {what} {where}: {reason(error, what)}") from error
 
 
 def _is_hidden(entry: Entry) -> bool:
     return entry.path.rsplit("/", 1)[-1].startswith(".")
 
 
-_CREDENTIALS = "check the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_HINTS = {
-    "SIGNATURE_DOES_NOT_MATCH": "check the secret in AWS_SECRET_ACCESS_KEY",
-    "INVALID_ACCESS_KEY": "check the credentials in AWS_ACCESS_KEY_ID",
-    "access key ID": "check the credentials in AWS_ACCESS_KEY_ID",
-    "AuthorizationHeaderMalformed": "check AWS_REGION, the region of the bucket",
-    "PermanentRedirect": "check AWS_REGION, the region of the bucket",
-    "HTTP status 301": "check AWS_REGION, the region of the bucket",
-    "HTTP status 400": "check AWS_REGION, the region of the bucket",
-    "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
-    "No space left": "free some space, then start the same command again",
-    "NO_SUCH_BUCKET": "create the bucket first",
-}
-"""What to do about an error of a storage, by a part of its text; the first that fits."""
-
-
-def _reason(error: BaseException, what: str = "") -> str:
-    """Return what went wrong, with what to do where that is known."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    hint = next((h for key, h in _HINTS.items() if key in str(error)), None)
-    if "ACCESS_DENIED" in str(error):
-        hint = f"{_CREDENTIALS}, or ask for the right to {what or 'use it'} there"
-        if what == "write":  # a wrong key is told from one that may only read
-            hint = "this key may not write there: ask for the right to, or name another storage"
-    return f"{text} ({hint})" if hint else text
-
-
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     scheme, separator, rest = uri.partition("://")
-    _refuse_slips(uri)
+    refuse_slips(uri)
     if not separator:
         folder = expanded(uri)
         if uri.startswith("~") and folder == Path(uri):
@@ -361,24 +335,9 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
 
 def _not_opened(uri: str, error: Exception) -> str:
     return (
-        f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, gs:// "
+        f"{uri}: cannot open this kind of storage ({reason(error)}); use a folder, s3://, gs:// "
         "or abfs://, or install the fsspec package for this scheme"
     )
-
-
-def _refuse_slips(uri: str) -> None:
-    """Refuse what is almost the URI of an object store, and would be a folder of that name.
-
-    Raises:
-        InputError: it is; the message has what was probably meant.
-
-    """
-    found = re.match(r"(?i)(s3|gs|abfs|abfss|gcs)(:/*)(.*)", uri)
-    if uri.startswith("//"):
-        raise InputError(f"{uri}: name a folder by one slash, or an object store by its scheme")
-    if found and not uri.startswith(f"{found[1].lower()}://"):
-        meant = f"{found[1].lower()}://{found[3].strip('/') or 'BUCKET/PREFIX'}"
-        raise InputError(f"{uri}: an object store is written {meant}; a folder, ./{uri}")
 
 
 def _s3() -> pafs.FileSystem:

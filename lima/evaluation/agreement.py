@@ -13,7 +13,7 @@ kappa and alpha follows from it with chance agreement as it was estimated.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,16 @@ from numpy.typing import NDArray
 from lima.evaluation.intervals import BOOTSTRAP, CLOPPER_PEARSON, ROUNDING, bounded_interval
 from lima.evaluation.items import TIE
 from lima.evaluation.labels import VALUES, Asked, Label, answering, groups_of, one_each
+from lima.evaluation.pair_matrices import (
+    Floats,
+    chance_of,
+    decided_of,
+    diagonal_of,
+    expected_of,
+    half_points,
+    total_of,
+    without_self,
+)
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -30,7 +40,6 @@ agree, in one of ten draws of 20 items, and of two items in half of them."""
 CHUNK_NUMBERS = 20_000_000
 """Numbers of one matrix of draws; more are drawn in several."""
 
-Floats: TypeAlias = NDArray[np.float64]
 Ends: TypeAlias = tuple[float, float]
 
 
@@ -176,12 +185,12 @@ def _exact(summands: Floats, size: int, tie: int | None) -> list[Ends | None]:
     pairs = summands[:, :size].reshape(-1, values, values)
     coincidences = summands[:, size:].reshape(-1, values, values)
     with_ties = _share(pairs)
-    chance = _chance(pairs.sum(axis=0, keepdims=True))[0]
-    expected = _expected(coincidences.sum(axis=0, keepdims=True))[0] / coincidences.sum()
+    chance = chance_of(pairs.sum(axis=0, keepdims=True))[0]
+    expected = expected_of(coincidences.sum(axis=0, keepdims=True))[0] / coincidences.sum()
     return [
         _share(pairs, tie),
         with_ties,
-        _share(_decided(pairs, tie)),
+        _share(decided_of(pairs, tie)),
         _beyond_chance(with_ties, chance),
         _beyond_chance(_share(coincidences), 1 - expected),
     ]
@@ -189,11 +198,11 @@ def _exact(summands: Floats, size: int, tie: int | None) -> list[Ends | None]:
 
 def _share(matrices: Floats, tie: int | None = None) -> Ends | None:
     """Return the ends of the share of pairs that agree, with half of those with one tie."""
-    there = matrices[_total(matrices) > 0]
+    there = matrices[total_of(matrices) > 0]
     if not len(there):
         return None
-    weights = _total(there)
-    points = _diagonal(there) + _half(there, tie)
+    weights = total_of(there)
+    points = diagonal_of(there) + half_points(there, tie)
     found = bounded_interval(points / weights, weights)
     return (found.low or 0.0, 1.0 if found.high is None else found.high)
 
@@ -212,19 +221,14 @@ def _summands(
     """Return each shared item's pairs and coincidences by value, shape (items, 2 * values^2)."""
     pairs = np.einsum("iv,iw->ivw", first, second).astype(np.float64)
     if same:
-        pairs = _without_self(pairs, first) / 2
+        pairs = without_self(pairs, first) / 2
     shared = pairs.sum(axis=(1, 2)) > 0
     pairs = pairs[shared]
     together = (first if same else first + second)[shared].astype(np.float64)
-    every = _without_self(np.einsum("iv,iw->ivw", together, together), together)
+    every = without_self(np.einsum("iv,iw->ivw", together, together), together)
     coincidences = every / (together.sum(axis=1) - 1)[:, np.newaxis, np.newaxis]
     both = np.concatenate([pairs, coincidences], axis=1)
     return both.reshape(len(both), 2 * first.shape[1] ** 2), len(both)
-
-
-def _without_self(pairs: Floats, counts: NDArray[Any]) -> Floats:
-    """Take away the pairs of a label with itself."""
-    return pairs - counts[:, np.newaxis] * np.eye(counts.shape[1])
 
 
 def _measures(sums: Floats, size: int, tie: int | None) -> Floats:
@@ -232,13 +236,13 @@ def _measures(sums: Floats, size: int, tie: int | None) -> Floats:
     values = round(size**0.5)
     pairs = sums[:, :size].reshape(-1, values, values)
     coincidences = sums[:, size:].reshape(-1, values, values)
-    decided = _decided(pairs, tie)
+    decided = decided_of(pairs, tie)
     with np.errstate(invalid="ignore", divide="ignore"):
-        agree = _diagonal(pairs) / _total(pairs)
+        agree = diagonal_of(pairs) / total_of(pairs)
         columns = [
-            agree + _half(pairs, tie) / _total(pairs),
+            agree + half_points(pairs, tie) / total_of(pairs),
             agree,
-            _diagonal(decided) / _total(decided),
+            diagonal_of(decided) / total_of(decided),
             _kappa(pairs),
             _alpha(coincidences),
         ]
@@ -247,44 +251,17 @@ def _measures(sums: Floats, size: int, tie: int | None) -> Floats:
 
 def _kappa(pairs: Floats) -> Floats:
     """Return Cohen's kappa (1960) of tables of pairs, shape (draws, values, values)."""
-    total = _total(pairs)
-    chance = _chance(pairs)
-    kappa: Floats = (_diagonal(pairs) / total - chance) / (1 - chance)
+    total = total_of(pairs)
+    chance = chance_of(pairs)
+    kappa: Floats = (diagonal_of(pairs) / total - chance) / (1 - chance)
     return kappa
-
-
-def _chance(pairs: Floats) -> Floats:
-    """Return the share of pairs that would agree by chance."""
-    chance: Floats = (pairs.sum(axis=1) * pairs.sum(axis=2)).sum(axis=1) / _total(pairs) ** 2
-    return chance
 
 
 def _alpha(coincidences: Floats) -> Floats:
     """Return Krippendorff's alpha for nominal data from coincidence matrices (2011)."""
-    observed = _total(coincidences) - _diagonal(coincidences)
-    alpha: Floats = 1 - observed / _expected(coincidences)
+    observed = total_of(coincidences) - diagonal_of(coincidences)
+    alpha: Floats = 1 - observed / expected_of(coincidences)
     return alpha
-
-
-def _expected(coincidences: Floats) -> Floats:
-    """Return how many coincidences would disagree by chance."""
-    total, by_value = _total(coincidences), coincidences.sum(axis=1)
-    expected: Floats = (total**2 - (by_value**2).sum(axis=1)) / (total - 1)
-    return expected
-
-
-def _decided(pairs: Floats, tie: int | None) -> Floats:
-    """Return the pairs without a tie."""
-    return pairs if tie is None else np.delete(np.delete(pairs, tie, axis=1), tie, axis=2)
-
-
-def _half(pairs: Floats, tie: int | None) -> Floats:
-    """Return the half points for pairs of which exactly one is a tie."""
-    if tie is None:
-        return np.zeros(len(pairs))
-    one_tie = pairs[:, tie].sum(axis=1) + pairs[:, :, tie].sum(axis=1)
-    half: Floats = (one_tie - 2 * pairs[:, tie, tie]) / 2
-    return half
 
 
 def _bootstrap(
@@ -309,13 +286,3 @@ def _ends(drawn: Floats) -> Ends | None:
         return None
     low, high = np.quantile(there, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def _total(matrices: Floats) -> Floats:
-    total: Floats = matrices.sum(axis=(1, 2))
-    return total
-
-
-def _diagonal(matrices: Floats) -> Floats:
-    diagonal: Floats = np.trace(matrices, axis1=1, axis2=2)
-    return diagonal

@@ -135,7 +135,7 @@ def read_lengths(tables: Tables, labels: Sequence[Label]) -> dict[str, int]:
     wanted = {r["run_id"] for r in runs if r["stage"] == "generate" and r["arm"] in arms}
 
     def lengths(part: pa.Table) -> list[tuple[str, int]]:
-        rows = part.take(rows_with(part["generation_key"], keys))
+        rows = part.take(pa.array(rows_with(part["generation_key"], keys), pa.int64()))
         counts: Any = pc.utf8_length(rows["response"])
         names: list[Any] = rows["generation_key"].to_pylist()
         return list(zip(names, counts.to_pylist(), strict=True))
@@ -153,11 +153,12 @@ def length_controlled(points: Sequence[float], differences: Sequence[float]) -> 
         differences: how much longer the winner's candidate is than the other, same order.
 
     Returns:
-        None where there are too few pairs, or all differ in length alike.
+        None where there are too few pairs, or where one side is always the longer: what would be
+        at equal length is not seen then.
 
     """
     y, d = np.asarray(points, dtype=np.float64), np.asarray(differences, dtype=np.float64)
-    if len(y) < LEAST_PAIRS or (d.std() == 0 and d.any()):
+    if len(y) < LEAST_PAIRS or d.min() > 0 or d.max() < 0:
         return None
     x = np.stack([np.ones_like(d), np.tanh(d / d.std()) if d.any() else d], axis=1)
     from scipy.optimize import minimize

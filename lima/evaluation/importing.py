@@ -188,6 +188,8 @@ def _plain_row(line: bytes) -> dict[str, Any]:
         raise ValueError(f"label {record.label!r}: one of {', '.join(allowed)} is allowed")
     if pair and not record.arm_2:
         raise ValueError(f"a {record.kind} label needs arm_2")
+    if record.arm_2 and A_BETTER not in allowed:
+        raise ValueError(f"a label of kind {record.kind} is of one response; leave out arm_2")
     first = record.response_1 or _name(record.prompt, record.arm_1, record.turn)
     second = record.arm_2 and (record.response_2 or _name(record.prompt, record.arm_2, record.turn))
     if first == second:

@@ -70,7 +70,7 @@ def clustered_interval(
     residuals = s - mean * n
     variance = len(n) / (len(n) - 1) * np.square(residuals).sum() / n.sum() ** 2
     reach = student_quantile((1 + level) / 2, len(n) - 1) * float(np.sqrt(variance))
-    if scale is None:
+    if scale is None or not scale[0] <= mean <= scale[1]:
         return Interval(mean, mean - reach, mean + reach)
     if reach < (scale[1] - scale[0]) * ROUNDING:
         return bounded_interval(s / n, n, scale, level)

@@ -4,17 +4,18 @@ A label of a pair is oriented by the arms of the responses, not by how they were
 was compared with whom, so that all raters of a pair say the same thing in the same words.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lima.errors import DataError
 from lima.evaluation.items import OURS_FIRST, TIE, winner
+from lima.evaluation.lineage import PREFERENCE, read_spec
 from lima.evaluation.scan import Tables
-from lima.judging.instructions import Kind
+from lima.judging.instructions import A_BETTER, Kind, instructions
 from lima.results import ANNOTATIONS, JUDGMENTS, RUNS
 
 FIRST, SECOND = "1", "2"
@@ -115,7 +116,13 @@ class Label:
 
 
 def read_labels(tables: Tables) -> list[Label]:
-    """Return the last word of every rater on every showing, those without a label included."""
+    """Return the last word of every rater on every showing, those without a label included.
+
+    Raises:
+        DataError: a label is none that its question has, or a spec cannot be read.
+        StorageError: storage cannot be reached.
+
+    """
     rows = _plain(tables.read(ANNOTATIONS, _ANNOTATION))
     found = [_of_annotation(row) for row in standing(rows)]
     judged = tables.map(JUDGMENTS, _JUDGMENT, _compared, runs=_comparisons(tables))
@@ -157,10 +164,11 @@ def groups_of(labels: Sequence[Label]) -> list[str]:
 def _comparisons(tables: Tables) -> set[str]:
     """Return the runs whose judge compares responses; others may have a million scores."""
     rows = tables.read(RUNS, ["run_id", "stage", "spec"]).to_pylist()
+    judged = (row for row in rows if row["stage"] == "judge")
     return {
         row["run_id"]
-        for row in rows
-        if row["stage"] == "judge" and json.loads(row["spec"])["judge"]["rubric"] == "preference"
+        for row in judged
+        if (read_spec(row["run_id"], row["spec"]).get("judge") or {}).get("rubric") == PREFERENCE
     }
 
 
@@ -180,7 +188,8 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 
 def _of_annotation(row: dict[str, Any]) -> Label:
     label = row["label"] if row["event"] == LABELLED else None
-    pair = row["response_2"] is not None
+    pair = row["arm_2"] is not None
+    _refuse_other(ANNOTATIONS.name, row["run_id"], label, _answers(row["kind"], pair=pair))
     found = Label(
         **{k: row[k] for k in ("item_id", "presentation", "kind", "rater", "arm_1", "arm_2")},
         **{k: row[k] for k in ("prompt_key", "conversation_id", "turn", "malicious", "run_id")},
@@ -199,6 +208,7 @@ def _of_annotation(row: dict[str, Any]) -> Label:
 
 def _of_judgment(row: dict[str, Any]) -> Label:
     label = row["label"] if row["status"] == "ok" else None
+    _refuse_other(JUDGMENTS.name, row["run_id"], label, _answers("preference", pair=True))
     found = Label(
         **{k: row[k] for k in ("item_id", "presentation", "status", "prompt_key", "run_id", "at")},
         experiment=row["experiment"],
@@ -212,6 +222,24 @@ def _of_judgment(row: dict[str, Any]) -> Label:
         shown_first=_shown_first(row["shown"]),
     )
     return _oriented(found, row["generation_key"], row["response_2"])
+
+
+def _answers(kind: str, *, pair: bool) -> tuple[str, ...]:
+    """Return what can be said of an item; nothing where its kind is not known, or not of pairs."""
+    if kind not in get_args(Kind):
+        return ()
+    allowed = instructions(cast("Kind", kind), pair=pair).labels
+    return allowed if (A_BETTER in allowed) == pair else ()
+
+
+def _refuse_other(table: str, run: str, label: str | None, allowed: Sequence[str]) -> None:
+    """Refuse a label that is none: for a pair, it would be taken for a tie."""
+    if label is not None and label not in allowed:
+        raise DataError(
+            f"{table}: run {run}: {label!r} is none of the labels of its kind "
+            f"({', '.join(allowed) or 'not known, or of a pair that is none'}); move its shard out "
+            "of the table"
+        )
 
 
 def _shown_first(shown: str) -> str | None:

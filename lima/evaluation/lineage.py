@@ -101,6 +101,28 @@ def has_cells(tables: Tables) -> bool:
     return bool(set(tables.read(RUNS, ["stage"])["stage"].to_pylist()) & set(STAGES))
 
 
+def read_spec(run: str, text: str) -> dict[str, Any]:
+    """Return the spec of a run, whatever version wrote it: an object, its stages objects or null.
+
+    Raises:
+        DataError: it is something else.
+
+    """
+    spec = _object(text)
+    stages = [spec.get(stage) for stage in STAGES] if spec is not None else [0]
+    if spec is None or not all(stage is None or isinstance(stage, dict) for stage in stages):
+        raise DataError(f"runs: run {run}: its spec is not that of a run: {text[:100]!r}")
+    return spec
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
     runs: dict[Stage, str] = {}
     examples, row = None, leaf
@@ -108,10 +130,9 @@ def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
         runs[row["stage"]] = row["run_id"]
         examples = row["examples"] if row["stage"] == "train" else examples
         row = rows.get(row["parent_run_id"]) or {}
-    try:
-        spec, versions = json.loads(leaf["spec"]), json.loads(leaf["versions"])
-    except ValueError:
-        raise DataError(f"runs: run {leaf['run_id']}: its spec is not JSON") from None
+    spec, versions = read_spec(leaf["run_id"], leaf["spec"]), _object(leaf["versions"])
+    if versions is None:
+        raise DataError(f"runs: run {leaf['run_id']}: its versions are not an object of JSON")
     identity = {key: leaf[key] for key in ("experiment", "arm", "seed", "run_id")}
     return Chain(**identity, runs=runs, spec=spec, examples=examples, versions=versions)
 

@@ -287,7 +287,7 @@ def _training(steps: list[dict[str, Any]], heldout: Mapping[int, float]) -> Trai
     weighted = sum(step["loss"] * step["target_tokens"] for step in steps)
     return Training(
         steps=max((step["step"] for step in steps), default=None),
-        loss=weighted / tokens if tokens else None,
+        loss=_known(weighted / tokens) if tokens else None,
         heldout=heldout,
     )
 
@@ -305,11 +305,15 @@ def _effort(rows: list[dict[str, Any]]) -> Effort:
         # The next attempt writes the end of one that was killed, if it still can.
         killed=outcomes.count("killed") + len(endless) - running,
         open=running,
-        gpu_hours=sum((row["seconds"] or 0) * row["gpus"] for row in ends) / 3600,
-        wall_hours=sum(row["seconds"] or 0 for row in ends) / 3600,
+        gpu_hours=sum(_seconds(row) * row["gpus"] for row in ends) / 3600,
+        wall_hours=sum(_seconds(row) for row in ends) / 3600,
     )
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return _known(row["seconds"] or 0.0) or 0.0
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return _known(sum(known) / len(known)) if known else None

@@ -1,5 +1,6 @@
 """The figures of a report: which data each shows, and what it says in words (section 5)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -261,7 +262,7 @@ def _perplexity(study: Study, series: Series) -> float | None:
     """Return the perplexity after the last epoch, over the seeds."""
     found = study.results.training
     values = [found[run].perplexity() for run in runs_of(series.chains, "train", found)]
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     return sum(known) / len(known) if known else None
 
 

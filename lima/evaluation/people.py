@@ -4,18 +4,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lima.evaluation import figures
-from lima.evaluation.agreement import Agreement
 from lima.evaluation.compare import as_row
-from lima.evaluation.contests import OUTCOMES, PEOPLE, Contest, contests
+from lima.evaluation.contests import (
+    OUTCOMES,
+    PEOPLE,
+    Contest,
+    Lengths,
+    contest_rows,
+    contests,
+    matrices,
+)
 from lima.evaluation.evidence import Evidence
 from lima.evaluation.figures import Bar
 from lima.evaluation.findings import compared
-from lima.evaluation.labels import Asked
 from lima.evaluation.panels import Panel
 from lima.evaluation.paper import paper_facts
 from lima.evaluation.paper_arms import BASELINES
 from lima.evaluation.rates import HUMAN, Counts
-from lima.evaluation.shares import GRADES
+from lima.evaluation.shares import GRADES, chat_rows, rate_rows
 
 DIALOGUE_ARMS = {"lima": "zero-shot", "lima_dialogue": "with dialogues"}
 
@@ -32,17 +38,28 @@ def people_panels(has: Evidence) -> dict[str, Panel | None]:
     return {name: make(has) for name, make in makers.items()}
 
 
-def heroes(has: Evidence) -> dict[Asked, str | None]:
-    """Return who is named first in pairs: LIMA; of whole dialogues, LIMA trained on dialogues."""
-    return {"preference": has.arm("lima"), "dialogues": has.arm("lima_dialogue")}
+def people_tables(has: Evidence, lengths: Lengths) -> dict[str, Any]:
+    """Return the tables of labels, by the names that the page's template uses.
+
+    Args:
+        has: the labels, and what the paper's arms are here; LIMA is named first in pairs, and of
+            whole dialogues LIMA that was trained on dialogues.
+        lengths: of the responses that were compared.
+
+    """
+    heroes = {"preference": has.arm("lima"), "dialogues": has.arm("lima_dialogue")}
+    pairs = contest_rows(has.labelled, lengths, has.arm("lima"))
+    return {
+        "rates": rate_rows(has.labelled, heroes),
+        "chats": chat_rows(has.labelled),
+        "pairs": pairs,
+        "matrices": matrices(pairs),
+        "agreements": has.agreements(),
+        "facts_of_paper": _paper_rows(has),
+    }
 
 
-def agreement_rows(has: Evidence) -> list[Agreement]:
-    """Return how far groups of raters agree."""
-    return has.agreements()
-
-
-def paper_rows(has: Evidence) -> list[dict[str, Any]]:
+def _paper_rows(has: Evidence) -> list[dict[str, Any]]:
     """Return the paper's numbers beside ours, those that we have data for."""
     return [{**as_row(c), "share": c.fact.n is not None} for c in compared(has) if c.ours]
 

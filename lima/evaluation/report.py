@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lima import __version__
 from lima.errors import InputError
 from lima.evaluation.aggregate import report_unreadable
 from lima.evaluation.checkpoints import correlations
 from lima.evaluation.compare import read_evidence
-from lima.evaluation.contests import contest_rows, matrices, read_lengths
+from lima.evaluation.contests import read_lengths
 from lima.evaluation.correlation import RankCorrelation
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
 from lima.evaluation.example_lengths import examples_panel, read_example_lengths
@@ -21,17 +22,19 @@ from lima.evaluation.origins import input_rows, read_origins, unknown
 from lima.evaluation.origins import notes as origin_notes
 from lima.evaluation.panels import Panel, panels
 from lima.evaluation.paper import written
-from lima.evaluation.people import agreement_rows, heroes, paper_rows, people_panels
+from lima.evaluation.people import people_panels, people_tables
 from lima.evaluation.report_tables import shown, study_tables
 from lima.evaluation.samples import read_samples
 from lima.evaluation.scan import Tables
 from lima.evaluation.series import readable
-from lima.evaluation.shares import chat_rows, rate_rows
 from lima.evaluation.study import read_study
 from lima.evaluation.tally import STATUSES
 from lima.paths import require_regular
 from lima.results import RUNS
 from lima.storage import Storage
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATE = "report.html.j2"
 
@@ -119,8 +122,6 @@ def make_report(
     note: Callable[[str], None],
 ) -> Report:
     """Return the page and its figures; arguments and errors are those of `write_report`."""
-    import jinja2
-
     tables = Tables(storage, experiment)
     study = read_study(tables)
     name = _only_experiment(tables, study.chains, experiment)
@@ -132,22 +133,13 @@ def make_report(
         "examples": examples_panel(study.chains, read_example_lengths(tables, study.chains)),
         **people_panels(evidence),
     }
-    pairs = contest_rows(
-        evidence.labelled, read_lengths(tables, evidence.labelled.labels), evidence.arm("lima")
-    )
+    of_labels = people_tables(evidence, read_lengths(tables, evidence.labelled.labels))
     origins = read_origins(tables)
     notes = origin_notes(origins, study.chains)
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
         note(message)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lima.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(TEMPLATE).render(
+    page = _template().render(
         name=name,
         storage=storage.uri,
         version=__version__,
@@ -155,12 +147,6 @@ def make_report(
         notes=notes,
         panels=drawn,
         checkpoints=[c for c in evidence.checkpoints if c.scored or c.compared],
-        rates=rate_rows(evidence.labelled, heroes(evidence)),
-        chats=chat_rows(evidence.labelled),
-        pairs=pairs,
-        matrices=matrices(pairs),
-        agreements=agreement_rows(evidence),
-        facts_of_paper=paper_rows(evidence),
         correlations=_told(correlations(evidence.checkpoints)),
         samples=samples,
         failures=(*STATUSES[1:], "not_judged"),
@@ -169,9 +155,23 @@ def make_report(
         finite=math.isfinite,
         inputs=input_rows(origins, study.chains),
         unknown_inputs=unknown(origins, study.chains),
-        **study_tables(study, pairs),
+        **of_labels,
+        **study_tables(study, of_labels["pairs"]),
     )
     return Report(readable(page), drawn)
+
+
+def _template() -> "jinja2.Template":
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lima.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE)
 
 
 def _told(found: Mapping[str, RankCorrelation]) -> dict[str, RankCorrelation]:

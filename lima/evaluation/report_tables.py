@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lima.evaluation.aggregate import MEASURES
+from lima.evaluation.aggregate_columns import MEASURES
 from lima.evaluation.contests import OUTCOMES, PEOPLE
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import (
@@ -57,7 +57,7 @@ def _facts(study: Study) -> dict[str, Any]:
         "finished": finished,
         "models": _models(study.chains),
         "prompts_from": _values(study.chains, "generate", "prompts.path"),
-        "judges": _values(study.chains, "judge", "model"),
+        "judges": sorted(_values([c for c in study.chains if not c.compares], "judge", "model")),
         "same_prompts": not any(p.startswith("generate.prompts") for p in _varied(study.chains)),
     }
 

@@ -1,6 +1,6 @@
 """The tables of labels: shares of everything that people and models said, and conversations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lima.evaluation.contests import OUTCOMES, contests
@@ -11,7 +11,7 @@ from lima.evaluation.rates import FIRST_TURNS, HUMAN, Counts, Labelled
 GRADES = ("excellent", "pass", "fail")
 
 
-def rate_rows(labelled: Labelled, heroes: dict[Asked, str | None]) -> list[dict[str, Any]]:
+def rate_rows(labelled: Labelled, heroes: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """Return the shares of every kind of labels, with intervals and what is missing.
 
     Args:
@@ -58,7 +58,7 @@ def chat_rows(labelled: Labelled) -> list[dict[str, Any]]:
 
 
 def _pair_rows(
-    labelled: Labelled, asked: Asked, what: str, heroes: dict[Asked, str | None]
+    labelled: Labelled, asked: Asked, what: str, heroes: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
     words = dict(zip(OUTCOMES, OUTCOMES, strict=True))
     return [

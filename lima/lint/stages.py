@@ -124,6 +124,12 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "--set judge.input_price=… --set judge.output_price=…, US dollars a million tokens",
         )
     yield from _check_prices(spec)
+    yield from _check_comparisons(cell, spec)
+    yield from _check_key(judge_key(spec), "the judge")
+
+
+def _check_comparisons(cell: CellSpec, spec: JudgeSpec) -> Iterator[Finding]:
+    """Check what responses are compared with."""
     if spec.rubric == "preference" and not spec.baselines:
         yield Finding(
             "error",
@@ -139,7 +145,6 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             f"arm {cell.arm} is one of its own baselines: it is not compared with itself"
             f"{', and so with nothing' if alone else ''}",
         )
-    yield from _check_key(judge_key(spec), "the judge")
 
 
 def _check_prices(spec: JudgeSpec) -> Iterator[Finding]:

@@ -8,7 +8,8 @@ import pytest
 
 from lima.codec import run_id
 from lima.errors import DataError, InputError
-from lima.evaluation.aggregate import AGAINST, BY, MEASURES, aggregate, aggregate_rows
+from lima.evaluation.aggregate import aggregate, aggregate_rows
+from lima.evaluation.aggregate_columns import AGAINST, BY, MEASURES
 from lima.results import GENERATIONS, JUDGMENTS, TABLES
 from lima.spec import cell_stages
 from lima.storage import Storage

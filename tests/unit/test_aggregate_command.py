@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from lima.evaluation.aggregate import BY, MEASURES, aggregate
+from lima.evaluation.aggregate import aggregate
+from lima.evaluation.aggregate_columns import BY, MEASURES
 from lima.storage import Storage
 from lima_k8s.main import run
 from tests.synthetic import Study, write_study

@@ -149,6 +149,22 @@ def test_looking_writes_nothing(study: Path, capsys: pytest.CaptureFixture[str])
     assert '"withdrawn": true' in capsys.readouterr().out
 
 
+def test_what_is_not_said_stays_as_it_is(study: Path, tmp_path: Path) -> None:
+    """Neither the number of prompts nor the overlap grows because an option is left out."""
+    database = tmp_path / "mine.sqlite"
+    for named in ((), ("--database", str(database))):
+        small = (*PAIR, *named, "--count", "4", "--overlap", "2")
+        for arguments, left in ((small, 4), ((*PAIR, *named), 4), ((*small[:-3], "6"), 6)):
+            with serving(study, *arguments) as server:
+                opened = server.ask(server.links["me"], "open").value
+                assert opened["left"] == left
+                server.stop()
+        for path in (database,) if named else (study / "annotate").glob("*.sqlite"):
+            store = Store(path, reading=True)
+            assert [sum(e.shared for e in store.entries()), len(store.entries())] == [2, 6]
+            store.close()
+
+
 def test_looking_while_the_server_runs(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(study, *PAIR, "--invite", "anna") as server:
         link = server.links["anna"]

@@ -42,14 +42,15 @@ def cell_of(arm: str, judge: str = "judge", baselines: tuple[str, ...] = ()) -> 
                     judge=spec if baselines else None)  # fmt: skip
 
 
-def write_responses(storage: Storage, arm: str) -> None:
+def write_responses(storage: Storage, arm: str, *, even: bool = False) -> None:
+    """Write the responses of an arm, longer from prompt to prompt; `even`: all as long."""
     cell = cell_of(arm)
     write_run(storage, cell, "generate")
     columns = {
         "generation_key": [sha256_key([arm, p]) for p in range(PROMPTS)],
         "prompt_key": [f"p{p}" for p in range(PROMPTS)], "prompt_index": range(PROMPTS),
         "sample": 0, "source": "s", "prompt": [["Why?"]] * PROMPTS,
-        "response": ["word " * (WORDS[arm] + p * WORDS[arm] // 9) for p in range(PROMPTS)],
+        "response": ["word " * (WORDS[arm] + (0 if even else p)) for p in range(PROMPTS)],
         "token_ids": [[]] * PROMPTS, "finish_reason": "eot", "seed_address": "", "model": arm,
         "at": START,
     }  # fmt: skip
@@ -227,6 +228,7 @@ def test_without_a_difference_it_is_the_win_rate() -> None:
 
 def test_what_cannot_be_told_is_not() -> None:
     assert length_controlled([1.0] * 20, [7.0] * 20) is None
+    assert length_controlled([1.0, 0.0] * 10, list(range(1, 21))) is None  # never the shorter one
     assert length_controlled([1.0, 0.0], [1.0, 2.0]) is None
 
 
@@ -242,7 +244,17 @@ def test_it_is_a_share_and_turns_with_the_pair(rows: list[tuple[float, int]]) ->
     assert turned == pytest.approx(1 - found, abs=1e-3)
 
 
-def test_the_aggregate_knows_the_lengths(study: Storage) -> None:
+def test_the_aggregate_knows_the_lengths(study: Storage, tmp_path: Path) -> None:
+    """Where one side is always the longer, nothing is told; else length is taken into account."""
     found = pairs_of(study)
-    for row in found.values():
-        assert 0 <= row["lc_win_rate"] <= 1
+    assert {key[:2]: row["lc_win_rate"] is not None for key, row in found.items()} == {
+        ("mine-a", "claude"): False, ("mine-a", "gpt"): False,
+        ("mine-b", "claude"): False, ("mine-b", "gpt"): False,
+    }  # fmt: skip
+    storage = Storage(str(tmp_path))
+    for arm in ("mine-a", "gpt"):
+        write_responses(storage, arm, even=arm == "gpt")
+    write_verdicts(storage, "mine-a", "gpt", ["B"] * 8 + ["A"] * 12)
+    [row] = pairs_of(storage).values()
+    assert row["win_rate"] == pytest.approx(0.6)
+    assert row["lc_win_rate"] > 0.8  # it lost only where it was much the shorter

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lima.errors import InputError, StorageError
-from lima.storage import Entry, Storage, _reason
+from lima.storage import Entry, Storage
+from lima.storage_errors import reason
 from lima_k8s.main import run
 
 
@@ -134,6 +135,7 @@ def test_an_unusable_uri_is_explained(uri: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "meant"),
     [("s3:/bucket/p", "s3://bucket/p"), ("s3:bucket/p", "s3://bucket/p"), ("s3:", "s3://BUCKET"),
+     ("s3//b/p", "s3://b/p"), (" s3://b", "space around"), ("/study ", "space around"),
      ("S3://bucket/p", "s3://bucket/p"), ("GS://b", "gs://b"),
      ("abfs:/c/p", "abfs://c/p"), ("//bucket/p", "one slash")],
 )  # fmt: skip
@@ -200,9 +202,9 @@ def test_a_wrong_secret_and_a_wrong_region_name_theirs(
 
 def test_a_key_that_may_only_read_is_told_from_a_wrong_one() -> None:
     denied = OSError("When completing: AWS Error ACCESS_DENIED during PutObject operation")
-    assert "may not write there" in _reason(denied, "write")
-    assert "AWS_SECRET_ACCESS_KEY" not in _reason(denied, "write")
-    assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in _reason(denied, "read")
+    assert "may not write there" in reason(denied, "write")
+    assert "AWS_SECRET_ACCESS_KEY" not in reason(denied, "write")
+    assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in reason(denied, "read")
 
 
 def test_a_missing_bucket_is_no_empty_study(

@@ -42,14 +42,16 @@ def same_round(one: EvaluationSpec, other: EvaluationSpec) -> bool:
     return replace(one, **nothing) == replace(other, **nothing)
 
 
-def find_round(storage: Storage, spec: EvaluationSpec) -> Round | None:
-    """Return the round that `spec` goes on with; None: it would be a new one.
+def find_round(
+    storage: Storage, spec: EvaluationSpec, database: Path | None = None
+) -> Round | None:
+    """Return the round that `spec` goes on with, in the file if one is named; None: a new one.
 
     Raises:
         InputError: several are, of other counts; the message names them.
 
     """
-    found = [known for known in _rounds(storage, None) if same_round(known.spec, spec)]
+    found = [known for known in _rounds(storage, database) if same_round(known.spec, spec)]
     exact = [known for known in found if known.spec == spec]
     return _only(exact or found) if found else None
 

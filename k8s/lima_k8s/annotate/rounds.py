@@ -89,14 +89,14 @@ def grow(store: Store, storage: Storage, count: int | None, shared: int) -> int:
              *((i.item_id, i.position) for i in items)]  # fmt: skip
     common = set(list(dict.fromkeys(item for item, _ in every))[:overlap])
     items = [replace(i, shared=i.item_id in common) for i in items]
+    if items:  # first the ledger: killed in between, the same command does both again
+        write_items(begun, storage, items, f"items-{len(entries):06d}-{len(every):06d}")
     store.extend(
         [entry(item) for item in items],
         [position for item, position in every if item in common],
         count=wanted,
         overlap=overlap,
     )
-    if items:
-        write_items(begun, storage, items, f"items-{len(entries):06d}")
     return len(items)
 
 

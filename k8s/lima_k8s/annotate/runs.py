@@ -1,6 +1,5 @@
 """Which runs of generation a storage holds, and which of them a person means."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from urllib.parse import unquote
 from lima.codec import canonical_json
 from lima.errors import InputError
 from lima.evaluation.dialogues import STAGE as CHAT
+from lima.evaluation.lineage import read_spec
 from lima.evaluation.scan import Tables
 from lima.results import GENERATIONS, RUNS
 from lima.shards import read_parquet
@@ -124,7 +124,9 @@ class _Fact(NamedTuple):
 def _facts(storage: Storage) -> dict[str, _Fact]:
     table = Tables(storage).read(RUNS, ["run_id", "stage", "parent_run_id", "spec"])
     return {
-        row["run_id"]: _fact(row["parent_run_id"], json.loads(row["spec"]), row["stage"] == CHAT)
+        row["run_id"]: _fact(
+            row["parent_run_id"], read_spec(row["run_id"], row["spec"]), row["stage"] == CHAT
+        )
         for row in table.to_pylist()
         if row["stage"] in ("generate", CHAT)
     }
@@ -133,7 +135,7 @@ def _facts(storage: Storage) -> dict[str, _Fact]:
 def _fact(parent: str | None, spec: dict[str, Any], chat: bool) -> _Fact:
     if chat:
         return _Fact(parent, chat=True)
-    generate = spec["generate"]
-    model = generate["model"]
+    generate = spec.get("generate") or {}
+    model = generate.get("model") or {}
     setting = {**generate, "model": {**model, "epoch": None}}
-    return _Fact(parent, model["epoch"], canonical_json(setting))
+    return _Fact(parent, model.get("epoch"), canonical_json(setting))

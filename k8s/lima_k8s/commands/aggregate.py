@@ -48,9 +48,10 @@ def command(
     if output_format == "parquet" and sys.stdout.isatty():
         raise InputError("--format parquet writes bytes; send them to a file: … > results.parquet")
     from lima.evaluation import aggregate
+    from lima.evaluation.aggregate_columns import AGAINST, DEFAULT_BY
     from lima.storage import Storage
 
-    opened, columns = Storage(storage), by or aggregate.DEFAULT_BY
+    opened, columns = Storage(storage), by or DEFAULT_BY
     options: Any = {"experiment": experiment, "skip_unreadable": skip_unreadable, "note": say}
     if output_format in ("csv", "parquet"):
         _write_bytes(aggregate.aggregate(opened, columns, **options), output_format)
@@ -60,7 +61,7 @@ def command(
         return
     columns = by or ("experiment", "arm", "seed", "generation")
     found = aggregate.aggregate_study(opened, columns, side_by_side=not by, **options)
-    if found.rows and aggregate.AGAINST not in columns:
+    if found.rows and AGAINST not in columns:
         print_table(found.rows, columns)
     elif not found.rows:
         say("no cells have started yet")

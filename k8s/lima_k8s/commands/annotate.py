@@ -6,7 +6,6 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 
 from lima.errors import InputError
 from lima.judging.instructions import Kind
@@ -21,11 +20,8 @@ if TYPE_CHECKING:
     from lima_k8s.annotate.store import Store
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-EXPLICIT = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 COMPARED = {"preference": (True,), "dialogue": (False, True)}
 """Kinds that may name another side, or must."""
-PLAIN = ("experiment", "kind", "sources", "repeats", "both_orders", "seed")
-"""Options that are called as fields of a round's spec."""
 ALONE = "me"
 """Who labels if nobody is invited: whoever started the command."""
 ROUND = (
@@ -95,6 +91,7 @@ def command(
     --withdraw and --choose begin none: they find the round that exists, by as much as is said.
     """
     from lima.storage import Storage
+    from lima_k8s.annotate.opening import begun, existing, spec_of
     from lima_k8s.annotate.rounds import export
 
     opened = Storage(storage)
@@ -103,9 +100,9 @@ def command(
         return
     if (what or choose is not None or options["withdrawn"]) and not options["invited"]:
         unchanged = what == "status" and not options["withdrawn"]
-        store = _existing(opened, options, reading=unchanged)
+        store = existing(opened, options, reading=unchanged)
     else:  # who is invited is invited to something
-        store = _begun(opened, _asked(opened, options).spec, options)
+        store = begun(opened, _asked(opened, options).spec, options)
     try:
         _change(store, options)
         if what == "status":
@@ -113,75 +110,13 @@ def command(
             return
         if what is None and choose is None:
             _serve(store, options)
-        spec, events = _spec_of(store), export(store, opened)
+        spec, events = spec_of(store), export(store, opened)
     finally:
         store.close()
     if choose is not None:
         _choose(opened, replace(_asked(opened, options), spec=spec), choose)
     else:
         _tell(events, spec, storage)
-
-
-def _given(options: dict[str, Any]) -> set[str]:
-    """Return the options that were given, not their defaults."""
-    context = click.get_current_context()
-    return {name for name in options if context.get_parameter_source(name) in EXPLICIT}
-
-
-def _existing(storage: "Storage", options: dict[str, Any], *, reading: bool) -> "Store":
-    """Return the round that exists and is meant, as far as the options say."""
-    from lima_k8s.annotate.existing import existing_round
-    from lima_k8s.annotate.store import Store
-
-    wanted = _wanted(storage, options)
-    otherwise = {name: options[name] for name in PLAIN if options[name] is not None}
-    found = existing_round(storage, options["database"], wanted, otherwise)
-    return Store(found.path, reading=reading)
-
-
-def _wanted(storage: "Storage", options: dict[str, Any]) -> dict[str, Any]:
-    """Return what the options that were given say of a round, by fields of its spec."""
-    from lima_k8s.annotate.runs import chosen, generated_runs
-
-    given = _given(options)
-    wanted = {name: options[name] for name in PLAIN if name in given}
-    if not given & {"run", "others"} or options["kind"] == "checkpoint":
-        return wanted
-    runs = generated_runs(storage, options["experiment"])
-    runs = [g for g in runs if g.chat == (options["kind"] == "dialogue")] or runs
-    if "run" in given:
-        wanted["run"] = chosen(runs, options["run"], "--run").run
-    if "others" in given:
-        others = [chosen(runs, name, "--against").run for name in options["others"]]
-        wanted["others"] = tuple(others)
-    return wanted
-
-
-def _begun(storage: "Storage", spec: "EvaluationSpec", options: dict[str, Any]) -> "Store":
-    """Return the round that goes on, grown to what is asked for, or a new one."""
-    from lima_k8s.annotate.existing import find_round
-    from lima_k8s.annotate.rounds import open_round, store_path
-
-    given = _given(options)
-    found = None if options["database"] else find_round(storage, spec)
-    if found:  # it stays as large as it is, unless more is asked for
-        count = spec.count if "count" in given else found.spec.count
-        shared = spec.shared if "overlap" in given else found.spec.shared
-        spec = replace(spec, count=count, shared=shared)
-    path = found.path if found else options["database"] or store_path(spec, storage)
-    store = open_round(spec, storage, path)
-    prompts = len({entry.row["prompt_key"] for entry in store.entries()})
-    if spec.count is not None and prompts > spec.count:
-        say(f"this round has {prompts} prompts already; all of them are kept")
-    return store
-
-
-def _spec_of(store: "Store") -> "EvaluationSpec":
-    """Return what the round began as, by which its rows are known."""
-    from lima.codec import decode
-    from lima.evaluation.items import EvaluationSpec
-
-    return decode(EvaluationSpec, store.settings()["spec"], str(store.path))
 
 
 @dataclass(frozen=True)
