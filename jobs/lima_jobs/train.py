@@ -121,7 +121,13 @@ def _fit_alone(work: _Work) -> LimaError | None:
 
 def _fit_together(work: _Work) -> LimaError | None:
     """Train with several workers; return what ended it early, if that was no failure of one."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import (
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+        TrainingFailedError,
+    )
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from lima_jobs.meeting import LocalTrainer, Unmet
@@ -140,6 +146,8 @@ def _fit_together(work: _Work) -> LimaError | None:
             storage_path=work.storage.full_path("ray"),
             storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
+            # Its warnings come with tracebacks, of what passes on a busy machine.
+            logging_config=LoggingConfig("ERROR"),
         ),
         torch_config=(Unmet if own else TorchConfig)(backend=work.backend),
     )

@@ -161,7 +161,7 @@ def test_a_stop_while_workers_start_is_heard_at_once(
 ) -> None:
     cell = study_cell(base, workers=workers)
     job = Job([cell], str(tmp_path / "study"), tmp_path)
-    job.wait_until(lambda record: record["status"] == "starting workers")
+    job.wait_until(lambda record: record["figures"].get("status") == "starting workers")
     job.process.terminate()
     assert job.wait() == 1
     log = job.log.read_text("utf-8")
