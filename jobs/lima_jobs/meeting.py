@@ -10,18 +10,31 @@ import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch.distributed as dist
 from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from lima.training.world import World
 
 
-class Unmet(TorchConfig):  # type: ignore[misc]  # Ray has no types
+class LocalTrainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
+    """Trains without the actor that tidies up after a dead controller: this Ray dies with its job.
+
+    That actor looks for its Ray in the list of all processes, and fails where another one, or what
+    looks like one, is on the machine.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        tidying = "PlacementGroupCleanerCallback"
+        return [c for c in super()._create_default_callbacks() if type(c).__name__ != tidying]
+
+
+class Unmet(TorchConfig):  # type: ignore[misc]
     """Makes Ray Train start the workers and leave it to them to make their process group."""
 
     @property

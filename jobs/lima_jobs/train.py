@@ -21,6 +21,7 @@ from lima.training.records import StepRecord, completion_path
 from lima.training.size import collective_timeout_s
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
+from lima_jobs.waiting import unless_stopped
 
 if TYPE_CHECKING:
     from lima.training.world import World
@@ -115,7 +116,8 @@ def _fit_alone(work: _Work) -> LimaError | None:
     task = ray.remote(num_cpus=1, num_gpus=gpus(work.compute), max_retries=0, max_calls=1)(_train)
     for left in reversed(range(1 + WORKER_FAILURES)):
         try:
-            return cast("LimaError | None", ray.get(task.remote(work.encoded(), alone=True)))
+            ended = unless_stopped(lambda: ray.get(task.remote(work.encoded(), alone=True)))
+            return cast("LimaError | None", ended)
         except RayError as error:
             log.warning("the worker failed, and is started %d times more: %s", left, error)
             cause = error.cause if isinstance(error, RayTaskError) else error
@@ -126,12 +128,19 @@ def _fit_alone(work: _Work) -> LimaError | None:
 
 def _fit_together(work: _Work) -> LimaError | None:
     """Train with several workers; return what ended it early, if that was no failure of one."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import (
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+        TrainingFailedError,
+    )
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from lima_jobs.meeting import Unmet
+    from lima_jobs.meeting import LocalTrainer, Unmet
 
-    trainer = TorchTrainer(
+    own = private_folder() is not None
+    trainer = (LocalTrainer if own else TorchTrainer)(
         _train,
         train_loop_config=work.encoded(),
         scaling_config=ScalingConfig(
@@ -144,11 +153,13 @@ def _fit_together(work: _Work) -> LimaError | None:
             storage_path=work.storage.full_path("ray"),
             storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
+            # Its warnings come with tracebacks, of what passes on a busy machine.
+            logging_config=LoggingConfig("ERROR"),
         ),
-        torch_config=Unmet() if private_folder() else TorchConfig(work.backend, "env", work.wait_s),
+        torch_config=Unmet() if own else TorchConfig(work.backend, "env", work.wait_s),
     )
     try:
-        return cast("LimaError | None", trainer.fit().return_value)
+        return cast("LimaError | None", unless_stopped(trainer.fit).return_value)
     except TrainingFailedError as error:
         failures: dict[int, Exception] = getattr(error, "worker_failures", {})
         raise _reason(error, list(failures.values())) from error

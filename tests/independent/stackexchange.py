@@ -404,9 +404,7 @@ def count_references(prose: str, words: dict) -> int:
                 continue
             tails = [rest]
             for _ in range(2):
-                number = re.match(
-                    r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", tails[-1]
-                )
+                number = re.match(r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", tails[-1])
                 tails += [tails[-1][number.end() :]] if number else []
             if any(re.match(r"[ *_]*([:=~)\]]|[–—-]([\s–—-]|$)|$)", t) for t in tails) or (
                 word.endswith("s.")

@@ -44,7 +44,7 @@ Next = Callable[[Request], Awaitable[Response]]
 class Act(msgspec.Struct, forbid_unknown_fields=True):
     """What the page sends about a task."""
 
-    event_id: Annotated[str, Meta(pattern=r"^[0-9a-f-]{32,36}$")]
+    event_id: Annotated[str, Meta(pattern=r"^[0-9a-f-]{32,36}\Z")]
     turn: Annotated[int, Meta(ge=1, le=MAX_TURN)]
     event: Literal["labelled", "skipped", "undone"]
     answers: dict[str, str] = {}
