@@ -13,6 +13,9 @@
 A message says what is wrong, where, and what to do.
 """
 
+LONGEST_REASON = 1000
+"""Characters of another library's message that ours repeats."""
+
 
 class LimaError(Exception):
     """The run failed."""
@@ -56,3 +59,9 @@ class ClusterError(LimaError):
     """The cluster could not be reached, refuses, or lacks an operator."""
 
     exit_code = 3
+
+
+def whole_reason(error: BaseException) -> str:
+    """Return all that another library's error says, in one line: the point may stand anywhere."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

@@ -8,7 +8,7 @@ AWS_MAX_ATTEMPTS for how often a request is tried).
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,25 +152,39 @@ class Storage:
         finally:
             partial.unlink(missing_ok=True)
 
-    def upload_folder(self, source: Path, path: str) -> list[Entry]:
-        """Copy all files of a local folder to below `path`; return what was written."""
+    def upload_folder(
+        self, source: Path, path: str, go_on: Callable[[], bool] = lambda: True
+    ) -> list[Entry]:
+        """Copy all files of a local folder to below `path`; return what was written.
+
+        `go_on` is asked before each file; at its first no, the rest is left out.
+        """
         files = sorted(p for p in source.rglob("*") if p.is_file())
         entries = [
             Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files
         ]
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            for future in [
-                pool.submit(self.upload, f, e.path) for f, e in zip(files, entries, strict=True)
-            ]:
-                future.result()
-        return entries
 
-    def download_folder(self, path: str, target: Path) -> Path:
-        """Copy everything below `path` into a local folder; return that folder."""
+        def upload(file: Path, entry: Entry) -> Entry | None:
+            if not go_on():
+                return None
+            self.upload(file, entry.path)
+            return entry
+
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            return [entry for entry in pool.map(upload, files, entries) if entry]
+
+    def download_folder(
+        self, path: str, target: Path, wanted: Collection[str] | None = None
+    ) -> Path:
+        """Copy everything below `path`, or what is `wanted` of it, into a local folder; return it.
+
+        `wanted` are paths below the storage root.
+        """
         with ThreadPoolExecutor(TRANSFERS) as pool:
             for future in [
                 pool.submit(self.download, e.path, target / e.path.removeprefix(f"{path}/"))
                 for e in self.entries(path)
+                if wanted is None or e.path in wanted
             ]:
                 future.result()
         return target

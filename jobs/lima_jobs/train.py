@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lima.codec import decode, encode, run_id
-from lima.errors import InputError, Interrupted, LimaError
+from lima.errors import InputError, Interrupted, LimaError, whole_reason
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
 from lima.stop import stop_requested
 from lima.storage import Storage
+from lima.temporary import remove_left_behind
 from lima.training.records import StepRecord, completion_path
+from lima.training.size import collective_timeout_s
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
 
 if TYPE_CHECKING:
@@ -135,7 +137,9 @@ def _fit_together(work: _Work) -> LimaError | None:
             storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
         ),
-        torch_config=TorchConfig(backend=work.backend),
+        torch_config=TorchConfig(
+            backend=work.backend, timeout_s=collective_timeout_s(stage_cell(work.cell, work.stage))
+        ),
     )
     try:
         return cast("LimaError | None", trainer.fit().return_value)
@@ -147,16 +151,21 @@ def _fit_together(work: _Work) -> LimaError | None:
 def _reason(error: Exception, failures: Sequence[Exception]) -> LimaError:
     """Return what made the workers fail: our own error if one has said it."""
     said = f"training failed {WORKER_FAILURES + 1} times; the last: "
-    for failure in failures:
+    for failure in map(_unwrapped, failures):
         if isinstance(failure, LimaError):
             return type(failure)(f"{said}{failure}")
-    # A worker that only lost its peers says less than the one that failed.
-    return LimaError(said + _last_line(error))
+    # Of what others said, the most telling: one that only lost its peers has no class of its own.
+    told = sorted((_unwrapped(f) for f in failures), key=lambda f: type(f) is RuntimeError)
+    return LimaError(said + _with_class(told[0] if told else error))
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+def _unwrapped(failure: BaseException) -> BaseException:
+    """Return what a worker raised; Ray wraps it, with the traceback as its message."""
+    return getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure
+
+
+def _with_class(error: BaseException) -> str:
+    return f"{type(error).__name__}: {whole_reason(error)}"
 
 
 def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
@@ -175,6 +184,7 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     from lima_jobs.session import set_up_logging
 
     set_up_logging()
+    remove_left_behind()
     with _world_of_one(work) if alone else _world_of_ray() as world:
         return _train_in(world, work)
 

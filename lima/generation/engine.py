@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from lima.errors import LimaError, ModelError
 from lima.generation.philox import address_words, gumbel_noise, seed_address
 from lima.generation.processors import NO_TOKEN, build_processors
+from lima.model.context import context_length
 from lima.spec import DecodingSpec
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class TransformersEngine:
         self.model, self.eot_id, self.seed = model, eot_id, seed
         self.decoding, self.batch_size = decoding, batch_size
         self.processors = build_processors(decoding)
+        self.context = context_length(model.config.to_dict())
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """See `Engine.generate`.
@@ -92,7 +94,7 @@ class TransformersEngine:
 
     def _limit(self, request: Request) -> int:
         """Return how many tokens may be sampled: 0 or less if the prompt fills the context."""
-        context = getattr(self.model.config, "max_position_embeddings", None) or math.inf
+        context = self.context or math.inf
         return int(min(self.decoding.max_new_tokens, context - len(request.token_ids)))
 
     def _decode_in_memory(self, batch: "list[_Row]") -> None:

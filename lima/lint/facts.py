@@ -7,6 +7,7 @@ from typing import Any
 
 from lima.curation.dataset import AUTHORED, PYDOC, Loader
 from lima.errors import DataError
+from lima.model.context import context_length
 from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
 from lima.model.tokens import EOS, PAD
 from lima.paths import expanded, is_here
@@ -93,7 +94,7 @@ def _local_model(folder: Path) -> ModelFacts:
     tokens = _json(folder / "tokenizer_config.json")
     return ModelFacts(
         str(folder),
-        _json(folder / "config.json").get("max_position_embeddings"),
+        context_length(_json(folder / "config.json")),
         _token(tokens.get("eos_token")),
         _token(tokens.get("pad_token")),
     )

@@ -1,6 +1,5 @@
 """Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -11,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
 from lima.errors import LimaError, ModelError, StorageError
+from lima.model.context import context_length
+from lima.model.copies import needed_files, one_at_a_time
+from lima.model.segments import read_segments_alike
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
+from lima.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +86,7 @@ def _exported(spec: ModelSpec, storage: "Storage") -> Path:
 
 
 def _cached(storage: "Storage", path: str, uri: str) -> Path:
-    """Return the local copy of a saved model; workers of one machine share it.
+    """Return the local copy of a saved model; one worker of a machine makes it for all.
 
     The copy is named by its address and the sizes and times of the files there: a model that
     was replaced is copied anew.
@@ -96,13 +99,13 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     if folder.exists():
         return folder
     home.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
-    try:
-        storage.download_folder(path, partial)
-        with contextlib.suppress(OSError):  # another worker was first; its copy is the same
+    wanted = needed_files([entry.path for entry in entries])
+    with one_at_a_time(home / f"{folder.name}.lock", f"copies {uri}"):
+        if not folder.exists():
+            partial = home / f"{folder.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of a worker that was killed
+            storage.download_folder(path, partial, wanted)
             partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -113,16 +116,18 @@ def scratch_tokenizer(
 
     The same texts give the same.
     """
-    with tempfile.TemporaryDirectory(prefix="lima-tokenizer-") as folder:
+    with temporary_folder("lima-tokenizer-") as folder:
         # One place of the vocabulary is kept for EOT.
-        train_tokenizer(texts, shape.vocab_size - 1, Path(folder))
-        return load_tokenizer(folder, spec)
+        train_tokenizer(texts, shape.vocab_size - 1, folder)
+        return load_tokenizer(str(folder), spec)
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
     """Return (tokenizer, EOT id, pad id), EOT added if it is new."""
     tokenizer = _saved_tokenizer(path, spec)
-    return tokenizer, *add_special_tokens(tokenizer, spec.eot_token)
+    ids = add_special_tokens(tokenizer, spec.eot_token)
+    read_segments_alike(tokenizer, [tokenizer.bos_token, spec.eot_token])
+    return tokenizer, *ids
 
 
 def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
@@ -184,7 +189,7 @@ def pretrained_model(
 
 def check_context(model: Any, length: int) -> None:
     """Refuse a model that has fewer positions than the texts that it shall read."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = context_length(model.config.to_dict())
     if positions is not None and length > positions:
         raise ModelError(
             f"max_length is {length} tokens, but the model has {positions} positions; "

@@ -75,6 +75,34 @@ def encode_dialogue(tokenizer: Any, conversation: Sequence[str], eot_id: int) ->
     return Encoded(ids, in_response)
 
 
+def check_template(tokenizer: Any, conversations: Sequence[Sequence[str]], eot_id: int) -> None:
+    """Check that a chat template gives the tokens of training, so that a served model reads them.
+
+    Utterances that spell special tokens are left out: only training reads those as plain text.
+
+    Raises:
+        ModelError: it does not; the first place is named.
+
+    """
+    for conversation in conversations:
+        if any(token in text for token in tokenizer.all_special_tokens for text in conversation):
+            continue
+        trained = encode_dialogue(tokenizer, conversation, eot_id).ids
+        roles = ("user", "assistant")
+        messages = [{"role": roles[i % 2], "content": t} for i, t in enumerate(conversation)]
+        served = list(tokenizer.apply_chat_template(messages, return_dict=False))
+        if served != trained:
+            raise ModelError(
+                "this tokenizer reads an utterance in a chat otherwise than alone, so that a "
+                f"server would show the model other tokens than training ({_first(conversation)}); "
+                "choose a model with another tokenizer"
+            )
+
+
+def _first(conversation: Sequence[str]) -> str:
+    return f"as in the dialogue that begins with {conversation[0][:40]!r}"
+
+
 def encode_prompt(tokenizer: Any, conversation: Sequence[str], eot_id: int) -> list[int]:
     """Return the token ids after which the assistant's response begins."""
     return encode_dialogue(tokenizer, conversation, eot_id).ids

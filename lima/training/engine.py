@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lima.spec import ComputeSpec, TrainSpec
+from lima.training.statefiles import read_no_code
 
 PERSISTENT = 1_000_000
 """Weights with fewer elements are not partitioned: gathering them costs more than it saves."""
@@ -87,6 +88,7 @@ def start_engine(model: Any, spec: TrainSpec, config: dict[str, Any]) -> Any:
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
+    read_no_code(engine)
     return engine
 
 

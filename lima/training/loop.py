@@ -2,19 +2,17 @@
 
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lima.clock import now
 from lima.codec import run_id
-from lima.curation.dataset import loader
+from lima.curation.dataset import Example, loader
 from lima.errors import Interrupted, ModelError
 from lima.model.dropout import add_residual_dropout
 from lima.model.loading import (
@@ -31,9 +29,10 @@ from lima.model.loading import (
     torch_dtype,
 )
 from lima.model.tokens import refuse_end_of_sequence
-from lima.model.weights import commit_weights, local_files, weights_epochs
+from lima.model.weights import commit_weights, weights_epochs
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
+from lima.temporary import temporary_folder
 from lima.training.batches import (
     Batch,
     PaddedBatches,
@@ -46,12 +45,15 @@ from lima.training.engine import (
     set_learning_rate,
     start_engine,
 )
+from lima.training.export import Trained
 from lima.training.plan import Plan, exported_epochs, learning_rate
 from lima.training.records import Records, StepRecord, mark_complete
 from lima.training.state import StateStore
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
+TRIED_DIALOGUES = 50
+"""On which the exported chat template is tried before the first step."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,16 @@ class Trainer:
 
     def _load(self) -> None:
         spec, cell = self.spec, self.cell
-        examples = loader(spec.text_format)(spec.data)
+        examples = self.world.each(lambda: loader(spec.text_format)(spec.data))
         self.plan = Plan(len(examples), spec.epochs, spec.batch_size, cell.seed)
         parts = math.ceil(spec.batch_size / (self.world.size * spec.compute.micro_batch_size))
         self.config = deepspeed_config(spec, parts)
         model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
         check_context(model, spec.max_length)
-        self.eot_id, self.pad_id = eot_id, pad_id
+        name = spec.model.path
+        self.trained = Trained(model, self.tokenizer, eot_id, pad_id, name)
+        self.eot_id = eot_id
+        self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
         if spec.residual_dropout > 0:
             add_residual_dropout(model, spec.residual_dropout)
         if spec.compute.gradient_checkpointing:
@@ -100,6 +105,12 @@ class Trainer:
         )
         self.heldout = self._heldout(eot_id, pad_id)
 
+    def _dialogues(self, examples: Sequence[Example]) -> list[tuple[str, ...]]:
+        """Return some conversations of the data, if those are what is trained on."""
+        if self.spec.text_format != "dialogue":
+            return []
+        return [example.conversation for example in examples[:TRIED_DIALOGUES]]
+
     def _model(self, texts: Sequence[str]) -> tuple[Any, Any, int, int]:
         """Return (model, tokenizer, EOT id, pad id)."""
         spec = resolve_run(self.spec.model, self.cell)
@@ -109,7 +120,7 @@ class Trainer:
                 raise ModelError("model.path is 'scratch'; model.shape must say its shape")
             tokenizer, eot_id, pad_id = scratch_tokenizer(texts, spec.shape, spec)
             return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
-        path = local_model(spec, self.storage)
+        path = self.world.each(lambda: local_model(spec, self.storage))
         known = knows_eot(path, spec)
         tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
         refuse_end_of_sequence(tokenizer, spec.eot_token)
@@ -139,21 +150,20 @@ class Trainer:
 
         """
         step = self.states.restore(self.engine)
-        if self.world.leads:
-            self.records.rewind(step)
+        self.world.led(lambda: self.records.rewind(step))
+        self._export_due(step)  # what an earlier attempt saved the state of, and no more
         while step < self.plan.total_steps:
             step += 1
             self._step(step)
-            ended = self.plan.epochs_ending_at(step)
-            for epoch in ended:
-                self._end_epoch(epoch, step)
+            for epoch in self.plan.epochs_ending_at(step):
+                self._measure(epoch, step)
             stop = self.world.any(self.hooks.should_stop())
-            if stop or self._state_is_due(step, ended):
+            if stop or self._state_is_due(step):
                 self._save(step)
-            if stop and step < self.plan.total_steps:
+            if stop and (step < self.plan.total_steps or self._exports(step)):
                 raise Interrupted(f"stopped on request after step {step}; the state is saved")
-        if self.world.leads:
-            mark_complete(self.storage, self.run, step)
+            self._export_due(step)
+        self.world.led(lambda: mark_complete(self.storage, self.run, step))
 
     def _step(self, step: int) -> None:
         started = time.perf_counter()
@@ -211,9 +221,14 @@ class Trainer:
         self.records.pending.append(record)
         self.hooks.on_step(record, self.plan.total_steps)
 
-    def _end_epoch(self, epoch: int, step: int) -> None:
-        self._measure(epoch, step)
-        if epoch in exported_epochs(self.spec):
+    def _exports(self, step: int) -> list[int]:
+        """Return the epochs that end with `step` and whose weights are exported."""
+        ended = self.plan.epochs_ending_at(step) if step else []
+        return [epoch for epoch in ended if epoch in exported_epochs(self.spec)]
+
+    def _export_due(self, step: int) -> None:
+        """Export weights, after the state they are those of: a failure must not cost the epoch."""
+        for epoch in self._exports(step):
             self._export(epoch)
 
     def _measure(self, epoch: int, step: int) -> None:
@@ -228,38 +243,39 @@ class Trainer:
                     summed += float(self._loss(micro.input_ids, micro.labels))
         tokens = sum(batch.target_tokens for batch in self.heldout)
         loss = self.world.sum(summed)[0] / tokens
-        if self.world.leads:
-            values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
-            self.records.measured(epoch, step, values, tokens)
+        values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
+        self.world.led(lambda: self.records.measured(epoch, step, values, tokens))
 
     def _export(self, epoch: int) -> None:
-        """Write the weights as transformers opens them, unless they are there already."""
-        if self.world.any(epoch in weights_epochs(self.storage, self.run)):
+        """Write the weights as transformers opens them, unless they are there already.
+
+        Raises:
+            Interrupted: a stop was requested meanwhile; the same command exports them.
+            ModelError: they cannot be saved.
+
+        """
+        if self.world.led(lambda: epoch in weights_epochs(self.storage, self.run)):
             return
         weights = self.engine._zero3_consolidated_16bit_state_dict()
-        if self.world.leads:
-            with tempfile.TemporaryDirectory(prefix="lima-weights-") as name:
-                self._let_generation_stop()
-                with local_files(Path(name)):
-                    self.engine.module.save_pretrained(name, state_dict=weights)
-                    self.tokenizer.save_pretrained(name)
-                commit_weights(self.storage, self.run, epoch, Path(name))
-        self.world.barrier()
+        if not self.world.led(lambda: self._upload(epoch, weights)):
+            raise Interrupted(
+                f"stopped on request before the weights of epoch {epoch} were exported; the state "
+                "is saved, and the same command exports them"
+            )
 
-    def _let_generation_stop(self) -> None:
-        """Save with the weights which tokens end and pad a generation by other software."""
-        settings = self.engine.module.generation_config
-        settings.eos_token_id = self.eot_id
-        settings.pad_token_id = self.pad_id
+    def _upload(self, epoch: int, weights: dict[str, Any]) -> bool:
+        """Save weights on this worker's disk, and copy them to storage; False: asked to stop."""
+        with temporary_folder("lima-weights-") as folder:
+            self.trained.save(folder, weights)
+            return commit_weights(self.storage, self.run, epoch, folder, self.hooks.should_stop)
 
-    def _state_is_due(self, step: int, ended: Sequence[int]) -> bool:
-        every = self.spec.checkpoints.state_every_steps
+    def _state_is_due(self, step: int) -> bool:
+        every, ended = self.spec.checkpoints.state_every_steps, self.plan.epochs_ending_at(step)
         due = step % every == 0 if every else bool(ended)
-        return due or step == self.plan.total_steps
+        return due or bool(self._exports(step)) or step == self.plan.total_steps
 
     def _save(self, step: int) -> None:
-        if self.world.leads:
-            self.records.flush()
+        self.world.led(self.records.flush)
         self.states.save(self.engine, step)
 
     def _address(self, *parts: object) -> int:

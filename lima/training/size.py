@@ -10,6 +10,24 @@ GPU_BYTES = 80 * GIB
 SAVED_BYTES = {"bf16": 14, "fp32": 16}
 """A parameter's part of a saved state: the weight, its copy in fp32, both moments of AdamW."""
 
+EXPORTED_BYTES = {"bf16": 2, "fp32": 4}
+"""A parameter's part of exported weights."""
+DISK_BYTES_S = 10 * 2**20
+"""That a worker writes to its machine's disk a second, beside the other workers, at the least."""
+TORCH_TIMEOUT_S = 1800
+"""Torch's own time limit of a collective."""
+
+
+def collective_timeout_s(cell: CellSpec) -> int:
+    """Return how long the workers of `cell` wait for each other in a collective, in seconds.
+
+    Storage is never waited for there (see `world.World`); a worker's own disk is, while DeepSpeed
+    writes and reads the parts of a state.
+    """
+    trained = [spec for spec in (cell.base, cell.train) if spec]
+    own = max((_state_bytes(spec) / spec.compute.workers for spec in trained), default=0)
+    return TORCH_TIMEOUT_S + round(own / DISK_BYTES_S)
+
 
 def state_gib(cell: CellSpec) -> float:
     """Return the size of the state that the largest training of `cell` saves, in GiB; 0: none."""
