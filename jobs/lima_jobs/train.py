@@ -151,17 +151,12 @@ def _fit_together(work: _Work) -> LimaError | None:
 def _reason(error: Exception, failures: Sequence[Exception]) -> LimaError:
     """Return what made the workers fail: our own error if one has said it."""
     said = f"training failed {WORKER_FAILURES + 1} times; the last: "
-    for failure in map(_unwrapped, failures):
+    for failure in failures:
         if isinstance(failure, LimaError):
             return type(failure)(f"{said}{failure}")
     # Of what others said, the most telling: one that only lost its peers has no class of its own.
-    told = sorted((_unwrapped(f) for f in failures), key=lambda f: type(f) is RuntimeError)
+    told = sorted(failures, key=lambda failure: type(failure) is RuntimeError)
     return LimaError(said + _with_class(told[0] if told else error))
-
-
-def _unwrapped(failure: BaseException) -> BaseException:
-    """Return what a worker raised; Ray wraps it, with the traceback as its message."""
-    return getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure
 
 
 def _with_class(error: BaseException) -> str:

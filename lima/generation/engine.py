@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lima.errors import LimaError, ModelError
+from lima.generation.padding import let_padding_look
 from lima.generation.philox import address_words, gumbel_noise, seed_address
 from lima.generation.processors import NO_TOKEN, build_processors
 from lima.model.context import context_length
@@ -68,6 +69,7 @@ class TransformersEngine:
         self.decoding, self.batch_size = decoding, batch_size
         self.processors = build_processors(decoding)
         self.context = context_length(model.config.to_dict())
+        let_padding_look(model)
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """See `Engine.generate`.

@@ -261,9 +261,28 @@ def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec
     tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
     spread = compute.device == "cuda" and compute.gpus_per_worker > 1
     model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
-    if not spread:
+    if spread:
+        _refuse_offload(model, path, compute)
+    else:
         model = model.to(compute.device)
     return LoadedModel(model.eval(), tokenizer, eot_id, pad_id)
+
+
+def _refuse_offload(model: Any, path: str, compute: ComputeSpec) -> None:
+    """Refuse a model that was spread beyond its GPUs: to the host's memory, or its disk.
+
+    Raises:
+        ModelError: it was; it would answer, some hundred times slower.
+
+    """
+    places = getattr(model, "hf_device_map", {})
+    outside = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
+    if outside or model.device.type == "cpu":
+        raise ModelError(
+            f"{path}: {compute.gpus_per_worker} GPUs have no room for it ({len(outside)} of "
+            f"{len(places)} parts of the model would lie outside); raise "
+            "generate.compute.gpus_per_worker, or free the memory of the GPUs"
+        )
 
 
 def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
