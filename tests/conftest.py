@@ -110,6 +110,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait()
 
 
+@pytest.fixture(scope="session")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Be a world of one worker, once and for all: DeepSpeed survives no second group."""
+    import torch.distributed as dist
+
+    from lima.training.engine import prepare_environment
+
+    os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
+    prepare_environment("cpu")
+    rendezvous = tmp_path_factory.mktemp("group") / "rendezvous"
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
 @pytest.fixture
 def s3_storage(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Return the URI of an empty prefix on the S3 server, with its credentials set."""

@@ -177,12 +177,13 @@ def pretrained_model(
 
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
+    # How others sample from it is not ours to heed, nor to trip over: many settings contradict
+    # each other.
+    settings = {"dtype": dtype, "device_map": device_map, "generation_config": GenerationConfig()}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, revision=spec.revision, dtype=dtype, device_map=device_map
-        )
+        return AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, **settings)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _unusable(path, "model", error) from error
 
