@@ -75,7 +75,9 @@ def test_what_cannot_be_saved_is_said_before_the_first_step(base: Path, tmp_path
     trained = trainer.trained
     trained.try_out([["Hello", "Hi"]])
     trained.model.config.note = object()
-    with pytest.raises(ModelError, match=r"base.*: a model trained from it cannot be saved: .*JSON"):
+    with pytest.raises(
+        ModelError, match=r"base.*: a model trained from it cannot be saved: .*JSON"
+    ):
         trained.try_out([])
     del trained.model.config.note
     trained.model.config.num_hidden_layers += 1
@@ -94,7 +96,7 @@ def test_a_failed_export_costs_no_step(base: Path, tmp_path: Path) -> None:
         train(cell, storage)
     steps = [row["step"] for row in step_rows(storage, cell)]
     blocked.unlink()
-    again = make_trainer(cell, storage, lambda seen: bool(seen))
+    again = make_trainer(cell, storage, bool)
     with pytest.raises(Interrupted):
         again.train()
     assert steps == [1, 2, 3, 4, 5]
