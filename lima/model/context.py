@@ -21,9 +21,9 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     if not isinstance(positions, int):
         return None
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    # Positions may differ between kinds of layers; the text is as long as the shortest reads.
-    kinds = [rope] if not _by_layer(rope) else [r for r in rope.values() if r]
-    return min((_scaled(positions, kind) for kind in kinds), default=positions)
+    # By kind of layer: those that see all of the text say how long it may be.
+    kinds = [r for r in rope.values() if r] if _by_layer(rope) else [rope]
+    return max((_scaled(positions, kind) for kind in kinds), default=positions)
 
 
 def _by_layer(rope: Mapping[str, Any]) -> bool:

@@ -39,7 +39,7 @@ def _tokenizer(config: dict[str, Any]) -> bool:
     extra = config.pop("extra_special_tokens", None)
     if extra:
         config["additional_special_tokens"] = extra
-    config["tokenizer_class"] = TOKENIZER_CLASS
+    config |= {"tokenizer_class": TOKENIZER_CLASS, "clean_up_tokenization_spaces": False}
     return True
 
 

@@ -46,7 +46,7 @@ from lima.training.engine import (
     start_engine,
 )
 from lima.training.export import Trained
-from lima.training.plan import Plan, exported_epochs, learning_rate
+from lima.training.plan import Plan, exports_after, learning_rate, state_is_due
 from lima.training.records import Records, StepRecord, mark_complete
 from lima.training.state import StateStore
 from lima.training.world import World
@@ -158,9 +158,10 @@ class Trainer:
             for epoch in self.plan.epochs_ending_at(step):
                 self._measure(epoch, step)
             stop = self.world.any(self.hooks.should_stop())
-            if stop or self._state_is_due(step):
+            if stop or state_is_due(self.spec, self.plan, step):
                 self._save(step)
-            if stop and (step < self.plan.total_steps or self._exports(step)):
+            left = step < self.plan.total_steps or exports_after(self.spec, self.plan, step)
+            if stop and left:
                 raise Interrupted(f"stopped on request after step {step}; the state is saved")
             self._export_due(step)
         self.world.led(lambda: mark_complete(self.storage, self.run, step))
@@ -221,14 +222,9 @@ class Trainer:
         self.records.pending.append(record)
         self.hooks.on_step(record, self.plan.total_steps)
 
-    def _exports(self, step: int) -> list[int]:
-        """Return the epochs that end with `step` and whose weights are exported."""
-        ended = self.plan.epochs_ending_at(step) if step else []
-        return [epoch for epoch in ended if epoch in exported_epochs(self.spec)]
-
     def _export_due(self, step: int) -> None:
         """Export weights, after the state they are those of: a failure must not cost the epoch."""
-        for epoch in self._exports(step):
+        for epoch in exports_after(self.spec, self.plan, step):
             self._export(epoch)
 
     def _measure(self, epoch: int, step: int) -> None:
@@ -268,11 +264,6 @@ class Trainer:
         with temporary_folder("lima-weights-") as folder:
             self.trained.save(folder, weights)
             return commit_weights(self.storage, self.run, epoch, folder, self.hooks.should_stop)
-
-    def _state_is_due(self, step: int) -> bool:
-        every, ended = self.spec.checkpoints.state_every_steps, self.plan.epochs_ending_at(step)
-        due = step % every == 0 if every else bool(ended)
-        return due or bool(self._exports(step)) or step == self.plan.total_steps
 
     def _save(self, step: int) -> None:
         self.world.led(self.records.flush)

@@ -18,7 +18,7 @@ from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
 from lima.storage import Storage
 from tests.integration.runs import Job, rows, study_cell, weights
-from tests.models import make_base
+from tests.models import PARTITIONED, make_base
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +29,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cell(base: Path) -> CellSpec:
-    return study_cell(base)
+def cell(tmp_path_factory: pytest.TempPathFactory) -> CellSpec:
+    """Return a study whose two workers hold a part each of the largest weight."""
+    return study_cell(make_base(tmp_path_factory.mktemp("partitioned"), **PARTITIONED))
 
 
 @pytest.fixture(scope="module")

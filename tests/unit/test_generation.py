@@ -115,6 +115,29 @@ def test_rows_are_independent_of_batch_size_and_order(model: Any) -> None:
         assert [again[shuffled.index(request)].token_ids for request in asked] == tokens(together)
 
 
+def test_padding_cannot_spread_what_is_not_a_number(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some CUDA kernels give NaN for a row of attention that sees nothing, as softmax does."""
+    alone = [engine(model, batch=1).generate([asked])[0] for asked in requests()]
+
+    def softmax_of_nothing_is_nan(
+        query: Any, key: Any, value: Any, attn_mask: Any = None, is_causal: bool = False, **_: Any
+    ) -> Any:
+        if is_causal:
+            attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -math.inf)
+        return scores.softmax(-1) @ value
+
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", softmax_of_nothing_is_nan
+    )
+    together = engine(model).generate(requests())
+    assert tokens(together) == tokens(alone)
+
+
 def test_a_row_is_independent_of_the_length_of_its_batch_mates(model: Any) -> None:
     short = requests([3], samples=1)[0]
     alone = engine(model).generate([short])[0]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from lima.errors import ModelError, StorageError
 from lima.storage import Storage
@@ -26,7 +26,7 @@ class Engine:
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
-        self.loaded: str | None = None
+        self.loaded: int | None = None
 
     def save_checkpoint(self, folder: str, tag: str) -> None:
         torch.save({"rank": self.rank}, self._file(folder, tag))
@@ -105,7 +105,7 @@ def _work(rank: int, folder: str, scene: Callable[[World, Path], None]) -> None:
 
 @pytest.mark.parametrize("scene", [beyond_the_limit, slow_storage, errors])
 def test_workers_wait_for_storage(tmp_path: Path, scene: Any) -> None:
-    mp.spawn(_work, args=(str(tmp_path), scene), nprocs=WORKERS)
+    spawn(_work, args=(str(tmp_path), scene), nprocs=WORKERS)  # type: ignore[no-untyped-call]
 
 
 def test_one_worker_asks_nobody() -> None:
