@@ -179,15 +179,26 @@ class Storage:
         """Copy everything below `path`, or what is `wanted` of it, into a local folder; return it.
 
         `wanted` are paths below the storage root.
+
+        Raises:
+            StorageError: a copy failed, or an object's name leads out of the folder.
+
         """
         with ThreadPoolExecutor(TRANSFERS) as pool:
             for future in [
-                pool.submit(self.download, e.path, target / e.path.removeprefix(f"{path}/"))
+                pool.submit(self.download, e.path, target / self._below(path, e.path))
                 for e in self.entries(path)
                 if wanted is None or e.path in wanted
             ]:
                 future.result()
         return target
+
+    def _below(self, folder: str, path: str) -> str:
+        """Return `path` as its folder names it; an object store takes any name, also `../x`."""
+        name = path.removeprefix(f"{folder}/")
+        if ".." in name.split("/") or name.startswith("/"):
+            raise StorageError(f"{self.uri}/{path}: its name leads out of {folder}; delete it")
+        return name
 
     @contextlib.contextmanager
     def _explained(self, what: str, path: str) -> Iterator[None]:

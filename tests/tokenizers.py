@@ -33,6 +33,10 @@ FAMILIES: dict[str, dict[str, str]] = {
         "kind": "nfc", "class": "Qwen2Tokenizer", "model": "qwen2",
         "bos": "", "eos": "<|endoftext|>", "pad": "<|pad|>",
     },
+    "opt": {
+        "kind": "prefixed", "class": "PreTrainedTokenizerFast", "model": "llama",
+        "bos": "<s>", "eos": "</s>", "pad": "<pad>",
+    },
     "smollm": {
         "kind": "digits", "class": "GPT2Tokenizer", "model": "llama",
         "bos": "<|im_start|>", "eos": "<|im_end|>", "pad": "<|pad|>",
@@ -74,6 +78,7 @@ def _trained(kind: str, special: list[str], texts: list[str]) -> dict[str, Any]:
         "bytes": (None, pre_tokenizers.Sequence([words, byte_level])),
         "nfc": (normalizers.NFC(), pre_tokenizers.Sequence([words, byte_level])),
         "digits": (None, digits),
+        "prefixed": (None, pre_tokenizers.ByteLevel(add_prefix_space=True)),
     }
     normalizer, pre_tokenizer = by_kind[kind]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))

@@ -12,7 +12,11 @@ from typing import Any
 OLDEST = "4.57"
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 """Of both: it takes tokenizer.json as it is. Classes of families build tokenizers of their own."""
-OF_THIS_MACHINE = ("backend", "is_local", "local_files_only")
+LEFT_OUT = (
+    *("backend", "is_local", "local_files_only"),  # of the process that saved it
+    # What classes of families build from; tokenizer.json has all of it.
+    *("add_prefix_space", "legacy", "from_slow", "sp_model_kwargs", "use_default_system_prompt"),
+)
 
 
 def make_portable(folder: Path) -> bool:
@@ -34,11 +38,10 @@ def _edit(file: Path, change: Callable[[dict[str, Any]], bool]) -> bool:
 
 
 def _tokenizer(config: dict[str, Any]) -> bool:
-    for name in OF_THIS_MACHINE:
+    for name in LEFT_OUT:
         config.pop(name, None)
-    extra = config.pop("extra_special_tokens", None)
-    if extra:
-        config["additional_special_tokens"] = extra
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
     config |= {"tokenizer_class": TOKENIZER_CLASS, "clean_up_tokenization_spaces": False}
     return True
 

@@ -7,6 +7,7 @@ two special tokens has the tokens that it has alone. Two habits of tokenizers st
 * SentencePiece's space before the first word of a text (`Metaspace`), which transformers leaves
   out after a special token, and before a text that begins with a space, whose space is then lost
   in decoding. SentencePiece itself puts it before every text (add_dummy_prefix), as done here.
+* GPT-2's space before a text (`ByteLevel`), where that is asked for: the same; decoding leaves it.
 * Special tokens that take the white space beside them along, or that are found only after the
   text was normalized, so that they swallow that space.
 """
@@ -14,6 +15,8 @@ two special tokens has the tokens that it has alone. Two habits of tokenizers st
 import json
 from collections.abc import Collection, Iterator
 from typing import Any
+
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
 def read_segments_alike(tokenizer: Any, special: Collection[str]) -> None:
@@ -47,17 +50,28 @@ def _find_as_written(state: dict[str, Any], special: Collection[str]) -> bool:
 
 
 def _prefix_everywhere(state: dict[str, Any]) -> bool:
-    """Put SentencePiece's space before every text, not only before some."""
+    """Put the space before every text, not only before some; decoding takes one away."""
     changed = False
     for part in _parts(state["pre_tokenizer"], "pretokenizers"):
         if part["type"] == "Metaspace" and part["prepend_scheme"] != "never":
             part["prepend_scheme"] = "never"
-            before = list(_parts(state["normalizer"], "normalizers"))
-            if not any(other["type"] == "Prepend" for other in before):
-                before.append({"type": "Prepend", "prepend": part["replacement"]})
-            state["normalizer"] = {"type": "Sequence", "normalizers": before}
+            _prepend(state, part["replacement"])
             changed = True
+    whole = state["pre_tokenizer"] or {}
+    if whole.get("type") == "ByteLevel" and whole["add_prefix_space"]:
+        whole["add_prefix_space"] = False
+        _prepend(state, " ")
+        decoders = [*_parts(state["decoder"], "decoders"), STRIP]
+        state["decoder"] = {"type": "Sequence", "decoders": decoders}
+        changed = True
     return changed
+
+
+def _prepend(state: dict[str, Any], prefix: str) -> None:
+    before = list(_parts(state["normalizer"], "normalizers"))
+    if not any(other["type"] == "Prepend" for other in before):
+        before.append({"type": "Prepend", "prepend": prefix})
+    state["normalizer"] = {"type": "Sequence", "normalizers": before}
 
 
 def _parts(component: dict[str, Any] | None, name: str) -> Iterator[dict[str, Any]]:

@@ -84,8 +84,9 @@ def check_template(tokenizer: Any, conversations: Sequence[Sequence[str]], eot_i
         ModelError: it does not; the first place is named.
 
     """
+    special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
     for conversation in conversations:
-        if any(token in text for token in tokenizer.all_special_tokens for text in conversation):
+        if any(token in text for token in special for text in conversation):
             continue
         trained = encode_dialogue(tokenizer, conversation, eot_id).ids
         roles = ("user", "assistant")

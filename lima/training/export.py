@@ -54,8 +54,8 @@ class Trained:
         with temporary_folder("lima-weights-") as folder:
             self.save(folder, {})
             with _explained(self.name):
-                self._compare(AutoConfig.from_pretrained(folder))
-                tokenizer = AutoTokenizer.from_pretrained(folder)
+                self._compare(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
                 check_template(tokenizer, conversations, self.eot_id)
 
     def _settle_generation(self) -> None:

@@ -261,6 +261,8 @@ class Trainer:
 
     def _upload(self, epoch: int, weights: dict[str, Any]) -> bool:
         """Save weights on this worker's disk, and copy them to storage; False: asked to stop."""
+        if self.hooks.should_stop():
+            return False
         with temporary_folder("lima-weights-") as folder:
             self.trained.save(folder, weights)
             return commit_weights(self.storage, self.run, epoch, folder, self.hooks.should_stop)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lima.errors import InputError, StorageError
-from lima.storage import Storage
+from lima.storage import Entry, Storage
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -56,6 +56,33 @@ def test_folders_travel_whole(storage: Storage, tmp_path: Path) -> None:
     target = storage.download_folder("c/w", tmp_path / "target")
     assert (target / "deep/weights").read_bytes() == (source / "deep/weights").read_bytes()
     assert (target / "empty").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["w/../../escaped", "w//escaped"])
+def test_a_name_that_leads_out_of_its_folder_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """An object store takes any name; whoever can write there may mean harm."""
+    storage = Storage(str(tmp_path / "study"))
+    storage.write("escaped", b"")
+    monkeypatch.setattr(Storage, "entries", lambda *_: [Entry(name, 0)])
+    with pytest.raises(StorageError, match="its name leads out of w; delete it"):
+        storage.download_folder("w", tmp_path / "a" / "b")
+    assert not (tmp_path / "escaped").exists()
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_is_uploaded_until_told_to_stop(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(30):
+        (source / f"{number:02}").write_bytes(b"x")
+    left = iter([True] * 3 + [False] * 27)
+    written = storage.upload_folder(source, "w", lambda: next(left))
+    assert sorted(written, key=lambda e: e.path) == [
+        Entry(e.path, e.size) for e in storage.entries("w")
+    ]
+    assert len(written) == 3
 
 
 def test_concurrent_local_writers_leave_one_whole_object(tmp_path: Path) -> None:

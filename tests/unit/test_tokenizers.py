@@ -97,8 +97,17 @@ def test_an_eot_that_takes_white_space_along_is_read_as_written(tmp_path: Path) 
 
 
 def test_a_template_that_gives_other_tokens_is_refused(tmp_path: Path) -> None:
-    tokenizer, eot_id = loaded(make_tokenizer("llama-3", tmp_path))
-    conversations = [[f"this spells {EOT}", "and is left out"], ["Hello there", "Hi"]]
+    folder = make_tokenizer("llama-3", tmp_path)
+    state = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    reserved = {**state["added_tokens"][0], "id": 700, "content": "<|reserved_7|>"}
+    state["added_tokens"].append(reserved)
+    (folder / "tokenizer.json").write_text(json.dumps(state), "utf-8")
+    tokenizer, eot_id = loaded(folder)
+    conversations = [
+        [f"this spells {EOT}", "and is left out"],
+        ["as does this", "<|reserved_7|>"],
+        ["Hello there", "Hi"],
+    ]
     check_template(tokenizer, conversations, eot_id)
     tokenizer.chat_template = tokenizer.chat_template.replace(EOT, f" {EOT}")
     with pytest.raises(ModelError, match=r"other tokens than training.*'Hello there'"):
