@@ -13,6 +13,10 @@ from lima.model.weights import local_files
 from lima.temporary import temporary_folder
 
 
+FILE_SIZE = "5GB"
+"""Of the largest file of weights: a stop waits for those that are on their way."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A model with what belongs to it, ready to be saved."""
@@ -34,7 +38,7 @@ class Trained:
         """
         with _explained(self.name), local_files(folder):
             self._settle_generation()
-            self.model.save_pretrained(folder, state_dict=weights)
+            self.model.save_pretrained(folder, state_dict=weights, max_shard_size=FILE_SIZE)
             self.tokenizer.save_pretrained(folder)
             (folder / "README.md").write_text(self._card(portable=make_portable(folder)), "utf-8")
 

@@ -253,7 +253,7 @@ class Trainer:
         if self.world.led(lambda: epoch in weights_epochs(self.storage, self.run)):
             return
         weights = self.engine._zero3_consolidated_16bit_state_dict()
-        if not self.world.led(lambda: self._upload(epoch, weights)):
+        if not self.world.led(lambda: self._upload(epoch, weights), self._pass_on_stop):
             raise Interrupted(
                 f"stopped on request before the weights of epoch {epoch} were exported; the state "
                 "is saved, and the same command exports them"
@@ -261,11 +261,20 @@ class Trainer:
 
     def _upload(self, epoch: int, weights: dict[str, Any]) -> bool:
         """Save weights on this worker's disk, and copy them to storage; False: asked to stop."""
-        if self.hooks.should_stop():
+        if self._must_stop():
             return False
         with temporary_folder("lima-weights-") as folder:
             self.trained.save(folder, weights)
-            return commit_weights(self.storage, self.run, epoch, folder, self.hooks.should_stop)
+            return commit_weights(self.storage, self.run, epoch, folder, self._must_stop)
+
+    def _pass_on_stop(self) -> None:
+        """Tell the worker that exports that this one's machine must go."""
+        if self.hooks.should_stop():
+            self.world.raise_flag()
+
+    def _must_stop(self) -> bool:
+        """Say whether this worker, or one that waits for it, was asked to stop."""
+        return self.hooks.should_stop() or self.world.flag_is_raised()
 
     def _save(self, step: int) -> None:
         self.world.led(self.records.flush)

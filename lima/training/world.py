@@ -16,6 +16,7 @@ from lima.errors import LimaError
 
 T = TypeVar("T")
 FIRST_POLL_S, LAST_POLL_S = 0.02, 1.0
+FLAG = "lima/flag"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class World:
             _heard(f"{turn}/{rank}")
         return result
 
-    def led(self, work: Callable[[], T]) -> T:
+    def led(self, work: Callable[[], T], meanwhile: Callable[[], None] = lambda: None) -> T:
         """Let worker 0 alone do `work`; return its result, which JSON can write, on all of them.
+
+        The others do `meanwhile` again and again.
 
         Raises:
             LimaError: what `work` raised, on every worker.
@@ -64,10 +67,18 @@ class World:
             return work()
         turn = self._turn()
         if not self.leads:
-            return cast("T", _heard(turn))
+            return cast("T", _heard(turn, meanwhile))
         with _told(turn) as said:
             said["result"] = result = work()
         return result
+
+    def raise_flag(self) -> None:
+        """Tell the worker that leads, while it does so, that this one must stop."""
+        _store().set(FLAG, b"raised")
+
+    def flag_is_raised(self) -> bool:
+        """Say whether another worker has raised the flag."""
+        return self.size > 1 and bool(_store().check([FLAG]))
 
     def _turn(self) -> str:
         """Return the key of the next wait: all workers come to the same ones in the same order."""
@@ -98,10 +109,11 @@ def _told(key: str) -> Iterator[dict[str, Any]]:
     _store().set(key, json.dumps(said))
 
 
-def _heard(key: str) -> Any:
+def _heard(key: str, meanwhile: Callable[[], None] = lambda: None) -> Any:
     """Wait for what another worker tells; return its result, or raise its error."""
     store, pause = _store(), FIRST_POLL_S
     while not store.check([key]):
+        meanwhile()
         time.sleep(pause)
         pause = min(2 * pause, LAST_POLL_S)
     said = json.loads(store.get(key))

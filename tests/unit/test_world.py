@@ -94,6 +94,17 @@ def errors(world: World, folder: Path) -> None:
     assert world.each(lambda: 5) == 5
 
 
+def stop_of_one(world: World, folder: Path) -> None:
+    """Have a worker that waits be asked to stop: the one that works hears of it."""
+
+    def until_told() -> bool:
+        while not world.flag_is_raised():
+            time.sleep(0.01)
+        return True
+
+    assert world.led(until_told, meanwhile=world.raise_flag)
+
+
 def _work(rank: int, folder: str, scene: Callable[[World, Path], None]) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS,
@@ -103,7 +114,7 @@ def _work(rank: int, folder: str, scene: Callable[[World, Path], None]) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("scene", [beyond_the_limit, slow_storage, errors])
+@pytest.mark.parametrize("scene", [beyond_the_limit, slow_storage, errors, stop_of_one])
 def test_workers_wait_for_storage(tmp_path: Path, scene: Any) -> None:
     spawn(_work, args=(str(tmp_path), scene), nprocs=WORKERS)  # type: ignore[no-untyped-call]
 
