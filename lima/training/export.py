@@ -12,7 +12,6 @@ from lima.model.tokens import check_template
 from lima.model.weights import local_files
 from lima.temporary import temporary_folder
 
-
 FILE_SIZE = "5GB"
 """Of the largest file of weights: a stop waits for those that are on their way."""
 
