@@ -49,8 +49,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base"))
 
 
-@pytest.mark.parametrize("part", ["optim_states", "model_states"])
-@pytest.mark.parametrize("dumped", [as_torch_saves, as_torch_once_saved, pickle.dumps])
+@pytest.mark.parametrize(
+    ("part", "dumped"),
+    [
+        ("optim_states", as_torch_saves),
+        ("model_states", as_torch_saves),
+        ("optim_states", as_torch_once_saved),
+        ("optim_states", pickle.dumps),
+    ],
+)
 def test_a_planted_state_does_not_run(
     base: Path, tmp_path: Path, part: str, dumped: Callable[[dict[str, Any]], bytes]
 ) -> None:

@@ -1,8 +1,6 @@
-"""Workers that wait for each other's storage: no collective, so no time limit."""
+"""Workers that wait for each other's storage wait in no collective, which has a time limit."""
 
 import time
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,13 @@ from torch.multiprocessing.spawn import spawn
 from lima.errors import ModelError, StorageError
 from lima.storage import Storage
 from lima.training.state import StateStore
-from lima.training.world import World
+from lima.training.world import World, _store
 
 pytestmark = pytest.mark.slow
-LIMIT_S, LONGER_S = 1, 3
 WORKERS = 2
+SLOW_S = 1.0
+"""Enough for the other worker to come to where it waits."""
+COLLECTIVES = ("all_reduce", "all_gather_object", "barrier", "broadcast_object_list")
 
 
 class Engine:
@@ -38,8 +38,31 @@ class Engine:
         return Path(folder) / tag / f"zero_pp_rank_{self.rank}_mp_rank_00_optim_states.pt"
 
 
+def crawl() -> None:
+    """Be slow, while the other worker must not be in a collective."""
+    time.sleep(SLOW_S)
+    assert _store().get("inside/1") == b"no"
+
+
+def watch_collectives(rank: int) -> None:
+    """Let others see whether this worker is in a collective."""
+
+    def watched(collective: Any) -> Any:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            _store().set(f"inside/{rank}", b"yes")
+            result = collective(*arguments, **settings)
+            _store().set(f"inside/{rank}", b"no")
+            return result
+
+        return call
+
+    _store().set(f"inside/{rank}", b"no")
+    for name in COLLECTIVES:
+        setattr(dist, name, watched(getattr(dist, name)))
+
+
 class SlowStorage(Storage):
-    """Takes longer for a file of worker 0 than a collective may."""
+    """Slow with the files of worker 0."""
 
     def upload(self, source: Path, path: str) -> None:
         self._crawl(path)
@@ -51,20 +74,20 @@ class SlowStorage(Storage):
 
     def _crawl(self, path: str) -> None:
         if "rank_0_" in path:
-            time.sleep(LONGER_S)
+            crawl()
 
 
-def beyond_the_limit(world: World, folder: Path) -> None:
-    """Have one worker take longer than a collective may, in every way of waiting."""
+def slow_work(world: World, folder: Path) -> None:
+    """Have one worker be slow, in both ways of waiting."""
 
-    def crawl() -> str:
+    def work() -> str:
         if world.leads:
-            time.sleep(LONGER_S)
+            crawl()
         return f"worker {world.rank}"
 
-    assert world.each(crawl) == f"worker {world.rank}"
-    assert world.led(lambda: [crawl(), 1]) == ["worker 0", 1]
-    assert world.any(world.rank == 1), "the group is still whole"
+    assert world.each(work) == f"worker {world.rank}"
+    assert world.led(lambda: [work(), 1]) == ["worker 0", 1]
+    assert world.any(world.rank == 1)
 
 
 def slow_storage(world: World, folder: Path) -> None:
@@ -105,20 +128,18 @@ def stop_of_one(world: World, folder: Path) -> None:
     assert world.led(until_told, meanwhile=world.raise_flag)
 
 
-def _work(rank: int, folder: str, scene: Callable[[World, Path], None]) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS,
-        timeout=timedelta(seconds=LIMIT_S),
-    )  # fmt: skip
-    scene(World(rank, WORKERS, torch.device("cpu")), Path(folder))
+SCENES = (slow_work, slow_storage, errors, stop_of_one)
+
+
+def _work(rank: int, folder: str) -> None:
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=WORKERS)
+    watch_collectives(rank)
+    world = World(rank, WORKERS, torch.device("cpu"))
+    for scene in SCENES:
+        scene(world, Path(folder))
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("scene", [beyond_the_limit, slow_storage, errors, stop_of_one])
-def test_workers_wait_for_storage(tmp_path: Path, scene: Any) -> None:
-    spawn(_work, args=(str(tmp_path), scene), nprocs=WORKERS)  # type: ignore[no-untyped-call]
-
-
-def test_one_worker_asks_nobody() -> None:
-    world = World(0, 1, torch.device("cpu"))
-    assert world.each(lambda: 1) == world.led(lambda: 1) == 1
+def test_workers_wait_for_storage(tmp_path: Path) -> None:
+    spawn(_work, args=(str(tmp_path),), nprocs=WORKERS)  # type: ignore[no-untyped-call]
