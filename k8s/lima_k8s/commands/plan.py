@@ -46,7 +46,8 @@ def command(
     """Estimate the memory and the time of a recipe on GPUs.
 
     Memory of a GPU for the longest examples, the time of a step between two bounds (all
-    communication hidden, none hidden) and the share of the GPUs' peak that this uses (MFU).
+    communication hidden, none hidden), the share of the GPUs' peak that this uses (MFU), and
+    the time that saving states and weights takes beside the steps.
     docs/plan.md has the formulas and their sources. Exit code 2: a stage does not fit.
     """
     from lima_k8s.sizing import find_gpu
