@@ -9,8 +9,11 @@ from lima.spec import CellSpec, computes, gpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NONE_VISIBLE = ("", "-1", "NoDevFiles")
-UNCOUNTED = ("dev/dxg", "dev/kfd", "proc/driver/nvidia/capabilities/gpu*/mig/gi*")
-"""GPUs of WSL, of AMD, and parts of GPUs: there are some, but how many is another's to say."""
+UNCOUNTED = (
+    *("dev/dxg", "dev/kfd", "dev/nvhost*gpu"),
+    "proc/driver/nvidia/capabilities/gpu*/mig/gi*",
+)
+"""GPUs of WSL, AMD and Tegra, and parts of GPUs: there are some; how many, others know."""
 
 
 def gpus_here(root: Path = Path("/")) -> int | None:

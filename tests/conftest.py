@@ -35,7 +35,7 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study")
+LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study", "test_my_data")
 """Files of minutes: begun first, so that no process is left alone with one of them at the end."""
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -41,7 +41,7 @@ Exit codes:
   0  ok
   1  the run failed, or was interrupted
   2  bad usage or bad input
-  3  the cluster or the storage could not be reached"""
+  3  the cluster, the storage or a model's hub could not be reached"""
 FAILED, BAD_INPUT = 1, 2
 DEBUG = "LIMA_DEBUG"
 UNUSABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)

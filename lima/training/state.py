@@ -154,10 +154,12 @@ class StateStore:
         return True
 
     def keep_last(self, count: int) -> None:
-        """Delete all states but the last `count`."""
+        """Delete all states but the last `count`; with none, also what never came to be one."""
         states = self.states()
         for state in states[: max(len(states) - count, 0)]:
             self._delete(self._path(state.step))
+        if not count:
+            self.storage.delete_tree(self.folder)
 
     def _delete_after(self, step: int) -> None:
         """Delete states that were passed over, and what killed attempts left unfinished.

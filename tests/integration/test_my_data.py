@@ -62,6 +62,10 @@ def test_the_pages_as_they_stand(folder: Path) -> None:
     file.write_text(json.dumps(expected))
 
     assert "tokens an example, trimmed to 256" in type_in(folder, *lint)
+    # The page in Python runs the study; the command then finds it finished.
+    said = type_in(folder, "python", "-c", "\n".join(blocks("python.md", "python")))
+    assert re.search(r"half +(length|eot) +\d", said), said
+    assert re.search(r"all +4", said), said  # 2 samples of 2 prompts
     type_in(folder, *submit)
     kept = {path.name for path in folder.glob("results/checkpoints/*/*")}
     assert kept == {"weights", "complete.json"}  # and no states
@@ -71,7 +75,3 @@ def test_the_pages_as_they_stand(folder: Path) -> None:
     type_in(folder, *report)
     assert (folder / "report.html").stat().st_size > 10_000
     assert chat == ["lima-k8s", "chat", "results", "--run", "all/0"]
-
-    said = type_in(folder, "python", "-c", "\n".join(blocks("python.md", "python")))
-    assert "length" in said or "eot" in said
-    assert re.search(r"all\s+8", said), said  # 2 prompts, 2 samples, of two runs
