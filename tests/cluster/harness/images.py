@@ -13,13 +13,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lima.errors import ClusterError
+from lima.errors import ClusterError, InputError
 from tests.cluster.harness.daemons import PAUSE, start_daemon, write_configuration
 from tests.cluster.harness.layout import BIN, CACHE, ROOT, Layout
 from tests.cluster.harness.programs import module_folder, run
@@ -31,6 +33,9 @@ JOBS = "localhost/lima-k8s:cpu"
 LOG = IMAGES / "build.log"
 SUITE = "bookworm"
 INCLUDE = "python3,python3-venv,wget,ca-certificates"
+GIB = 2**30
+NEEDED_GIB = 16
+"""While downloads lie beside layers in buildah, in an OCI layout and in containerd; 10 stay."""
 CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 BUILDAH = [
     "buildah",
@@ -70,6 +75,27 @@ def _alone() -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         run([*BUILDAH, "rm", "--all"], env=ENVIRONMENT, log=LOG)
         yield
+
+
+def told(step: str) -> None:
+    """Say what is being made: it may take minutes, of which only the log would tell."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} images: {step}\n")
+
+
+def require_disk() -> None:
+    """Refuse to begin what will not fit on the disk.
+
+    Raises:
+        InputError: there is too little room below `.cache/images`.
+
+    """
+    free = shutil.disk_usage(IMAGES).free / GIB
+    told(f"to be made, once: a quarter of an hour, {NEEDED_GIB} GiB of disk ({free:.0f} free)")
+    if free < NEEDED_GIB:
+        raise InputError(
+            f"{IMAGES}: {free:.0f} GiB are free, and making images takes {NEEDED_GIB}: make room, "
+            "or link .cache to a larger disk"
+        )
 
 
 def prepare_store() -> None:
@@ -138,13 +164,18 @@ def _made_store() -> Path:
 def _make_store(store: Path) -> None:
     for old in {*IMAGES.glob("store-*"), *IMAGES.glob("oci-*")} - {_layout_folder()}:
         shutil.rmtree(old)  # clusters that run have links of their own
+    require_disk()
     runtime = "localhost/lima-runtime:cpu"
+    told(f"1 of 4: a base of Debian {SUITE} (one or two minutes)")
     _build_base()
+    told(f"2 of 4: Python's dependencies (five to ten minutes; follow it: tail -f {LOG})")
     _build_jobs(runtime, "--target", "runtime")
+    told("3 of 4: Kueue and KubeRay")
     _build(_exported(PAUSE), f'FROM {_base()}\nENTRYPOINT ["sleep", "infinity"]\n')
     for name, binary in ((kueue_image(), "kueue"), (kuberay_image(), "ray-operator")):
         _build(_exported(name), OPERATOR.format(binary=binary))
     names = [runtime, PAUSE, kueue_image(), kuberay_image()]
+    told("4 of 4: unpacking them for containerd (two or three minutes)")
     box = Sandbox(Layout(f"images-{os.getpid()}"))
     box.destroy()
     try:
