@@ -121,6 +121,34 @@ def import_jobs(box: Sandbox) -> None:
         _import(box, [JOBS])
 
 
+def try_gpu_image() -> str:
+    """Build the image of `images/Containerfile.gpu` and start what is in it; return what it says.
+
+    No GPU is needed for that. The image goes again: only its size and its versions are wanted.
+    """
+    name = "localhost/lima-k8s:gpu"
+    with _alone():
+        _build_base()
+        _build_jobs(name, variant="gpu")
+        container = run([*BUILDAH, "from", name], env=ENVIRONMENT).strip()
+        try:
+            said = [run([*BUILDAH, "run", container, "--", *words], env=ENVIRONMENT) for words in (
+                ["python", "-c", "import torch; print('torch', torch.__version__, "
+                 "'CUDA', torch.version.cuda)"],
+                ["python", "-m", "lima_k8s", "--version"],
+                ["python", "-m", "lima_jobs.run", "--help"],
+                ["python", "-m", "lima_jobs.storagecheck", "--help"],
+                ["ray", "--version"],
+            )]  # fmt: skip
+            mounted = run([*BUILDAH, "mount", container], env=ENVIRONMENT).strip()
+            size = int(run(["du", "-s", "--block-size=1", mounted]).split()[0]) / 1e9
+        finally:
+            run([*BUILDAH, "rm", container], env=ENVIRONMENT)
+            run([*BUILDAH, "rmi", name], env=ENVIRONMENT)
+    first = [text.strip().splitlines()[0] for text in said]
+    return "\n".join([*first, f"{size:.1f} GB unpacked"])
+
+
 def _digest(*parts: Path | str) -> str:
     whole = hashlib.sha256()
     for part in parts:
@@ -231,13 +259,15 @@ def _build(name: str, containerfile: str, context: Path = BIN) -> None:
     run([*words, str(context)], stdin=containerfile, env=ENVIRONMENT, log=LOG)
 
 
-def _build_jobs(name: str, *arguments: str) -> None:
+def _build_jobs(name: str, *arguments: str, variant: str = "cpu") -> None:
     builder = " ".join([*BUILDAH, "build", "--layers"])
     # This machine may trust certificates of its own, which the base does not know.
     trust = ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     base = ["--build-arg", f"BASE={_base()}"]
-    words = [f"{ROOT}/images/build", "cpu", *base, *trust, *arguments, "--tag", name]
+    words = [f"{ROOT}/images/build", variant, *base, *trust, *arguments, "--tag", name]
     run(words, env={**ENVIRONMENT, "BUILDER": builder}, log=LOG)
+    if variant != "cpu":
+        return
     # Apart, for buildah 1.28 fails to export what it has from its cache.
     _build(_exported(name), f"FROM {name}\nLABEL lima-k8s.io/exported=true\n")
 
