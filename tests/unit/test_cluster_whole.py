@@ -243,8 +243,7 @@ def test_ctrl_c_lets_helm_end(tmp_path: Path) -> None:
         f"cat > /dev/null; touch {tmp_path}/begun; sleep 1; touch {tmp_path}/ended\n"
     )
     program.chmod(0o755)
-    code = "from lima_k8s.cluster.failures import UnreachableError
-from lima_k8s.cluster.helm import Helm; Helm('n').uninstall('r')"
+    code = "from lima_k8s.cluster.helm import Helm; Helm('n').uninstall('r')"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environment, start_new_session=True,
