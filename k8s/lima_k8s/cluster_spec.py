@@ -79,14 +79,11 @@ class StorageSpec:
 
 
 @dataclass(frozen=True)
-class SizeSpec:
-    """What a pod, or each worker in it, requests; limits are the same."""
+class PlainSizeSpec:
+    """What a pod requests; limits are the same."""
 
     cpu: Annotated[float, Meta(ge=0.001, description="CPU cores.")]
     memoryGiB: Annotated[float, Meta(ge=0.001, description="Memory, shared memory included.")]
-    sharedMemoryGiB: Annotated[
-        float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
-    ] = 0.0
     diskGiB: Annotated[
         float,
         Meta(
@@ -94,6 +91,15 @@ class SizeSpec:
             description="The node's own disk that it is sure to have, for /tmp and logs; it may "
             "fill this and its cache. 0: not counted.",
         ),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class SizeSpec(PlainSizeSpec):
+    """What a pod, or each worker in it, requests; limits are the same."""
+
+    sharedMemoryGiB: Annotated[
+        float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
     ] = 0.0
 
 
@@ -359,8 +365,8 @@ class ClusterSpec:
     head: Annotated[SizeSpec, Meta(description="The head pod, where the driver runs.")] = SizeSpec(
         cpu=4, memoryGiB=16, sharedMemoryGiB=4, diskGiB=10
     )
-    submitter: Annotated[SizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
-        SizeSpec(cpu=0.5, memoryGiB=1, diskGiB=1)
+    submitter: Annotated[PlainSizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
+        PlainSizeSpec(cpu=0.5, memoryGiB=1, diskGiB=1)
     )
     cpu: CpuSpec = CpuSpec()
     gpu: GpuSpec = GpuSpec()

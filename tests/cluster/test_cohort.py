@@ -24,7 +24,7 @@ __all__ = ["lima"]
 GPU = "nvidia.com/gpu"
 
 
-LONG = 400
+LONG = 200
 """Epochs of a few small steps each."""
 
 

@@ -92,9 +92,7 @@ def test_two_releases_and_a_kind_of_gpu_by_its_name(
     names = {item["metadata"]["name"] for item in kubectl.get("resourceflavors")["items"]}
     assert names >= {f"{lima.namespace}-{kind}" for kind in ("cpu", "h100", "a100-spot", "mig")}
     assert names >= {f"{neighbour}-{kind}" for kind in ("cpu", "h100")}
-    for queue in (lima.namespace, neighbour):
-        conditions = kubectl.get("clusterqueue", queue)["status"]["conditions"]
-        assert {c["type"]: c["status"] for c in conditions}["Active"] == "True"
+    kubectl("wait", "--for=condition=Active", "clusterqueue", lima.namespace, neighbour)
 
     gpu = {"flavor": "a100-spot", **GPU_NODE}
     profile = write_profile(tmp_path / "a100.yaml", s3, gpu=gpu)

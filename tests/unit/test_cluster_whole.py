@@ -16,9 +16,10 @@ import yaml
 from lima.codec import run_id
 from lima.errors import ClusterError, InputError
 from lima.recipes import tiny
-from lima_k8s.cluster import removal
+from lima_k8s.cluster import admission, removal
 from lima_k8s.cluster.admission import require_admission
 from lima_k8s.cluster.api import CONFIGMAPS, RAYJOBS, SECRETS, Kind
+from lima_k8s.cluster.failures import UnreachableError
 from lima_k8s.cluster.helm import Helm, InUseError, TakenError
 from lima_k8s.cluster.removal import remove_empty
 from lima_k8s.cluster.requirements import require_references
@@ -39,7 +40,7 @@ from tests.unit.test_cluster_deletion import (
 
 __all__ = ["cluster", "helm", "no_sleep"]
 Raw = dict[str, Any]
-RENDERED = manifests(template("lima-train", values(tiny()[:2], image={"registry": "r.example"})))
+RENDERED = manifests(template("lima-train", values(tiny()[:1], image={"registry": "r.example"})))
 
 
 def lacking(*names: str) -> Callable[[Namespace, Kind, str], Raw | None]:
@@ -96,6 +97,22 @@ def test_of_runs_that_are_alike_one_is_asked_for(monkeypatch: pytest.MonkeyPatch
     next(m for m in large if m["kind"] == "RayJob")["spec"]["backoffLimit"] = 7
     require_admission(Asked(), large)
     assert len(asked) == 3
+
+
+def test_a_webhook_that_restarts_is_awaited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [UnreachableError("away"), UnreachableError("away"), None]
+
+    class Restarting(Namespace):
+        def would_take(self, kind: Kind, manifest: Raw) -> None:
+            if error := answers.pop(0):
+                raise error
+
+    monkeypatch.setattr(admission, "POLL_S", 0)
+    require_admission(Restarting(), RENDERED)
+    assert answers == []
+    assert capsys.readouterr().err == "waiting: away\n"
 
 
 def test_everything_that_pods_name_is_asked_for() -> None:

@@ -1,14 +1,19 @@
 """Asks the API server whether it would take the runs of a submission, before any is made."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lima.errors import InputError
 from lima_k8s.cluster.api import RAYJOBS, Cluster
+from lima_k8s.cluster.failures import UnreachableError
 from lima_k8s.cluster.rules import manifest_findings
+from lima_k8s.output import say
 
 Raw = dict[str, Any]
+PATIENCE_S, POLL_S = 60.0, 1.0
+"""Seconds that Kueue's webhook may be away, and between two questions."""
 
 
 def require_admission(cluster: Cluster, manifests: Sequence[Raw]) -> None:
@@ -26,7 +31,24 @@ def require_admission(cluster: Cluster, manifests: Sequence[Raw]) -> None:
         told = "\n  ".join(f"{found.path}: {found.message}" for found in errors[:5])
         raise InputError(f"the cluster would refuse these runs:\n  {told}")
     for job in _unlike(raw for raw in manifests if raw["kind"] == "RayJob"):
-        cluster.would_take(RAYJOBS, job)
+        _ask(cluster, job)
+
+
+def _ask(cluster: Cluster, job: Raw) -> None:
+    """Ask whether a RayJob would be taken; a webhook that is away, as in a restart, is awaited."""
+    patience, told = time.monotonic() + PATIENCE_S, False
+    while True:
+        try:
+            cluster.would_take(RAYJOBS, job)
+        except UnreachableError as error:
+            if time.monotonic() > patience:
+                raise
+            if not told:
+                say(f"waiting: {error}")
+            told = True
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def _unlike(jobs: Iterable[Raw]) -> list[Raw]:

@@ -33,6 +33,17 @@ def forbidden(message: str) -> ClusterError:
     return ClusterError(f"{who} not {right['verb']} {right['resource']}{group}{where}; {RIGHTS}")
 
 
+def _forbidden_to_helm(message: str) -> ClusterError:
+    """Return the error for a right that Helm lacks; Secrets it wants for its own records alone."""
+    right = _FORBIDDEN.search(message)
+    if right is None or right["resource"] != "secrets":
+        return forbidden(message)
+    return ClusterError(
+        f"you may not {right['verb']} secrets in namespace {right['namespace']!r}, where Helm would "
+        "keep its records; lima-queue lets you keep them in ConfigMaps: export HELM_DRIVER=configmap"
+    )
+
+
 def unauthorized(context: str) -> ClusterError:
     """Return the error for credentials that the cluster does not know any more."""
     return ClusterError(
@@ -121,7 +132,7 @@ def helm_failed(text: str, context: str) -> LimaError:
             "choose another with --context"
         ),
         "Unauthorized|must be logged in": lambda: unauthorized(context or "the current one"),
-        "is forbidden: User": lambda: forbidden(text),
+        "is forbidden: User": lambda: _forbidden_to_helm(text),
         'no matches for kind "RayJob"': lambda: missing_operator("KubeRay", "ray.io/v1", []),
         'namespaces ".*" not found': lambda: InputError(
             f"no namespace {namespace[1] if namespace else ''!r}; name yours with -n, or have it "
