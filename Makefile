@@ -7,6 +7,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 SOURCES := lima jobs k8s tests
 # A machine without a GPU gets torch without the CUDA libraries, two thirds of it all. 1: with them.
 LIMA_CUDA ?= $(if $(wildcard /dev/nvidiactl /dev/dxg /proc/driver/nvidia/version),1,0)
+# The last of 4, and what of its dependencies the one of .venv is too new for.
+TRANSFORMERS4 := 'transformers==4.57.*' 'tokenizers<=0.23.0' 'huggingface-hub<1.0'
 DEMO := lima-results/demo
 CLUSTER_TESTS := tests/cluster
 # A file of tests stays in one process: its tests share what takes long to make.
@@ -21,6 +23,10 @@ demo: .venv/ready
 	$(BIN)/lima-k8s submit ablation --local --recipe tiny --storage $(DEMO) --wait
 	$(BIN)/lima-k8s aggregate $(DEMO)
 	$(BIN)/lima-k8s report $(DEMO) -o $(DEMO)/report.html
+	@printf '%s\n' '' 'The page is above. To go on:' \
+		'  . $(BIN)/activate                # puts lima-k8s on the path' \
+		'  lima-k8s chat $(DEMO) --run howto-32/0       # talk to a model; it babbles' \
+		'  lima-k8s annotate $(DEMO) --run howto-32/0 --against diverse-32/0   # label responses'
 
 test: check unit
 
@@ -30,7 +36,7 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: .venv/ready tools chart-tools
+unit: .venv/ready tools chart-tools .cache/transformers4/ready
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not bench and not cluster"
 
 # For the inner loop: no Ray, no browser.
@@ -100,6 +106,12 @@ NAME_etcd := etcd
 	$(if $(filter 0,$*),$(BIN)/python requirements/without_cuda.py)
 	touch $@
 
+# Beside .venv, and put before it: exports must open with it as well.
+.cache/transformers4/ready: .venv/ready requirements/transformers4.lock.txt
+	rm -rf $(@D)
+	$(UV) --no-deps --require-hashes --target $(@D) -r requirements/transformers4.lock.txt
+	touch $@
+
 .venv/uv: requirements/uv.lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 …)"; exit 2; }
@@ -112,6 +124,7 @@ lock: .venv/ready
 	$(COMPILE) pyproject.toml -o requirements/cli.lock.txt
 	$(COMPILE) pyproject.toml --extra jobs -o requirements/jobs.lock.txt
 	$(COMPILE) pyproject.toml --extra jobs --group dev -o requirements/dev.lock.txt
+	printf '%s\n' $(TRANSFORMERS4) | $(COMPILE) --no-deps - -o requirements/transformers4.lock.txt
 
 clean:
 	rm -rf .venv .cache $(DEMO)

@@ -29,7 +29,7 @@ def encode(spec: object, *, operational: bool = True) -> Any:
     if dataclasses.is_dataclass(spec):
         named = set() if operational else _named_by_content(spec)
         return {
-            f.name: encode(getattr(spec, f.name), operational=operational)
+            f.name: encode(_counted(f, spec, operational), operational=operational)
             for f in dataclasses.fields(spec)
             if operational or (f.name not in named and _decides(f, getattr(spec, f.name)))
         }
@@ -40,11 +40,17 @@ def encode(spec: object, *, operational: bool = True) -> Any:
     return spec
 
 
+def _counted(field: "dataclasses.Field[Any]", spec: object, operational: bool) -> object:
+    """Return the value of a field; in an identity, of one that once was part of it, the former."""
+    value = getattr(spec, field.name)
+    return value if operational else field.metadata.get("once", value)
+
+
 def _decides(field: "dataclasses.Field[Any]", value: object) -> bool:
     """Say whether a field is part of a run's identity (see `lima.marks`)."""
     if field.metadata.get("later") and value == field.default:
         return False
-    return not field.metadata.get("operational")
+    return "once" in field.metadata or not field.metadata.get("operational")
 
 
 def _named_by_content(spec: Any) -> set[str]:
@@ -173,6 +179,7 @@ _TYPE_NAMES: dict[object, str] = {
     str: "text",
     bool: "true or false",
     type(None): "null",
+    Any: "anything",
 }
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 

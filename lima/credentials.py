@@ -4,7 +4,7 @@ import re
 
 from lima.errors import SpecError
 
-_WITHIN = re.compile(r"https?://[^/?#\s]*@|://[^/?#\s@]*:[^/?#\s]*@")
+_WITHIN = re.compile(r"https?://[^/?#\s]*@|://[^/?#\s@:]*:[^/?#\s]*@")
 
 
 def refuse_credentials(text: str, where: str) -> None:

@@ -1,7 +1,7 @@
 """Whether storage holds all results of a cell: what the job says at its end, and what is there."""
 
 from lima.codec import run_id
-from lima.progress import DONE, Progress, read_progress
+from lima.progress import DONE, Progress, read_progress, unscored_text
 from lima.results import EXAMPLES, GENERATIONS, JUDGMENTS, METRICS, STEPS, Table
 from lima.shards import RunTable
 from lima.spec import CellSpec, Stage, cell_stages, stage_cell
@@ -19,8 +19,11 @@ TABLES: dict[Stage, tuple[Table, ...]] = {
 
 def mark_done(storage: Storage, cell: CellSpec) -> None:
     """Say that all stages of `cell` are finished, and what they left."""
-    progress = Progress(storage, run_id(cell))
-    progress.update(DONE, 1, 1, "cell", force=True, holds=inventory(storage, cell))
+    run = run_id(cell)
+    unscored = unscored_text(read_progress(storage, run) or {})
+    figures = {"unscored": unscored} if unscored else {}
+    holds = inventory(storage, cell)
+    Progress(storage, run).update(DONE, 1, 1, "cell", force=True, holds=holds, **figures)
 
 
 def is_done(storage: Storage, cell: CellSpec) -> bool:

@@ -9,10 +9,15 @@
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
+    │   └── BucketError          exit code 2: there is no such bucket, which is bad input too
+    ├── HubError                 exit code 3: a hub of models does not answer
     └── ClusterError             exit code 3: the cluster could not be reached, or refuses
 
 A message says what is wrong, where, and what to do.
 """
+
+LONGEST_REASON = 1000
+"""Characters of another library's message that ours repeats."""
 
 
 class LimaError(Exception):
@@ -57,7 +62,25 @@ class StorageError(LimaError):
     exit_code = 3
 
 
+class HubError(LimaError):
+    """A hub of models does not answer."""
+
+    exit_code = 3
+
+
+class BucketError(StorageError, InputError):
+    """Storage answers, and has no such bucket: trying again is in vain."""
+
+    exit_code = 2
+
+
 class ClusterError(LimaError):
     """The cluster could not be reached, refuses, or lacks an operator."""
 
     exit_code = 3
+
+
+def whole_reason(error: BaseException) -> str:
+    """Return all that another library's error says, in one line: the point may stand anywhere."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

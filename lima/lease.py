@@ -5,7 +5,6 @@ is replaced while its predecessor still saves.
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from hashlib import sha256
 from typing import TypedDict
 
 from lima.errors import InputError, Interrupted, StorageError
+from lima.filelock import held
 from lima.process import began
 from lima.storage import Storage
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RENEW_S = 5.0
 LOST_S = 30.0
 """Time without a sign of life after which a holder counts as dead."""
+HELD_S = 600.0
+"""Age up to which a lease of another machine counts for one that only looks, and cannot wait."""
 CLOCK_SLACK_S = 1.0
 SETTLE_S = 1.0
 """Longer than a write to an object store takes: of those that took the lease at the same time, it
@@ -107,28 +109,12 @@ def _take(storage: Storage, path: str, run: str, holder: str, stopped: Callable[
 @contextlib.contextmanager
 def _alone(storage: Storage) -> Iterator[bool]:
     """Keep other processes out; yields whether this file system can. Object stores cannot."""
-    folder = storage.local_path("leases")
-    if folder is None:
+    file = storage.local_path("leases/.lock")
+    if file is None:
         yield False
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Network file systems lock only what is open for writing.
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror}") from error
-    try:
-        yield _locked(handle)
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True
+    with held(file, patience_s=LOST_S) as sure:
+        yield sure
 
 
 def _wait_until_free(
@@ -215,3 +201,24 @@ def _read(storage: Storage, path: str) -> _Record | None:
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"holder": sha256(data).hexdigest(), "host": "unknown", "pid": 0, "at": 0.0}
+
+
+def is_held(storage: Storage, run: str, patience_s: float = HELD_S) -> bool:
+    """Say whether a job works on a run, as far as its lease tells; in doubt one does.
+
+    Args:
+        storage: Holds the lease.
+        run: Id of the run.
+        patience_s: Age up to which a lease of another machine, whose clock may differ, counts.
+
+    Raises:
+        StorageError: storage does not answer.
+
+    """
+    record = _read(storage, f"leases/run_id={run}.json")
+    if record is None:
+        return False
+    here = record["host"] == socket.gethostname()
+    if here and record["pid"] != os.getpid() and _is_dead_here(record):
+        return False
+    return time.time() - record["at"] < (LOST_S if here else patience_s)

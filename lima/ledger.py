@@ -11,12 +11,13 @@ from typing import Any
 from lima.clock import now
 from lima.codec import canonical_json, encode
 from lima.curation.dataset import load_examples
-from lima.errors import Interrupted
+from lima.errors import Interrupted, StorageError
 from lima.progress import read_progress
 from lima.results import ATTEMPTS, RUNS
-from lima.shards import RunTable
+from lima.shards import RunTable, read_parquet
 from lima.spec import STAGES, CellSpec, ComputeSpec, Stage, cell_stages, gpus, stage_cell
 from lima.storage import Storage
+from lima.training.lengths import Lengths
 
 IMAGE = "LIMA_IMAGE"
 """Environment variable of a pod: the image that it was started from."""
@@ -54,17 +55,25 @@ def attempt(
         "image": os.environ.get(IMAGE) or None,
     }
     table.write(f"{name}-started", [{**row, "event": "started", "at": started}])
-    outcome, reason = COMPLETED, "all work of the stage is done"
+
+    def end(outcome: str, reason: str) -> None:
+        table.write(f"{name}-ended", [_end(row, outcome, reason, started, now())])
+
     try:
         yield row
-    except (Interrupted, KeyboardInterrupt, SystemExit) as error:
-        outcome, reason = INTERRUPTED, str(error) or type(error).__name__
-        raise
     except BaseException as error:
-        outcome, reason = FAILED, f"{type(error).__name__}: {error}"
+        # What ended the attempt must be told, not that storage then failed too: one without an
+        # end counts as killed.
+        with contextlib.suppress(StorageError):
+            end(*_outcome(error))
         raise
-    finally:
-        table.write(f"{name}-ended", [_end(row, outcome, reason, started, now())])
+    end(COMPLETED, "all work of the stage is done")
+
+
+def _outcome(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
+        return INTERRUPTED, str(error) or type(error).__name__
+    return FAILED, f"{type(error).__name__}: {error}"
 
 
 def record_run(storage: Storage, cell: CellSpec, stage: Stage) -> None:
@@ -82,6 +91,30 @@ def record_run(storage: Storage, cell: CellSpec, stage: Stage) -> None:
         "created_at": now(),
     }
     table.write("run", [row])
+
+
+def record_lengths(storage: Storage, own: CellSpec, lengths: Lengths) -> None:
+    """Add to the row of a run of training what is known once its examples are tokens.
+
+    Args:
+        storage: Holds the row that `record_run` wrote; without one nothing is added.
+        own: The cell up to the stage.
+        lengths: Of its examples.
+
+    """
+    table = RunTable(storage, RUNS, own)
+    if not table.has("run"):
+        return
+    (row,) = read_parquet(storage, table.path("run")).to_pylist()
+    if row.get("example_tokens") is not None:
+        return
+    known = {
+        "trimmed_examples": lengths.trimmed,
+        "trimmed_share": lengths.lost_share,
+        "ends_trimmed": lengths.lost_ends,
+        "example_tokens": list(lengths.tokens),
+    }
+    table.write("run", [row | known], replace=True)
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Marks of a spec's fields: which of them are part of a run's identity."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -27,3 +27,11 @@ Fingerprint = Annotated[
         "nothing else is read. null: not known yet."
     ),
 ]
+
+
+def once(value: Any) -> dict[str, Any]:
+    """Mark a field that is operational now and once was part of the identity.
+
+    There it stands with `value`, its default of then, so that those runs keep their ids.
+    """
+    return {**OPERATIONAL, "once": value}

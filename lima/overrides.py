@@ -31,8 +31,52 @@ def parse_override(text: str) -> Override:
     path = tuple(name.strip().split("."))
     if not separator or not all(path):
         raise SpecError(f"--set {text!r}: write PATH=VALUE, for example train.epochs=3")
-    annotation = _annotation(path)
+    annotation = _annotation(path, f"--set {'.'.join(path)}")
     return Override(path, _value(raw, annotation, name))
+
+
+def overrides_of(settings: object, where: str) -> list[Override]:
+    """Return the overrides that a mapping of a file stands for.
+
+    Keys are paths, `train.epochs: 3`, or mappings of such, `train: {epochs: 3}`; what a mapping
+    does not name stays as it is.
+
+    Args:
+        settings: As read from the file.
+        where: Of the file, for messages.
+
+    Raises:
+        SpecError: it is no mapping, or names a path that no spec has.
+
+    """
+    return list(_flattened(settings, (), where))
+
+
+def _flattened(settings: object, above: tuple[str, ...], where: str) -> Iterator[Override]:
+    if not isinstance(settings, dict):
+        raise SpecError(
+            f"{where}: expected a mapping of settings, as {{train.epochs: 3}}, got {settings!r}"
+        )
+    for key, value in settings.items():
+        path = (*above, *str(key).split("."))
+        annotation = _annotation(path, f"{where}: {'.'.join(path)}")
+        if isinstance(value, dict) and spec_type(annotation) and not is_list(annotation):
+            yield from _flattened(value, path, where)
+        else:
+            yield Override(path, value)
+
+
+def changed(cell: CellSpec, overrides: Sequence[Override], where: str) -> CellSpec:
+    """Return a cell with overrides applied, in their order, and checked as a whole.
+
+    Raises:
+        SpecError: it is not valid; the message begins with `where`.
+
+    """
+    try:
+        return _apply(cell, overrides)
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from None
 
 
 def apply_overrides(cells: Sequence[CellSpec], texts: Sequence[str]) -> tuple[CellSpec, ...]:
@@ -62,21 +106,21 @@ def _apply(cell: CellSpec, overrides: Sequence[Override]) -> CellSpec:
     return decode(CellSpec, plain)
 
 
-def _annotation(path: tuple[str, ...]) -> object:
+def _annotation(path: tuple[str, ...], told: str) -> object:
     """Return the type of the field at a path; the error for a wrong one names the closest."""
     annotation: object = CellSpec
     for depth, key in enumerate(path):
         kind, where = spec_type(annotation), ".".join(path[:depth])
         if is_list(annotation):
             raise SpecError(
-                f"--set {'.'.join(path)}: {where} is a list; set it as a whole, or edit a file "
+                f"{told}: {where} is a list; set it as a whole, or edit a file "
                 "that `lima-k8s show RECIPE` wrote"
             )
         if kind is None:
-            raise SpecError(f"--set {'.'.join(path)}: {where} is a single value, without keys")
+            raise SpecError(f"{told}: {where} is a single value, without keys")
         fields = field_types(kind)
         if key not in fields:
-            raise SpecError(f"--set {'.'.join(path)}: no such path; {_hint('.'.join(path))}")
+            raise SpecError(f"{told}: no such path; {_hint('.'.join(path))}")
         annotation = fields[key]
     return annotation
 
@@ -85,12 +129,17 @@ def _hint(wanted: str) -> str:
     """Name the paths that end in `wanted`, else the closest one."""
     import difflib
 
-    known = list(_paths(CellSpec))
+    known = known_paths()
     same_end = [path for path in known if path.endswith(f".{wanted}")]
     close = same_end or difflib.get_close_matches(wanted, known, n=1)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
     return "`lima-k8s show RECIPE` shows all paths"
+
+
+def known_paths() -> list[str]:
+    """Return all paths that an override can name."""
+    return list(_paths(CellSpec))
 
 
 def _paths(kind: type) -> Iterator[str]:

@@ -1,6 +1,10 @@
 """Paths of local files as users write them."""
 
+import os
+import stat
 from pathlib import Path
+
+from lima.errors import InputError
 
 
 def expanded(path: str) -> Path:
@@ -28,3 +32,36 @@ def joined(root: str, path: str) -> str:
 def file_name(path: str) -> str:
     """Return what a file, a folder or a URI is called, without the folders above it."""
     return path.rstrip("/").rpartition("/")[2] or path
+
+
+def require_regular(path: Path) -> Path:
+    """Return `path` if a file can be made there, or a regular one replaced.
+
+    Raises:
+        InputError: a link, a device, a folder or the like is there.
+
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "a link" if path.is_symlink() else "no regular file"
+        raise InputError(f"{path}: {kind}, which is not written over; name another file")
+    return path
+
+
+def own_folder(path: Path) -> Path:
+    """Make a folder for this user alone in a place where others may make theirs, as in /tmp.
+
+    Raises:
+        InputError: what is there is another user's, or others can write to it.
+
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{path}: no folder; remove it, or name another place in TMPDIR") from None
+    there = path.lstat()
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.geteuid() or there.st_mode & 0o022:
+        raise InputError(
+            f"{path}: another user made it or can write to it, so that nothing in it is to be "
+            "trusted; remove it, or name another place in TMPDIR"
+        )
+    return path

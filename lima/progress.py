@@ -5,6 +5,7 @@ The same object serves a run on this machine and one in a cluster: nothing parse
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,3 +58,17 @@ def read_progress(storage: Storage, run: str) -> dict[str, Any] | None:
         return dict(json.loads(storage.read(path))) if storage.exists(path) else None
     except (StorageError, ValueError):
         return None
+
+
+def unscored_text(record: Mapping[str, Any]) -> str:
+    """Return how many responses a judge left without a score, of how many; empty: none.
+
+    Args:
+        record: The last progress of the judge, or of a cell that is done.
+
+    """
+    figures = record.get("figures", {})
+    if record.get("stage") == DONE:
+        return str(figures.get("unscored", ""))
+    failed = figures.get("failed") if record.get("stage") == "judge" else 0
+    return f"{failed} of {record['total']} responses unscored" if failed else ""

@@ -53,9 +53,10 @@ def lima_65b() -> tuple[CellSpec, ...]:
 def alpaca_65b() -> tuple[CellSpec, ...]:
     """The baseline of section 4: LLaMA 65B on the 52,000 examples of Alpaca.
 
-    All settings but the data are those of `lima_65b`.
+    All settings but the data are those of `lima_65b`. The data is all of what `curate_alpaca`
+    writes: of the 52,002 in Stanford's file 28 have no output, and repeats are left out.
     """
-    data = DataSpec("data/alpaca/train.jsonl", count=52_000)
+    data = DataSpec("data/alpaca/train.jsonl")
     return (_cell_65b("alpaca_65b", "alpaca-52k", data),)
 
 
@@ -135,7 +136,8 @@ def load_study(
     """Return the runs of a recipe, or of a file as `lima-k8s show` writes it.
 
     Args:
-        name_or_file: A recipe's name, or the path of a JSON or YAML file `{"runs": [...]}`.
+        name_or_file: A recipe's name, or the path of a JSON or YAML file (see
+            `lima.study_file`).
         overrides: `path=value` texts, see `lima.overrides`; applied to every run.
         arms: Keep only these; empty: all.
         seeds: Keep only these; empty: all.
@@ -144,13 +146,21 @@ def load_study(
         SpecError: nothing has that name, the file is not a study, or no run is left.
 
     """
-    recipe = RECIPES.get(name_or_file)
-    cells = recipe() if recipe else read_study(name_or_file)
+    cells = _keep(_keep(_read(name_or_file), "arm", arms), "seed", seeds)
+    return apply_overrides(cells, overrides)
+
+
+def _read(name_or_file: str, above: tuple[str, ...] = ()) -> tuple[CellSpec, ...]:
+    """Return all runs; `above` are the files that extend this one."""
+    if recipe := RECIPES.get(name_or_file):
+        return recipe()
+    if name_or_file in above:
+        raise SpecError(f"{shortened(name_or_file)} extends itself")
+    cells = read_study(name_or_file, lambda name: _read(name, (*above, name_or_file)))
     if cells is None:
         hint = closest(name_or_file, RECIPES, "recipes")
         raise SpecError(f"{shortened(name_or_file)}: neither a recipe nor a file; {hint}")
-    cells = _keep(_keep(cells, "arm", arms), "seed", seeds)
-    return apply_overrides(cells, overrides)
+    return cells
 
 
 def _cell_65b(

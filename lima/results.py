@@ -35,6 +35,22 @@ RUNS = Table(
         Column("stage", pa.string(), "curate, base, train, generate or judge; chat: live talk"),
         maybe("parent_run_id", pa.string(), "run of the stage before it; chat: of the model"),
         Column("examples", pa.int64(), "training examples of the stage", nullable=True),
+        maybe("trimmed_examples", pa.int64(), "of these, longer than max_length", later=True),
+        maybe(
+            "trimmed_share", pa.float64(), "share of their tokens that trimming takes", later=True
+        ),
+        maybe(
+            "ends_trimmed",
+            pa.int64(),
+            "examples that lose their last end-of-turn token to trimming",
+            later=True,
+        ),
+        maybe(
+            "example_tokens",
+            pa.list_(pa.int32()),
+            "tokens of each example before trimming, in the order of the data",
+            later=True,
+        ),
         Column("spec", pa.string(), "canonical JSON of the spec"),
         Column("versions", pa.string(), "JSON: versions of python, torch and the like"),
         Column("created_at", TIME, "first start"),
@@ -151,6 +167,7 @@ JUDGMENTS = Table(
         maybe("error", pa.string(), "what went wrong, in words"),
         maybe("http_status", pa.int64(), "of the answer"),
         maybe("request_id", pa.string(), "the endpoint's own id"),
+        maybe("settings", pa.string(), "JSON: what was sent beside model and text", later=True),
         maybe("prompt_tokens", pa.int64(), "billed input tokens"),
         maybe("completion_tokens", pa.int64(), "billed output tokens"),
         Column("cost", pa.float64(), "US dollars by the prices of the spec"),

@@ -1,10 +1,14 @@
-"""Immutable Parquet shards of the tables, hive-partitioned by experiment and run.
+"""Immutable Parquet shards of the tables, in a folder an experiment and run.
 
-STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet
+STORAGE/<table>/<experiment>/<run id>/<shard>.parquet
+
+The names of the folders are no columns (`experiment=E` would be to many readers, with types of
+their own making): every shard holds all columns of its table, so that any reader takes a table.
+Runs that began when folders were named so are read, and go on, where they are.
 """
 
-import io
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -17,10 +21,32 @@ from lima.results import Table
 from lima.spec import CellSpec
 from lima.storage import Storage
 
+_KEY = "run_id="
+"""Before the run id in the names of older folders."""
+
+
+def experiment_folders(experiment: str) -> tuple[str, str]:
+    """Return the name of an experiment's folder in each table, and its older name."""
+    name = quote(experiment, safe="")
+    # Readers pass over folders that begin so, and a lone dot means another folder.
+    visible = f"%{ord(name[0]):02X}{name[1:]}" if name.startswith((".", "_")) else name
+    return visible, f"experiment={name}"
+
 
 def run_folder(table: Table, experiment: str, run: str) -> str:
     """Return the folder of a run's shards of a table."""
-    return f"{table.name}/experiment={quote(experiment, safe='')}/run_id={run}"
+    return f"{table.name}/{experiment_folders(experiment)[0]}/{run}"
+
+
+def older_folder(table: Table, experiment: str, run: str) -> str:
+    """Return the folder of a run that began before the names of folders were no keys."""
+    return f"{table.name}/{experiment_folders(experiment)[1]}/{_KEY}{run}"
+
+
+def run_of(path: str) -> str | None:
+    """Return the run that a shard's path names; None: it is not in a run's folder."""
+    parts = path.split("/")
+    return parts[2].removeprefix(_KEY) if len(parts) == 4 else None
 
 
 def identity(cell: CellSpec) -> dict[str, Any]:
@@ -50,7 +76,13 @@ class RunTable:
 
     def _name(self, storage: Storage, table: Table, identity: dict[str, Any]) -> None:
         self.storage, self.table, self.identity = storage, table, identity
-        self.folder = run_folder(table, identity["experiment"], identity["run_id"])
+
+    @cached_property
+    def folder(self) -> str:
+        """Where the run's shards lie: in the older folder, if the run began there."""
+        names = self.table, self.identity["experiment"], self.identity["run_id"]
+        older = older_folder(*names)
+        return older if self.storage.entries(older) else run_folder(*names)
 
     def path(self, shard: str) -> str:
         """Return where a shard lies."""
@@ -70,7 +102,8 @@ class RunTable:
     def write(self, shard: str, rows: Sequence[dict[str, Any]], *, replace: bool = False) -> bool:
         """Write rows as one shard, unless it exists. The identity columns are filled in.
 
-        Only what people decide again is ever replaced: arms drawn anew after other picks.
+        Only what people decide again is ever replaced, arms drawn anew after other picks, and the
+        row of a run of training, once, by one that knows more.
         """
         names = set().union(*rows)
         columns = {n: [row.get(n, self.identity.get(n)) for row in rows] for n in names}
@@ -111,9 +144,9 @@ class RunTable:
 
 def to_parquet(table: pa.Table) -> bytes:
     """Return a table as the bytes of a Parquet file."""
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    return sink.getvalue().to_pybytes()
 
 
 def read_parquet(
@@ -134,13 +167,14 @@ def read_parquet(
         DataError: the file is damaged or lacks columns that its table has.
 
     """
-    data = storage.read(path)
+    data = storage.read_buffer(path)
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
         there = file.schema_arrow.names
         missing = [c for c in columns or () if c not in there and c not in later]
         if not missing:
-            return file.read(columns=[c for c in columns if c in there] if columns else None)
+            read = [c for c in columns if c in there] if columns else None
+            return file.read(columns=read, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise bad_shard(storage, path, str(error).splitlines()[0]) from error
     raise bad_shard(storage, path, f"it has no column {missing[0]!r}")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import LATER, OPERATIONAL, Fingerprint, stands_for
+from lima.marks import LATER, OPERATIONAL, Fingerprint, once, stands_for
 from lima.spec_curate import CurateSpec, SourceSpec
 from lima.spec_judge import EndpointSpec
 from lima.spec_judge import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
@@ -134,7 +134,13 @@ class CheckpointSpec:
     state_every_steps: Annotated[
         int, Meta(ge=0, description="Steps between saved states; 0: at the end of each epoch.")
     ] = 0
-    keep_states: Annotated[int, Meta(ge=1, description="Saved states to keep.")] = 2
+    keep_states: Annotated[
+        AtLeastOne | None,
+        Meta(
+            description="Saved states to keep, also once the run is complete; null: the last two "
+            "while it trains, and none afterwards, since its weights are all that is needed then."
+        ),
+    ] = field(default=None, metadata=once(2))
 
 
 @dataclass(frozen=True)
@@ -158,8 +164,15 @@ class ComputeSpec:
         bool, Meta(description="Recompute activations in the backward pass.")
     ] = True
     micro_batch_size: Annotated[
-        int, Meta(ge=1, description="Examples that one worker holds at a time.")
+        int, Meta(ge=1, description="Examples of full length that one worker holds at a time.")
     ] = 1
+    batching: Annotated[
+        Literal["packed", "padded"],
+        Meta(
+            description="Examples of a batch one after another, or each in a row of its own; "
+            "training only."
+        ),
+    ] = field(default="packed", metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lima.marks import Fingerprint, stands_for
+from lima.marks import LATER, Fingerprint, stands_for
 
 SourceKind = Literal[
     "stackexchange",
@@ -29,8 +29,8 @@ class SourceSpec:
         Meta(
             description="What the files are: `stackexchange` (dumps: .7z archives, or folders of "
             "XML), `wikihow`, `writingprompts` and `askreddit` (Pushshift files), "
-            "`natural_instructions` (a folder of tasks), `alpaca`, `authored` (JSONL or Markdown), "
-            "`examples` (LIMA's layout, as the LIMA release)."
+            "`natural_instructions` (a folder of tasks), `alpaca` (Stanford's file), `authored` "
+            "(JSONL or Markdown), `examples` (any layout of docs/reference/layouts.md)."
         ),
     ]
     paths: Annotated[
@@ -55,6 +55,13 @@ class SourceSpec:
         str | None, Meta(description="File of edits that are applied to the texts.")
     ] = None
     licence: Annotated[str, Meta(description="Licence where the files do not name one.")] = ""
+    chosen: Annotated[
+        bool,
+        Meta(
+            description="Of `examples` with a `chosen` and a `rejected` response, take the chosen; "
+            "false: they are damaged."
+        ),
+    ] = field(default=False, metadata=LATER)
     fingerprint: Fingerprint = field(default=None, metadata=stands_for("paths"))
     picks_fingerprint: Fingerprint = field(default=None, metadata=stands_for("picks"))
     patches_fingerprint: Fingerprint = field(default=None, metadata=stands_for("patches"))

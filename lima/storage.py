@@ -6,9 +6,11 @@ AWS_MAX_ATTEMPTS for how often a request is tried).
 """
 
 import contextlib
+import errno
 import os
+import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +19,17 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from lima.credentials import refuse_credentials
-from lima.errors import InputError, StorageError
+from lima.errors import BucketError, InputError, StorageError
 from lima.paths import expanded
+from lima.storage_errors import reason, refuse_slips
 
 S3_ATTEMPTS = "8"
 """Of each request, with growing pauses: a minute in all."""
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
+_PARTIAL = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}$")
+"""Names that objects have while they are written."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,14 @@ class Storage:
         """Open `uri`: a folder (made when first written), `s3://`, `gs://`, `abfs://` or fsspec's.
 
         Raises:
-            SpecError: there is a password in the URI.
+            InputError: the URI holds a password, or names no place.
             StorageError: the URI names no file system that can be used here.
 
         """
         refuse_credentials(uri, "the storage")
         self.filesystem, self.root = _open(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        self._has_bucket = False
         # Absolute: other processes open the same storage from other folders.
         self.uri = self.root if self.is_local else uri.rstrip("/")
 
@@ -88,6 +94,24 @@ class Storage:
             told = dict(stream.metadata() or {})
         return bytes(told.get("ETag", b"")).decode()
 
+    def require_bucket(self) -> None:
+        """Refuse a bucket that is not there: looking up and listing objects say only that none is.
+
+        Raises:
+            BucketError: there is no such bucket, as far as the credentials may know.
+
+        """
+        bucket = self.root.partition("/")[0]
+        if not isinstance(self.filesystem, pafs.S3FileSystem):
+            return
+        try:
+            info = self.filesystem.get_file_info(bucket)
+        except (OSError, pa.ArrowException):
+            return  # rights to objects alone are enough for a study
+        if info.type == pafs.FileType.NotFound:
+            missing = f"{self.uri}: there is no bucket {bucket!r}"
+            raise BucketError(f"{missing}; create it, or name another")
+
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator["pa.NativeFile"]:
         """Open an object to be read in pieces, as it is stored."""
@@ -101,11 +125,19 @@ class Storage:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object."""
+        return self.read_buffer(path).to_pybytes()
+
+    def read_buffer(self, path: str) -> pa.Buffer:
+        """Return the bytes of an object in memory of Arrow's, not of Python's.
+
+        What Arrow's threads still hold of Python's memory at the end of a process aborts it: so
+        readers of Parquet take this, and `use_threads=False` for file systems written in Python.
+        """
         with (
             self._explained("read", path),
-            self.filesystem.open_input_stream(self.full_path(path), compression=None) as stream,
+            self.filesystem.open_input_file(self.full_path(path)) as stream,
         ):
-            return bytes(stream.read())
+            return stream.read_buffer()
 
     def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
         """Write an object whole. Without `replace` the first writer wins; False says it existed."""
@@ -124,20 +156,35 @@ class Storage:
         return True
 
     def entries(self, path: str) -> list[Entry]:
-        """Return the objects below `path`, sorted, without unfinished ones; none if absent."""
+        """Return the objects below `path`, sorted, without unfinished ones; none if absent.
+
+        Raises:
+            BucketError: not even the bucket exists.
+            StorageError: storage cannot be reached.
+
+        """
+        return [entry for entry in self._entries(path) if not _is_hidden(entry)]
+
+    def unfinished(self) -> list[Entry]:
+        """Return what is being written, or was by a writer that was killed; stores hide theirs."""
+        if not self.is_local:
+            return []
+        return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
+
+    def _entries(self, path: str) -> list[Entry]:
         selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
         with self._explained("list", path):
             infos = self.filesystem.get_file_info(selector)
+        if not infos and not self.is_local and not self._has_bucket:
+            self.require_bucket()
+        self._has_bucket = True
         strip = len(self.root) + 1
         found = (
             Entry(i.path[strip:], i.size or 0, i.mtime_ns or 0)
             for i in infos
             if i.type == pafs.FileType.File
         )
-        return sorted(
-            (e for e in found if not e.path.rsplit("/", 1)[-1].startswith(".")),
-            key=lambda e: e.path,
-        )
+        return sorted(found, key=lambda entry: entry.path)
 
     def delete(self, path: str) -> None:
         """Delete an object; one that is gone already is fine."""
@@ -202,28 +249,53 @@ class Storage:
         finally:
             partial.unlink(missing_ok=True)
 
-    def upload_folder(self, source: Path, path: str) -> list[Entry]:
-        """Copy all files of a local folder to below `path`; return what was written."""
+    def upload_folder(
+        self, source: Path, path: str, go_on: Callable[[], bool] = lambda: True
+    ) -> list[Entry]:
+        """Copy all files of a local folder to below `path`; return what was written.
+
+        `go_on` is asked before each file; at its first no, the rest is left out.
+        """
         files = sorted(p for p in source.rglob("*") if p.is_file())
         entries = [
             Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files
         ]
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            for future in [
-                pool.submit(self.upload, f, e.path) for f, e in zip(files, entries, strict=True)
-            ]:
-                future.result()
-        return entries
 
-    def download_folder(self, path: str, target: Path) -> Path:
-        """Copy everything below `path` into a local folder; return that folder."""
+        def upload(file: Path, entry: Entry) -> Entry | None:
+            if not go_on():
+                return None
+            self.upload(file, entry.path)
+            return entry
+
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            return [entry for entry in pool.map(upload, files, entries) if entry]
+
+    def download_folder(
+        self, path: str, target: Path, wanted: Collection[str] | None = None
+    ) -> Path:
+        """Copy everything below `path`, or what is `wanted` of it, into a local folder; return it.
+
+        `wanted` are paths below the storage root.
+
+        Raises:
+            StorageError: a copy failed, or an object's name leads out of the folder.
+
+        """
         with ThreadPoolExecutor(TRANSFERS) as pool:
             for future in [
-                pool.submit(self.download, e.path, target / e.path.removeprefix(f"{path}/"))
+                pool.submit(self.download, e.path, target / self._below(path, e.path))
                 for e in self.entries(path)
+                if wanted is None or e.path in wanted
             ]:
                 future.result()
         return target
+
+    def _below(self, folder: str, path: str) -> str:
+        """Return `path` as its folder names it; an object store takes any name, also `../x`."""
+        name = path.removeprefix(f"{folder}/")
+        if ".." in name.split("/") or name.startswith("/"):
+            raise StorageError(f"{self.uri}/{path}: its name leads out of {folder}; delete it")
+        return name
 
     @contextlib.contextmanager
     def _explained(self, what: str, path: str) -> Iterator[None]:
@@ -231,43 +303,41 @@ class Storage:
             yield
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
-            raise StorageError(f"cannot {what} {where}: {_reason(error)}") from error
+            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
+            raise kind(f"cannot {what} {where}: {reason(error, what)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """Return what went wrong, with what to do where that is known."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    hints = {
-        "ACCESS_DENIED": "check the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        "INVALID_ACCESS_KEY": "check the credentials in AWS_ACCESS_KEY_ID",
-        "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
-        "No space left": "free some space, then start the same command again",
-        "NO_SUCH_BUCKET": "create the bucket first",
-    }
-    hint = next((h for key, h in hints.items() if key in str(error)), None)
-    return f"{text} ({hint})" if hint else text
+def _is_hidden(entry: Entry) -> bool:
+    return entry.path.rsplit("/", 1)[-1].startswith(".")
 
 
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     scheme, separator, rest = uri.partition("://")
+    refuse_slips(uri)
     if not separator:
         folder = expanded(uri)
         if uri.startswith("~") and folder == Path(uri):
-            raise StorageError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
+            raise InputError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
         return pafs.LocalFileSystem(), str(folder.absolute())
     if not rest.strip("/"):
-        raise StorageError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
     try:
         if scheme == "file":
             return pafs.LocalFileSystem(), str(Path(rest).absolute())
         if scheme == "s3":
             return _s3(), rest.strip("/")
         return _other(uri)
-    except (OSError, pa.ArrowException, ValueError, ImportError) as error:
-        raise StorageError(
-            f"{uri}: cannot open this kind of storage ({_reason(error)}); use a folder, s3://, "
-            "gs:// or abfs://, or install the fsspec package for this scheme"
-        ) from error
+    except (ValueError, ImportError) as error:
+        raise InputError(_not_opened(uri, error)) from error
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(_not_opened(uri, error)) from error
+
+
+def _not_opened(uri: str, error: Exception) -> str:
+    return (
+        f"{uri}: cannot open this kind of storage ({reason(error)}); use a folder, s3://, gs:// "
+        "or abfs://, or install the fsspec package for this scheme"
+    )
 
 
 def _s3() -> pafs.FileSystem:
@@ -278,6 +348,7 @@ def _s3() -> pafs.FileSystem:
     return pafs.S3FileSystem(
         endpoint_override=endpoint,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),  # type: ignore[call-arg]  # old stubs
         connect_timeout=10,
         request_timeout=60,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),
@@ -297,8 +368,11 @@ def _other(uri: str) -> tuple[pafs.FileSystem, str]:
 
 def _write_local(path: Path, data: bytes, replace: bool) -> bool:
     """Write beside the target, then link it into place: never half, never twice."""
-    if not replace and path.exists():
-        return False
+    if path.exists():
+        if not replace:
+            return False
+        if not path.is_file():  # the owner of the machine could lose a device
+            raise OSError(errno.EEXIST, f"{path} is no regular file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

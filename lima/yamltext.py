@@ -50,6 +50,9 @@ for _tag, _first, _pattern in _CORE_SCHEMA:
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
     )
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+# Not of YAML 1.2, but people write it: `<<: *common` takes the keys of another mapping.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
+_Loader.add_constructor("tag:yaml.org,2002:merge", lambda _, node: str(node.value))
 
 
 def load_yaml(text: str) -> Any:

@@ -6,6 +6,8 @@ import os
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As in a job, which imports Ray only when its environment is made; see lima_jobs.ownray.
+os.environ.update(RAY_AUTH_MODE="token", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
 
 import logging
 import random
@@ -33,7 +35,7 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study")
+LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study", "test_my_data")
 """Files of minutes: begun first, so that no process is left alone with one of them at the end."""
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -108,6 +110,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Be a world of one worker, once and for all: DeepSpeed survives no second group."""
+    import torch.distributed as dist
+
+    from lima.training.engine import prepare_environment
+
+    os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
+    prepare_environment("cpu")
+    rendezvous = tmp_path_factory.mktemp("group") / "rendezvous"
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 @pytest.fixture

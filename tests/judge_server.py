@@ -40,7 +40,7 @@ class Reply:
     """What to answer.
 
     `raw` takes the place of a completion, with `bare` also that of HTTP; `close` of any
-    answer, or comes after a bare one.
+    answer, or comes after a bare one. `latin`: a character of it is a byte.
     """
 
     content: str | None = VERDICT
@@ -52,6 +52,7 @@ class Reply:
     delay_s: float = 0.0
     close: bool = False
     bare: bool = False
+    latin: bool = False
 
     @property
     def paid(self) -> bool:
@@ -167,17 +168,17 @@ def _completion(request: Request, reply: Reply) -> str:
 
 
 def _http(request: Request, reply: Reply) -> bytes:
-    body = _completion(request, reply)
+    body = _completion(request, reply).encode("latin-1" if reply.latin else "utf-8")
     if reply.bare:
-        return body.encode()
+        return body
     headers = {
         "content-type": "application/json",
-        "content-length": str(len(body.encode())),
+        "content-length": str(len(body)),
         "x-request-id": f"req-{request.number}",
         **reply.headers,
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n{body}".encode()
+    return f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode() + body
 
 
 @contextlib.contextmanager

@@ -15,6 +15,13 @@ from lima.spec import (
     TrainSpec,
 )
 
+PARTITIONED: dict[str, Any] = {
+    "hidden_size": 256,
+    "vocab_size": 4096,
+    "tie_word_embeddings": True,
+}
+"""A base with a weight above `engine.PERSISTENT`, which ZeRO-3 so cuts into parts; it is tied."""
+
 
 def make_base(folder: Path, *, layers: int = 3, vocabulary: int = 400, **config: Any) -> Path:
     """Save a LLaMA of random weights with its tokenizer, as transformers does."""
@@ -25,15 +32,15 @@ def make_base(folder: Path, *, layers: int = 3, vocabulary: int = 400, **config:
     train_tokenizer(texts, vocabulary, folder)
     torch.manual_seed(0)
     shape: dict[str, Any] = {
+        "vocab_size": len(AutoTokenizer.from_pretrained(folder)),
         "hidden_size": 32,
         "num_attention_heads": 4,
         "intermediate_size": 64,
         "max_position_embeddings": 256,
     }
-    vocab = len(AutoTokenizer.from_pretrained(folder))
-    LlamaForCausalLM(
-        LlamaConfig(vocab_size=vocab, num_hidden_layers=layers, **(shape | config))
-    ).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(num_hidden_layers=layers, **(shape | config))).save_pretrained(
+        folder
+    )
     return folder
 
 

@@ -12,6 +12,15 @@ CELLS = {
     fact.of: fact.value for fact in paper_facts() if fact.of[0] == "preference" and fact.n == 300
 }
 
+NAMED = {"lima": "lima", "lima_dialogue": "lima_dialogue", **BASELINES}
+"""Our arms by the paper's names: labels have no spec that would tell."""
+
+
+def named_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return which of them some labels are about."""
+    there = {row.get(side) for row in rows for side in ("arm_1", "arm_2")}
+    return {name: arm for name, arm in NAMED.items() if arm in there}
+
 
 def event(number: int, **columns: Any) -> dict[str, Any]:
     """Return a label, as a row of `annotations`."""

@@ -4,7 +4,7 @@ import re
 
 from tests.synthetic import Arm, Study
 
-FIGURES = ("score", "quantity", "checkpoints", "loss", "perplexity", "lengths", "stops",
+FIGURES = ("score", "quantity", "checkpoints", "loss", "perplexity", "examples", "lengths", "stops",
            "attempts", "hours")  # fmt: skip
 RICH = Study(
     arms=(

@@ -1,7 +1,9 @@
 """Cells whose responses lie on storage already, for tests of what comes after generation."""
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lima.clock import now
@@ -9,7 +11,8 @@ from lima.codec import sha256_key
 from lima.ledger import record_run
 from lima.results import GENERATIONS
 from lima.shards import RunTable
-from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, stage_cell
+from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, stage_cell
+from lima.spec_judge import EndpointSpec
 from lima.storage import Storage
 from tests.judge_server import Reply, Request
 
@@ -23,6 +26,16 @@ def responded_cell(
     table = RunTable(storage, GENERATIONS, stage_cell(cell, "generate"))
     table.write(f"from-{first:05d}", rows[::-1])
     return cell
+
+
+def asked_cell(folder: Path, url: str, count: int, endpoint: EndpointSpec) -> CellSpec:
+    """Return a cell whose responses to `count` prompts come from an endpoint."""
+    prompts = folder / "prompts.jsonl"
+    lines = [json.dumps({"conversations": [f"What is {i}?"], "source": "x"}) for i in range(count)]
+    prompts.write_text("\n".join(lines), "utf-8")
+    model = ModelSpec(f"endpoint:{url}#other")
+    generate = GenerateSpec(DataSpec(str(prompts)), model, endpoint=endpoint)
+    return CellSpec("study", "other", generate=generate)
 
 
 def respond(storage: Storage, arm: str, count: int, experiment: str = "study") -> None:

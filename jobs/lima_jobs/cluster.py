@@ -57,14 +57,11 @@ def wait_for_machines(needs: Needs) -> None:
     """
     minutes = wait_minutes()
     give_up, say = time.monotonic() + 60 * minutes, time.monotonic() + POLL_S
-    while missing := _missing(needs):
+    while missing := missing_machines(needs):
         if stop_requested():
             raise Interrupted("stopped on request while waiting for machines")
         if time.monotonic() > give_up:
-            raise ClusterError(
-                f"after {minutes:g} minutes {missing}; `lima-k8s explain` says what keeps the "
-                f"others, {WAIT_MINUTES} how long to wait (cluster.waitMinutes)"
-            )
+            raise out_of_patience(missing)
         if time.monotonic() > say:
             log.info("waiting: %s", missing)
             say = time.monotonic() + SAY_S
@@ -128,7 +125,15 @@ def _pass_on(ended: threading.Event) -> None:
         log.warning("not all machines could be asked to stop (%s)", error)
 
 
-def _missing(needs: Needs) -> str:
+def out_of_patience(missing: str) -> ClusterError:
+    """Return what ends a job whose machines do not come."""
+    return ClusterError(
+        f"after {wait_minutes():g} minutes {missing}; `lima-k8s explain` says what keeps the "
+        f"others, {WAIT_MINUTES} how long to wait (cluster.waitMinutes)"
+    )
+
+
+def missing_machines(needs: Needs) -> str:
     """Return what is missing, in words; empty: nothing."""
     import ray
 

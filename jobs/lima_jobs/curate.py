@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,10 @@ from lima.codec import run_id, sha256_key
 from lima.curation.damage import Damage
 from lima.curation.split import SplitSite
 from lima.curation.stage import Curation, Unit
+from lima.curation.store import counts
 from lima.errors import Interrupted, LimaError
 from lima.ledger import attempt
+from lima.paths import own_folder
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec
 from lima.stop import stop_requested
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 MAX_LOSSES = 5
 """Sites that may be lost with their machine before something else must be wrong."""
 STOP_POLL_S = 1.0
+REMOVAL_S = 60.0
+"""Longest wait until a machine has removed what was put aside on it."""
 
 
 def run_curate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
@@ -107,7 +111,10 @@ class _Work:
         self.partitions: deque[tuple[_PutAside, int]] = deque()
         self.aside: dict[str, _PutAside] = {}
         self.busy: dict[Any, _Task] = {}
-        self.figures: Counter[str] = Counter()
+        # A source that is read again is counted again, as a whole.
+        again = tuple(f"{unit.name}-" for unit in self.waiting if unit.dump is None)
+        known = (r for r in curation.store.records() if not r.shard.startswith(again))
+        self.figures: Counter[str] = Counter(counts(known))
         self.lost = 0
         self.slots = max(1, int(ray.cluster_resources().get("CPU", 1)))
         storage = curation.storage
@@ -131,8 +138,7 @@ class _Work:
         for reference in self.busy:
             ray.cancel(reference, force=True)
         machines = [machine["NodeID"] for machine in ray.nodes() if machine["Alive"]]
-        with contextlib.suppress(RayError):  # a machine that went took its disk with it
-            ray.get([self._on(machine, _remove_all).remote(self.context) for machine in machines])
+        self._await([self._on(m, _remove_all).remote(self.context) for m in machines])
 
     def _start(self) -> bool:
         """Start a task, if there is one that may be started."""
@@ -168,7 +174,7 @@ class _Work:
             self.busy[reference] = _Task(lambda site: self._put_aside(unit, *site), unit)
         else:
             reference = ray.remote(num_cpus=1)(_read).remote(self.context, unit)
-            self.busy[reference] = _Task(lambda _: self._report(), unit)
+            self.busy[reference] = _Task(self._read_whole, unit)
 
     def _end(self, reference: Any, task: _Task) -> None:
         try:
@@ -203,6 +209,10 @@ class _Work:
             self._finish(site)
         self._report()
 
+    def _read_whole(self, counts: dict[str, int]) -> None:
+        self.figures.update(counts)
+        self._report()
+
     def _finish(self, site: _PutAside) -> None:
         self.curation.finish(site.unit, site.shards, site.damage)
         self._remove(site)
@@ -224,7 +234,12 @@ class _Work:
 
     def _remove(self, site: _PutAside) -> None:
         del self.aside[site.unit.name]
-        ray.get(self._on(site.node, _remove_folder).remote(site.folder))
+        self._await([self._on(site.node, _remove_folder).remote(site.folder)])
+
+    def _await(self, removals: Sequence[Any]) -> None:
+        """Wait until something is removed, but not for machines that have gone, or hang."""
+        with contextlib.suppress(RayError):  # a machine that went took its disk with it
+            ray.get(list(removals), timeout=REMOVAL_S)
 
     def _on(self, node: str, function: Callable[..., None]) -> Any:
         """Return a task that needs no CPU, on a machine if it is still there."""
@@ -238,8 +253,8 @@ class _Work:
         self.progress.update("curate", done, self.total, "sources", **figures)
 
 
-def _read(context: _Context, unit: Unit) -> None:
-    context.curation().read_source(unit)
+def _read(context: _Context, unit: Unit) -> dict[str, int]:
+    return context.curation().read_source(unit)
 
 
 def _split(
@@ -250,6 +265,7 @@ def _split(
     # No folder is used again: a task that is taken for lost may live on, and must find its own
     # rows or none. One attempt runs at a time, so that what others left is of no use.
     own = _put_aside_in(context)
+    own_folder(own.parent)
     for left in [*own.parent.glob("*"), *(own / unit.name).glob("*")]:
         if left != own:
             _remove_folder(str(left))
@@ -267,8 +283,7 @@ def _put_aside_in(context: _Context) -> Path:
 
 def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[str, int]:
     """Write a partition; return what there is in it."""
-    record = context.curation().write_partition(unit, Path(folder), partition)
-    return {"shards": 1, "candidates": record.seen, "kept": record.kept}
+    return counts([context.curation().write_partition(unit, Path(folder), partition)])
 
 
 def _remove_folder(folder: str) -> None:

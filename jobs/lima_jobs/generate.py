@@ -29,7 +29,14 @@ from lima.shards import RunTable
 from lima.spec import CellSpec, is_baseline, stage_cell
 from lima.stop import busy, stop_requested
 from lima.storage import Storage
-from lima_jobs.cluster import DEPARTURE_S, machines
+from lima_jobs.cluster import (
+    DEPARTURE_S,
+    joined,
+    machines,
+    missing_machines,
+    out_of_patience,
+    wait_minutes,
+)
 
 log = logging.getLogger(__name__)
 MAX_DEATHS = 5
@@ -49,6 +56,7 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
 
     Raises:
         Interrupted: a stop was requested; finished shards are kept.
+        ClusterError: nobody works, since machines have been missing for LIMA_WAIT_MINUTES.
         LimaError: workers died more than `MAX_DEATHS` times with no shard finished in between;
             finished shards are kept.
         Exception: what a worker raised, as it is.
@@ -120,6 +128,8 @@ class _Pool:
     def __init__(self, cell: CellSpec, storage: Storage, pending: Sequence[PromptShard]) -> None:
         self.compute = generate_spec(cell).compute
         gpus = self.compute.gpus_per_worker if self.compute.device == "cuda" else 0
+        self.needs = {"CPU": 1, "GPU": gpus}
+        self.missing_since: float | None = None
         self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(GenerateWorker)
         # Workers need not share the driver's working folder.
         self.arguments = (cell, storage.root if storage.is_local else storage.uri)
@@ -141,6 +151,7 @@ class _Pool:
             self._replace_leavers()
             task = self._next_task()
             if task is None:
+                self._require_machines()
                 continue
             worker, shard = self.busy.pop(task)
             try:
@@ -173,6 +184,18 @@ class _Pool:
             return None
         ready, _ = ray.wait(list(self.busy), timeout=STOP_POLL_S)
         return ready[0] if ready else None
+
+    def _require_machines(self) -> None:
+        """Give up if nobody works, and the machine for a worker has been missing for too long."""
+        works = any(shard for _, shard in self.busy.values())
+        missing = missing_machines(self.needs) if joined() and not works else ""
+        if not missing:
+            self.missing_since = None
+            return
+        now = time.monotonic()
+        self.missing_since = self.missing_since or now
+        if now - self.missing_since > 60 * wait_minutes():
+            raise out_of_patience(missing)
 
     def _start(self) -> None:
         worker = _Worker(self.actor.remote(*self.arguments), self.started)

@@ -13,11 +13,11 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lima.errors import LimaError
+from lima_jobs.ownray import private_folder
 
 log = logging.getLogger("lima_jobs.preflight")  # __name__ may be __main__
 
@@ -58,8 +58,7 @@ def preflight(workers: int, device: Device) -> Report:
     try:
         places = _answers(probes, "did not start", "place")
         _refuse(_answers(probes, "did not answer", "health"), places)
-        host, port = places[0]
-        sizes = [(rank, workers, f"tcp://{host}:{port}") for rank in range(workers)]
+        sizes = [(rank, workers, _meeting(places[0])) for rank in range(workers)]
         seconds = max(_answers(probes, "did not end its all-reduce", "all_reduce", sizes))
     finally:
         for probe in probes:
@@ -76,6 +75,13 @@ def preflight(workers: int, device: Device) -> Report:
         report.workers, report.hosts, report.gigabytes_per_second, report.seconds,
     )  # fmt: skip
     return report
+
+
+def _meeting(place: tuple[str, int]) -> str:
+    """Return where the workers meet: for those of an own Ray, out of the reach of others."""
+    host, port = place
+    folder = private_folder()
+    return f"file://{folder}/preflight" if folder else f"tcp://{host}:{port}"
 
 
 def _probe(device: Device) -> Any:
@@ -216,23 +222,9 @@ def _nvidia_smi() -> str:
     return ""
 
 
-@contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    import ray
-
-    own = not os.environ.get("RAY_ADDRESS")
-    if own:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(address="local" if own else "auto", logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def main() -> None:
     """Check the workers of the command line; exits with the code of the contract."""
-    from lima_jobs.session import set_up_logging
+    from lima_jobs.session import set_up_logging, started_ray
 
     parser = argparse.ArgumentParser(description="Check machines before weights are loaded.")
     parser.add_argument("--workers", type=int, default=1, help="worker processes")
@@ -240,7 +232,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_up_logging()
     try:
-        with _ray():
+        with started_ray(os.cpu_count() or 1):
             preflight(arguments.workers, arguments.device)
     except LimaError as error:
         log.error("%s", error)

@@ -31,6 +31,7 @@ from lima.inputs.record import record_inputs
 from lima.judging.key import require_keys
 from lima.lease import lease
 from lima.ledger import close_killed, record_run
+from lima.model.hub import require_models
 from lima.progress import DONE, Progress
 from lima.reachable import POD_PATIENCE_S, require_answer
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
@@ -163,13 +164,13 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     set_up_logging()
-    # Of this process alone: two jobs on one machine are stopped one by one.
-    own_stop = Path(tempfile.gettempdir()) / f"lima-stop-{os.getpid()}"
-    os.environ.setdefault(VARIABLE, str(own_stop))
-    stop_file().unlink(missing_ok=True)
-    _stop_on_signals()
-    _stop_without(os.environ.get(PARENT))
-    with not_again_on_bad_input(), _exit_code_of_errors():
+    # Of this process alone: two jobs on one machine are stopped one by one, and by their owner.
+    own = tempfile.TemporaryDirectory(prefix="lima-stop-", ignore_cleanup_errors=True)
+    with own as folder, not_again_on_bad_input(), _exit_code_of_errors():
+        os.environ.setdefault(VARIABLE, f"{folder}/stop")
+        stop_file().unlink(missing_ok=True)
+        _stop_on_signals()
+        _stop_without(os.environ.get(PARENT))
         cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
         if joined():
             _require_storage(storage)
@@ -184,16 +185,20 @@ def _require_storage(storage: Storage) -> None:
     """Find out in seconds, before Ray and the machines are waited for, that storage is no good.
 
     Raises:
+        BucketError: its bucket is not there.
         StorageError: it does not answer, or refuses.
 
     """
     require_answer(storage.uri, POD_PATIENCE_S)
+    storage.require_bucket()
     storage.exists("progress")
 
 
 def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:
     parts = [_part(cell, only) for cell in cells]
-    require_keys((p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)), storage)
+    left = [p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)]
+    require_keys(left, storage)
+    require_models(left, storage)
     with ray_session(parts) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
         run_cells(cells, storage, parallel, only)

@@ -5,10 +5,12 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lima.errors import InputError, LimaError
 from lima.spec import CellSpec, computes, gpus
 from lima_jobs.cluster import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
+from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopback
 
 log = logging.getLogger(__name__)
 STARTS = 3
@@ -54,40 +56,49 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     if own and not any(cell.curate or computes(cell) for cell in cells):
         yield side_by_side(cells, {"CPU": os.cpu_count() or 1})
         return
-    import ray
-
-    if own:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # it listens to this machine only
-    _start_ray(max(os.cpu_count() or 1, _most(cells)["CPU"]) if own else None)
-    try:
+    with started_ray(max(os.cpu_count() or 1, _most(cells)["CPU"])):
         if own:
+            import ray
+
             yield side_by_side(cells, ray.cluster_resources())
         else:
             with stop_reaches_all():
                 yield _on_cluster(cells)
-    finally:
-        ray.shutdown()
 
 
-def _start_ray(cpus: int | None) -> None:
-    """Start Ray here with so many CPUs, or join the cluster of RAY_ADDRESS when None."""
+@contextlib.contextmanager
+def started_ray(cpus: int) -> Iterator[None]:
+    """Join the Ray cluster of RAY_ADDRESS, or start a Ray with so many CPUs here, and leave it.
+
+    Raises:
+        LimaError: Ray does not start.
+
+    """
+    # Workers on other machines have only the environment of their pod.
+    joining = {"address": "auto", "runtime_env": {"env_vars": DEFAULTS}}
+    with contextlib.nullcontext(joining) if joined() else own_ray(cpus) as options:
+        import ray
+
+        _start_ray(options)
+        try:
+            if not joined():
+                require_loopback()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start_ray(options: Mapping[str, Any]) -> None:
+    """Start Ray here, or join one, up to `STARTS` times."""
     import ray
 
-    own = cpus is not None
     for left in reversed(range(STARTS)):
         try:
-            ray.init(
-                address="local" if own else "auto",
-                num_cpus=cpus,
-                include_dashboard=False if own else None,
-                # Workers on other machines have only the environment of their pod.
-                runtime_env=None if own else {"env_vars": DEFAULTS},
+            with nothing_left_of_a_failure():
                 # Ray's own messages only if something is wrong; see `set_up_logging`.
-                logging_config=ray.LoggingConfig(log_level="ERROR"),
-                logging_level=logging.ERROR,
-            )
+                quiet = ray.LoggingConfig(log_level="ERROR")
+                ray.init(logging_config=quiet, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray has no class of its own for this
-            ray.shutdown()
             why = str(error).strip().partition("\n")[0] or type(error).__name__
             if not left:
                 raise LimaError(

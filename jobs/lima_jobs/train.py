@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lima.codec import decode, encode, run_id
-from lima.errors import InputError, Interrupted, LimaError
+from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
 from lima.stop import stop_requested
 from lima.storage import Storage
+from lima.temporary import remove_left_behind
 from lima.training.records import StepRecord, completion_path
+from lima.training.size import collective_timeout_s
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima_jobs.ownray import private_folder
+from lima_jobs.waiting import unless_stopped
 
 if TYPE_CHECKING:
     from lima.training.world import World
@@ -79,6 +83,11 @@ class _Work:
         """What the workers talk to each other by."""
         return "nccl" if self.compute.device == "cuda" else "gloo"
 
+    @property
+    def wait_s(self) -> int:
+        """Seconds that they wait for each other in a collective."""
+        return collective_timeout_s(stage_cell(self.cell, self.stage))
+
     def encoded(self) -> dict[str, Any]:
         """Return it as workers elsewhere are given it."""
         uri = self.storage.uri
@@ -107,7 +116,8 @@ def _fit_alone(work: _Work) -> LimaError | None:
     task = ray.remote(num_cpus=1, num_gpus=gpus(work.compute), max_retries=0, max_calls=1)(_train)
     for left in reversed(range(1 + WORKER_FAILURES)):
         try:
-            return cast("LimaError | None", ray.get(task.remote(work.encoded(), alone=True)))
+            ended = unless_stopped(lambda: ray.get(task.remote(work.encoded(), alone=True)))
+            return cast("LimaError | None", ended)
         except RayError as error:
             log.warning("the worker failed, and is started %d times more: %s", left, error)
             cause = error.cause if isinstance(error, RayTaskError) else error
@@ -118,10 +128,19 @@ def _fit_alone(work: _Work) -> LimaError | None:
 
 def _fit_together(work: _Work) -> LimaError | None:
     """Train with several workers; return what ended it early, if that was no failure of one."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import (
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+        TrainingFailedError,
+    )
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    trainer = TorchTrainer(
+    from lima_jobs.meeting import LocalTrainer, Unmet
+
+    own = private_folder() is not None
+    trainer = (LocalTrainer if own else TorchTrainer)(
         _train,
         train_loop_config=work.encoded(),
         scaling_config=ScalingConfig(
@@ -134,11 +153,13 @@ def _fit_together(work: _Work) -> LimaError | None:
             storage_path=work.storage.full_path("ray"),
             storage_filesystem=work.storage.filesystem,
             failure_config=FailureConfig(max_failures=WORKER_FAILURES),
+            # Its warnings come with tracebacks, of what passes on a busy machine.
+            logging_config=LoggingConfig("ERROR"),
         ),
-        torch_config=TorchConfig(backend=work.backend),
+        torch_config=Unmet() if own else TorchConfig(work.backend, "env", work.wait_s),
     )
     try:
-        return cast("LimaError | None", trainer.fit().return_value)
+        return cast("LimaError | None", unless_stopped(trainer.fit).return_value)
     except TrainingFailedError as error:
         failures: dict[int, Exception] = getattr(error, "worker_failures", {})
         raise _reason(error, list(failures.values())) from error
@@ -150,13 +171,13 @@ def _reason(error: Exception, failures: Sequence[Exception]) -> LimaError:
     for failure in failures:
         if isinstance(failure, LimaError):
             return type(failure)(f"{said}{failure}")
-    # A worker that only lost its peers says less than the one that failed.
-    return LimaError(said + _last_line(error))
+    # Of what others said, the most telling: one that only lost its peers has no class of its own.
+    told = sorted(failures, key=lambda failure: type(failure) is RuntimeError)
+    return LimaError(said + _with_class(told[0] if told else error))
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+def _with_class(error: BaseException) -> str:
+    return f"{type(error).__name__}: {whole_reason(error)}"
 
 
 def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
@@ -175,7 +196,8 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     from lima_jobs.session import set_up_logging
 
     set_up_logging()
-    with _world_of_one(work) if alone else _world_of_ray() as world:
+    remove_left_behind()
+    with _world_of_one(work) if alone else _world_of_ray(work) as world:
         return _train_in(world, work)
 
 
@@ -198,12 +220,18 @@ def _world_of_one(work: _Work) -> Iterator["World"]:
 
 
 @contextlib.contextmanager
-def _world_of_ray() -> Iterator["World"]:
+def _world_of_ray(work: _Work) -> Iterator["World"]:
     import ray.train
     import ray.train.torch
 
     from lima.training.world import World
 
+    if folder := private_folder():
+        from lima_jobs.meeting import private_world
+
+        with private_world(work.backend, folder, work.wait_s) as world:
+            yield world
+        return
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     yield World(context.get_world_rank(), context.get_world_size(), device)
@@ -214,7 +242,6 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     from lima.ledger import attempt
     from lima.stop import busy
     from lima.training.loop import Hooks, Trainer
-    from lima.training.promises import check_together
 
     progress = Progress(work.storage, work.run)
 
@@ -229,7 +256,6 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     def train(ended: dict[str, Any]) -> None:
         hooks = Hooks(lambda record, total: on_step(record, total, ended), stop_requested)
         cell = stage_cell(work.cell, work.stage)
-        check_together(cell, work.spec, work.storage, world)
         Trainer(cell, work.spec, work.storage, world, hooks).train()
 
     try:
@@ -239,7 +265,7 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
                 return None
             with attempt(work.storage, work.cell, work.stage, work.compute, work.run) as ended:
                 train(ended)
-    except (InputError, Interrupted) as error:
+    except (InputError, HubError, Interrupted) as error:
         # Every worker meets it, and no restart would help: it is not a failure to Ray.
         return error
     return None

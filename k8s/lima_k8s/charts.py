@@ -134,11 +134,20 @@ def _schema(parts: Mapping[str, type], *, with_runs: bool) -> str:
     references, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     for definition in definitions.values():
         definition["additionalProperties"] = False
+    for name in _of_clusters(parts):
+        for allowed in definitions[name].get("properties", {}).values():
+            _take_text(allowed)
+    for reference in references[: len(parts)]:
+        _require_all(reference, definitions)
     properties: dict[str, Any] = dict(zip(parts, references, strict=False))
     # Helm gives these to every chart; those of the library hold nothing.
     properties |= {"global": {"type": "object"}, "lima-common": {"type": "object"}}
     if with_runs:
-        properties["runs"] = {"type": "array", "items": references[-1]}
+        # A file for lima-queue and the runs has both; the template says what a run lacks.
+        properties["queue"] = {"type": "object"}
+        whole = {"required": definitions["CellSpec"]["required"]}
+        items = {"type": "object", "if": whole, "then": references[-1]}
+        properties["runs"] = {"type": "array", "items": items}
         for name in FOR_READERS:
             properties[name] = {"type": "array"}
     schema = {
@@ -150,6 +159,41 @@ def _schema(parts: Mapping[str, type], *, with_runs: bool) -> str:
         "$defs": definitions,
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _of_clusters(parts: Mapping[str, type]) -> set[str]:
+    """Return the names of the definitions that `parts` need; those of runs are apart."""
+    return set(msgspec.json.schema_components(parts.values(), ref_template="{name}")[1])
+
+
+def _require_all(reference: dict[str, Any], definitions: dict[str, dict[str, Any]]) -> None:
+    """Require what has a default, all the way down: null, which takes it away, is then refused.
+
+    What may be empty may be null: lists, mappings, and text that is empty by default.
+    """
+    definition = definitions[reference["$ref"].rpartition("/")[2]]
+    properties = definition.get("properties", {})
+    definition["required"] = [
+        name for name, allowed in properties.items() if not _may_be_empty(allowed)
+    ]
+    for allowed in properties.values():
+        if "$ref" in allowed:
+            _require_all(allowed, definitions)
+
+
+def _may_be_empty(allowed: dict[str, Any]) -> bool:
+    return (
+        allowed.get("type") in ("array", "object")
+        or "anyOf" in allowed
+        or allowed.get("default") == ""
+    )
+
+
+def _take_text(allowed: dict[str, Any]) -> None:
+    """Let a number be text too: Helm's --set makes text of 3.5."""
+    if allowed.get("type") == "number":
+        allowed["type"] = ["number", "string"]
+        allowed["pattern"] = r"^[0-9]+(\.[0-9]+)?$"
 
 
 if __name__ == "__main__":

@@ -12,11 +12,14 @@ from lima.errors import LimaError
 from lima.evaluation.conversations import KIND, Conversation, Conversations
 from lima.judging.instructions import INSTRUCTIONS
 from lima_k8s.localpage import LocalPage
-from lima_k8s.output import say
+from lima_k8s.output import say, visible
 from lima_k8s.webpage import read_page
 
 TITLE = 80
-COMMANDS = "/new: another conversation   /label TURN: label again   /quit"
+COMMANDS = ("/new", "/label", "/quit")
+HELP = "/new: another conversation   /label TURN: label again   /quit"
+SHOWN = 4
+"""Utterances of a conversation that goes on which are shown again."""
 CHOICES = {choice.key: choice for choice in INSTRUCTIONS[KIND].choices}
 
 
@@ -75,71 +78,86 @@ def talk(conversations: Conversations, read: Callable[[str], str]) -> None:
         read: Shows a prompt and returns a line; `EOFError` or `KeyboardInterrupt` end it.
 
     """
-    say(f"{conversations.spec.model_name}   {COMMANDS}")
+    say(f"{conversations.spec.model_name}   {HELP}")
     try:
-        _talk(conversations, read)
+        terminal = _Terminal(conversations, read)
+        while terminal.goes_on:
+            terminal.turn()
     except (EOFError, KeyboardInterrupt, click.Abort):
         say("")
 
 
-def _talk(conversations: Conversations, read: Callable[[str], str]) -> None:
-    current = _begin(conversations)
-    while True:
-        given = current.opening if not current.utterances else None
-        if given:
-            say(f"you> {given}")
-        line = given or read("you> ").strip()
+class _Terminal:
+    """One conversation at a time; commands are heard at every prompt."""
+
+    def __init__(self, conversations: Conversations, read: Callable[[str], str]) -> None:
+        self.conversations, self.read = conversations, read
+        self.goes_on = True
+        self.current = conversations.last()
+        self._show()
+
+    def turn(self) -> None:
+        """Say one thing, the words that are given first, or obey one command."""
+        if not self.current.utterances and self.current.opening:
+            say(f"you> {self.current.opening}")
+            self._answer(self.current.opening)
+            return
+        line = self.read("you> ").strip()
+        if line and not self._obeys(line):
+            # Two slashes are one that is meant.
+            self._answer(line.removeprefix("/") if line.startswith("//") else line)
+
+    def _obeys(self, line: str) -> bool:
+        """Do what a line asks for, and say whether it was a command, known or not."""
         word, _, rest = line.partition(" ")
-        if word == "/quit":
+        if not line.startswith("/") or line.startswith("//"):
+            return False
+        if word not in COMMANDS:
+            say(f"{word} is no command; {HELP}   //…: say what begins with a slash")
+        elif word == "/quit":
+            self.goes_on = False
+        elif word == "/new":
+            self.current = self.conversations.new()
+            self._show()
+        else:
+            self._label(rest)
+        return True
+
+    def _show(self) -> None:
+        """Say which conversation goes on, and what was said last in it."""
+        said = self.current.utterances
+        more = f" goes on; {len(said) // 2} answers so far" if said else ""
+        say(f"-- conversation {self.current.id}{more}")
+        for number, text in enumerate(said[-SHOWN:]):
+            say(visible(text if number % 2 else f"you> {text}"))
+
+    def _answer(self, line: str) -> None:
+        try:
+            click.echo(visible(self.conversations.say(self.current, line)))
+        except LimaError as error:
+            if not self.current.utterances and self.current.opening:
+                raise  # the words are given: they would be said again and again
+            say(f"error: {error}")
             return
-        if word == "/new":
-            current = _begin(conversations)
-        elif word == "/label" and not given:
-            _label(conversations, current, rest, read)
-        elif line:
-            _answer(conversations, current, line, read)
+        self._label(str(len(self.current.keys)), now())
 
-
-def _begin(conversations: Conversations) -> Conversation:
-    current = conversations.new()
-    say(f"-- conversation {current.id}")
-    return current
-
-
-def _answer(
-    conversations: Conversations, current: Conversation, line: str, read: Callable[[str], str]
-) -> None:
-    try:
-        click.echo(conversations.say(current, line))
-    except LimaError as error:
-        if not current.utterances and current.opening:
-            raise  # the words are given: they would be said again and again
-        say(f"error: {error}")
-        return
-    _label(conversations, current, str(len(current.keys)), read, now())
-
-
-def _label(
-    conversations: Conversations,
-    current: Conversation,
-    turn: str,
-    read: Callable[[str], str],
-    shown: datetime | None = None,
-) -> None:
-    offered = " ".join(f"[{key}]{choice.label[1:]}" for key, choice in CHOICES.items())
-    while True:
-        answer = read(f"{offered}, Enter: no label> ").strip().lower()
-        known = CHOICES.get(answer[:1])
-        if not answer:
-            return
-        if known and answer in (known.key, known.label):
-            break
-        say("this is no label")
-    try:
-        number = int(turn) if turn.isdecimal() else 0
-        conversations.label(current, number, known.label, shown)
-    except LimaError as error:
-        say(f"error: {error}")
+    def _label(self, turn: str, shown: datetime | None = None) -> None:
+        """Ask for a label of an answer; a command in its place is obeyed, and no label given."""
+        offered = " ".join(f"[{key}]{choice.label[1:]}" for key, choice in CHOICES.items())
+        while True:
+            answer = self.read(f"{offered}, Enter: no label> ").strip().lower()
+            known = CHOICES.get(answer[:1])
+            if not answer or (answer.partition(" ")[0] in COMMANDS and self._obeys(answer)):
+                return
+            if known and answer in (known.key, known.label):
+                break
+            if not self._obeys(answer):
+                say("this is no label")
+        try:
+            number = int(turn) if turn.isdecimal() else 0
+            self.conversations.label(self.current, number, known.label, shown)
+        except LimaError as error:
+            say(f"error: {error}")
 
 
 def _title(conversation: Conversation) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class ImageSpec:
         str,
         Meta(
             pattern=r"^((\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[a-z0-9._-]+)*)?$",
-            description="Put before both names, as registry.example.com/team; empty: none.",
+            description="Put before both names, as registry.example.com/team; empty: the names "
+            "below are whole.",
         ),
     ] = ""
     cpu: Annotated[str, Meta(min_length=1, description="Image without CUDA.")] = (
@@ -78,11 +79,25 @@ class StorageSpec:
 
 
 @dataclass(frozen=True)
-class SizeSpec:
-    """What a pod, or each worker in it, requests; limits are the same."""
+class PlainSizeSpec:
+    """What a pod requests; limits are the same."""
 
     cpu: Annotated[float, Meta(ge=0.001, description="CPU cores.")]
     memoryGiB: Annotated[float, Meta(ge=0.001, description="Memory, shared memory included.")]
+    diskGiB: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="The node's own disk that it is sure to have, for /tmp and logs; it may "
+            "fill this and its cache. 0: not counted.",
+        ),
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class SizeSpec(PlainSizeSpec):
+    """What a pod, or each worker in it, requests; limits are the same."""
+
     sharedMemoryGiB: Annotated[
         float, Meta(ge=0, description="Part of the memory that /dev/shm may take.")
     ] = 0.0
@@ -94,7 +109,7 @@ class CpuSpec:
 
     workersPerPod: Annotated[int, Meta(ge=1, description="Worker processes in a pod.")] = 4
     worker: Annotated[SizeSpec, Meta(description="For each worker process.")] = SizeSpec(
-        cpu=2, memoryGiB=8, sharedMemoryGiB=2
+        cpu=2, memoryGiB=8, sharedMemoryGiB=2, diskGiB=5
     )
 
 
@@ -119,8 +134,16 @@ class GpuSpec:
         "nvidia.com/gpu"
     )
     perNode: Annotated[int, Meta(ge=1, description="GPUs of a node, the most of a pod.")] = 8
+    flavor: Annotated[
+        str,
+        Meta(
+            pattern="^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+            description="The kind that a run wants, as lima-queue's `flavors` name it; empty: the "
+            "first of them that Kueue can give.",
+        ),
+    ] = ""
     worker: Annotated[SizeSpec, Meta(description="For each GPU.")] = SizeSpec(
-        cpu=11, memoryGiB=200, sharedMemoryGiB=50
+        cpu=11, memoryGiB=200, sharedMemoryGiB=50, diskGiB=5
     )
     fabric: Annotated[
         Strings,
@@ -210,13 +233,98 @@ class AutoscalingSpec:
     ] = False
 
 
+Object = dict[str, Any]
+"""A part of a manifest, as Kubernetes writes it."""
+
+
+@dataclass(frozen=True)
+class PodSpec:
+    """What pods have besides, as Kubernetes writes it; ours of a name are the last word."""
+
+    labels: Annotated[Labels, Meta(description="More labels.")] = field(default_factory=dict)
+    annotations: Annotated[
+        Strings,
+        Meta(description="More annotations, as cluster-autoscaler.kubernetes.io/safe-to-evict."),
+    ] = field(default_factory=dict)
+    env: Annotated[Strings, Meta(description="More environment, as HTTPS_PROXY; no secrets.")] = (
+        field(default_factory=dict)
+    )
+    volumes: Annotated[
+        tuple[Object, ...], Meta(description="More volumes: claims, caches of data sets.")
+    ] = ()
+    volumeMounts: Annotated[
+        tuple[Object, ...], Meta(description="Where the container finds them.")
+    ] = ()
+    initContainers: Annotated[
+        tuple[Object, ...], Meta(description="Containers that run before.")
+    ] = ()
+    nodeSelector: Annotated[Strings, Meta(description="Labels of nodes beyond the flavor's.")] = (
+        field(default_factory=dict)
+    )
+    affinity: Annotated[Object, Meta(description="Affinity and anti-affinity.")] = field(
+        default_factory=dict
+    )
+    topologySpreadConstraints: Annotated[
+        tuple[Object, ...], Meta(description="How pods are spread.")
+    ] = ()
+    tolerations: Annotated[
+        tuple[Object, ...], Meta(description="More taints to tolerate than the flavor's.")
+    ] = ()
+    schedulerName: Annotated[str, Meta(description="Scheduler; empty: the default one.")] = ""
+    priorityClassName: Annotated[
+        str,
+        Meta(
+            description="PriorityClass of the pods, for the scheduler; Kueue goes by "
+            "cluster.priorityClass where that is set. lima-queue must allow it."
+        ),
+    ] = ""
+    hostNetwork: Annotated[
+        bool, Meta(description="The node's own network; pod security `restricted` refuses it.")
+    ] = False
+    podOverrides: Annotated[
+        Object,
+        Meta(
+            description="A strategic merge patch of the pod template for all the rest: metadata "
+            "and spec; containers are called ray-head, ray-worker and ray-job-submitter."
+        ),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PodsSpec:
+    """What pods have besides: all of them, then those of one role."""
+
+    all: PodSpec = PodSpec()
+    head: PodSpec = PodSpec()
+    worker: PodSpec = PodSpec()
+    submitter: PodSpec = PodSpec()
+
+
+@dataclass(frozen=True)
+class CaBundleSpec:
+    """Certificates that all pods trust: a whole bundle, the public ones too if they are needed."""
+
+    configMap: Annotated[
+        Name, Meta(description="ConfigMap of the namespace that holds them; empty: the image's.")
+    ] = ""
+    key: Annotated[str, Meta(min_length=1, description="Its key.")] = "ca-bundle.crt"
+
+
 @dataclass(frozen=True)
 class ClusterSpec:
     """Where a run runs. Nothing here changes what it finds."""
 
-    queue: Annotated[str, Meta(min_length=1, description="LocalQueue of the namespace.")] = "lima"
+    queue: Annotated[
+        str,
+        Meta(max_length=63, pattern=f"^{DNS_NAME}$", description="LocalQueue of the namespace."),
+    ] = "lima"
     priorityClass: Annotated[
-        str, Meta(description="WorkloadPriorityClass of the run; empty: none.")
+        str,
+        Meta(
+            max_length=63,
+            pattern=f"^({DNS_NAME})?$",
+            description="WorkloadPriorityClass of the run; empty: none.",
+        ),
     ] = "lima-normal"
     image: ImageSpec = ImageSpec()
     storage: StorageSpec = StorageSpec()
@@ -237,12 +345,28 @@ class ClusterSpec:
             "last word."
         ),
     ] = field(default_factory=dict)
+    pods: PodsSpec = PodsSpec()
+    caBundle: CaBundleSpec = CaBundleSpec()
+    jobLabels: Annotated[Labels, Meta(description="More labels of the RayJob.")] = field(
+        default_factory=dict
+    )
+    jobAnnotations: Annotated[Strings, Meta(description="More annotations of the RayJob.")] = field(
+        default_factory=dict
+    )
+    deadlineSeconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="A start of the run that takes longer is ended (activeDeadlineSeconds); it "
+            "counts anew after a preemption. 0: none.",
+        ),
+    ] = 0
     user: Annotated[int, Meta(ge=1, description="User and group id of all processes.")] = 1000
     head: Annotated[SizeSpec, Meta(description="The head pod, where the driver runs.")] = SizeSpec(
-        cpu=4, memoryGiB=16, sharedMemoryGiB=4
+        cpu=4, memoryGiB=16, sharedMemoryGiB=4, diskGiB=10
     )
-    submitter: Annotated[SizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
-        SizeSpec(cpu=0.5, memoryGiB=1)
+    submitter: Annotated[PlainSizeSpec, Meta(description="The pod that hands the job to Ray.")] = (
+        PlainSizeSpec(cpu=0.5, memoryGiB=1, diskGiB=1)
     )
     cpu: CpuSpec = CpuSpec()
     gpu: GpuSpec = GpuSpec()

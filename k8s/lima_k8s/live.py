@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from lima_k8s.output import say
+from lima_k8s.output import plain_console, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,10 +34,9 @@ def live(
     if not sys.stderr.isatty():
         yield PlainLines(line).show
         return
-    from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=4) as view:
+    with Live(console=plain_console(stderr=True), refresh_per_second=4) as view:
         yield lambda items: view.update(table(items))
 
 

@@ -1,7 +1,6 @@
 """Runs a study on this machine: one job process that owns a Ray, watched through its storage."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import queue
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -17,13 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from lima.codec import encode, run_id
+from lima.devices import require_gpus
 from lima.done import is_done
-from lima.errors import InputError, Interrupted, LimaError, StorageError
+from lima.errors import Interrupted, LimaError, StorageError
+from lima.paths import own_folder
 from lima.progress import DONE, read_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
-from lima_k8s.display import CellState, display
+from lima.temporary import temporary_folder
+from lima_k8s.display import CellState, display, with_shared_stages
+from lima_k8s.extras import require_jobs
+from lima_k8s.looking import Looker
 from lima_k8s.output import say
 
 POLL_S = 0.5
@@ -47,8 +50,7 @@ class LocalRun:
             StorageError: the storage cannot be reached.
 
         """
-        if importlib.util.find_spec("ray") is None:
-            raise InputError("--local needs the jobs' libraries: pip install 'lima-k8s[jobs]'")
+        require_jobs("--local")
         self.cells, self.storage = cells, Storage(uri)
         self.storage.entries("progress")  # an unreachable storage is said here, not by a job
         self._done: dict[str, CellState] = {}
@@ -57,7 +59,8 @@ class LocalRun:
         """Return what will run, a line a cell.
 
         Raises:
-            InputError: a judge that is to be asked needs a key that is not there.
+            InputError: a judge that is to be asked needs a key that is not there, or a stage
+                GPUs that are not.
 
         """
         self.require_keys()
@@ -76,7 +79,8 @@ class LocalRun:
         from lima.judging.key import require_keys
 
         states = self._states()
-        left = (cell for cell, s in zip(self.cells, states, strict=True) if not s.done)
+        left = [cell for cell, s in zip(self.cells, states, strict=True) if not s.done]
+        require_gpus(left)
         require_keys(left, self.storage)
 
     def summary(self) -> list[dict[str, Any]]:
@@ -106,10 +110,10 @@ class LocalRun:
         if not left:
             return
         log = self._log_file()
-        with _stop_requests() as requests, tempfile.TemporaryDirectory(prefix="lima-run-") as name:
-            specs = Path(name) / "specs.json"
+        with _stop_requests() as requests, temporary_folder("lima-run-") as folder:
+            specs = folder / "specs.json"
             specs.write_text(json.dumps({"runs": [encode(cell) for cell in left]}), "utf-8")
-            code = self._follow(_start(specs, self.storage.uri, Path(name), log), requests)
+            code = self._follow(_start(specs, self.storage.uri, folder, log), requests)
         if code:
             lines = log.read_text("utf-8", errors="replace").splitlines()
             raise failure(code, lines, log, stopped=requests.count > 0)
@@ -117,17 +121,20 @@ class LocalRun:
     def _follow(self, job: "subprocess.Popen[bytes]", requests: "_Requests") -> int:
         """Show progress until the job ends; pass requests to stop on. Return its exit code."""
         pause = POLL_S if self.storage.is_local else OBJECT_STORE_POLL_S
-        heeded, next_look = 0, time.monotonic() + pause
-        with display() as show, _ended_with_us(job):
+        heeded, place = 0, f"storage {self.storage.uri}"
+        with (
+            display() as show,
+            _ended_with_us(job),
+            # Beside: a storage that does not answer must keep nobody from being heard.
+            Looker(self._states, show, pause, place) as looker,
+        ):
             while job.poll() is None:
                 if requests.count > heeded:
                     heeded = requests.count
                     _stop(job, at_once=heeded > 1)
-                if time.monotonic() >= next_look:
-                    show(self._states())
-                    next_look = time.monotonic() + pause
+                looker.tell()
                 requests.wait(POLL_S)
-            show(self._states())
+            looker.finish()
         return job.returncode
 
     def _states(self) -> list[CellState]:
@@ -135,7 +142,7 @@ class LocalRun:
         with ThreadPoolExecutor(READERS) as pool:
             states = list(pool.map(self._state, self.cells))
         self._done = {state.run: state for state in states if state.done}
-        return states
+        return with_shared_stages(self.cells, states)
 
     def _state(self, cell: CellSpec) -> CellState:
         run = run_id(cell)
@@ -149,7 +156,7 @@ class LocalRun:
     def _log_file(self) -> Path:
         """Make an empty log, in the storage if that is a folder."""
         here = self.storage.local_path("logs")
-        folder = here or Path(tempfile.gettempdir()) / "lima-logs"
+        folder = here or own_folder(Path(tempfile.gettempdir()) / "lima-logs")
         file = folder / f"local-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = action(payload)
         except LimaError as error:
             self._json(HTTPStatus.CONFLICT, {"error": str(error)})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._json(HTTPStatus.BAD_REQUEST, {"error": f"{type(error).__name__}: {error}"})
         else:
             self._json(HTTPStatus.OK, answer)

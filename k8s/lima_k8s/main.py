@@ -14,6 +14,7 @@ from lima_k8s.output import say
 COMMANDS = {
     "recipes": "List the recipes: the paper's studies and a small one.",
     "show": "Show the full specs of a recipe, a file or a run.",
+    "init": "Write a study of your own data and model, in a few lines.",
     "lint": "Judge a recipe or a file before anything is started.",
     "submit": "Run a study: all stages up to KIND.",
     "status": "Show where runs on a cluster are.",
@@ -26,10 +27,12 @@ COMMANDS = {
     "chat": "Talk to a checkpoint or an endpoint, and label its answers.",
     "annotate": "Have people label responses, on a page in their browsers.",
     "aggregate": "Means and intervals over all runs of a storage.",
+    "export": "Write responses as other evaluators read them, a file an arm.",
     "import-labels": "Bring labels of people or models into a storage.",
     "agreement": "How far people and models agree, and what each rater favours.",
     "compare-paper": "Every number of the paper beside ours, with exact intervals.",
     "report": "Write a study's figures as one self-contained page.",
+    "prune": "Free what nothing in a storage needs any more.",
 }
 """Kept here, so that --help imports no command; a test compares it with the commands' own."""
 
@@ -38,7 +41,7 @@ Exit codes:
   0  ok
   1  the run failed, or was interrupted
   2  bad usage or bad input
-  3  the cluster or the storage could not be reached"""
+  3  the cluster, the storage or a model's hub could not be reached"""
 FAILED, BAD_INPUT = 1, 2
 DEBUG = "LIMA_DEBUG"
 UNUSABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -125,9 +128,20 @@ def run(arguments: list[str], program: str = "lima-k8s") -> int:
         return BAD_INPUT if unusable else FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, told without its traceback
         _show_traceback()
-        say(f"internal error: {type(error).__name__}: {error}\n{program} --debug … shows where")
-        return FAILED
+        return _unforeseen(error, program)
     return result if isinstance(result, int) else 0
+
+
+def _unforeseen(error: Exception, program: str) -> int:
+    """Say what went wrong: a library that is not installed, which no command asks for, or a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        from lima_k8s.extras import lacking
+
+        if lack := lacking(error):
+            say(f"error: {lack}")
+            return lack.exit_code
+    say(f"internal error: {type(error).__name__}: {error}\n{program} --debug … shows where")
+    return FAILED
 
 
 def _show_traceback() -> None:

@@ -3,11 +3,21 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 PLAIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./:+-]*[A-Za-z0-9_]")
+SEQUENCES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+    r"|\x9b[0-?]*[ -/]*[@-~]|[\x90\x9d\x98\x9e\x9f][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+)
+"""Escape sequences of terminals (ECMA-48): colours and cursor, titles and clipboard, the rest."""
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Other control characters, and those that turn the direction of text."""
 NOT_WORDS = {"true", "false", "null", "yes", "no", "on", "off"}
 """Words that one or the other version of YAML takes for something else."""
 
@@ -27,9 +37,19 @@ def yaml_text(document: Any) -> str:
     return "\n".join(_yaml_lines(document))
 
 
+def visible(text: str) -> str:
+    """Return a text of a model or a user without what a terminal would obey.
+
+    Escape sequences could move the cursor, hide or forge what is on the screen, or write into the
+    clipboard. Line breaks and tabs stay; every other control character is shown as a mark.
+    """
+    return CONTROLS.sub("\ufffd", SEQUENCES.sub("", text.replace("\r\n", "\n")))
+
+
 def write_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write rows as columns of plain text, numbers to the right."""
-    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    cells = [["" if value is None else _one_line(str(value)) for value in row] for row in rows]
+    headers = [_one_line(header) for header in headers]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     right = [_is_numeric([row[i] for row in rows]) for i in range(len(headers))]
     for row in [list(headers), *cells]:
@@ -40,14 +60,25 @@ def write_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         click.echo("  ".join(line).rstrip())
 
 
+def _one_line(text: str) -> str:
+    return " ".join(visible(text).splitlines())
+
+
 def _is_numeric(column: Sequence[object]) -> bool:
     present = [value for value in column if value is not None]
     return bool(present) and all(isinstance(value, int | float) for value in present)
 
 
+def plain_console(*, stderr: bool = False, width: int | None = None) -> "Console":
+    """Return a console of rich that takes no text for markup: names and texts are of users."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
 def say(message: str) -> None:
     """Write a message for people."""
-    click.echo(message, err=True)
+    click.echo(visible(message), err=True)
 
 
 def _yaml_lines(value: Any) -> Iterator[str]:

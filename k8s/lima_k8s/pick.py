@@ -39,8 +39,10 @@ def command(
     from lima_k8s.serving import serve_page
 
     file = PickFile(picks or f"{storage.rstrip('/')}/picks/{source}.jsonl")
-    session = PickSession(read_shortlist(Storage(storage), source, run), file, target)
-    page = serve(session, port)
-    say(f"{len(session.shortlist)} candidates of {source}; pick {target} at\n  {page.url}")
-    serve_page(page, browser=browser)
+    shortlist = read_shortlist(Storage(storage), source, run)
+    with file.alone():
+        session = PickSession(shortlist, file, target)
+        page = serve(session, port)
+        say(f"{len(shortlist)} candidates of {source}; pick {target} at\n  {page.url}")
+        serve_page(page, browser=browser)
     say(f"\n{session.count('keep')} kept, {session.count('drop')} dropped: {file.path}")

@@ -1,16 +1,21 @@
 """Picking: a person reads a ranked shortlist and keeps or drops (section 2.1)."""
 
+import contextlib
+import signal
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lima.curation.candidate import Candidate
 from lima.curation.picks import Picks, dump_picks, parse_picks
 from lima.curation.store import from_row
 from lima.errors import DataError
+from lima.filelock import held
+from lima.lease import lease
 from lima.results import CANDIDATES
-from lima.shards import read_parquet
+from lima.shards import read_parquet, run_of
 from lima.storage import Storage
 from lima_k8s.localpage import LocalPage
 from lima_k8s.webpage import read_page
@@ -23,7 +28,10 @@ FACTS = {"response_score": "response score", "comments": "comments"}
 
 
 class PickFile:
-    """A file of picks, local or on a storage, written whole after every decision."""
+    """A file of picks, local or on a storage, written whole after every decision.
+
+    On this machine several sessions may use one; of an object store one at a time, see `alone`.
+    """
 
     def __init__(self, path: str) -> None:
         """Name a file, which need not exist."""
@@ -41,6 +49,34 @@ class PickFile:
         if not self.storage.exists(self.name):
             return Picks()
         return parse_picks(self.storage.read(self.name), self.path)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Picks]:
+        """Give the decisions as they are now, others' too, and write what becomes of them.
+
+        Raises:
+            DataError: the file is damaged.
+            StorageError: it cannot be read or written.
+
+        """
+        lock = self.storage.local_path(f".{self.name}.lock")
+        with held(lock) if lock else contextlib.nullcontext():
+            picks = self.read()
+            yield picks
+            self.write(picks)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep others from a file that lies where nothing can be locked, and ends if one takes it.
+
+        Raises:
+            InputError: a living process of this machine has it.
+
+        """
+        if self.storage.is_local:
+            return contextlib.nullcontext()
+        return lease(
+            self.storage, self.name, lambda: False, lambda: signal.raise_signal(signal.SIGINT)
+        )
 
     def write(self, picks: Picks) -> None:
         """Replace the file; it is there whole, as it was or as it is."""
@@ -133,13 +169,9 @@ class PickSession:
             return {"index": index, "decision": before, "history": len(self._history)}
 
     def _write(self, candidate: Candidate, decision: Any) -> None:
-        before = self._decision(candidate)
-        self.picks.set(candidate, decision)
-        try:
-            self.file.write(self.picks)
-        except BaseException:
-            self.picks.set(candidate, before)  # what is not on disk is not decided
-            raise
+        with self.file.changing() as picks:
+            picks.set(candidate, decision)
+        self.picks = picks  # what is not on disk is not decided
 
     def _decision(self, candidate: Candidate) -> Any:
         pick = self.picks.of(candidate)
@@ -165,13 +197,13 @@ def read_shortlist(storage: Storage, pool: str, run: str | None = None) -> list[
 
     """
     shards = [e.path for e in storage.entries(CANDIDATES.name) if e.path.endswith(".parquet")]
-    runs = sorted({path.rpartition("run_id=")[2].partition("/")[0] for path in shards})
+    runs = sorted({name for name in map(run_of, shards) if name})
     if run is None and len(runs) == 1:
         run = runs[0]
     if run not in runs:
         hint = f"runs here: {', '.join(runs)}; choose one with --run" if runs else CURATE_FIRST
         raise DataError(f"{storage.uri}: no curation run {run or 'is named'}; {hint}")
-    return best_first(_kept(storage, [p for p in shards if f"run_id={run}/" in p], pool))
+    return best_first(_kept(storage, [p for p in shards if run_of(p) == run], pool))
 
 
 def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:

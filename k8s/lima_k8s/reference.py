@@ -15,11 +15,15 @@ import click
 from msgspec import Meta
 
 from lima.codec import encode, field_types, json_schema, spec_type, type_text
+from lima.curation.layouts import LAYOUTS
+from lima.curation.wikihow_files import COLUMNS
 from lima.recipes import RECIPES, describe
 from lima.results import TABLES
 from lima.spec import CellSpec, DataSpec
 from lima_k8s import commands
+from lima_k8s.cluster_spec import ClusterSpec
 from lima_k8s.main import COMMANDS, cli, command_named
+from lima_k8s.queue_spec import QueueSpec
 
 NOTICE = "<!-- Made from the code by `make docs`; changes here are lost. -->"
 WIDTH = 90
@@ -27,7 +31,14 @@ WIDTH = 90
 
 def render() -> dict[str, str]:
     """Return every reference page: file name and content."""
-    pages = {"spec.md": _spec(), "recipes.md": _recipes(), "tables.md": _tables(), "cli.md": _cli()}
+    pages = {
+        "spec.md": _spec(),
+        "recipes.md": _recipes(),
+        "tables.md": _tables(),
+        "layouts.md": _layouts(),
+        "values.md": _values(),
+        "cli.md": _cli(),
+    }
     texts = {name: "\n".join([NOTICE, *lines, ""]) for name, lines in pages.items()}
     schema = json.dumps(json_schema(CellSpec), indent=2, ensure_ascii=False)
     return {**texts, "spec.schema.json": f"{schema}\n"}
@@ -48,7 +59,26 @@ def _spec() -> Iterator[str]:
         "have their default; unknown keys are refused. The same in JSON Schema: "
         "[spec.schema.json](spec.schema.json)."
     )
-    for kind in _spec_types(CellSpec):
+    yield from _spec_tables(CellSpec)
+
+
+def _values() -> Iterator[str]:
+    yield "# Values of the charts\n"
+    yield (
+        "What a profile or a values file says below `cluster:`, for the runs and for lima-queue, "
+        "and below `queue:`, for lima-queue alone. A path joins the keys with dots: "
+        "`cluster.pods.head.annotations`. What the pods of runs have goes there; what they may "
+        "have together, and who may have it, is the queue's.\n\n"
+        "| below | for |\n| --- | --- |\n"
+        "| [`cluster:`](#clusterspec) | where a run runs: images, storage, sizes, nodes, pods |\n"
+        "| [`queue:`](#queuespec) | quota, kinds of GPUs, priorities, rights, policies, network |"
+    )
+    for kind in (ClusterSpec, QueueSpec):
+        yield from _spec_tables(kind)
+
+
+def _spec_tables(of: type) -> Iterator[str]:
+    for kind in _spec_types(of):
         yield f"\n## {kind.__name__}\n\n{inspect.getdoc(kind)}\n"
         yield from _table(("key", "type", "default", "meaning"), _spec_rows(kind))
 
@@ -76,14 +106,21 @@ def _spec_rows(kind: type) -> Iterator[Sequence[str]]:
 
 
 def _default(field: "dataclasses.Field[object]") -> str:
-    if field.default is dataclasses.MISSING:
+    default = _default_of(field)
+    if default is dataclasses.MISSING:
         return "required"
-    if dataclasses.is_dataclass(field.default):
-        changed = _differences(field.default)
+    if dataclasses.is_dataclass(default):
+        changed = _differences(default)
         return (
             ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in changed) or "its defaults"
         )
-    return f"`{json.dumps(encode(field.default), ensure_ascii=False)}`"
+    return f"`{json.dumps(encode(default), ensure_ascii=False)}`"
+
+
+def _default_of(field: "dataclasses.Field[object]") -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _differences(spec: object) -> list[tuple[str, object]]:
@@ -91,7 +128,7 @@ def _differences(spec: object) -> list[tuple[str, object]]:
     return [
         (field.name, encode(getattr(spec, field.name)))
         for field in dataclasses.fields(spec)  # type: ignore[arg-type]
-        if getattr(spec, field.name) != field.default
+        if getattr(spec, field.name) != _default_of(field)
     ]
 
 
@@ -152,11 +189,38 @@ def _data_files(cell: CellSpec) -> Iterator[str]:
     yield from (spec.path for spec in specs if spec and spec.path.startswith("data/"))
 
 
+def _layouts() -> Iterator[str]:
+    yield "# Layouts of examples\n"
+    yield (
+        "What sources of the kinds `examples` and `authored` may hold, in JSONL or as a JSON list. "
+        "A record is read whole or is damaged, named by its file and line: so is one with two "
+        "responses, a system prompt, tools or pictures, or with text under keys that no layout "
+        "has beside a lone prompt. Other keys, as an `id`, are passed over; `source`, `category`, "
+        "`licence` and `url` are kept.\n"
+    )
+    rows = (
+        (
+            layout.name + (", with `chosen: true`" if layout.chosen else ""),
+            f"`{json.dumps(layout.record)}`",
+            f"`{json.dumps(layout.conversation)}`",
+        )
+        for layout in LAYOUTS
+    )
+    yield from _table(("layout", "a record", "is read as"), rows)
+    yield (
+        "\n## wikiHow as CSV\n\nRows of an article follow each other. `wikihowSep.csv` has a row a "
+        "step, `wikihowAll.csv` a row a part of an article, with the number of the part at the "
+        "end of the title. A file with other columns is damaged as a whole.\n"
+    )
+    yield from _table(("column", "holds"), ((f"`{n}`", text) for n, text in COLUMNS.items()))
+
+
 def _tables() -> Iterator[str]:
     yield "# Tables\n"
     yield (
-        "Parquet below `STORAGE/<table>/experiment=E/run_id=R/<shard>.parquet`. A shard is never "
-        "changed. The meaning of a column is also in the metadata of its Arrow field."
+        "Parquet below `STORAGE/<table>/<experiment>/<run id>/<shard>.parquet`. A shard is never "
+        "changed, and holds all columns of its table: any reader takes the folder of a table. The "
+        "meaning of a column is also in the metadata of its Arrow field."
     )
     for table in TABLES.values():
         yield f"\n## {table.name}\n\nA row is {table.row}.\n"

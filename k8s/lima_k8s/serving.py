@@ -29,9 +29,9 @@ def open_page(url: str, *, browser: bool) -> None:
 
 def serve_page(page: LocalPage, *, browser: bool) -> None:
     """Serve a page until it is stopped, and close it."""
-    open_page(page.url, browser=browser)
     try:
         with until_stopped():
+            open_page(page.url, browser=browser)
             page.serve_forever()
     finally:
         page.server_close()

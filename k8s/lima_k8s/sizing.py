@@ -18,7 +18,8 @@ from typing import Literal
 from lima.codec import closest
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
-from lima.training.size import shape_parameters
+from lima.training.plan import Plan, exported_epochs, state_is_due
+from lima.training.size import EXPORTED_BYTES, LOGITS, SAVED_BYTES, shape_parameters
 
 GIB = 2**30
 CUDA_CONTEXT_BYTES = 2 * GIB
@@ -123,6 +124,25 @@ class Pace:
         return self.flops / (seconds * self.gpus * gpu.bf16_flops)
 
 
+@dataclass(frozen=True)
+class Saving:
+    """What a training writes to storage, and how long it waits for that."""
+
+    states: int
+    state_gib: float
+    state_s: float
+    """Of one state: every node writes its part."""
+    exports: int
+    export_gib: float
+    export_s: float
+    """Of the weights of one epoch: one worker writes them."""
+
+    @property
+    def hours(self) -> float:
+        """All of it."""
+        return (self.states * self.state_s + self.exports * self.export_s) / 3600
+
+
 def find_gpu(name: str) -> Gpu:
     """Return a GPU by its name.
 
@@ -146,7 +166,7 @@ def model_shape(model: ModelSpec) -> ShapeSpec:
     """
     if model.shape:
         return model.shape
-    named = re.search(r"(\d+)b(?![a-z])", model.path.lower())
+    named = re.search(r"(?<!\d)(\d+)b(?![a-z])", model.path.lower())
     size = f"{named[1]}b" if named else ""
     if size not in LLAMA:
         raise InputError(
@@ -176,9 +196,17 @@ def training_memory(spec: TrainSpec, shape: ShapeSpec, workers: int) -> Memory:
         optimizer=0 if offload != "none" else states * own,
         working=width * (live + buckets) + step,
         activations=_activations(spec, shape, width),
-        # bf16 logits, their fp32 copy and its gradient.
-        logits=spec.compute.micro_batch_size * spec.max_length * shape.vocab_size * (width + 8),
+        logits=_logits(spec, shape, width),
     )
+
+
+def _logits(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
+    """Return the bytes that a training step's logits need (see `lima.training.crossentropy`)."""
+    if spec.compute.batching == "packed":
+        # A chunk and its copies, and the gradient of the head, summed in fp32.
+        return (2 * width + 8) * LOGITS + (width + 4) * shape.vocab_size * shape.hidden_size
+    # The logits, and in fp32 their log-softmax, its gradient and that of the logits.
+    return spec.compute.micro_batch_size * spec.max_length * shape.vocab_size * (width + 12)
 
 
 def _activations(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
@@ -208,6 +236,23 @@ def generation_memory(spec: GenerateSpec, shape: ShapeSpec) -> Memory:
         cache=spec.batch_size * shape.context_length * token / compute.gpus_per_worker,
         logits=spec.batch_size * shape.vocab_size * (width + 4),
         working=4 * spec.batch_size * shape.context_length * shape.hidden_size * width,
+    )
+
+
+def saving(spec: TrainSpec, shape: ShapeSpec, examples: int, nodes: int, mib_s: float) -> Saving:
+    """Return what training on so many examples writes, at `mib_s` MiB a second and node."""
+    plan = Plan(examples, spec.epochs, spec.batch_size, seed=0)
+    steps = range(1, plan.total_steps + 1)
+    parameters, precision = shape_parameters(shape), spec.compute.precision
+    state, export = SAVED_BYTES[precision] * parameters, EXPORTED_BYTES[precision] * parameters
+    rate = mib_s * 2**20
+    return Saving(
+        states=sum(state_is_due(spec, plan, step) for step in steps),
+        state_gib=state / GIB,
+        state_s=state / nodes / rate,
+        exports=len(exported_epochs(spec)),
+        export_gib=export / GIB,
+        export_s=export / rate,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lima.curation.candidate import Candidate, Provenance
 from lima.curation.damage import Damage
+from lima.curation.layouts import join, refuse_unread
 from lima.curation.plaintext import tidy
 from lima.curation.records import Record, files, records, stem
 
@@ -11,9 +12,8 @@ SOURCE = "alpaca"
 LICENCE = "CC BY-NC 4.0"
 URL = "https://github.com/tatsu-lab/stanford_alpaca"
 AUTHORS = ("Stanford Alpaca (text-davinci-003)",)
-NO_INPUT = {"", "noinput", "<noinput>", "no input", "n/a"}
-"""What stands in `input` where there is none."""
 KEYS = ("instruction", "output")
+TEXTS = (*KEYS, "input")
 
 
 def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
@@ -28,21 +28,24 @@ def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
     """
     for path in files(paths, (".json", ".jsonl")):
         for number, (where, record) in enumerate(records(path, damage)):
-            if all(isinstance(record.get(key), str) for key in KEYS):
-                yield _candidate(record, f"{stem(path)}:{number}")
+            try:
+                _check(record)
+            except ValueError as error:
+                damage.note(where, "not in Alpaca's layout", str(error))
             else:
-                damage.note(where, "not in Alpaca's layout", f"it needs {' and '.join(KEYS)}")
+                yield _candidate(record, f"{stem(path)}:{number}")
 
 
-def join(instruction: str, context: str) -> str:
-    """Return the prompt of an instruction and its input."""
-    context = tidy(context)
-    plain = tidy(instruction)
-    return plain if context.casefold().rstrip(".") in NO_INPUT else f"{plain}\n\n{context}"
+def _check(record: Record) -> None:
+    if not all(isinstance(record.get(key), str) for key in KEYS):
+        raise ValueError(f"it needs {' and '.join(KEYS)}")
+    if not isinstance(record.get("input") or "", str):
+        raise ValueError("input is not text")
+    refuse_unread(record, TEXTS, [record[key] for key in KEYS])
 
 
 def _candidate(record: Record, source_id: str) -> Candidate:
-    prompt = join(record["instruction"], str(record.get("input") or ""))
+    prompt = join(record["instruction"], record.get("input") or "")
     response = tidy(record["output"])
     reasons = [
         *([] if prompt else ["no_prompt"]),

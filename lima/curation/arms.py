@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lima.curation.assembly import (
     Admission,
@@ -12,6 +12,7 @@ from lima.curation.assembly import (
     Objection,
     Part,
     Rejection,
+    Shortage,
     assemble,
 )
 from lima.curation.candidate import Candidate
@@ -19,7 +20,9 @@ from lima.curation.hands import load_hands
 from lima.curation.picks import NOT_PICKED
 from lima.curation.ranking import ALL, Ranking
 from lima.curation.sampling import quotas
+from lima.curation.sites import POOL
 from lima.curation.store import CandidateStore, losses, total
+from lima.curation.undrawn import undrawn
 from lima.errors import DataError
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec
 
@@ -50,12 +53,13 @@ class DrawnArm:
 class _Recording(Admission):
     """Gates that also tell what has passed them."""
 
-    def __init__(self, spec: CurateSpec, heldout: Iterable[Candidate]) -> None:
+    def __init__(self, spec: CurateSpec, arm: ArmSpec, heldout: Iterable[Candidate]) -> None:
         super().__init__(
             near_duplicate=spec.assembly.near_duplicate,
             overlap_words=spec.assembly.overlap_words,
             refuse_licences=spec.assembly.refuse_licences,
             heldout=heldout,
+            responses=arm.split == "train",
         )
         self.admitted: set[str] = set()
 
@@ -122,7 +126,7 @@ class _Drawer:
 
     def draw(self, arm: ArmSpec, heldout: Sequence[Candidate]) -> None:
         """Draw an arm that avoids `heldout`."""
-        result, gates = DrawnArm(arm), _Recording(self.spec, heldout)
+        result, gates = DrawnArm(arm), _Recording(self.spec, arm, heldout)
         for name in arm.extends:
             for choice in self.drawn[name].choices:
                 if choice.candidate.key not in gates.admitted:
@@ -167,7 +171,8 @@ class _Part:
         assembly = self.arm.assembly
         assembly.chosen += got.chosen
         assembly.rejected += got.rejected
-        assembly.shortages += got.shortages if self.part.count is not None else []
+        if self.part.count is not None:
+            assembly.shortages += map(self._explained, got.shortages)
         if self.part.balance != "none":
             final = self.taken + Counter(choice.category for choice in got.chosen)
             assembly.moved += [
@@ -204,6 +209,11 @@ class _Part:
             yield candidate
             if left is not None and candidate.key in self.gates.admitted:
                 left -= 1
+
+    def _explained(self, shortage: Shortage) -> Shortage:
+        elsewhere = "; ".join(undrawn(self.drawer.records, self.drawer.spec))
+        of_sites = shortage.pool.startswith(POOL.format(""))
+        return replace(shortage, elsewhere=elsewhere) if of_sites else shortage
 
     def _losses(self, pool: str) -> Losses:
         found = losses(self.drawer.records, pool)

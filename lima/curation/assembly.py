@@ -39,7 +39,7 @@ class Objection:
     """Why a gate turns a candidate away."""
 
     reason: str
-    """licence, taken, duplicate, near_duplicate or contaminated."""
+    """no_response, licence, taken, duplicate, near_duplicate or contaminated."""
     evidence: str
     other: str = ""
     """Key of the candidate that it repeats or overlaps with."""
@@ -102,13 +102,15 @@ class Shortage:
     found: int
     losses: Losses = field(default_factory=Losses)
     """Of the filters and of the gates, over all candidates of the pool."""
+    elsewhere: str = ""
+    """Of a pool without candidates: where those that were read are."""
 
     def __str__(self) -> str:
         """Say what is missing and what costs most."""
         text = f"{self.pool}: {self.asked} asked for, {self.found} found"
         text += f" among {self.losses.seen} candidates"
         if not self.losses.seen:
-            return f"{text}: check the paths of its source"
+            return f"{text}: {self.elsewhere or 'check the paths of its source'}"
         name = self.losses.costliest
         if not name:
             return f"{text}; no filter dropped any: add more data or ask for less"
@@ -131,7 +133,7 @@ class Assembly:
 
 
 class Admission:
-    """The gates in front of an arm: licence, identity, duplicates, held-out prompts."""
+    """The gates in front of an arm: response, licence, identity, duplicates, held-out prompts."""
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class Admission:
         overlap_words: int = RUN,
         refuse_licences: Sequence[str] = (),
         heldout: Iterable[Candidate] = (),
+        responses: bool = False,
     ) -> None:
         """Guard an arm.
 
@@ -148,8 +151,10 @@ class Admission:
             overlap_words: Words in a row shared with a held-out prompt that exclude.
             refuse_licences: Globs of licences.
             heldout: What dev and test arms took; their keys and prompts are kept out.
+            responses: Whether an example must end with a response, as for training.
 
         """
+        self._responses = responses
         held = list(heldout)
         self._refuse = tuple(refuse_licences)
         self._taken = {candidate.key: "a held-out set" for candidate in held}
@@ -160,10 +165,18 @@ class Admission:
 
     def check(self, candidate: Candidate) -> Objection | None:
         """Return why a candidate cannot be taken; None if it can."""
+        if self._responses and len(candidate.conversation) % 2:
+            return Objection("no_response", "it ends with the user; training needs a response")
+        return self._check_terms(candidate) or self._check_words(candidate)
+
+    def _check_terms(self, candidate: Candidate) -> Objection | None:
         if name := refused(candidate.provenance.licence, self._refuse):
             return Objection("licence", name)
         if where := self._taken.get(candidate.key):
             return Objection("taken", f"already in {where}", candidate.key)
+        return None
+
+    def _check_words(self, candidate: Candidate) -> Objection | None:
         if overlap := self._heldout.find(candidate.conversation):
             evidence = f"{overlap.words} words, {overlap.share:.0%} of the prompt: {overlap.text}"
             return Objection("contaminated", evidence, overlap.key)

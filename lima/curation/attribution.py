@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lima.curation.candidate import Candidate
 from lima.curation.licences import licences
 from lima.curation.plaintext import one_line
+from lima.spreadsheet import inert
 
 COLUMNS = (
     *("data_set", "line", "source", "source_id", "title", "authors", "url"),
@@ -22,7 +23,6 @@ TITLE = 100
 NO_AUTHOR, NO_CHANGES = "author unknown", "none"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~])")
 _PROFILE = re.compile(r"(.*)\s<(https?://[^\s<>]+)>")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def ledger_csv(ledger: Sequence[Entry]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in ledger:
-        writer.writerow([_inert(cell) for cell in _cells(entry)])
+        writer.writerow([inert(cell) for cell in _cells(entry)])
     return out.getvalue()
 
 
@@ -134,7 +134,3 @@ def _title(candidate: Candidate) -> str:
 def escaped(text: str) -> str:
     """Return a text as one line of Markdown that shows it as it is."""
     return _SPECIAL.sub(r"\\\1", one_line(text))
-
-
-def _inert(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -38,7 +38,9 @@ MARKDOWN = (".md", ".markdown")
 ROLE_HEADINGS = {"user": 0, "prompt": 0, "assistant": 1, "response": 1}
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
-_HEADING = re.compile(rf"#{{1,2}}[ \t]+({'|'.join(ROLE_HEADINGS)})[ \t]*:?[ \t]*#*[ \t]*", re.I)
+_HEADING = re.compile(
+    rf"#{{1,2}}[ \t]+({'|'.join(ROLE_HEADINGS)})[ \t]*(?::[ \t]*)?(?:#+[ \t]*)?", re.I
+)
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 
 

@@ -12,6 +12,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from lima.codec import canonical_json, is_unicode, sha256_key, shortened
+from lima.curation.layouts import refuse_unread
+from lima.encoding import not_utf8, unpacked
 from lima.errors import DataError
 from lima.inputs.check import check_bytes
 from lima.paths import expanded
@@ -147,6 +149,10 @@ def _parse(line: str, where: str) -> Example:
         if not turn.strip():
             role = "response" if index % 2 else "prompt"
             raise DataError(f"{where}: utterance {index + 1} is an empty {role}; fill or drop it")
+    try:
+        refuse_unread(record, ("conversations",), turns)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}; curation reads other layouts") from None
     source = record.get("source", "")
     if isinstance(source, list | dict):
         raise DataError(f'{where}: "source" must be a text; write the name of the source')
@@ -225,10 +231,13 @@ def _authored_file(name: str) -> Traversable:
 
 def _lines(data: bytes, path: str) -> list[str]:
     try:
-        # Not splitlines(): a JSON string may hold U+2028 and the like.
-        return data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from None
+        data = unpacked(data)
+    except ValueError as error:
+        raise DataError(f"{shortened(path)}: {error}") from None
+    if problem := not_utf8(data):
+        raise DataError(f"{shortened(path)}: {problem}")
+    # Not splitlines(): a JSON string may hold U+2028 and the like.
+    return data.decode("utf-8-sig").split("\n")
 
 
 def read_bytes(path: str) -> bytes:

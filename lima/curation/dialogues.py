@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lima.curation.plaintext import tidy, without_links
 from lima.curation.rows import Attributes
 
-_MENTION = re.compile(r"^\s*@(\S+?)[,:;.\s-]*(?:\s|$)")
+_MENTION = re.compile(r"^\s*@(\S+)(?:\s[,:;.\s-]*(?<=\s)|\s|$)")
 _INNER_MENTION = re.compile(r"(?<![\w.])@(?=[A-Za-z])")
 _BOT_WORDS = re.compile(r"comments are not for extended discussion|let us continue this", re.I)
 
@@ -61,7 +61,7 @@ def _text(comment: Attributes, other: str, name: Callable[[str], str]) -> str:
     if not other or _BOT_WORDS.search(text):
         return ""
     if mention := _MENTION.match(text):
-        spoken_to = mention[1].rstrip(",:;.'’s").casefold()
+        spoken_to = mention[1].rstrip(",:;.'’s-").casefold()
         if not name(other).replace(" ", "").casefold().startswith(spoken_to):
             return ""
         text = text[mention.end() :]
@@ -70,4 +70,6 @@ def _text(comment: Attributes, other: str, name: Callable[[str], str]) -> str:
 
 def _order(comment: Attributes) -> tuple[str, int]:
     number = comment.get("Id", "")
-    return comment.get("CreationDate", ""), int(number) if number.isdigit() else 0
+    return comment.get("CreationDate", ""), int(number) if number.isdecimal() and len(
+        number
+    ) < 19 else 0

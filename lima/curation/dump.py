@@ -148,14 +148,15 @@ def _unpack(
                         chunks = _blocks(entry, where, damage)
                         yield table, where, _bounded(chunks, path, limits, damage)
         except libarchive.ArchiveError as error:
-            damage.note(path, "file breaks off or is damaged", str(error))
+            damage.note(path, "file breaks off or is damaged", error.msg)
 
 
 def _blocks(entry: Any, where: str, damage: Damage) -> Chunks:
+    # Of an error only its words are told: with it stands where it lay in memory.
     try:
         yield from entry.get_blocks(CHUNK)
     except _libarchive().ArchiveError as error:
-        damage.note(where, "file breaks off or is damaged", str(error))
+        damage.note(where, "file breaks off or is damaged", error.msg)
 
 
 def _libarchive() -> Any:

@@ -33,10 +33,19 @@ def first_person(prose: str) -> int:
 
 
 def references(prose: str) -> int:
-    """Return how often a text refers to other answers, to people, to the site, or to pictures."""
+    """Return how often a text refers to other answers, to people, to the site, or to pictures.
+
+    Of a text that does not, lines that begin what was written later.
+    """
     text = _plain(prose)
-    mentions = len(_MENTION.findall(text)) if "@" in text else 0
-    return mentions + _count(_phrases("references"), text)
+    automaton, phrases = _references()
+    found, later = len(_MENTION.findall(text)) if "@" in text else 0, False
+    for number, start, end in automaton.find_matches_as_indexes(text, overlapping=True):
+        if _is_whole(text, start, end):
+            found += number < phrases
+            later = later or number >= phrases
+    # Sought at the beginnings of lines, which takes longer than all else: only where it may be.
+    return found or (len(_post_editing().findall(text)) if later else 0)
 
 
 def title_references(title: str) -> int:
@@ -62,6 +71,7 @@ def answer_measures(answer: CleanText) -> dict[str, float]:
         "images": answer.images,
         "links": answer.links,
         "unclosed_tags": answer.unclosed,
+        **{f"cut_{reason}": count for reason, count in answer.cut.items()},
     }
 
 
@@ -104,12 +114,15 @@ def _plain(text: str) -> str:
 def _count(phrases: Any, text: str) -> int:
     """Count places with one of the phrases as whole words; its ends bound only where they are
     letters."""
-    found = 0
-    for _, start, end in phrases.find_matches_as_indexes(text, overlapping=True):
-        before = start > 0 and _is_word(text[start]) and _is_word(text[start - 1])
-        after = end < len(text) and _is_word(text[end - 1]) and _is_word(text[end])
-        found += not before and not after
-    return found
+    matches = phrases.find_matches_as_indexes(text, overlapping=True)
+    return sum(_is_whole(text, start, end) for _, start, end in matches)
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether a place in a text is no part of longer words."""
+    before = start > 0 and _is_word(text[start]) and _is_word(text[start - 1])
+    after = end < len(text) and _is_word(text[end - 1]) and _is_word(text[end])
+    return not before and not after
 
 
 def _is_word(character: str) -> bool:
@@ -132,13 +145,35 @@ def _first_person() -> tuple[re.Pattern[str], ...]:
 
 
 @cache
+def _post_editing() -> re.Pattern[str]:
+    """Return the pattern of lines that begin what was written later."""
+    listed = "|".join(re.escape(word) for word in words()["post_editing"])
+    mark = r"[ >*_#=~(\[–—-]"
+    number = r"(?:[#№]? ?\d[\d./-]*|\([^()\n]*\)|\[[^\[\]\n]*\])"
+    end = r"(?:[:=~)\]]|[–—-](?=[\s–—-]|$)|(?<=s\.)|$)"  # a dash within a word is none
+    return re.compile(
+        rf"^{mark}*+(?:{listed})(?![^\W\d])[ *_]*+(?:{number}[ *_]*+){{0,2}}{end}", re.MULTILINE
+    )
+
+
+@cache
 def _phrases(name: str) -> Any:
-    """Return the automaton that finds all phrases of a list, or of its lists, in one pass."""
+    """Return the automaton that finds all phrases of a list in one pass."""
+    return _automaton(words()[name])
+
+
+@cache
+def _references() -> tuple[Any, int]:
+    """Return the automaton of references and of what begins a later edit, and how many of its
+    phrases are references."""
+    listed = [phrase for phrases in words()["references"].values() for phrase in phrases]
+    # A number may follow a mark directly, which makes it no whole word: `edit2`.
+    numbered = [f"{word}{n}" for word in words()["post_editing"] for n in range(1, 10)]
+    return _automaton([*listed, *words()["post_editing"], *numbered]), len(listed)
+
+
+def _automaton(phrases: list[str]) -> Any:
     import ahocorasick_rs
 
-    listed = words()[name]
-    lists = listed.values() if isinstance(listed, dict) else [listed]
-    return ahocorasick_rs.AhoCorasick(
-        [phrase for phrases in lists for phrase in phrases],
-        implementation=ahocorasick_rs.Implementation.DFA,
-    )
+    dfa = ahocorasick_rs.Implementation.DFA
+    return ahocorasick_rs.AhoCorasick(phrases, implementation=dfa)

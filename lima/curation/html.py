@@ -6,7 +6,8 @@ order at once (`lima.curation.marked`).
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lxml import etree
 
@@ -19,7 +20,7 @@ _CONTROL_REFERENCE = re.compile(
     r"|[xX]0*(?:[0-8bBcCeEfF]|1[0-9a-fA-F])(?![0-9a-fA-F]));?"
 )
 _DOLLARS = re.compile(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)")
-_BACKSLASHES = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+_BACKSLASHES = re.compile(r"\\\((?:(?!\\\().)*?\\\)|\\\[(?:(?!\\\[).)*?\\\]", re.DOTALL)
 _VOID = ("<br", "<hr", "<img", "<!--")
 
 
@@ -37,6 +38,8 @@ class CleanText:
     """Places that pointed to what is gone: `here`, the number of a note, an address, a colon."""
     unclosed: int
     """Tags that are not closed, or closed and never opened; 0 in what a site wrote itself."""
+    cut: Mapping[str, int] = field(default_factory=dict)
+    """Last paragraphs that only led to what is gone, by reason: heading, colon, source."""
 
 
 def clean(html: str) -> CleanText:
@@ -48,10 +51,10 @@ def clean(html: str) -> CleanText:
     paragraphs: list[str] = []
     if root is not None:
         walk.blocks(root, 0, paragraphs)
-    marked, gaps = tidy(PARAGRAPH.join(paragraphs))
-    text = prose = marked
+    tidied = tidy(PARAGRAPH.join(paragraphs))
+    text = prose = tidied.text
     if walk.codes:
-        parts = marked.split(CODE)
+        parts = tidied.text.split(CODE)
         text = "".join([p + code for p, code in zip(parts, [*walk.codes, ""], strict=False)])
         prose = " ".join(parts)
     return CleanText(
@@ -59,8 +62,9 @@ def clean(html: str) -> CleanText:
         prose=prose,
         links=walk.links,
         images=walk.images,
-        dangling=walk.pointers + gaps,
+        dangling=walk.pointers + tidied.gaps,
         unclosed=_unclosed(html),
+        cut=tidied.cut,
     )
 
 

@@ -66,7 +66,7 @@ def licence(name: str) -> Licence:
 
 def licences(text: str) -> tuple[Licence, ...]:
     """Return the licences of a provenance, which may name several: `Apache-2.0 / CC BY-SA 4.0`."""
-    found = {part.name: part for part in map(licence, re.split(r"\s+/\s+", text))}
+    found = {part.name: part for part in map(licence, re.split(r"(?<!\s)\s+/\s+", text))}
     return tuple(found.values())
 
 

@@ -1,41 +1,48 @@
 """The LIMA release, and any other set of examples in a known layout, as a source.
 
-The original names a source for every example. Copies in other layouts lost it, but kept the
-order; so a file of LIMA's size without sources gets them by position (`release_sources`).
+The original names a source for every example; copies in other layouts lost it. An example is taken
+for one of the release only if its words prove it: their hashes are listed in `lima_release.txt`,
+for the 1,029 training examples and 300 test prompts that public copies hold.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from importlib import resources
 
 from lima.curation.candidate import Candidate, Provenance
 from lima.curation.damage import Damage
+from lima.curation.duplicates import words
 from lima.curation.layouts import conversation
 from lima.curation.records import Record, files, records, stem
 
 LICENCE = "CC BY-NC-SA"
 """Of the release as a whole, "or stricter where the source is stricter"."""
 URL = "https://huggingface.co/datasets/GAIR/lima"
-SECTIONS = (
-    ("stackexchange", 400),
-    ("authored", 200),
-    ("wikihow", 200),
-    ("natural_instructions", 50),
-    ("writingprompts", 150),
-)
-"""Order of the 1,000 in the release; the dialogues follow."""
-DIALOGUE = "dialogue"
+TEST = "test"
+"""Listed for a prompt of the test set, whose sources the release does not tell."""
+DIGITS = 16
+"""Of a hash: with a million examples, one in ten billion runs meets another text's."""
+MIN_WORDS = 8
+"""Of a conversation: anybody may have asked a shorter question in the same words."""
 NAMES = {
     "paper_authors_a": "authored",
     "paper_authors_b": "authored",
     "paper_authors": "authored",
     "pushshift_r_writing_prompts": "writingprompts",
     "pushshift_r_askreddit": "askreddit",
-    "multi_turn": DIALOGUE,
+    "multi_turn": "dialogue",
 }
 """Names of the original release, in the words of this suite."""
 
 
 def read(
-    paths: Sequence[str], *, damage: Damage, source: str = "", licence: str = ""
+    paths: Sequence[str],
+    *,
+    damage: Damage,
+    source: str = "",
+    licence: str = "",
+    chosen: bool = False,
 ) -> Iterator[Candidate]:
     """Yield the examples of files in any layout of `lima.curation.layouts`, in their order.
 
@@ -43,50 +50,58 @@ def read(
         paths: Files, or folders of them.
         damage: Takes what is no example.
         source: Put before the source of each example, as `lima/`.
-        licence: Of examples that name none.
+        licence: Of examples that name none, those of the release among them.
+        chosen: Take the chosen of two responses, see `lima.curation.layouts`.
 
     Raises:
         DataError: a path does not exist, or `damage` is strict.
 
     """
     for path in files(paths, (".jsonl", ".json")):
-        found = list(_conversations(path, damage))
-        known = release_sources([len(turns) for turns, _ in found])
-        for number, (turns, record) in enumerate(found):
-            named = str(record.get("source") or "") or known[number]
-            released = named in NAMES or bool(known[number])
+        for number, (turns, record) in enumerate(_conversations(path, damage, chosen)):
+            known = released_as(turns)
+            named = str(record.get("source") or "") or known.replace(TEST, "")
             yield Candidate(
                 source=source + (NAMES.get(named, named) or stem(path)),
                 source_id=f"{stem(path)}:{number}",
                 conversation=turns,
                 category=str(record.get("category") or ""),
                 provenance=Provenance(
-                    url=str(record.get("url") or (URL if released else "")),
-                    licence=str(record.get("licence") or (LICENCE if released else licence)),
+                    url=str(record.get("url") or (URL if known else "")),
+                    licence=_licence(record) or licence or (LICENCE if known else ""),
                 ),
                 measures={"response_characters": float(sum(map(len, turns[1::2])))},
             )
 
 
-def release_sources(lengths: Sequence[int]) -> list[str]:
-    """Return the source of each example of the release, from the order it was published in.
-
-    Args:
-        lengths: Utterances of each example. Any file but 1,000 pairs, with or without dialogues
-            after them, is not the release: its sources are empty.
-
-    """
-    pairs = sum(size for _, size in SECTIONS)
-    head, tail = lengths[:pairs], lengths[pairs:]
-    if len(head) < pairs or set(head) != {2} or any(n < 4 for n in tail):
-        return [""] * len(lengths)
-    names = [name for name, size in SECTIONS for _ in range(size)]
-    return [*names, *([DIALOGUE] * len(tail))]
+def released_as(conversation: Sequence[str]) -> str:
+    """Return the source of an example of the release, `TEST` for a test prompt; of others ""."""
+    if sum(len(words(turn)) for turn in conversation) < MIN_WORDS:
+        return ""
+    return _hashes().get(digest(conversation), "")
 
 
-def _conversations(path: str, damage: Damage) -> Iterator[tuple[tuple[str, ...], Record]]:
+def digest(conversation: Sequence[str]) -> str:
+    """Return a hash of the words of a conversation, as `lima_release.txt` lists them."""
+    spoken = "\n".join(" ".join(words(turn)) for turn in conversation)
+    return sha256(spoken.encode()).hexdigest()[:DIGITS]
+
+
+@cache
+def _hashes() -> dict[str, str]:
+    text = (resources.files("lima") / "curation" / "lima_release.txt").read_text("utf-8")
+    return dict(line.split() for line in text.splitlines())
+
+
+def _licence(record: Record) -> str:
+    return str(record.get("licence") or record.get("license") or "")
+
+
+def _conversations(
+    path: str, damage: Damage, chosen: bool
+) -> Iterator[tuple[tuple[str, ...], Record]]:
     for where, record in records(path, damage):
         try:
-            yield conversation(record), record
+            yield conversation(record, chosen=chosen), record
         except ValueError as error:
             damage.note(where, "not an example", str(error))

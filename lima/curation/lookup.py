@@ -9,6 +9,7 @@ from typing import Any
 
 from lima.codec import decode, run_id
 from lima.curation.store import CandidateStore
+from lima.curation.undrawn import why_undrawn
 from lima.errors import DataError
 from lima.results import EXAMPLES, RUNS
 from lima.shards import RunTable, read_parquet
@@ -42,7 +43,8 @@ class Found:
     """What was looked up within it: empty, or an answer that it was preferred to."""
     places: tuple[Place, ...]
     not_drawn: tuple[str, ...]
-    """For each arm that could have taken it and did not look at it: why."""
+    """Why no arm draws from its pool, or for each that could have taken it and did not look at
+    it: why."""
 
 
 class CurationRun:
@@ -127,7 +129,8 @@ class CurationRun:
 
     def _not_drawn(self, row: dict[str, Any]) -> tuple[str, ...]:
         met = {place.data_set for place in self._places(row)}
-        told = []
+        undrawn = why_undrawn(row["pool"], self.spec)
+        told = [undrawn] if undrawn else []
         for arm in self.spec.arms:
             parts = [
                 part

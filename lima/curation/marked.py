@@ -4,18 +4,27 @@ Spaces are put in order for a whole post at once, which is far faster than by pa
 """
 
 import re
+from collections import Counter
+from dataclasses import dataclass
 
 CODE, BREAK, GONE, GAP, PARAGRAPH, LINE, SPACE, HEADING = "\x01\x02\x03\x04\x05\x06\x07\x08"
 """Marks: code (held apart), `<br>`, something taken out, words of a link taken out, bounds of
 paragraphs, line ends and spaces of lists and quotes, and headings. XML cannot hold them."""
-LOOSE_WORDS = 5
-"""Words of a last paragraph that ends without a stop and so led to what is taken out."""
+LEADS = frozenset(
+    {
+        *("citation", "cited", "credit", "credits", "from", "link", "links", "ref", "reference"),
+        *("references", "see", "source", "sourced", "sources", "taken", "via"),
+    }
+)
+"""Words that begin a paragraph that says no more than where something lies."""
+MAX_LEAD = 5
+"""Words of such a paragraph."""
 URL = re.compile(
     r"\b(?:https?://|www\.)(?:[^\s<>()\x01-\x08]|\([^\s<>()\x01-\x08]*\))+(?<![.,;:!?'\"])"
 )
 _INVISIBLE = "\u200b\u2060\ufeff"
 _OTHER_SPACES = "\u00a0\u2003\u2009\u200a\u202f\u3000"
-BREAKS = re.compile(f"[ \\n{BREAK}]*{BREAK}[ \\n{BREAK}]*")
+BREAKS = re.compile(f"(?<![ \\n])[ \\n]*{BREAK}[ \\n{BREAK}]*")
 _AFTER_GAP = f" .,;!?)\n{LINE}"
 """Before these a space is one too many."""
 _EMPTY_ENDS, _NO_WORDS = f" {LINE}{GONE}{HEADING}", f" {LINE}{GONE}{GAP}"
@@ -35,11 +44,20 @@ def plain_spaces(text: str) -> str:
     return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
 
 
-def tidy(text: str) -> tuple[str, int]:
-    """Put spaces in order, take out addresses and what led to them only, end lines.
+@dataclass
+class Tidied:
+    """A text in order, and what became of what led elsewhere."""
 
-    Returns the text, and in how many places it leads to what is gone.
-    """
+    text: str
+    gaps: int
+    """Places that lead to what is gone."""
+    cut: Counter[str]
+    """Endings that were cut, by reason: `heading` or `colon`, with nothing but what is gone after
+    it, or `source`, which named an address only."""
+
+
+def tidy(text: str) -> Tidied:
+    """Put spaces in order, take out addresses and endings that led to them only, end lines."""
     text = plain_spaces(text)
     while "  " in text:
         text = text.replace("  ", " ")
@@ -47,7 +65,7 @@ def tidy(text: str) -> tuple[str, int]:
         text = URL.sub(GAP, text)
     if BREAK in text:
         text = BREAKS.sub(LINE, text)
-    paragraphs, lost = _paragraphs(text)
+    paragraphs, lost, cut = _paragraphs(text)
     text = "\n\n".join(paragraphs)
     if GONE in text or GAP in text:
         text, gaps = _closed_up(text)
@@ -59,22 +77,31 @@ def tidy(text: str) -> tuple[str, int]:
         while f" {LINE}" in text:
             text = text.replace(f" {LINE}", LINE)
         text = text.replace(LINE, "\n")
-    return text, lost
+    return Tidied(text, lost, cut)
 
 
-def _paragraphs(text: str) -> tuple[list[str], int]:
-    """Return the paragraphs that hold words, and how many end with a colon before one that is
-    gone."""
+def _paragraphs(text: str) -> tuple[list[str], int, Counter[str]]:
+    """Return the paragraphs that hold words, in how many places they lead to one that is gone, and
+    the endings that were cut."""
     found: list[str] = []
     leading: set[int] = set()
+    gaps = gone = 0
     for raw in text.split(PARAGRAPH):
         if part := _stripped(raw):
             found.append(part)
-        elif found and found[-1][-1] == ":" and (GONE in raw or GAP in raw):
-            leading.add(len(found))
-    while len(found) > 1 and _is_loose_end(found[-1]):
+        elif GONE in raw or GAP in raw:
+            gone = len(found)
+            if found and found[-1][-1] == ":":
+                leading.add(gone)
+            else:
+                gaps += raw.count(GAP)
+    cut: Counter[str] = Counter()
+    led = gone == len(found)  # what comes last is gone
+    while len(found) > 1 and (reason := _loose_end(found[-1], led)):
+        cut[reason] += 1
         found.pop()
-    return found, sum(number <= len(found) for number in leading)
+        led = True
+    return found, gaps + sum(number <= len(found) for number in leading), cut
 
 
 def _stripped(paragraph: str) -> str:
@@ -114,13 +141,19 @@ def _without_line(before: str, after: str) -> str | None:
     return None
 
 
-def _is_loose_end(paragraph: str) -> bool:
-    """Whether a last paragraph only led to something that is taken out, as `Source` or `Here:`."""
+def _loose_end(paragraph: str, led: bool) -> str:
+    """Return why a last paragraph only led to what is taken out; empty: it did not.
+
+    `led`: whether something was taken out right after it. Whatever else an answer ends with is
+    its end.
+    """
     if SPACE in paragraph:  # a list or a quote
-        return False
-    paragraph = paragraph.strip(f" {LINE}{GONE}{GAP}")
-    if not paragraph or paragraph.startswith(HEADING) or paragraph.endswith(":"):
-        return True
-    plain = paragraph[0].isalpha() and CODE not in paragraph and "$" not in paragraph
-    unfinished = paragraph[-1].isalpha() and len(paragraph.split()) <= LOOSE_WORDS
-    return plain and unfinished and LINE not in paragraph
+        return ""
+    words = paragraph.strip(f" {LINE}{GONE}{GAP}")
+    holds = len(words) < len(paragraph.rstrip(f" {LINE}"))
+    if (led or holds) and words.startswith(HEADING):
+        return "heading"
+    if (led or holds) and words.endswith(":"):
+        return "colon"
+    first, count = words.split(" ", 1)[0].casefold().rstrip(":.,"), words.count(" ") + 1
+    return "source" if (led or holds) and first in LEADS and count <= MAX_LEAD else ""

@@ -86,7 +86,7 @@ def _patches(data: bytes, where: str) -> Iterator[Patch]:
             continue
         try:
             patch = msgspec.json.decode(line, type=Patch)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}:{number}: not a patch ({_plain(error)})") from None
         if patch.utterance < 1 or not patch.find or patch.find == patch.replace:
             raise DataError(

@@ -87,7 +87,7 @@ def parse_picks(data: bytes, where: str) -> Picks:
         if line.strip():
             try:
                 pick = msgspec.json.decode(line, type=Pick)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}:{number}: not a pick ({error})") from None
             picks.decisions[pick.source, pick.source_id] = pick
     return picks

@@ -3,12 +3,14 @@
 import html
 import re
 
-_IMAGE = re.compile(r"[ \t]?!\[[^\]]*\]\([^)\s]*\)")
+# No pattern looks further than the next bracket or stop of its own kind: text that begins it
+# again and again, and never ends it, is still read in one pass.
+_IMAGE = re.compile(r"[ \t]?!\[[^\[\]]*\]\((?:[^()\s]|\([^()\s]*\))*\)")
 _MARKDOWN_LINK = re.compile(
-    r"\[([^\]\[]+)\]\(\s*<?(?:https?://|www\.|/)(?:[^()\s]|\([^()\s]*\))*(?:\s[^)]*)?\)"
+    r"\[([^\]\[]+)\]\(\s*<?(?:https?://|www\.|/)(?:[^()\s]|\([^()\s]*\))*(?:\s[^()]*)?\)"
 )
-_WIKI_FILE = re.compile(r"[ \t]?\[\[(?:Image|File):[^\]]*\]\]", re.IGNORECASE)
-_WIKI_LINK = re.compile(r"\[\[(?:[^\]|]*\|)?([^\]|]+)\]\]")
+_WIKI_FILE = re.compile(r"[ \t]?\[\[(?:Image|File):[^\[\]]*\]\]", re.IGNORECASE)
+_WIKI_LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]+)\]\]")
 _URL = r"<?\b(?:https?://|www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]>?"
 _ADDRESS = re.compile(rf"[ \t]?(?:\(\s*{_URL}\s*\)|{_URL})")
 _TAG = re.compile(r"</?(?:a|img|b|i|em|strong|span|div|br|p|u|sup|sub|ref)\b[^<>]*>", re.IGNORECASE)

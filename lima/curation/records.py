@@ -18,6 +18,7 @@ from typing import Any, cast
 import msgspec
 
 from lima.curation.damage import Damage
+from lima.encoding import not_utf8
 from lima.errors import DataError
 from lima.storage import Storage
 
@@ -179,6 +180,9 @@ def _document(path: str, stream: io.BufferedReader, damage: Damage) -> Any:
     try:
         data = stream.read(MAX_DOCUMENT + 1)
         if len(data) <= MAX_DOCUMENT:
+            if problem := not_utf8(data):
+                damage.note(path, "not UTF-8", problem)
+                return None
             return _decoded(data.removeprefix(BOM))
         damage.note(path, f"a JSON document of more than {MAX_DOCUMENT} bytes", "use JSONL")
     except ValueError as error:
@@ -199,7 +203,8 @@ def _lines(
             record = _decoded(line)
         except ValueError as error:
             cut = "" if line.endswith(b"\n") else "; the file may be cut off"
-            damage.note(where, "not JSON", f"{error}{cut}")
+            problem = not_utf8(line)
+            damage.note(where, "not UTF-8" if problem else "not JSON", problem or f"{error}{cut}")
             continue
         if isinstance(record, dict):
             yield where, record
@@ -242,6 +247,8 @@ def _decoded(data: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(data)
+    except RecursionError:
+        raise ValueError("lists or objects within each other without end") from None
     except ValueError:
         value = json.loads(data)  # takes the NaN that pandas and Python write
         msgspec.json.encode(value)  # refuses halves of characters, which no file can hold

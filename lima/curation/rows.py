@@ -15,11 +15,15 @@ from lima.curation.damage import Damage
 
 START = b"<row"
 NOT_XML = "row is not well-formed XML"
+REPLACED = "character that XML forbids, replaced"
 NOT_UTF8 = "row is not in UTF-8, and the file does not say in what"
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
 
 Attributes = dict[str, str]
 _TAG_BOUNDS = re.compile(r"[<>|]+")
+_REFERENCE = re.compile(rb"&#(?:x([0-9A-Fa-f]{1,8})|([0-9]{1,10}));")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
+_INSTEAD = "\ufffd".encode()
 
 
 class _Collector:
@@ -101,8 +105,13 @@ def reason_of(row: bytes) -> str:
     return NOT_XML
 
 
-def parse_rows(rows: Sequence[bytes]) -> list[Attributes | None]:
-    """Return the attributes of rows as `frames` yields them; None for one that is not XML."""
+def parse_rows(
+    rows: Sequence[bytes], damage: Damage | None = None, where: str = ""
+) -> list[Attributes | None]:
+    """Return the attributes of rows as `frames` yields them; None for one that is not XML.
+
+    Characters that XML forbids, as `&#x0E;`, are replaced by U+FFFD, and noted in `damage`.
+    """
     tidy = [_ended(row) for row in rows]
     joined = b"".join(tidy)
     if joined.count(b"<") == len(rows):  # nothing but empty elements, so each of them is a row
@@ -111,7 +120,7 @@ def parse_rows(rows: Sequence[bytes]) -> list[Attributes | None]:
         with suppress(etree.XMLSyntaxError):
             found: list[Attributes] = etree.fromstring(b"<rows>" + joined + b"</rows>", parser)
             return [*found[1:]]
-    return [_parse_one(row) for row in tidy]
+    return [_parse_one(row, damage, where) for row in tidy]
 
 
 def split_tags(text: str) -> tuple[str, ...]:
@@ -131,9 +140,45 @@ def _ended(row: bytes) -> bytes:
     return row
 
 
-def _parse_one(row: bytes) -> Attributes | None:
+def _parse_one(row: bytes, damage: Damage | None, where: str) -> Attributes | None:
+    found = _attributes(row)
+    if found is not None:
+        return found
+    allowed, count = _without_forbidden(row)
+    found = _attributes(allowed) if count else None
+    if found is not None and damage is not None:
+        for _ in range(count):
+            damage.note(f"{where}: post {found.get('Id', '')}", REPLACED)
+    return found
+
+
+def _attributes(row: bytes) -> Attributes | None:
     try:
         root: Any = etree.fromstring(b"<rows>" + row + b"</rows>", _PARSER)
     except etree.XMLSyntaxError:
         return None
     return dict(root[0].items()) if len(root) == 1 else None
+
+
+def _without_forbidden(row: bytes) -> tuple[bytes, int]:
+    """Return a row with other characters for those that XML forbids, and how many they were."""
+    replaced = 0
+
+    def allowed(reference: re.Match[bytes]) -> bytes:
+        nonlocal replaced
+        number = int(reference[1], 16) if reference[1] else int(reference[2])
+        if _is_character(number):
+            return reference[0]
+        replaced += 1
+        return _INSTEAD
+
+    row = _REFERENCE.sub(allowed, row)
+    row, controls = _CONTROL.subn(_INSTEAD, row)
+    return row, replaced + controls
+
+
+def _is_character(number: int) -> bool:
+    """Whether XML 1.0 has a character of this number (its production 2)."""
+    if number < 0x20:
+        return number in (0x9, 0xA, 0xD)
+    return number <= 0x10FFFF and not 0xD800 <= number <= 0xDFFF and number not in (0xFFFE, 0xFFFF)

@@ -11,6 +11,8 @@ from lima.yamltext import load_yaml
 GROUPS = ("stem", "other", "dropped")
 UNLISTED = "unlisted"
 POOL = "stackexchange-{}"
+LANGUAGES = "stackexchange-other-languages"
+"""Pool of exchanges in another language than that of the filters' word lists."""
 DIALOGUES = "stackexchange-dialogues"
 """Pool of the comment chains of all exchanges."""
 REST = "stackexchange-rest"
@@ -24,6 +26,8 @@ class Sites:
 
     groups: dict[str, str]
     renamed: dict[str, str]
+    languages: frozenset[str] = frozenset()
+    """Exchanges that are not in English: of the groups for the count, in a pool of their own."""
 
     def name(self, site: str) -> str:
         """Return today's name of a site."""
@@ -31,6 +35,8 @@ class Sites:
 
     def pool(self, site: str) -> str:
         """Return the pool of a site's questions: of its group, or that of unlisted sites."""
+        if self.name(site) in self.languages:
+            return LANGUAGES
         return POOL.format(self.groups.get(self.name(site), UNLISTED))
 
 
@@ -50,6 +56,7 @@ def load_sites(path: str | None = None) -> Sites:
         document = load_yaml(text)
         listed = {group: [str(site) for site in document[group]] for group in GROUPS}
         renamed = {str(old): str(new) for old, new in (document.get("renamed") or {}).items()}
+        languages = frozenset(str(site) for site in document.get("other_languages") or ())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -59,4 +66,4 @@ def load_sites(path: str | None = None) -> Sites:
     if twice := sorted(site for site, count in counts.items() if count > 1):
         raise DataError(f"{where}: listed more than once: {', '.join(twice)}")
     groups = {site: group for group, sites in listed.items() for site in sites}
-    return Sites(groups, renamed)
+    return Sites(groups, renamed, languages)

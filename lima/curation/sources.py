@@ -6,15 +6,24 @@ from dataclasses import replace
 from lima.curation import alpaca, authored, lima_release, reddit, superni, wikihow
 from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
-from lima.curation.sites import DIALOGUES, GROUPS, POOL, UNLISTED
+from lima.curation.sites import DIALOGUES, GROUPS, LANGUAGES, POOL, UNLISTED
 from lima.paths import joined
 from lima.spec_curate import CurateSpec, SourceSpec
+
+PRESUMED = {
+    "wikihow": wikihow.LICENCE,
+    "writingprompts": reddit.LICENCE,
+    "askreddit": reddit.LICENCE,
+    "natural_instructions": superni.LICENCE,
+    "alpaca": alpaca.LICENCE,
+}
+"""Licences of what the kinds are, which the files do not name: one that is declared stands in."""
 
 
 def pools_of(source: SourceSpec) -> list[str]:
     """Return the pools that a source fills: one, unless it is Stack Exchange."""
     if source.kind == "stackexchange":
-        return [*(POOL.format(group) for group in (*GROUPS, UNLISTED)), DIALOGUES]
+        return [*(POOL.format(group) for group in (*GROUPS, UNLISTED)), LANGUAGES, DIALOGUES]
     return [source.pool or source.kind]
 
 
@@ -36,7 +45,7 @@ def read_source(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterato
 
     """
     for candidate in _read(source, spec, damage):
-        yield _licensed(candidate, source.licence)
+        yield _licensed(candidate, source)
 
 
 def _read(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:
@@ -50,12 +59,18 @@ def _read(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Cand
         "natural_instructions": lambda: superni.read(paths, damage=damage, seed=spec.seed),
         "alpaca": lambda: alpaca.read(paths, damage=damage),
         "authored": lambda: authored.read(paths, damage=damage),
-        "examples": lambda: lima_release.read(paths, damage=damage, licence=source.licence),
+        "examples": lambda: lima_release.read(
+            paths, damage=damage, licence=source.licence, chosen=source.chosen
+        ),
     }
     return readers[source.kind]()
 
 
-def _licensed(candidate: Candidate, licence: str) -> Candidate:
-    if candidate.provenance.licence or not licence:
+def _licensed(candidate: Candidate, source: SourceSpec) -> Candidate:
+    """Return a candidate with the licence that is declared, unless its file names one."""
+    presumed = PRESUMED.get(source.kind, "")
+    named = candidate.provenance.licence
+    if not source.licence or not named.startswith(presumed) or (named and not presumed):
         return candidate
+    licence = source.licence + named.removeprefix(presumed)
     return replace(candidate, provenance=replace(candidate.provenance, licence=licence))

@@ -31,6 +31,7 @@ QUESTION, ANSWER = 1, 2
 """Post types; the others are wikis of tags, elections and the like."""
 
 _ROW = re.compile(START)
+_USER = re.compile(rb"-?[0-9]{1,18}")
 _BEGINNING = re.compile(rb'<row Id="([0-9]+)" PostTypeId="([0-9]+)"(?: ParentId="([0-9]+)")?')
 """Of a row as Stack Exchange writes it; others are searched for what is in it."""
 
@@ -153,7 +154,7 @@ class _Splitter:
         ids, names = array("q"), list[bytes]()
         for _, row in frames(chunks, where, self.max_bytes, self.damage):
             own = attribute(row, b"Id")
-            if own.lstrip(b"-").isdigit() and len(own) < 19:
+            if _USER.fullmatch(own):
                 ids.append(int(own))
                 name = attribute(row, b"DisplayName").decode("utf-8", "replace")
                 names.append(html.unescape(name).encode())

@@ -5,6 +5,7 @@ text, answers whose question is gone and posts of other types. A post that is no
 own is an answer that another was preferred to, named there in `passed_over`.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ LICENCES = (("2011-04-08", "CC BY-SA 2.5"), ("2018-05-02", "CC BY-SA 3.0"), ("9"
 COMMENTS = "/comments"
 """End of the source id of a dialogue."""
 ORPHAN, OTHER_TYPE, NO_ANSWER, DAMAGED = "orphan", "other_type", "no_answer", "damaged"
+_WHOLE = re.compile("-?[0-9]{1,18}")
 
 
 @dataclass
@@ -56,23 +58,29 @@ def is_dialogue(candidate: Candidate) -> bool:
     return candidate.source_id.endswith(COMMENTS)
 
 
-def read_partition(site: SplitSite, partition: int, spec: CurateSpec) -> Iterator[Candidate]:
+def read_partition(
+    site: SplitSite, partition: int, spec: CurateSpec, licence: str = ""
+) -> Iterator[Candidate]:
     """Yield the candidates of a partition of a site, by the ids of their posts.
 
-    Dialogues follow their question. Damage is noted in `site.damage`.
+    Dialogues follow their question. Damage is noted in `site.damage`. `licence` is that of posts
+    that name none; empty: what the network's posts were under when they were written.
 
     Raises:
         DataError: a row is damaged and `spec` is strict.
 
     """
-    reader = _Reader(site.site, spec, site.names, site.damage)
+    reader = _Reader(site.site, spec, site.names, site.damage, licence)
     posts = joined_rows(site.posts.read(partition))
     yield from reader.read(posts, joined_rows(site.comments.read(partition)))
 
 
 class _Reader:
-    def __init__(self, site: str, spec: CurateSpec, names: Names, damage: Damage) -> None:
+    def __init__(
+        self, site: str, spec: CurateSpec, names: Names, damage: Damage, licence: str
+    ) -> None:
         self.site, self.spec, self.names, self.damage = site, spec, names, damage
+        self.licence = licence
         self.source = SOURCE.format(site)
         self.known: dict[str, str] = {}
 
@@ -87,13 +95,13 @@ class _Reader:
         for number in sorted(threads.keys() - set(asked)):
             for _, answer, _ in threads[number].answers:
                 yield self._without_text(f"{number}/{answer}", f"a/{answer}", ORPHAN)
-        for post in others:
-            yield self._without_text(f"{post.id}", f"posts/{post.id}", OTHER_TYPE)
+        for number, reason in others:
+            yield self._without_text(f"{number}", f"posts/{number}", reason)
 
-    def _threads(self, rows: Sequence[bytes]) -> tuple[dict[int, _Thread], list[Post]]:
-        """Sort rows into threads; the same Id again is damage."""
+    def _threads(self, rows: Sequence[bytes]) -> tuple[dict[int, _Thread], list[tuple[int, str]]]:
+        """Sort rows into threads; the same Id again, and a score that is no number, is damage."""
         threads: defaultdict[int, _Thread] = defaultdict(_Thread)
-        others: dict[int, Post] = {}
+        others: dict[int, str] = {}
         seen: set[int] = set()
         for row in rows:
             post = identify(row)
@@ -103,15 +111,19 @@ class _Reader:
                 self.damage.note(f"{self.site}: post {post.id}", "Id is there twice")
                 continue
             seen.add(post.id)
-            if post.kind == QUESTION:
+            score = _score(row) if post.kind in (QUESTION, ANSWER) else None
+            if post.kind not in (QUESTION, ANSWER):
+                others[post.id] = OTHER_TYPE
+            elif score is None:
+                self.damage.note(f"{self.site}: post {post.id}", "Score is not a whole number")
+                others[post.id] = DAMAGED
+            elif post.kind == QUESTION:
                 threads[post.id].question = post
-            elif post.kind == ANSWER:
-                threads[post.question].answers.append((-_score(row), post.id, row))
             else:
-                others[post.id] = post
+                threads[post.question].answers.append((-score, post.id, row))
         for thread in threads.values():
             thread.answers.sort()
-        return dict(threads), [others[number] for number in sorted(others)]
+        return dict(threads), sorted(others.items())
 
     def _batch(
         self, threads: Sequence[_Thread], chains: dict[int, list[bytes]]
@@ -121,7 +133,7 @@ class _Reader:
         for thread in threads:
             rows += [thread.question.row] if thread.question else []
             rows += [row for _, _, row in thread.answers[:1]]
-        parsed = iter(parse_rows(rows))
+        parsed = iter(parse_rows(rows, self.damage, self.site))
         for thread in threads:
             question = next(parsed)
             answer = next(parsed) if thread.answers else {}
@@ -204,11 +216,12 @@ class _Reader:
         self, question: Attributes, row: bytes, comments: Sequence[bytes]
     ) -> Iterator[Candidate]:
         """Yield the talk below an answer, if it is one."""
-        answer = parse_rows([row])[0]
+        answer = parse_rows([row])[0]  # what is replaced in it is counted once, with its question
         if answer is None:
             return
         people = (question.get("OwnerUserId", ""), answer.get("OwnerUserId", ""))
-        talk = dialogue([c for c in parse_rows(comments) if c], people, self._name)
+        said = parse_rows(comments, self.damage, self.site)
+        talk = dialogue([c for c in said if c], people, self._name)
         if len(talk.utterances) < self.spec.filters.min_dialogue_turns:
             return
         asked, answered = clean(question.get("Body", "")), clean(answer.get("Body", ""))
@@ -247,7 +260,7 @@ class _Reader:
         )
 
     def _provenance(self, page: str, posts: Sequence[Attributes], changes: str) -> Provenance:
-        licences = dict.fromkeys(_licence(post) for post in posts)
+        licences = dict.fromkeys(_licence(post, self.licence) for post in posts)
         return Provenance(
             url=f"https://{self.site}/{page}",
             authors=tuple(self._author(post) for post in posts),
@@ -259,7 +272,7 @@ class _Reader:
     def _author(self, post: Attributes) -> str:
         """Return an author's name and page; a deleted user has a name at most."""
         user = post.get("OwnerUserId", "")
-        if not user.lstrip("-").isdigit():
+        if not _WHOLE.fullmatch(user):
             return post.get("OwnerDisplayName") or "a deleted user"
         return f"{self._name(user)} <https://{self.site}/users/{user}>"
 
@@ -275,7 +288,7 @@ def _source_id(question: int, answer: int | None) -> str:
 
 def _int(post: Attributes, name: str) -> int:
     value = post.get(name, "")
-    return int(value) if value.lstrip("-").isdigit() else 0
+    return int(value) if _WHOLE.fullmatch(value) else 0
 
 
 def _date(post: Attributes) -> datetime | None:
@@ -285,12 +298,21 @@ def _date(post: Attributes) -> datetime | None:
         return None
 
 
-def _licence(post: Attributes) -> str:
+def _licence(post: Attributes, declared: str) -> str:
     written = post.get("CreationDate", "9")
     by_date = (name for end, name in LICENCES if written < end)
-    return post.get("ContentLicense") or next(by_date, "CC BY-SA")
+    return post.get("ContentLicense") or declared or next(by_date, "CC BY-SA")
 
 
-def _score(row: bytes) -> int:
-    value = attribute(row, b"Score")
-    return int(value) if value.lstrip(b"-").isdigit() else 0
+def _score(row: bytes) -> int | None:
+    """Return the score of a row that may not be XML; None: it has none that is a number."""
+    plain = attribute(row, b"Score")
+    if plain.isdigit() and len(plain) < 19:
+        return int(plain)
+    value = plain.decode("ascii", "replace")
+    if not value:
+        parsed = parse_rows([row])[0]
+        if parsed is None:  # as is seen and told when its text is needed
+            return 0
+        value = parsed.get("Score", "")
+    return int(value) if _WHOLE.fullmatch(value) else None

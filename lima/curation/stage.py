@@ -31,11 +31,11 @@ from lima.curation.damage import Damage
 from lima.curation.dump import Dump, find_dumps
 from lima.curation.hands import hands_digest
 from lima.curation.outcome import arm_summary, example_rows, pool_summaries, run_card
-from lima.curation.sites import DIALOGUES, REST, load_sites
+from lima.curation.sites import DIALOGUES, LANGUAGES, REST, load_sites
 from lima.curation.sources import pools, pools_of, read_source, resolved
 from lima.curation.split import SplitSite, split
 from lima.curation.stackexchange import is_dialogue, read_partition
-from lima.curation.store import CandidateStore, Row, ShardRecord
+from lima.curation.store import CandidateStore, Row, ShardRecord, counts
 from lima.errors import DataError, LimaError
 from lima.inputs.card import inputs_section
 from lima.inputs.places import of_stage
@@ -138,8 +138,8 @@ class Curation:
         """Say whether a unit needs no more work."""
         return self.storage.exists(self._unit_path(unit.name))
 
-    def read_source(self, unit: Unit) -> None:
-        """Write the candidates of a unit that is no site, and finish it.
+    def read_source(self, unit: Unit) -> dict[str, int]:
+        """Write the candidates of a unit that is no site, finish it, and return its counts.
 
         Raises:
             DataError: the input is missing, or damaged in strict mode.
@@ -158,6 +158,7 @@ class Curation:
         if rows:
             shards.append(self._write_next(unit, shards, rows))
         self.finish(unit, shards, damage)
+        return counts(map(self.store.record, shards))
 
     def split(self, unit: Unit, folder: Path) -> SplitSite:
         """Put the rows of a site aside in an empty local folder."""
@@ -182,7 +183,8 @@ class Curation:
 
     def _write_partition(self, unit: Unit, folder: Path, partition: int) -> ShardRecord:
         site = SplitSite(unit.name, folder, Damage(self.spec.strict))
-        rows = [(self._pool(c), c) for c in read_partition(site, partition, self.spec)]
+        candidates = read_partition(site, partition, self.spec, unit.source.licence)
+        rows = [(self._pool(c), c) for c in candidates]
         if not folder.exists():  # files that are not there are taken for empty
             raise LimaError(f"{folder}: removed while it was read; the same command goes on")
         return self.store.write(self.partition_shard(unit, partition), rows, site.damage)
@@ -270,7 +272,8 @@ class Curation:
     def _pool(self, candidate: Candidate) -> str:
         if len(candidate.conversation) < 2:
             return REST
-        return DIALOGUES if is_dialogue(candidate) else self.sites.pool(candidate.category)
+        pool = self.sites.pool(candidate.category)
+        return DIALOGUES if is_dialogue(candidate) and pool != LANGUAGES else pool
 
     def _write(self, name: str, data: bytes) -> None:
         self.storage.write(f"{self.datasets}/{name}", data, replace=True)

@@ -126,10 +126,11 @@ class CandidateStore:
     def records(self) -> list[ShardRecord]:
         """Return the records of all shards, by name."""
         with ThreadPoolExecutor(READERS) as readers:
-            paths = [self._record_path(shard) for shard in self.table.shards()]
-            return [
-                ShardRecord.from_json(json.loads(d)) for d in readers.map(self.storage.read, paths)
-            ]
+            return list(readers.map(self.record, self.table.shards()))
+
+    def record(self, shard: str) -> ShardRecord:
+        """Return the record of a shard."""
+        return ShardRecord.from_json(json.loads(self.storage.read(self._record_path(shard))))
 
     def read(self, shard: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a shard, or some of their columns."""
@@ -141,7 +142,8 @@ class CandidateStore:
         path = self.table.path(shard)
         try:
             with self.storage.filesystem.open_input_file(self.storage.full_path(path)) as stream:
-                return pq.ParquetFile(stream).read(columns=list(columns) if columns else None)
+                wanted = list(columns) if columns else None
+                return pq.ParquetFile(stream).read(columns=wanted, use_threads=False)
         except pa.ArrowException as error:
             raise bad_shard(self.storage, path, str(error).splitlines()[0]) from error
         except OSError as error:
@@ -154,6 +156,16 @@ class CandidateStore:
 
     def _record_path(self, shard: str) -> str:
         return f"{self.folder}/shards/{shard}.json"
+
+
+def counts(records: Iterable[ShardRecord]) -> dict[str, int]:
+    """Return how many shards and candidates there are, and how many no filter objects to."""
+    found = list(records)
+    return {
+        "shards": len(found),
+        "candidates": sum(record.seen for record in found),
+        "kept": sum(record.kept for record in found),
+    }
 
 
 def total(records: Iterable[ShardRecord], pool: str) -> dict[str, Count]:

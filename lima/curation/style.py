@@ -29,11 +29,11 @@ _FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself)\b")
 _REFUSAL = re.compile(
     r"\b(?:(?:can|could|will|would|should)(?:not|n['’]t)|can not|won['’]t|sorry|refuse|unable|"
     r"illegal|against the law|not (?:ok|okay|appropriate|advis\w+|recommend\w*)|"
-    r"(?:rather|advise|recommend|warn)\b[^.]*\b(?:not|against|that)|(?:do not|don['’]t))\b",
+    r"(?:rather|advise|recommend|warn)\b[^.]{0,200}?\b(?:not|against|that)|(?:do not|don['’]t))\b",
     re.IGNORECASE,
 )
 _MARK = re.compile(
-    r"^\s*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s|\|)|^\s*\**[\w' ]{2,60}\**:\s*$", re.MULTILINE
+    r"^[^\S\n]*(?:#{1,6}\s|[-*•]\s|\d+[.)]\s|\||\**[\w' ]{2,60}\**:[^\S\n]*$)", re.MULTILINE
 )
 
 

@@ -130,7 +130,7 @@ def token_counter(name: str) -> Counter:
             ]
         from transformers import AutoTokenizer
 
-        loaded = AutoTokenizer.from_pretrained(name)
+        loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         return lambda texts: [
             len(ids) for ids in loaded(list(texts), add_special_tokens=False)["input_ids"]
         ]

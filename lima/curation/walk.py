@@ -35,6 +35,10 @@ _POINTS = re.compile(
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 
+BASES = f")]}}|'’∂∇{CODE}"
+"""What a power or an index may follow, besides letters and digits."""
+BAR = "\\|"
+"""A bar within a cell."""
 _DROPPED = frozenset({"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"})
 """Not shown, or struck out by the author: gone with what they hold."""
 _BLOCKS = frozenset(
@@ -49,6 +53,10 @@ _RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺�
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 _RAISABLE = re.compile(r"[0-9+\-−=()ni]+")
 _LOWERABLE = re.compile(r"[0-9+\-−=()]+")
+_MARKS = frozenset({"st", "nd", "rd", "th", "tm", "™", "®", "©", "sm"})
+"""Raised without a meaning that would be lost: ordinals and trade marks."""
+MAX_SCRIPT = 40
+"""Characters of an exponent or an index; longer ones are small print."""
 
 
 class Walk:
@@ -56,7 +64,7 @@ class Walk:
 
     def __init__(self) -> None:
         self.codes: list[str] = []
-        self.links = self.images = self.pointers = 0
+        self.links = self.images = self.pointers = self.gone = 0
 
     def blocks(self, element: Any, depth: int, out: list[str]) -> None:
         """Append the blocks of an element; text between them makes paragraphs."""
@@ -95,9 +103,10 @@ class Walk:
             out.append(BREAK)
         elif tag in ("sup", "sub"):
             note = tag == "sup" and next(element.iterdescendants("a"), None) is not None
-            out.append(GONE if note else _script(tag, "".join(element.itertext())))
+            out.append(GONE if note else self.script(element, depth, out))
         elif tag in _DROPPED:
             self.images += tag == "img"
+            self.gone += 1
             out.append(GONE)
         elif depth >= MAX_DEPTH:
             out.append("".join(element.itertext()))
@@ -112,13 +121,23 @@ class Walk:
         if element.tail:
             out.append(element.tail)
 
+    def script(self, element: Any, depth: int, out: list[str]) -> str:
+        """Return what is raised or lowered after `out`."""
+        parts = [element.text or ""]
+        for child in element if depth < MAX_DEPTH else ():
+            self.inline(child, child.tag, depth + 1, parts)
+        follows = next((part[-1] for part in reversed(out) if part), " ")
+        return _script(element.tag, "".join(parts), attached=follows.isalnum() or follows in BASES)
+
     def link(self, text: str) -> str:
         """Return the words of a link; none if they are an address or the number of a note."""
         self.links += 1
         words = text.strip(f" \n{GONE}{GAP}")
         if not words:
+            self.gone += 1
             return GONE
         if _FOOTNOTE.fullmatch(words) or URL.fullmatch(words):
+            self.gone += 1
             return GAP
         plain = words.casefold()
         self.pointers += plain in POINTERS or _POINTS.fullmatch(plain) is not None
@@ -152,16 +171,18 @@ class Walk:
 
     def quote(self, element: Any, depth: int, out: list[str]) -> None:
         """Append a quote, `> ` before each line."""
-        first_code = len(self.codes)
+        first_code, gone = len(self.codes), self.gone
         blocks = self.within(element, depth)
         if blocks:
             out.append(self.prefixed(blocks, f">{SPACE}", f"{LINE}>{LINE}>{SPACE}", first_code))
+        elif self.gone > gone:
+            out.append(GONE)
 
     def listing(self, element: Any, depth: int, out: list[str]) -> None:
         """Append a list as one block; numbers count from the list's start."""
         number = _start(element) if element.tag == "ol" else None
         items: list[str] = []
-        loose = False
+        loose, gone = False, self.gone
         for child in element:
             first_code = len(self.codes)
             if child.tag in ("ul", "ol"):  # a list right within a list
@@ -182,24 +203,38 @@ class Walk:
             number = None if number is None else number + 1
         if items:
             out.append((LINE * 2 if loose else LINE).join(items))
+        elif self.gone > gone:
+            out.append(GONE)
 
     def table(self, element: Any, depth: int, out: list[str]) -> None:
         """Append a table as one block, a line a row."""
-        rows = []
+        rows, gone = [], self.gone
         for row in _rows_of(element):
             cells = [" ".join(self.within(cell, depth)).replace(LINE, " ") for cell in row]
             if any(cells):
-                rows.append(f"| {' | '.join(cells)} |")
+                rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
+                if len(rows) == 1:
+                    rows.append(f"|{'---|' * len(cells)}")
         if rows:
             out.append(LINE.join(rows))
+        elif self.gone > gone:
+            out.append(GONE)
 
     def within(self, element: Any, depth: int) -> list[str]:
         """Return the blocks of an element that is written as a whole, without empty ones."""
         blocks: list[str] = []
         self.blocks(element, depth + 1, blocks)
-        texts = (BREAKS.sub(LINE, b) if BREAK in b else b for b in blocks)
+        seen = (URL.sub(GAP, b) if "://" in b or "www." in b else b for b in blocks)
+        texts = (BREAKS.sub(LINE, b) if BREAK in b else b for b in seen)
         stripped = (text.strip(f" \n\u00a0{GONE}{LINE}") for text in texts)
-        return [text for text in stripped if text.strip(f" {GONE}{GAP}")]
+        found = []
+        for text in stripped:
+            if text.strip(f" {GONE}{GAP}"):
+                found.append(text)
+            else:
+                self.pointers += text.count(GAP)
+                self.gone += text.count(GAP)
+        return found
 
     def prefixed(self, blocks: list[str], prefix: str, between: str, first_code: int) -> str:
         """Return blocks as one text with a prefix before each line, in code too."""
@@ -224,14 +259,20 @@ def _holds_blocks(element: Any) -> bool:
     return element.tag not in _DROPPED and any(e.tag in _BLOCKS for e in element.iterdescendants())
 
 
-def _script(tag: str, text: str) -> str:
-    """Return raised or lowered text in Unicode's characters where they exist."""
+def _script(tag: str, text: str, *, attached: bool) -> str:
+    """Return raised or lowered text in Unicode's characters, or after `^` or `_`.
+
+    What is attached to nothing, or too long, is small print.
+    """
     text = text.strip()
-    if tag == "sub":
-        return text.translate(_LOWERED) if _LOWERABLE.fullmatch(text) else text
-    if _RAISABLE.fullmatch(text):
-        return text.translate(_RAISED)
-    return f"^{text}" if len(text) == 1 and text.isalnum() else text
+    raised = tag == "sup"
+    if (_RAISABLE if raised else _LOWERABLE).fullmatch(text):
+        return text.translate(_RAISED if raised else _LOWERED)
+    plain = not attached or len(text) > MAX_SCRIPT or text[:1] in ("", "[", GONE, GAP)
+    if plain or (raised and text.casefold() in _MARKS):
+        return text
+    bare = len(text) == 1 or (text[0] == "(" and text.find(")") == len(text) - 1)
+    return ("^" if raised else "_") + (text if bare else f"({text})")
 
 
 def _is_list(block: str) -> bool:

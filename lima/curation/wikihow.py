@@ -54,13 +54,16 @@ PRUNED_SECTIONS = {
 tips, warnings and things needed, which LIMA's 200 articles do not have either."""
 
 _BEGINNING = re.compile(
-    r"(^|[.!?][\"”)]?\s+|\n\s*)This (?:wikiHow(?: article)?|article|how-to)\b", re.IGNORECASE
-)
-_POINTER = re.compile(
-    r"(?<![^\s(])[^.!?\n]*\b(?:wikihows?|(?:read|see|visit|check out|look at|watch) "
-    r"(?:this|our|the) (?:article|page|video))\b[^.!?\n]*[.!?)]*[ \t]*",
+    r"(^|[.!?][\"”)]?\s+|(?<=\n)[^\S\n]*)This (?:wikiHow(?: article)?|article|how-to)\b",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(r"[^.!?\n]+([.!?)]*[ \t]*)")
+_POINTER = re.compile(
+    r"\b(?:wikihows?|(?:read|see|visit|check out|look at|watch) "
+    r"(?:this|our|the) (?:article|page|video))\b",
+    re.IGNORECASE,
+)
+_BEGIN = re.compile(r"(?<![^\s(])")
 # Some snapshots were cut into words and joined again.
 _APART = (
     (re.compile(r"(\w) ([’']) (s|t|re|ve|ll|d|m)\b"), r"\1\2\3"),
@@ -177,5 +180,19 @@ def _clean(text: str) -> tuple[str, int]:
         plain = apart.sub(joined, plain)
     # A beginning “This wikiHow teaches” is reworded, not pruned.
     reworded = _BEGINNING.sub(r"\1This article", plain)
-    pruned, count = _POINTER.subn("", reworded)
+    pruned, count = _without_pointers(reworded)
     return tidy(pruned), count
+
+
+def _without_pointers(text: str) -> tuple[str, int]:
+    """Return a text without the sentences that point elsewhere, and how many they were.
+
+    A sentence begins after a space or a bracket: the end of an address or of a number is not cut.
+    """
+    kept, done, count = [], 0, 0
+    for sentence in _SENTENCE.finditer(text):
+        begin = _BEGIN.search(text, max(done, sentence.start()), sentence.end())
+        if begin and _POINTER.search(text, begin.start(), sentence.start(1)):
+            kept.append(text[done : begin.start()])
+            done, count = sentence.end(), count + 1
+    return "".join([*kept, text[done:]]), count

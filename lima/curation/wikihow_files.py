@@ -5,9 +5,10 @@ Layouts, told apart by their keys; all may be compressed:
 * JSONL, a line an article: `title` or `url`, and optionally `category`, `authors`,
   `introduction`, then either `text` or `sections`, a list of `{"heading", "steps": [...]}` (a
   step is text, or `{"headline", "text"}`) or `{"heading", "text"}`.
-* CSV, a row a step: `title` or `url`, and optionally `category`, `authors`, `introduction` (or
-  `overview`), `section` (or `sectionLabel`), `headline`, `text`. Rows of an article follow each
-  other.
+* CSV, a row a step, as `wikihowSep.csv`: `COLUMNS`. Rows of an article follow each other.
+* CSV, a row a part of an article, as `wikihowAll.csv`: `headline` holds all headlines of the part,
+  each after a line break and, but for the first, a comma; `text` the texts of its steps; `title`
+  ends with the number of the part if there are several.
 * JSONL, a line a section of an article: `url`, `step_texts`, a list of `{"text"}`.
 * `categories.csv` or `categories.jsonl`: `title` or `url`, and `category`, for files without.
 """
@@ -23,7 +24,24 @@ from lima.curation.damage import Damage
 from lima.curation.plaintext import one_line
 from lima.curation.records import Record, base_name, records, rows
 
+COLUMNS = {
+    "title": "of the article; or its url",
+    "url": "address of the article",
+    "category": "of the article; or in categories.csv",
+    "authors": "names, apart by ; or ,",
+    "introduction": "before the first step",
+    "overview": "the same",
+    "section": "heading above the step",
+    "sectionLabel": "the same",
+    "headline": "of the step; or of all steps of a part, each after a line break and a comma",
+    "text": "of the step; or of all steps of a part",
+}
+"""Columns of CSV files and what they hold; a file with others, or without text, is refused."""
 _SECTION_KEYS = {"step_texts", "url"}
+_HEADLINES = re.compile(r"(?:\A|,)[ \t]*\r?\n")
+_TEXTS = re.compile(r"\r?\n[ \t]*,")
+_DEBRIS = " \t\r\n;,"
+_BROKEN = re.compile(r"(?<!;);[ \t]*(?=\r?\n)|(?<=\n);")
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,8 @@ class Article:
 
 def read_articles(path: str, damage: Damage) -> Iterator[Article]:
     """Yield the articles of a file; what is none is damage."""
-    found = rows(path, damage) if base_name(path).endswith(".csv") else records(path, damage)
+    is_csv = base_name(path).endswith(".csv")
+    found = _parts(_csv_rows(path, damage)) if is_csv else records(path, damage)
     seen: set[str] = set()
     for key, group in itertools.groupby(found, key=lambda item: _group_key(item[1])):
         where, first = group_first = next(group)
@@ -61,6 +80,71 @@ def read_articles(path: str, damage: Damage) -> Iterator[Article]:
         else:
             seen.add(key)
             yield _article(first, [first, *(record for _, record in group)])
+
+
+def _csv_rows(path: str, damage: Damage) -> Iterator[tuple[str, Record]]:
+    """Yield the rows of a CSV file, without what its writers left between texts."""
+    for where, row in rows(path, damage):
+        others = sorted(row.keys() - COLUMNS.keys())
+        if others or not row.keys() & {"headline", "text"}:
+            what = f"columns {', '.join(others)}" if others else "neither headline nor text"
+            damage.note(path, "not the columns of wikiHow articles", what)
+            return
+        yield where, row
+
+
+def _parts(found: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
+    """Yield rows, those that are parts of one article under its title without their number."""
+    before: tuple[str, int] | None = None
+    for (where, row), (_, following) in itertools.pairwise(itertools.chain(found, [("", {})])):
+        title = _text(row, "title").strip()
+        if not _is_part(row):
+            yield where, row
+            continue
+        before = _part_of(title, before, _text(following, "title").strip())
+        title = before[0] if before else title
+        yield where, {**row, "title": title}
+
+
+def _part_of(title: str, before: tuple[str, int] | None, after: str) -> tuple[str, int] | None:
+    """Return the article and the number that a title is made of; None: the title is whole.
+
+    A word does not end with a digit, but a name may (MP3): of that the titles of the rows before
+    and after tell.
+    """
+    for digits in (1, 2):
+        name, end = title[:-digits], title[-digits:]
+        if not name or not end.isdecimal() or end.startswith("0"):
+            return None
+        number = int(end)
+        goes_on, begins = before == (name, number - 1), (number, after) == (1, f"{name}2")
+        if goes_on or begins or name[-1].islower() or name[-1] in ")\"”’'?!":
+            return name, number
+    return None
+
+
+def _is_part(row: Record) -> bool:
+    """Whether a row holds all steps of a part of an article."""
+    whole = "section" not in row and "sectionLabel" not in row
+    return whole and _text(row, "headline").lstrip(" \t\r").startswith("\n")
+
+
+def _part_section(row: Record) -> Section:
+    """Return a part: steps with their texts; where these do not fit, the text and the steps."""
+    headlines = [h.strip(_DEBRIS) for h in _HEADLINES.split(_text(row, "headline"))]
+    headlines = [h for h in headlines if h]
+    texts = [_unbroken(text) for text in _TEXTS.split(_text(row, "text"))]
+    if len(texts) > len(headlines) and not texts[-1]:
+        texts.pop()
+    if len(texts) != len(headlines):
+        return Section("", tuple(headlines), "\n\n".join(filter(None, texts)))
+    pairs = zip(headlines, texts, strict=True)
+    return Section("", tuple(_steps({"headline": h, "text": t} for h, t in pairs)))
+
+
+def _unbroken(text: str) -> str:
+    """Return a text of a CSV file without the marks that its writers put between paragraphs."""
+    return _BROKEN.sub("", text.strip(_DEBRIS))
 
 
 def _group_key(record: Record) -> str:
@@ -92,10 +176,13 @@ def _sections(first: Record, parts: Sequence[Record]) -> Iterator[Section]:
                 if isinstance(section, dict):
                     steps = tuple(_steps(_list(section.get("steps"))))
                     yield Section(_text(section, "heading"), steps, _text(section, "text"))
+    elif _is_part(first):
+        yield from map(_part_section, parts)
     elif "headline" in first or "section" in first or "sectionLabel" in first:
         by_name = itertools.groupby(parts, key=lambda p: _text(p, "section", "sectionLabel"))
         for heading, group in by_name:
-            yield Section(heading, tuple(_steps(group)))
+            cleaned = ({k: _unbroken(_text(p, k)) for k in ("headline", "text")} for p in group)
+            yield Section(heading, tuple(_steps(cleaned)))
     else:
         yield Section("", prose="\n\n".join(filter(None, (_text(p, "text") for p in parts))))
 

@@ -7,72 +7,55 @@ could change. Null means not known yet or not asked for; it is never written as 
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from lima.errors import InputError
 from lima.evaluation import origins
+from lima.evaluation.aggregate_columns import (
+    AGAINST,
+    BEFORE_JUDGES,
+    BY,
+    DEFAULT_BY,
+    MEASURES,
+    OF_PAIRS,
+)
+from lima.evaluation.contests import CONTEST, contest_rows, read_lengths
 from lima.evaluation.dialogues import STAGE as CHAT_STAGE
+from lima.evaluation.labels import read_labels
 from lima.evaluation.lineage import Chain, read_chains
 from lima.evaluation.measures import Results, read_results, summarise
+from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
+from lima.evaluation.series import Judging, judges_of
 from lima.evaluation.settings import differing
-from lima.results import RUNS, Column
+from lima.evaluation.shares import chat_rows, rate_rows
+from lima.results import RUNS
+from lima.spec import STAGES, Stage
 from lima.storage import Storage
 
 logger = logging.getLogger(__name__)
 Note = Callable[[str], None]
 
-BY: tuple[Column, ...] = (
-    Column("experiment", pa.string(), "study"),
-    Column("arm", pa.string(), "what the cells vary"),
-    Column("seed", pa.int64(), "seed of the cell"),
-    Column("run_id", pa.string(), "last run of the cell"),
-    Column("epoch", pa.int64(), "epoch to sample from; null: the last exported", nullable=True),
-    Column("source", pa.string(), "where the prompts come from", nullable=True),
-    Column("judge", pa.string(), "model that was asked", nullable=True),
-    Column("rubric", pa.string(), "its instructions", nullable=True),
-)
-"""What rows can be grouped by."""
 
-DEFAULT_BY = ("experiment", "arm", "seed", "run_id")
+@dataclass(frozen=True)
+class Aggregated:
+    """All that is said of a study, as plain values.
 
-MEASURES: tuple[Column, ...] = (
-    Column("cells", pa.int64(), "cells in the row: last runs, finished or not"),
-    Column("prompts", pa.int64(), "different prompts that were answered"),
-    Column("responses", pa.int64(), "sampled responses"),
-    Column("judged", pa.int64(), "responses whose last attempt at a judgment is known"),
-    Column("scored", pa.int64(), "judgments that gave a score"),
-    Column("parse_fail", pa.int64(), "judgments without a readable score"),
-    Column("refusal", pa.int64(), "judgments that the judge refused"),
-    Column("truncated", pa.int64(), "judgments that were cut off"),
-    Column("api_error", pa.int64(), "judgments that the endpoint failed to give"),
-    Column("not_judged", pa.int64(), "responses without a final judgment"),
-    Column("score", pa.float64(), "mean of the scores, 1 to 6"),
-    Column("ci_low", pa.float64(), "lower end of the 95 % interval, clustered by prompt"),
-    Column("ci_high", pa.float64(), "upper end of that interval"),
-    Column("bound_low", pa.float64(), "mean if every unscored response deserved a 1"),
-    Column("bound_high", pa.float64(), "mean if every unscored response deserved a 6"),
-    Column("response_tokens", pa.float64(), "mean length of a response, tokens"),
-    Column("eot", pa.float64(), "share of responses that ended by themselves"),
-    Column("length", pa.float64(), "share cut off at the longest length"),
-    Column("prompt_too_long", pa.float64(), "share not sampled: no room after the prompt"),
-    Column("perplexity", pa.float64(), "held-out, of the epoch sampled from, else the last; mean"),
-    Column("best_perplexity", pa.float64(), "held-out, lowest over epochs; mean over runs"),
-    Column("loss", pa.float64(), "training loss of the last epoch, nats a token; mean over runs"),
-    Column("examples", pa.int64(), "training examples; null if the runs differ"),
-    Column("steps", pa.float64(), "optimizer steps; mean over training runs"),
-    Column("cost", pa.float64(), "paid to the judge, all attempts, US dollars"),
-    Column("attempts", pa.int64(), "starts of a stage"),
-    Column("failed", pa.int64(), "attempts that ended with an error"),
-    Column("interrupted", pa.int64(), "attempts that were asked to stop"),
-    Column("killed", pa.int64(), "attempts without an end that a later one followed"),
-    Column("open", pa.int64(), "attempts without an end so far: running, or killed"),
-    Column("gpu_hours", pa.float64(), "GPUs times hours, of attempts that ended"),
-    Column("wall_hours", pa.float64(), "hours of attempts that ended, one after the other"),
-)
-"""What a row says. A run that several rows share (one training, two judges) counts in each."""
+    Args:
+        rows: of cells, with the columns of `MEASURES`; of pairs where they are asked for.
+        pairs: of every pair of arms that people or a judge compared (`CONTEST`).
+        labels: shares of labels, of single responses too.
+        conversations: runs of conversations.
+
+    """
+
+    rows: Sequence[dict[str, Any]]
+    pairs: Sequence[dict[str, Any]] = ()
+    labels: Sequence[dict[str, Any]] = ()
+    conversations: Sequence[dict[str, Any]] = ()
 
 
 def aggregate(
@@ -86,7 +69,8 @@ def aggregate(
     """Return one row for each combination of `by`, with the columns of `MEASURES`.
 
     By default a row is one cell, so that two specs of one arm and seed stay apart. Grouped by
-    `source`, what belongs to whole runs (training, attempts, hours) is null.
+    `source`, what belongs to whole runs (training, attempts, hours) is null. With `against` a row
+    is a pair of arms that were compared, with the columns of `CONTEST`.
 
     Args:
         storage: the study, finished or still running.
@@ -105,6 +89,8 @@ def aggregate(
         storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
     )
     columns = [*(c for name in by for c in BY if c.name == name), *MEASURES]
+    if AGAINST in by:
+        columns = list(CONTEST)
     fields = [pa.field(c.name, c.type, metadata={"meaning": c.meaning}) for c in columns]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
@@ -118,19 +104,58 @@ def aggregate_rows(
     note: Note = logger.warning,
 ) -> list[dict[str, Any]]:
     """Return the rows of `aggregate` as plain values; errors are the same."""
+    return list(
+        aggregate_study(
+            storage, by, experiment=experiment, skip_unreadable=skip_unreadable, note=note
+        ).rows
+    )
+
+
+def aggregate_study(
+    storage: Storage,
+    by: Sequence[str] = DEFAULT_BY,
+    *,
+    experiment: str | None = None,
+    skip_unreadable: bool = False,
+    note: Note = logger.warning,
+    side_by_side: bool = False,
+) -> Aggregated:
+    """Return all that is said of a study; arguments and errors are those of `aggregate`.
+
+    With `side_by_side`, cells that differ in their judges alone share a row, and where several
+    judges gave scores, its `judges` has the measures of each by its label.
+    """
     _refuse_unknown(by)
     tables = Tables(storage, experiment)
     chains = read_chains(tables)
     results = read_results(tables)
+    labelled = read_labelled(tables, read_labels(tables))
+    pairs = contest_rows(labelled, read_lengths(tables, labelled.labels))
     report_unreadable(tables, skip_unreadable, note)
     _mention_left_out(tables, results.strangers(chains), note)
     come_from = origins.read_origins(tables)
     for text in [*origins.notes(come_from, chains), origins.unknown(come_from, chains)]:
         if text:
             note(text)
+    judges = judges_of(chains) if side_by_side else None
+    rows = pairs if AGAINST in by else _full_rows(_rows(results, chains, by, note, judges), by)
+    return Aggregated(rows, pairs, _told(rate_rows(labelled, {})), chat_rows(labelled))
+
+
+def _full_rows(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows with a null for what they do not have, and for what is not finite."""
     empty = dict.fromkeys((*by, *(column.name for column in MEASURES)))
-    rows = [{**empty, **row} for row in _rows(results, chains, by, note)]
-    return [{name: _finite(value) for name, value in row.items()} for row in rows]
+    return [{name: _finite(value) for name, value in {**empty, **row}.items()} for row in rows]
+
+
+def _told(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return shares of labels by the names of what they are."""
+    names = ("count", "share", "low", "high", "bound_low", "bound_high")
+    return [
+        {**row, "shares": {label: dict(zip(names, values, strict=True))
+                           for label, *values in row["shares"]}}
+        for row in rows
+    ]  # fmt: skip
 
 
 def _mention_left_out(tables: Tables, runs: Sequence[str], note: Note) -> None:
@@ -158,6 +183,11 @@ def _refuse_unknown(by: Sequence[str]) -> None:
             raise InputError(f"--by {name}: no such column; choose from {', '.join(known)}")
         if list(by).count(name) > 1:
             raise InputError(f"--by {name}: named twice")
+        if AGAINST in by and name not in OF_PAIRS:
+            raise InputError(
+                f"--by {name}: a pair of arms has none; --by {AGAINST} goes with "
+                f"{', '.join(sorted(OF_PAIRS))}"
+            )
 
 
 def report_unreadable(tables: Tables, skip: bool, note: Note) -> None:
@@ -184,22 +214,41 @@ def grouped(
 
 
 def _rows(
-    results: Results, chains: list[Chain], by: Sequence[str], note: Note
+    results: Results,
+    chains: list[Chain],
+    by: Sequence[str],
+    note: Note,
+    judges: Sequence[Judging] | None,
 ) -> list[dict[str, Any]]:
+    """Return the rows of groups of cells; `judges` stand side by side, if they are given."""
     of_runs = [name for name in by if name != "source"]
+    stages = STAGES if judges is None else BEFORE_JUDGES
     rows = []
     for key, members in grouped(chains, lambda c: tuple(c.label[n] for n in of_runs)).items():
         named = dict(zip(of_runs, key, strict=True))
-        _mention_merged(named, members, note)
+        _mention_merged(named, members, note, stages)
         sources = results.sources(members) if "source" in by else [None]
-        rows += [{**named, **_source(by, s), **summarise(results, members, s)} for s in sources]
+        rows += [{**named, **_source(by, s), **summarise(results, members, s),
+                  **_of_each(results, members, s, judges or ())} for s in sources]  # fmt: skip
     return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
 
 
-def _mention_merged(named: dict[str, Any], members: list[Chain], note: Note) -> None:
+def _of_each(
+    results: Results, members: Sequence[Chain], source: str | None, judges: Sequence[Judging]
+) -> dict[str, Any]:
+    """Return the measures of a row by each of several judges."""
+    if len(judges) < 2:
+        return {}
+    found = {j.label: [chain for chain in members if chain in j.chains] for j in judges}
+    return {"judges": {k: summarise(results, mine, source) for k, mine in found.items()}}
+
+
+def _mention_merged(
+    named: dict[str, Any], members: list[Chain], note: Note, stages: Sequence[Stage]
+) -> None:
     """Say so when a row merges cells of one arm that were run with different settings."""
     for (experiment, arm), same in grouped(members, lambda c: (c.experiment, c.arm)).items():
-        different = differing(same)
+        different = differing(same, stages)
         if different:
             where = ", ".join(f"{k}={v}" for k, v in named.items()) or f"{experiment}, {arm}"
             what = "; ".join(

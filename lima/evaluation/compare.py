@@ -14,6 +14,7 @@ from lima.evaluation.findings import compared
 from lima.evaluation.labels import read_labels
 from lima.evaluation.lineage import has_cells
 from lima.evaluation.paper import Compared, paper_facts
+from lima.evaluation.paper_arms import BASELINES, recipe_cells
 from lima.evaluation.rates import read_labelled
 from lima.evaluation.scan import Tables
 from lima.evaluation.study import Study, read_study
@@ -36,7 +37,7 @@ def compare_paper(
     Args:
         storage: the study, finished or still running; labels alone will do.
         experiment: only this one.
-        named: our names of the paper's arms, where they cannot be guessed.
+        named: our arms that are the paper's whatever their specs say, by the paper's names.
         tokenizer: what counts the tokens of table 1, as `curate.assembly.tokenizer`; None: what
             curation counted with, if it is on this machine.
         draws: of the bootstrap of agreement.
@@ -51,11 +52,9 @@ def compare_paper(
         StorageError: storage cannot be reached.
 
     """
-    _refuse_unknown(named or {})
     tables = Tables(storage, experiment)
     evidence = read_evidence(tables, named or {}, draws, seed, tokenizer=tokenizer)
     report_unreadable(tables, skip_unreadable, note)
-    _refuse_absent(named or {}, evidence.arms())
     for message in _mixed(evidence):
         note(message)
     return compared(evidence)
@@ -73,15 +72,17 @@ def read_evidence(
     """Read all that a comparison needs; `study` is what was read before, if it was.
 
     Raises:
+        InputError: `named` names what the paper does not know, or an arm that is not there.
         DataError: there are neither runs nor labels.
         ModelError: the tokenizer cannot be loaded.
 
     """
+    _refuse_unknown(named)
     labels = read_labels(tables)
     if study is None and (not labels or has_cells(tables)):  # imported labels may stand alone
         study = read_study(tables)
     measured = {str(fact.of[1]) for fact in paper_facts() if fact.of[0] == "tokens"}
-    return Evidence(
+    evidence = Evidence(
         read_labelled(tables, labels),
         study.chains if study else (),
         study.results if study else None,
@@ -91,19 +92,23 @@ def read_evidence(
         draws,
         seed,
     )
+    _refuse_absent(named, evidence.arms())
+    return evidence
 
 
 def _refuse_unknown(named: Mapping[str, str]) -> None:
-    known = {part for fact in paper_facts() for part in fact.of[1:] if isinstance(part, str)}
-    for name in named:
-        if name not in known | {"lima"}:
-            raise InputError(f"--arm {name}: the paper has no such arm")
+    known = (*recipe_cells(), *(name for name in BASELINES if name not in recipe_cells()))
+    for name, arm in named.items():
+        if name not in known:
+            raise InputError(
+                f"--as {arm}={name}: the paper has no such arm; it has {', '.join(known)}"
+            )
 
 
 def _refuse_absent(named: Mapping[str, str], ours: Sequence[str]) -> None:
     for name, arm in named.items():
         if arm not in ours:
-            raise InputError(f"--arm {name}={arm}: no arm is {arm!r}; there are {', '.join(ours)}")
+            raise InputError(f"--as {arm}={name}: no arm is {arm!r}; there are {', '.join(ours)}")
 
 
 def _mixed(evidence: Evidence) -> Iterator[str]:

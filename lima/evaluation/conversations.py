@@ -35,6 +35,8 @@ class Conversation:
     labels: list[tuple[str, str] | None] = field(default_factory=list)
     opening: str | None = None
     """What the user is to say first, so that models can be compared."""
+    at: datetime | None = None
+    """When the last answer was given."""
 
 
 class Conversations:
@@ -83,6 +85,14 @@ class Conversations:
         self.all.setdefault(found.id, found)
         return found
 
+    def last(self) -> Conversation:
+        """Return the conversation to go on with: the next opening, else the latest, else a new."""
+        said = [c for c in self.all.values() if c.at]
+        unused = any(not c.utterances for c in self.all.values())
+        if unused or not said:
+            return self.new()
+        return max(said, key=lambda c: (c.at, c.id))
+
     def named(self, name: object) -> Conversation:
         """Return a conversation by its id.
 
@@ -124,13 +134,14 @@ class Conversations:
                 "prompt": prompt,
                 "response": reply.text,
                 "model": self.spec.model_name,
-                "at": now(),
+                "at": (at := now()),
             }
             if not self.turns.write(f"chat-{conversation.id}-{turn:03d}", [row]):
                 raise LimaError("another window went on with this conversation; load it again")
             conversation.utterances += [text, reply.text]
             conversation.keys.append(key)
             conversation.labels.append(None)
+            conversation.at = at
             return reply.text
 
     def label(
@@ -198,5 +209,6 @@ def _read(storage: Storage, run: str, events: RunTable, rater: str) -> dict[str,
     for name, turns in read_turns(storage, run).items():
         keys = [turn.generation_key for turn in turns]
         said = list(turns[-1].utterances)
-        found[name] = Conversation(name, said, keys, [labels.get(key) for key in keys])
+        of_keys = [labels.get(key) for key in keys]
+        found[name] = Conversation(name, said, keys, of_keys, at=turns[-1].at)
     return found

@@ -6,6 +6,7 @@ conversation: `chat/ID`. Conversations of two models are compared where they beg
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ class Turn:
     arm: str
     prompt_index: int
     source: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -127,4 +129,5 @@ def read_dialogues(storage: Storage, run: str) -> Responses:
 
 def _turn(row: dict[str, Any]) -> Turn:
     utterances = (*row["prompt"], row["response"])
-    return Turn(row["generation_key"], utterances, row["arm"], row["prompt_index"], row["source"])
+    place = (row["arm"], row["prompt_index"], row["source"])
+    return Turn(row["generation_key"], utterances, *place, row["at"])

@@ -118,7 +118,7 @@ class Drawing:
 def _light() -> Palette:
     """Return the colours that the page has by day."""
     css = (resources.files("lima.evaluation") / "templates" / "report.css").read_text("utf-8")
-    found = dict(re.findall(r"--([\w-]+): (#\w{6});", css.partition("}")[0]))
+    found = dict(re.findall(r"(?<![\w-])--([\w-]+): (#\w{6});", css.partition("}")[0]))
     plain = [found[name] for name in ("ink", "muted", "line", "surface")]
     several = ([found[f"{kind}-{i}"] for i in range(n)] for kind, n in (("hue", 8), ("part", 5)))
     return Palette(*plain, *map(tuple, several))

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from lima.evaluation.agreement import DRAWS, Agreement, all_agreements
 from lima.evaluation.checkpoints import Checkpoint
 from lima.evaluation.curated import Curated
+from lima.evaluation.intervals import CLOPPER_PEARSON, EXACT
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import Results
-from lima.evaluation.paper import CLOPPER_PEARSON, EXACT, Ours, find_arm
+from lima.evaluation.paper import Ours
+from lima.evaluation.paper_arms import arms_by_spec, is_arm_of_paper
 from lima.evaluation.rates import Labelled, Rate
 
 Found: TypeAlias = Ours | str
@@ -18,7 +21,7 @@ Found: TypeAlias = Ours | str
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the tables hold, and what the paper's arms are called in them."""
+    """What the tables hold; `named` are our arms that a user says are the paper's, by its names."""
 
     labelled: Labelled
     chains: Sequence[Chain] = ()
@@ -31,8 +34,13 @@ class Evidence:
     _agreements: list[Agreement] = field(default_factory=list)
 
     def arm(self, name: str) -> str | None:
-        """Return our name of an arm of the paper."""
-        return find_arm(name, self.arms(), self.named)
+        """Return our name of an arm of the paper: as a user says, else as its spec does."""
+        return self.named.get(name) or self._by_spec.get(name)
+
+    def name_of(self, arm: str) -> str | None:
+        """Return which arm of the paper one of ours is; None: none of them."""
+        names = (*self.named, *self._by_spec)
+        return next((name for name in names if self.arm(name) == arm), None)
 
     def arms(self) -> list[str]:
         """Return all our arms, those that only have labels too."""
@@ -43,7 +51,12 @@ class Evidence:
     def cells(self, name: str) -> list[Chain]:
         """Return the cells of an arm of the paper."""
         arm = self.arm(name)
-        return [chain for chain in self.chains if chain.arm == arm]
+        return [
+            chain
+            for chain in self.chains
+            if chain.arm == arm
+            and (name in self.named or is_arm_of_paper(name, chain.spec, chain.examples))
+        ]
 
     def agreements(self) -> list[Agreement]:
         """Return the agreement of all groups on pairs, worked out once."""
@@ -53,6 +66,10 @@ class Evidence:
             )
         return self._agreements
 
+    @cached_property
+    def _by_spec(self) -> dict[str, str]:
+        return arms_by_spec(self.chains)
+
     def about(self, labelled: Labelled) -> "Evidence":
         """Return the same with some of the labels."""
         return replace(self, labelled=labelled)
@@ -60,7 +77,7 @@ class Evidence:
 
 def no_arm(name: str) -> str:
     """Say that nothing here is what the paper calls `name`."""
-    return f"no arm is {name!r}; name yours with --arm {name}=ARM"
+    return f"no arm is {name!r} by its spec; say which one is with --as ARM={name}"
 
 
 def share(rate: Rate | None) -> Found:

@@ -2,7 +2,7 @@
 
 from lima.evaluation.evidence import Evidence, Found, no_arm, share
 from lima.evaluation.labels import MODEL
-from lima.evaluation.paper import BOOTSTRAP, Ours
+from lima.evaluation.paper import Ours
 from lima.evaluation.rates import HUMAN
 
 
@@ -23,7 +23,7 @@ def agreement(has: Evidence, first: str, second: str) -> Found:
         return "no item has labels of both"
     accuracy = found[0].accuracy
     value = accuracy.value or 0.0
-    return Ours(value, accuracy.low, accuracy.high, BOOTSTRAP, found[0].items)
+    return Ours(value, accuracy.low, accuracy.high, accuracy.method, found[0].items)
 
 
 def absolute(has: Evidence, label: str) -> Found:

@@ -1,15 +1,16 @@
 """What runs say of the paper's numbers: sections 2, 3 and 5, and appendix B."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from math import hypot
 from typing import Any
 
 from lima.evaluation.checkpoints import Checkpoint, correlations, pairs_of
 from lima.evaluation.correlation import LEAST_POINTS, combined
 from lima.evaluation.evidence import Evidence, Found, exact, no_arm
-from lima.evaluation.intervals import clustered_interval
+from lima.evaluation.intervals import CLUSTERED, STUDENT, clustered_interval
 from lima.evaluation.measures import runs_of, summarise
-from lima.evaluation.paper import CLUSTERED, STUDENT, Ours
+from lima.evaluation.paper import Ours
 from lima.spec import DataSpec
 from lima.training.plan import Plan
 
@@ -31,11 +32,13 @@ def score_difference(has: Evidence, first: str, second: str) -> Found:
     if isinstance(one, str) or isinstance(two, str):
         return one if isinstance(one, str) else two
     value, method = one.value - two.value, f"{CLUSTERED}, both arms"
-    if one.high is None or two.high is None:
+    if one.low is None or one.high is None or two.low is None or two.high is None:
         return Ours(value, None, None, method)
-    reach = hypot(one.high - one.value, two.high - two.value)
+    # From the ends of both (Zou and Donner, 2008), which need not be as far from the means.
+    low = value - hypot(one.value - one.low, two.high - two.value)
+    high = value + hypot(one.high - one.value, two.value - two.low)
     rows = (one.n or 0) + (two.n or 0)
-    return Ours(value, value - reach, value + reach, method, rows, one.missing + two.missing)
+    return Ours(value, low, high, method, rows, one.missing + two.missing)
 
 
 def setting(has: Evidence, name: str, path: str) -> Found:
@@ -131,9 +134,11 @@ def checkpoint_range(has: Evidence, which: int) -> Found:
 
     The paper's perplexity is that of Stack Exchange; on other texts the same model has another.
     """
-    points = [c for c in _of_lima(has) if pairs_of([c])]
+    if not has.cells("lima"):
+        return no_arm("lima")
+    points = _series(c for c in _of_lima(has) if pairs_of([c]))
     if not points:
-        return "no checkpoint has a score and a held-out perplexity"
+        return "no two checkpoints of one training have a score and a held-out perplexity"
     if which == 0:
         others = {c.heldout for c in points if c.heldout and not _is_stackexchange(c.heldout)}
         points = [c for c in points if c.heldout not in others]
@@ -143,6 +148,13 @@ def checkpoint_range(has: Evidence, which: int) -> Found:
     values = [pair[which] for pair in pairs_of(points)]
     middle = sum(values) / len(values)
     return Ours(middle, min(values), max(values), "range over checkpoints", len(values))
+
+
+def _series(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """Return the checkpoints that have others of their series beside them."""
+    listed = list(checkpoints)
+    counts = Counter(c.label for c in listed)
+    return [c for c in listed if counts[c.label] > 1]
 
 
 def _of_lima(has: Evidence) -> list[Checkpoint]:

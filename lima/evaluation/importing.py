@@ -5,27 +5,34 @@ Two layouts of JSONL, plain or gzipped: votes of MT-bench (Zheng et al., 2023: `
 `annotate` exports.
 """
 
+import codecs
 import gzip
 import hashlib
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from lima.clock import now
 from lima.codec import RUN_ID_LENGTH, sha256_key
+from lima.encoding import not_utf8
 from lima.errors import DataError
+from lima.evaluation.importing_checks import NEW, New, refuse_unknown
 from lima.evaluation.items import item_id
-from lima.evaluation.labels import LABELLED, SKIPPED, UNKNOWN_ORDER
+from lima.evaluation.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
 from lima.judging.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
 from lima.storage import Storage
 
 Layout: TypeAlias = Literal["plain", "mtbench"]
+Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+Turn: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+"""1 is the first."""
 ARM = "imported"
 GROUPS = ("crowd", "author", "model")
 MTBENCH_GROUPS = {"expert": "crowd", "author": "author", "gpt4": "model"}
@@ -43,16 +50,16 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     """A line of the plain layout; `label` is null for an item that could not be labelled."""
 
     kind: Kind
-    rater: str
-    rater_group: Literal["crowd", "author", "model"]
-    prompt: str
-    arm_1: str
+    rater: Name
+    rater_group: str
+    prompt: Name
+    arm_1: Name
     label: str | None
-    arm_2: str | None = None
+    arm_2: Name | None = None
     response_1: str | None = None
     response_2: str | None = None
     shown: Literal["12", "21", "unknown"] = "unknown"
-    turn: int | None = None
+    turn: Turn | None = None
     conversation_id: str | None = None
     malicious: bool | None = None
     out_of_distribution: bool | None = None
@@ -63,12 +70,12 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
 class Vote(msgspec.Struct):
     """A vote of MT-bench. Which model was shown first is not told."""
 
-    judge: str
-    model_a: str
-    model_b: str
+    judge: Name
+    model_a: Name
+    model_b: Name
     winner: str
     question_id: int
-    turn: int
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ def import_labels(
     experiment: str,
     layout: Layout,
     groups: Mapping[str, str] = MTBENCH_GROUPS,
+    *,
+    new: Collection[New] = NEW,
 ) -> Imported:
     """Write the labels of a file as one shard; the same file again changes nothing.
 
@@ -95,8 +104,10 @@ def import_labels(
         experiment: study that the labels belong to.
         layout: how its lines look.
         groups: for MT-bench: start of a judge's name to its group of raters.
+        new: what the storage need not know already.
 
     Raises:
+        InputError: the labels name what the storage does not know (see `refuse_unknown`).
         DataError: the file cannot be read, or a line is not a label; the message names it.
         StorageError: storage cannot be reached.
 
@@ -114,15 +125,17 @@ def import_labels(
     rows = _rows(data, path, layout, groups, f"{path.name}@sha256:{digest}")
     if not rows:
         raise DataError(f"{path}: no labels in it")
-    new = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
-    return Imported(len(rows), new, key[:RUN_ID_LENGTH])
+    refuse_unknown(rows, storage, experiment, new=new, prompts=layout == "plain")
+    added = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
+    return Imported(len(rows), added, key[:RUN_ID_LENGTH])
 
 
 def _read(path: Path) -> bytes:
     try:
         data = path.expanduser().read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError) as error:
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return data.removeprefix(codecs.BOM_UTF8)
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason})") from None
 
@@ -158,11 +171,15 @@ def _parsed(
         try:
             yield number, parse(line)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            raise DataError(f"{path}:{number}: not a label ({error})") from None
+            raise DataError(f"{path}:{number}: not a label ({not_utf8(line) or error})") from None
 
 
 def _plain_row(line: bytes) -> dict[str, Any]:
     record = msgspec.json.decode(line, type=Record)
+    if record.rater_group not in GROUPS:
+        raise ValueError(
+            f"rater_group {record.rater_group!r}: one of {', '.join(GROUPS)} is allowed"
+        )
     allowed = INSTRUCTIONS[record.kind].labels
     pair = allowed == (A_BETTER, B_BETTER, NEITHER)
     if record.kind == "dialogue" and record.arm_2:
@@ -171,8 +188,12 @@ def _plain_row(line: bytes) -> dict[str, Any]:
         raise ValueError(f"label {record.label!r}: one of {', '.join(allowed)} is allowed")
     if pair and not record.arm_2:
         raise ValueError(f"a {record.kind} label needs arm_2")
+    if record.arm_2 and A_BETTER not in allowed:
+        raise ValueError(f"a label of kind {record.kind} is of one response; leave out arm_2")
     first = record.response_1 or _name(record.prompt, record.arm_1, record.turn)
     second = record.arm_2 and (record.response_2 or _name(record.prompt, record.arm_2, record.turn))
+    if first == second:
+        raise ValueError("arm_1 and arm_2 are the same, and no two responses of it are told apart")
     fields = msgspec.structs.asdict(record)
     prompt = sha256_key([fields.pop("prompt")])
     return {
@@ -191,7 +212,12 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"winner {vote.winner!r}: one of {', '.join(_WINNERS)} is known")
     group = next((g for start, g in groups.items() if vote.judge.startswith(start)), None)
     if group not in GROUPS:
-        raise ValueError(f"judge {vote.judge!r} is of no group; name one with --group START=GROUP")
+        raise ValueError(
+            f"judge {vote.judge!r} is of no group; say which with --group START=GROUP, one of "
+            f"{', '.join(GROUPS)}"
+        )
+    if vote.model_a == vote.model_b:
+        raise ValueError("model_a and model_b are the same")
     question = f"mt_bench/{vote.question_id}/{vote.turn}"
     prompt = sha256_key([question])
     first, second = (_name(question, model, None) for model in (vote.model_a, vote.model_b))
@@ -209,7 +235,7 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         "response_2": second,
         "arm_1": vote.model_a,
         "arm_2": vote.model_b,
-        "comment": "inconsistent" if "inconsistent" in vote.winner else None,
+        "comment": INCONSISTENT if INCONSISTENT in vote.winner else None,
     }
 
 

@@ -249,10 +249,12 @@ def winner(label: str, shown: str) -> str:
     return order[0 if label == A_BETTER else 1]
 
 
-def write_items(spec: EvaluationSpec, storage: Storage, items: Sequence[Item]) -> None:
-    """Write the ledger of an evaluation, once."""
+def write_items(
+    spec: EvaluationSpec, storage: Storage, items: Sequence[Item], shard: str = "items"
+) -> None:
+    """Write the ledger of an evaluation, or of what was added to it, once."""
     rows = [item.row() for item in items]
-    RunTable.of(storage, ITEMS, evaluation_identity(spec)).write("items", rows)
+    RunTable.of(storage, ITEMS, evaluation_identity(spec)).write(shard, rows)
 
 
 def _sides(kind: Kind, runs: Sequence[Responses]) -> Sequence[Sequence[Responses]]:

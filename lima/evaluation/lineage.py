@@ -10,12 +10,15 @@ from typing import Any
 
 from lima.errors import DataError, InputError
 from lima.evaluation.scan import Tables
-from lima.results import RUNS
+from lima.results import ANNOTATIONS, RUNS
 from lima.spec import STAGES, Stage
 
 SHARED: tuple[Stage, ...] = ("curate", "base")
 """Stages that cells share, and that are no arm of the study."""
-RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in ("spec_hash", "created_at")]
+PREFERENCE = "preference"
+"""The rubric by which responses are compared."""
+_NOT_READ = ("spec_hash", "created_at", "example_tokens")
+RUN_COLUMNS = [c.name for c in RUNS.columns if c.name not in _NOT_READ]
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,16 @@ class Chain:
             "arm": self.arm,
             "seed": self.seed,
             "run_id": self.run_id,
-            "epoch": generate.get("model", {}).get("epoch"),
+            "generation": self.runs.get("generate", self.run_id),
+            "epoch": generate.get("model", {}).get("epoch") or self.sampled_epoch,
             "judge": judge.get("model"),
             "rubric": judge.get("rubric"),
         }
+
+    @property
+    def compares(self) -> bool:
+        """Whether its judge compares responses; it gives no scores then."""
+        return (self.spec.get("judge") or {}).get("rubric") == PREFERENCE
 
     @property
     def sampled_epoch(self) -> int | None:
@@ -70,16 +79,16 @@ def read_chains(tables: Tables) -> list[Chain]:
     """Return the chains of a study, sorted by experiment, arm, seed and run.
 
     Curated data and the base model are part of chains, but no chains of their own; what people
-    did, conversations and labels, is no part of any.
+    did, conversations and labels, is no part of any, and may stand alone.
 
     Raises:
-        DataError: there are no runs, or a row of `runs` holds no spec.
-        InputError: there are runs, but none of the experiment that was asked for.
+        DataError: there is nothing, or a row of `runs` holds no spec.
+        InputError: there is something, but nothing of the experiment that was asked for.
 
     """
     every = tables.read(RUNS, RUN_COLUMNS).to_pylist()
     rows = {row["run_id"]: row for row in every if row["stage"] in STAGES}
-    if not rows:
+    if not every and not tables.read(ANNOTATIONS, ["run_id"]).num_rows:
         _refuse_empty(tables)
     parents = {row["parent_run_id"] for row in rows.values()}
     leaves = [r for r in rows.values() if r["run_id"] not in parents and r["stage"] not in SHARED]
@@ -92,6 +101,28 @@ def has_cells(tables: Tables) -> bool:
     return bool(set(tables.read(RUNS, ["stage"])["stage"].to_pylist()) & set(STAGES))
 
 
+def read_spec(run: str, text: str) -> dict[str, Any]:
+    """Return the spec of a run, whatever version wrote it: an object, its stages objects or null.
+
+    Raises:
+        DataError: it is something else.
+
+    """
+    spec = _object(text)
+    stages = [spec.get(stage) for stage in STAGES] if spec is not None else [0]
+    if spec is None or not all(stage is None or isinstance(stage, dict) for stage in stages):
+        raise DataError(f"runs: run {run}: its spec is not that of a run: {text[:100]!r}")
+    return spec
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
     runs: dict[Stage, str] = {}
     examples, row = None, leaf
@@ -99,20 +130,22 @@ def _chain(leaf: dict[str, Any], rows: dict[str, dict[str, Any]]) -> Chain:
         runs[row["stage"]] = row["run_id"]
         examples = row["examples"] if row["stage"] == "train" else examples
         row = rows.get(row["parent_run_id"]) or {}
-    try:
-        spec, versions = json.loads(leaf["spec"]), json.loads(leaf["versions"])
-    except ValueError:
-        raise DataError(f"runs: run {leaf['run_id']}: its spec is not JSON") from None
+    spec, versions = read_spec(leaf["run_id"], leaf["spec"]), _object(leaf["versions"])
+    if versions is None:
+        raise DataError(f"runs: run {leaf['run_id']}: its versions are not an object of JSON")
     identity = {key: leaf[key] for key in ("experiment", "arm", "seed", "run_id")}
     return Chain(**identity, runs=runs, spec=spec, examples=examples, versions=versions)
 
 
+def experiments(tables: Tables) -> list[str]:
+    """Return all experiments of a storage: those with runs, conversations or labels."""
+    parts = [tables.everywhere().read(table, ["experiment"]) for table in (RUNS, ANNOTATIONS)]
+    return sorted({str(name) for part in parts for name in part["experiment"].to_pylist()})
+
+
 def _refuse_empty(tables: Tables) -> None:
     tables.require_readable()
-    everything = Tables(tables.storage)
-    rows = everything.read(RUNS, ["experiment", "stage"]).to_pylist()
-    known = sorted({str(row["experiment"]) for row in rows if row["stage"] in STAGES})
-    uri = tables.storage.uri
+    known, uri = experiments(tables), tables.storage.uri
     if known:
         raise InputError(f"{uri}: no such experiment; there are {', '.join(known)}")
     raise DataError(

@@ -1,5 +1,6 @@
 """What is read from the tables for a study's figures, and how cells are summed up."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lima.evaluation.intervals import clustered_interval, mean_bounds
+from lima.evaluation.intervals import SCORES, clustered_interval, mean_bounds
 from lima.evaluation.lineage import Chain
 from lima.evaluation.scan import Tables
 from lima.evaluation.tally import (
@@ -181,7 +182,7 @@ def judged(results: Results, chains: Sequence[Chain], source: str | None = None)
     """Return the judgments of some cells, prompt by prompt; None before there are any."""
     tallies = []
     for chain in chains:
-        if _compares(chain):
+        if chain.compares:
             continue
         tally = results.judgments.get(chain.runs.get("judge", ""))
         if tally and source is not None:
@@ -191,14 +192,9 @@ def judged(results: Results, chains: Sequence[Chain], source: str | None = None)
     return merged(tallies) if tallies else None
 
 
-def _compares(chain: Chain) -> bool:
-    """Say whether a cell's judge compares responses; it gives no scores then."""
-    return (chain.spec.get("judge") or {}).get("rubric") == "preference"
-
-
 def _comparing_cost(results: Results, chains: Sequence[Chain], source: str | None) -> float:
     """Return what comparisons cost; they are of pairs, and so of no single source."""
-    tallies = [results.judgments.get(c.runs.get("judge", "")) for c in chains if _compares(c)]
+    tallies = [results.judgments.get(c.runs.get("judge", "")) for c in chains if c.compares]
     return 0.0 if source else sum(float(t.sums[:, 1].sum()) for t in tallies if t)
 
 
@@ -220,9 +216,14 @@ def _response_measures(
     return {
         "prompts": len(tally.prompts),
         "responses": rows,
-        "response_tokens": float(tally.sums.sum()) / sampled if sampled else None,
+        "response_tokens": _known(float(tally.sums.sum()) / sampled) if sampled else None,
         **{reason: n / rows for reason, n in by_reason.items()},
     }
+
+
+def _known(value: float) -> float | None:
+    """Return a number; None for what is not known, as the tokens of an endpoint's responses."""
+    return value if math.isfinite(value) else None
 
 
 def _score_measures(
@@ -235,12 +236,12 @@ def _score_measures(
     finals, scored = int(tally.counts.sum()), by_status.pop("ok")
     total, cost = tally.sums.sum(axis=0).tolist()
     # Every judge owes a verdict on every response.
-    scoring = [chain for chain in chains if not _compares(chain)]
+    scoring = [chain for chain in chains if not chain.compares]
     owed = [c.runs["generate"] for c in scoring if c.runs.get("generate") in results.responses]
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
     waiting = max(0, responses - finals) if owed else None
     bounds = mean_bounds(total, scored, finals - scored + (waiting or 0))
-    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0])
+    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=SCORES)
     return {
         "judged": finals,
         "scored": scored,
@@ -286,7 +287,7 @@ def _training(steps: list[dict[str, Any]], heldout: Mapping[int, float]) -> Trai
     weighted = sum(step["loss"] * step["target_tokens"] for step in steps)
     return Training(
         steps=max((step["step"] for step in steps), default=None),
-        loss=weighted / tokens if tokens else None,
+        loss=_known(weighted / tokens) if tokens else None,
         heldout=heldout,
     )
 
@@ -304,11 +305,15 @@ def _effort(rows: list[dict[str, Any]]) -> Effort:
         # The next attempt writes the end of one that was killed, if it still can.
         killed=outcomes.count("killed") + len(endless) - running,
         open=running,
-        gpu_hours=sum((row["seconds"] or 0) * row["gpus"] for row in ends) / 3600,
-        wall_hours=sum(row["seconds"] or 0 for row in ends) / 3600,
+        gpu_hours=sum(_seconds(row) * row["gpus"] for row in ends) / 3600,
+        wall_hours=sum(_seconds(row) for row in ends) / 3600,
     )
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return _known(row["seconds"] or 0.0) or 0.0
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return _known(sum(known) / len(known)) if known else None

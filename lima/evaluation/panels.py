@@ -1,6 +1,7 @@
 """The figures of a report: which data each shows, and what it says in words (section 5)."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +35,26 @@ class Panel:
     about: str = ""
 
 
-def panels(study: Study, points: Sequence[Checkpoint]) -> dict[str, Panel | None]:
-    """Return the figures of a study by name; None where the data for one is missing."""
+def panels(
+    study: Study, points: Sequence[Checkpoint], theirs: Mapping[str, str | None]
+) -> dict[str, Panel | None]:
+    """Return the figures of a study by name; None where the data for one is missing.
+
+    Args:
+        study: as read from storage.
+        points: its checkpoints.
+        theirs: which arm of the paper each arm is; None: none of them.
+
+    """
     makers: tuple[Callable[[Study], Panel | None], ...] = (
-        score, quantity, loss, perplexity, lengths, stops, attempts, hours
+        loss, perplexity, lengths, stops, attempts, hours
     )  # fmt: skip
-    return {"checkpoints": checkpoints(points), **{m.__name__: m(study) for m in makers}}
+    return {
+        "checkpoints": checkpoints(points),
+        "score": score(study, theirs),
+        "quantity": quantity(study, theirs),
+        **{m.__name__: m(study) for m in makers},
+    }
 
 
 def loss(study: Study) -> Panel | None:
@@ -60,26 +75,26 @@ def perplexity(study: Study) -> Panel | None:
     return Panel(drawing, _ends("Held-out perplexity at the end of each line", lines))
 
 
-def score(study: Study) -> Panel | None:
+def score(study: Study, theirs: Mapping[str, str | None]) -> Panel | None:
     """Mean score by arm (figure 5)."""
-    rows = [row for s in series_of(study.chains, "judge") if (row := _score_range(study, s))]
+    rows = [row for s in _scored(study) if (row := _score_range(study, s))]
     if not rows:
         return None
-    rows += _paper_scores({chain.arm for chain in study.chains})
+    rows += _paper_scores({name for name in theirs.values() if name})
     said = "; ".join(f"{r.label} {_with_interval(r.value, r.inner)}" for r in rows)
     return Panel(figures.ranges(rows, "mean score, 1 to 6"), f"Mean score: {said}")
 
 
-def quantity(study: Study) -> Panel | None:
+def quantity(study: Study, theirs: Mapping[str, str | None]) -> Panel | None:
     """Score, or without scores held-out perplexity, by training examples (figure 6)."""
-    judged = [s for s in series_of(study.chains, "judge") if _score_range(study, s)]
+    judged = [s for s in _scored(study) if _score_range(study, s)]
     members = judged or [s for s in series_of(study.chains, "train") if _perplexity(study, s)]
     members = [s for s in members if _examples(s)]
     if len({_examples(s) for s in members}) < 2:
         return None
     name = "mean score" if judged else "held-out perplexity"
     lines = _quantity_curves(study, members, bool(judged))
-    lines += _paper_quantity({s.chains[0].arm for s in judged})
+    lines += _paper_quantity({paper for s in judged if (paper := theirs.get(s.arm))})
     said = "; ".join(
         f"{c.label}: {', '.join(f'{y:.2f} with {x:,.0f}' for x, y in c.points)}" for c in lines
     )
@@ -139,7 +154,11 @@ def stops(study: Study) -> Panel | None:
 
 def attempts(study: Study) -> Panel | None:
     """How attempts ended."""
-    rows = [Bar(s.label, _outcomes(e)) for s in series_of(study.chains) if (e := _effort(study, s))]
+    rows = [
+        Bar(s.label, _outcomes(e))
+        for s in series_of(study.chains, last="generate")
+        if (e := _effort(study, s))
+    ]
     if not rows:
         return None
     said = "; ".join(f"{r.label} {r.parts[0]:.0f} of {sum(r.parts):.0f}" for r in rows)
@@ -153,12 +172,17 @@ def hours(study: Study) -> Panel | None:
     unit = "GPU hours" if of_gpus else "hours"
     rows = [
         Bar(s.label, [_hours(study, s, stage, of_gpus) for stage in OWN_STAGES])
-        for s in series_of(study.chains)
+        for s in series_of(study.chains, last="generate")
     ]
     if not any(sum(row.parts) for row in rows):
         return None
     said = "; ".join(f"{r.label} {sum(r.parts):.2f}" for r in rows)
     return Panel(figures.bars(rows, OWN_STAGES, unit), f"{unit}: {said}", about=unit)
+
+
+def _scored(study: Study) -> list[Series]:
+    """Return the series whose judge gives scores."""
+    return series_of([chain for chain in study.chains if not chain.compares], "judge")
 
 
 def _curves(study: Study, points: dict[str, Points]) -> list[Curve]:
@@ -238,7 +262,7 @@ def _perplexity(study: Study, series: Series) -> float | None:
     """Return the perplexity after the last epoch, over the seeds."""
     found = study.results.training
     values = [found[run].perplexity() for run in runs_of(series.chains, "train", found)]
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     return sum(known) / len(known) if known else None
 
 

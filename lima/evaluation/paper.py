@@ -1,7 +1,6 @@
 """What the paper reports, and how a number of ours stands to it (sections 2 to 6, appendix B)."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta
 
 from lima.codec import decode
-from lima.evaluation.intervals import clopper_pearson, rows_for_width
+from lima.evaluation.intervals import CLOPPER_PEARSON, EXACT, clopper_pearson, rows_for_width
 from lima.yamltext import load_yaml
 
 Status: TypeAlias = Literal["within", "outside", "underpowered", "no data"]
@@ -18,20 +17,14 @@ Name: TypeAlias = str | tuple[str, ...]
 SLACK = 1.25
 """Our interval may be so many times as wide as the paper's own before it says too little."""
 
+WHOLE = 1000
+"""From here on numbers are written without a fraction."""
+
 MARKS = {
     "S": "the paper's own text",
     "sec": "a public secondary source that agrees with the paper",
     "der": "own arithmetic from the paper's text",
 }
-
-BASELINES = {
-    "alpaca_65b": "Alpaca 65B",
-    "davinci003": "DaVinci003",
-    "bard": "Bard",
-    "claude": "Claude",
-    "gpt-4": "GPT-4",
-}
-"""The paper's names of what LIMA is compared with."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +127,23 @@ def paper_facts() -> tuple[Fact, ...]:
     return tuple(decode(Fact, entry, f"paper.yaml[{i}]") for i, entry in enumerate(load_yaml(text)))
 
 
+def written(value: float) -> str:
+    """Return a number as people write it: 52,000, 31.25, 3.83, 1e-05."""
+    return f"{value:,.0f}" if abs(value) >= WHOLE else f"{value:.4g}"
+
+
 def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
     """Say how ours stands to the paper's; `ours` is a text that says why there is none.
 
     Within: our 95 % interval holds the paper's value (or touches its range) and is about as
     narrow as the paper's own would be with its number of rows. Underpowered: it holds the value,
-    but would hold very different ones too. Outside: it does not hold it.
+    but would hold very different ones too, or rests on too few rows to have an interval. Outside:
+    it does not hold it.
     """
     if isinstance(ours, str):
         return Compared(fact, None, "no data", fact.n or fact.enough, ours)
+    if ours.method != EXACT and _has_no_interval(fact, ours):
+        return Compared(fact, ours, "underpowered", _rows_needed(fact, ours), None)
     low, high = _ends(ours)
     if low > fact.top + _tolerance(fact) or high < fact.value - _tolerance(fact):
         return Compared(fact, ours, "outside", None, None)
@@ -151,39 +152,22 @@ def judge_fact(fact: Fact, ours: Ours | str) -> Compared:
     return Compared(fact, ours, "within", None, None)
 
 
+def _has_no_interval(fact: Fact, ours: Ours) -> bool:
+    """Say whether ours rests on too little to tell any value from another.
+
+    Rows that are all alike have an interval without a width, though the next one may differ, and
+    means of few lengths, which are skewed, one that is too narrow.
+    """
+    few = fact.enough is not None and (ours.n or 0) < fact.enough
+    return few or ours.low is None or ours.low == ours.high
+
+
 def _says_little(fact: Fact, ours: Ours) -> bool:
     """Say whether ours would hold very different values too."""
     low, high = _ends(ours)
-    if ours.low is None or (fact.is_sign and low <= 0 <= high):
+    if fact.is_sign and low <= 0 <= high:
         return True
-    few = fact.enough is not None and (ours.n or 0) < fact.enough
-    return few or (fact.widest is not None and high - low > fact.widest)
-
-
-def find_arm(name: str, arms: Sequence[str], named: Mapping[str, str]) -> str | None:
-    """Return the arm that is what the paper calls `name`; `named` says it where names differ."""
-    if name in named:
-        return named[name]
-    wanted = _plain(name)
-    for candidates in ([a for a in arms if _plain(a) == wanted],
-                       [a for a in arms if _plain(a) in ALIASES.get(name, ())]):  # fmt: skip
-        if len(candidates) == 1:
-            return candidates[0]
-    return None
-
-
-ALIASES: dict[str, tuple[str, ...]] = {
-    "lima": ("lima1000", "lima65b"),
-    "lima_dialogue": ("dialogue1030", "limadialogue65b"),
-    "lima_structure": ("withstructure",),
-    "alpaca_65b": ("alpaca52k", "alpaca"),
-    "davinci003": ("textdavinci003",),
-}
-"""Other names of the paper's models, as our recipes and others call them."""
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
+    return fact.widest is not None and high - low > fact.widest
 
 
 def _ends(ours: Ours) -> tuple[float, float]:
@@ -216,11 +200,3 @@ def _rows_needed(fact: Fact, ours: Ours) -> int | None:
     if ours.n is None or ours.low is None or ours.high is None:
         return fact.n
     return math.ceil(ours.n * ((ours.high - ours.low) / widest) ** 2)
-
-
-CLOPPER_PEARSON = "Clopper-Pearson"
-BOOTSTRAP = "bootstrap over items"
-CLUSTERED = "Student's t, clustered by prompt"
-STUDENT = "Student's t"
-EXACT = "exact"
-"""How intervals are made."""

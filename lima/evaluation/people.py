@@ -1,31 +1,36 @@
 """The figures and tables of labels: preferences, absolute labels and dialogue (figures 1-3, 7)."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lima.evaluation import figures
-from lima.evaluation.agreement import Agreement
 from lima.evaluation.compare import as_row
-from lima.evaluation.dialogues import Answer
+from lima.evaluation.contests import (
+    OUTCOMES,
+    PEOPLE,
+    Contest,
+    Lengths,
+    contest_rows,
+    contests,
+    matrices,
+)
 from lima.evaluation.evidence import Evidence
 from lima.evaluation.figures import Bar
 from lima.evaluation.findings import compared
-from lima.evaluation.labels import MODEL, Asked
 from lima.evaluation.panels import Panel
-from lima.evaluation.paper import BASELINES, find_arm, paper_facts
-from lima.evaluation.rates import FIRST_TURNS, HUMAN, Counts, Labelled
+from lima.evaluation.paper import paper_facts
+from lima.evaluation.paper_arms import BASELINES
+from lima.evaluation.rates import HUMAN, Counts
+from lima.evaluation.shares import GRADES, chat_rows, rate_rows
 
-OUTCOMES = ("win", "tie", "lose")
-GRADES = ("excellent", "pass", "fail")
 DIALOGUE_ARMS = {"lima": "zero-shot", "lima_dialogue": "with dialogues"}
 
 
 def people_panels(has: Evidence) -> dict[str, Panel | None]:
     """Return the figures of labels by name; None where there are no labels for one."""
     makers: dict[str, Callable[[Evidence], Panel | None]] = {
-        "preference": lambda e: _preference(e, HUMAN, "human"),
-        "preference_model": lambda e: _preference(e, (MODEL,), "model"),
+        "preference": lambda e: _preference(e, by_people=True),
+        "preference_model": lambda e: _preference(e, by_people=False),
         "absolute": _absolute,
         "dialogue": _dialogue,
         "dialogues": _dialogues,
@@ -33,97 +38,59 @@ def people_panels(has: Evidence) -> dict[str, Panel | None]:
     return {name: make(has) for name, make in makers.items()}
 
 
-def rate_rows(has: Evidence) -> list[dict[str, Any]]:
-    """Return the shares of every figure of labels, with intervals and what is missing."""
-    drawn, unlike = has.labelled.drawn(), has.labelled.out_of_distribution()
-    early = f"failed within {FIRST_TURNS} answers"
-    rows = [
-        *_pair_rows(has, "preference", "{} against {}"),
-        *_single_rows(drawn, "absolute", "{}, absolute", GRADES),
-        *_single_rows(unlike, "absolute", "{}, out of distribution", GRADES),
-        *_single_rows(has.labelled, "safety", "{}, safety", ("safe", "unsafe")),
-        *_single_rows(has.labelled.malicious(), "safety", "{}, malicious", ("safe", "unsafe")),
-        *_single_rows(has.labelled, "dialogue", "{}, answers in dialogues", GRADES),
-        *(
-            _rate_row(f"{arm}, dialogues", "people", has.labelled.failed_early(arm),
-                      {"failed": early, "not": "not"})
-            for arm in has.labelled.arms("dialogue")
-        ),
-        *_pair_rows(has, "dialogues", "{} against {}, whole dialogues"),
-    ]  # fmt: skip
-    return [row for row in rows if row["n"]]
+def people_tables(has: Evidence, lengths: Lengths) -> dict[str, Any]:
+    """Return the tables of labels, by the names that the page's template uses.
+
+    Args:
+        has: the labels, and what the paper's arms are here; LIMA is named first in pairs, and of
+            whole dialogues LIMA that was trained on dialogues.
+        lengths: of the responses that were compared.
+
+    """
+    heroes = {"preference": has.arm("lima"), "dialogues": has.arm("lima_dialogue")}
+    pairs = contest_rows(has.labelled, lengths, has.arm("lima"))
+    return {
+        "rates": rate_rows(has.labelled, heroes),
+        "chats": chat_rows(has.labelled),
+        "pairs": pairs,
+        "matrices": matrices(pairs),
+        "agreements": has.agreements(),
+        "facts_of_paper": _paper_rows(has),
+    }
 
 
-def agreement_rows(has: Evidence) -> list[Agreement]:
-    """Return how far groups of raters agree."""
-    return has.agreements()
-
-
-def chat_rows(has: Evidence) -> list[dict[str, Any]]:
-    """Return the runs of conversations: who answered, how often, and how much is labelled."""
-    labelled = {x.item_id for x in has.labelled.labels if x.value is not None}
-    by_run: dict[str, list[Answer]] = {}
-    for answer in has.labelled.answers:
-        by_run.setdefault(answer.run_id, []).append(answer)
-    return [
-        {
-            "run": run,
-            "arm": answers[0].arm,
-            "model": answers[0].model,
-            "conversations": len({a.conversation_id for a in answers}),
-            "answers": len(answers),
-            "labelled": sum(a.item_id in labelled for a in answers),
-        }
-        for run, answers in sorted(by_run.items(), key=lambda found: (found[1][0].arm, found[0]))
-    ]
-
-
-def paper_rows(has: Evidence) -> list[dict[str, Any]]:
+def _paper_rows(has: Evidence) -> list[dict[str, Any]]:
     """Return the paper's numbers beside ours, those that we have data for."""
     return [{**as_row(c), "share": c.fact.n is not None} for c in compared(has) if c.ours]
 
 
-def _pair_rows(has: Evidence, asked: Asked, what: str) -> list[dict[str, Any]]:
-    words = dict(zip(OUTCOMES, OUTCOMES, strict=True))
-    return [
-        _rate_row(what.format(subject, other), raters,
-                  has.labelled.of(asked, subject, groups, other), words)
-        for raters, groups in (("people", HUMAN), ("models", (MODEL,)))
-        for subject in [_subject(has, asked, groups)]
-        for other in has.labelled.opponents(asked, subject)
-    ]  # fmt: skip
+def _preference(has: Evidence, *, by_people: bool) -> Panel | None:
+    """Wins, ties and losses of every pair, over the paper's own of that pair."""
+    lima, bars = has.arm("lima"), []
+    shown = [c for c in contests(has.labelled, "preference", lima)
+             if (c.raters == PEOPLE) == by_people]  # fmt: skip
+    for contest in shown:
+        bars.append(_bar(_named(contest, shown), contest.counts, OUTCOMES))
+        name = has.name_of(contest.other) if contest.arm == lima else None
+        if name in BASELINES:
+            said = _paper(OUTCOMES, "preference", "human" if by_people else "model", str(name))
+            bars.append(Bar(f"paper: {BASELINES[str(name)]}", said))
+    return _panel(bars, _outcomes(shown, "wins", "it loses"), "items, %")
 
 
-def _single_rows(
-    labelled: Labelled, asked: Asked, what: str, labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    words = dict(zip(labels, labels, strict=True))
-    return [
-        _rate_row(what.format(arm), "people", labelled.of(asked, arm, HUMAN), words)
-        for arm in labelled.arms(asked)
-    ]
+def _named(contest: Contest, among: Sequence[Contest]) -> str:
+    """Return the label of a pair: as much of it as the pairs do not have in common."""
+    alone = len({c.arm for c in among}) == 1
+    words = contest.other if alone else f"{contest.arm} against {contest.other}"
+    return words if len({c.raters for c in among}) == 1 else f"{words} ({contest.raters})"
 
 
-def _rate_row(what: str, raters: str, counts: Counts, words: dict[str, str]) -> dict[str, Any]:
-    """Return a row of shares; `words` are what the labels are called on the page."""
-    shares = []
-    for label, word in words.items():
-        rate = counts.rate(label)
-        if rate:
-            shares.append((word, rate.count, rate.value, *rate.interval, *rate.bounds))
-    row = {"what": what, "raters": raters, "n": counts.total, "missing": counts.missing}
-    return {**row, "shares": shares}
-
-
-def _preference(has: Evidence, groups: Sequence[str], rater: str) -> Panel | None:
-    """Wins, ties and losses against each baseline, over the paper's own."""
-    subject, bars = _subject(has, "preference", groups), []
-    for other in has.labelled.opponents("preference", subject):
-        counts = has.labelled.of("preference", subject, groups, other)
-        if counts.total:
-            bars.append(_bar(other, counts, OUTCOMES))
-            bars += [b for name, b in _paper_preferences(rater) if has.arm(name) == other]
-    return _panel(bars, [f"{subject} wins", "tie", "it loses"], "items, %")
+def _outcomes(among: Sequence[Contest], better: str, worse: str) -> list[str]:
+    """Return what the parts of the bars are called."""
+    arms = {contest.arm for contest in among}
+    if len(arms) == 1:
+        return [f"{arms.pop()} {better}", "tie", worse]
+    return [f"the first {better}", "tie", worse]
 
 
 def _absolute(has: Evidence) -> Panel | None:
@@ -154,14 +121,14 @@ def _dialogue(has: Evidence) -> Panel | None:
 
 def _dialogues(has: Evidence) -> Panel | None:
     """Whole dialogues of two arms, the better one's first."""
-    subject = _subject(has, "dialogues", HUMAN)
-    found = [(other, has.labelled.of("dialogues", subject, HUMAN, other))
-             for other in has.labelled.opponents("dialogues", subject)]  # fmt: skip
-    bars = [_bar(f"against {other}", counts, OUTCOMES) for other, counts in found if counts.total]
+    found = [c for c in contests(has.labelled, "dialogues", has.arm("lima_dialogue"))
+             if c.raters == PEOPLE]  # fmt: skip
+    bars = [_bar(f"against {_named(c, found)}" if len({f.arm for f in found}) == 1
+                 else _named(c, found), c.counts, OUTCOMES) for c in found]  # fmt: skip
     if bars:
         words = " against ".join(reversed(DIALOGUE_ARMS.values()))
         bars.append(Bar(f"paper: {words}", _paper(OUTCOMES, "dialogue_preference")))
-    return _panel(bars, [f"{subject} is better", "tie", "it is worse"], "dialogues, %")
+    return _panel(bars, _outcomes(found, "is better", "it is worse"), "dialogues, %")
 
 
 def _bar(label: str, counts: Counts, parts: Sequence[str]) -> Bar:
@@ -182,22 +149,3 @@ def _paper(parts: Sequence[str], *of: str) -> list[float]:
     """Return the paper's shares."""
     told = {f.of[-1]: f.value for f in paper_facts() if f.of[:-1] == of}
     return [told[part] for part in parts]
-
-
-def _paper_preferences(rater: str) -> list[tuple[str, Bar]]:
-    return [
-        (name, Bar(f"paper: {words}", _paper(OUTCOMES, "preference", rater, name)))
-        for name, words in BASELINES.items()
-    ]
-
-
-def _subject(has: Evidence, asked: Asked, groups: Sequence[str]) -> str:
-    """Return the arm that is compared: LIMA by its name, else the one in most pairs.
-
-    Of whole dialogues, LIMA with training on dialogues is compared with LIMA.
-    """
-    labels = [x for x in has.labelled.labels if x.asked == asked and x.group in groups]
-    counted = Counter(arm for x in labels for arm in (x.arm_1, x.arm_2 or ""))
-    wanted = "lima_dialogue" if asked == "dialogues" else "lima"
-    named = find_arm(wanted, sorted(counted), has.named)
-    return named or next((arm for arm, _ in counted.most_common(1)), "")

@@ -33,6 +33,7 @@ class Rater:
         position: share of A among its decided labels; half of them without a bias.
         turned: share of pairs, decided in both orders, in which the same response won both times.
         repeated: share of items, labelled again as they were shown before, with the same label.
+        inconsistent: share of pairs, asked about in both orders, of which it said two things.
 
     """
 
@@ -44,6 +45,7 @@ class Rater:
     position: Share
     turned: Share
     repeated: Share
+    inconsistent: Share
 
 
 def share(count: int, total: int) -> Share:
@@ -76,7 +78,20 @@ def _rater(rater: str, group: str, labels: Sequence[Label]) -> Rater:
         position=share(sum(x.side == "A" for x in decided), len(decided)),
         turned=share(sum(x.value == y.value for x, y in both), len(both)),
         repeated=share(sum(x.value == y.value for x, y in again), len(again)),
+        inconsistent=_inconsistent(pairs, given),
     )
+
+
+def _inconsistent(pairs: Sequence[Label], given: Sequence[Label]) -> Share:
+    """Return how often a verdict changed with the order, ties included.
+
+    Votes that were brought tell it themselves: one vote stands for both orders then.
+    """
+    told = sum(x.inconsistent for x in pairs)
+    if told:
+        return share(told, len(pairs))
+    both = [(x, y) for x, y in _showings(given) if x.arm_2 and x.shown_first != y.shown_first]
+    return share(sum(x.value != y.value for x, y in both), len(both))
 
 
 def _showings(labels: Sequence[Label]) -> list[tuple[Label, Label]]:

@@ -96,7 +96,7 @@ class Labelled:
         For pairs the labels are win, tie and lose of `arm`.
         """
         about, wanted = (asked, frozenset((arm, other))), set(groups)
-        mine = [x for x in self._labels_about.get(about, ()) if x.group in wanted]
+        mine = [x for x in self.about(asked, arm, other) if x.group in wanted]
         rounds = {None, *(x.run_id for x in mine)}
         planned = {i.item_id for i in self._items_about.get(about, ()) if i.run_id in rounds}
         first = first_labels(mine)
@@ -126,11 +126,37 @@ class Labelled:
         found = {arm for kind, arms in self._labels_about if kind == asked for arm in arms}
         return sorted(arm for arm in found if arm is not None)
 
-    def opponents(self, asked: Asked, subject: str) -> list[str]:
-        """Return the arms that an arm was compared with, sorted."""
-        found = {arm for kind, arms in self._labels_about if kind == asked and subject in arms
-                 for arm in arms}  # fmt: skip
-        return sorted(arm for arm in found - {subject} if arm is not None)
+    def about(self, asked: Asked, arm: str, other: str | None = None) -> list[Label]:
+        """Return the labels of an arm, or of its pairs with another arm."""
+        return self._labels_about.get((asked, frozenset((arm, other))), [])
+
+    def of_experiment(self, experiment: str) -> "Labelled":
+        """Return the labels of one study."""
+        return replace(self, labels=[x for x in self.labels if x.experiment == experiment])
+
+    def pairs(self, asked: Asked, hero: str | None = None) -> list[tuple[str, str]]:
+        """Return all pairs of arms that were compared, sorted, the one that was asked about first.
+
+        That is `hero` wherever it takes part, else the arm that most labels were asked about.
+        """
+        found = []
+        for (kind, arms), labels in self._labels_about.items():
+            if kind == asked and None not in arms:
+                asked_about = Counter(label.subject for label in labels)
+                most = max(sorted(asked_about), key=asked_about.__getitem__)
+                first = hero if hero and hero in arms else most
+                found.append((first, next((arm for arm in arms if arm and arm != first), first)))
+        return sorted(found)
+
+    def by(self, groups: Iterable[str], rater: str | None = None) -> "Labelled":
+        """Return the labels of some groups of raters, or of one rater of them."""
+        wanted = set(groups)
+        kept = [x for x in self.labels if x.group in wanted and rater in (None, x.rater)]
+        return replace(self, labels=kept)
+
+    def raters(self, group: str, asked: Asked) -> list[str]:
+        """Return the raters of a group that answered a question, sorted."""
+        return sorted({x.rater for x in self.labels if x.group == group and x.asked == asked})
 
     def drawn(self) -> "Labelled":
         """Return all but the prompts that were added for being unlike the training examples.

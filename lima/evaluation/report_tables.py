@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lima.evaluation.aggregate import MEASURES
+from lima.evaluation.aggregate_columns import MEASURES
+from lima.evaluation.contests import OUTCOMES, PEOPLE
 from lima.evaluation.lineage import Chain
 from lima.evaluation.measures import (
     OWN_STAGES,
@@ -13,7 +14,7 @@ from lima.evaluation.measures import (
     summarise,
     total_effort,
 )
-from lima.evaluation.series import arms_of, series_of
+from lima.evaluation.series import Judging, Series, arms_of, judges_of, series_of
 from lima.evaluation.settings import known_settings, settings
 from lima.evaluation.study import Study
 from lima.spec import STAGES, Stage
@@ -23,11 +24,19 @@ SHOWN_VALUES = 6
 """Different values of a setting that its row lists before it only counts them."""
 
 
-def study_tables(study: Study) -> dict[str, Any]:
-    """Return what the page's template knows of a study, by the names that it uses."""
+def study_tables(study: Study, pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the page's template knows of a study, by the names that it uses.
+
+    Args:
+        study: as read from storage.
+        pairs: the pairs of arms that were compared.
+
+    """
     return {
         "facts": _facts(study),
-        "rows": _summary(study),
+        "rows": _summary(study, pairs),
+        "judges": [judging.label for judging in judges_of(study.chains)],
+        "judged": _judged(study),
         "varied": _varied(study.chains),
         "effort": _effort(study),
         "methods": _methods(study.chains),
@@ -48,7 +57,7 @@ def _facts(study: Study) -> dict[str, Any]:
         "finished": finished,
         "models": _models(study.chains),
         "prompts_from": _values(study.chains, "generate", "prompts.path"),
-        "judges": _values(study.chains, "judge", "model"),
+        "judges": sorted(_values([c for c in study.chains if not c.compares], "judge", "model")),
         "same_prompts": not any(p.startswith("generate.prompts") for p in _varied(study.chains)),
     }
 
@@ -65,31 +74,62 @@ def _models(chains: Sequence[Chain]) -> list[str]:
     return [made if name == "run:base" and data else name for name in names]
 
 
-def _summary(study: Study) -> list[dict[str, Any]]:
-    """Return the measures of each arm, over its seeds."""
+def _summary(study: Study, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the measures of each arm, over its seeds; judges stand side by side."""
     rows = []
-    for series in series_of(study.chains):
+    for series in _arms(study.chains):
         measures = summarise(study.results, series.chains)
         seeds = len({chain.seed for chain in series.chains})
         named = {"label": series.label, "colour": series.colour, "seeds": seeds}
-        rows.append({**named, **NOTHING, **measures})
+        scores = [_by_judge(study, series, judging) for judging in judges_of(study.chains)]
+        compared = _compared(series.arm, pairs)
+        rows.append({**named, **NOTHING, **measures, "scores": scores, "compared": compared})
     return rows
 
 
-def _varied(chains: Sequence[Chain]) -> dict[str, dict[str, Any]]:
-    """Return what arms differ in: each setting, with the value of each series."""
-    all_series = series_of(chains)
-    by_series = {
-        s.label: {p: v for stage in STAGES for p, v in settings(s.chains[0], stage).items()}
-        for s in all_series
-    }
-    paths = dict.fromkeys(path for flat in by_series.values() for path in flat)
-    # A cell that has not reached a stage says nothing about its settings.
-    rows = {
-        path: {label: flat[path] for label, flat in by_series.items() if path in flat}
-        for path in paths
-    }
-    return {p: row for p, row in rows.items() if len({str(v) for v in row.values()}) > 1}
+def _arms(chains: Sequence[Chain]) -> list[Series]:
+    """Return the series of a study, whoever judged them."""
+    return series_of(chains, last="generate")
+
+
+def _by_judge(study: Study, series: Series, judging: Judging) -> dict[str, Any]:
+    """Return the measures of an arm by one judge."""
+    mine = [chain for chain in series.chains if chain in judging.chains]
+    return {**NOTHING, **summarise(study.results, mine)} if mine else dict(NOTHING)
+
+
+def _compared(arm: str, pairs: Sequence[dict[str, Any]]) -> tuple[int, int, int] | None:
+    """Return how often an arm won, tied and lost against its baselines by judges; None: never."""
+    mine = [p for p in pairs if p["arm"] == arm and p["raters"] != PEOPLE]
+    counts = [sum(round(p[outcome] * p["pairs"]) for p in mine) for outcome in OUTCOMES]
+    return (counts[0], counts[1], counts[2]) if mine else None
+
+
+def _judged(study: Study) -> list[dict[str, Any]]:
+    """Return what became of the judgments of each arm, by each judge."""
+    rows = []
+    for series in _arms(study.chains):
+        for judging in judges_of(study.chains):
+            row = _by_judge(study, series, judging)
+            if row["judged"] is not None:
+                by = f" ({judging.label})" if judging.label else ""
+                rows.append({**row, "label": f"{series.label}{by}", "colour": series.colour})
+    return rows
+
+
+def _varied(chains: Sequence[Chain]) -> dict[str, dict[str, str]]:
+    """Return what arms differ in: each setting, with the value of each series in words.
+
+    A cell that has not reached a stage says nothing about its settings.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for series in _arms(chains):
+        for stage in STAGES:
+            flats = [f for c in series.chains if (f := settings(c, stage))]
+            for path in dict.fromkeys(path for flat in flats for path in flat):
+                values = dict.fromkeys(shown(f[path]) for f in flats if path in f)
+                rows.setdefault(path, {})[series.label] = "; ".join(sorted(values))
+    return {path: row for path, row in rows.items() if len(set(row.values())) > 1}
 
 
 def _methods(chains: Sequence[Chain]) -> dict[Stage, list[dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """A few responses of every arm to the same prompts, side by side."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,7 @@ def read_samples(tables: Tables, chains: Sequence[Chain]) -> list[Compared]:
     some = next(iter(answered.values()), {})
     prompts = _spaced(sorted(common, key=lambda key: some[key]))
     rows = _responses(tables, answered, prompts)
+    prompts = [key for key in prompts if all((run, key) in rows for run in answered)]
     shown = [chain for chain in chains if chain.runs.get("generate") in answered]
     scores = _scores(tables, shown, [row["generation_key"] for row in rows.values()])
     return [
@@ -112,7 +114,7 @@ def _scores(
     def scored(part: pa.Table) -> list[tuple[str, float]]:
         places = rows_with(part["generation_key"], keys)
         rows = part.take(places).to_pylist() if places else []
-        ok = [r for r in rows if r["final"] and r["status"] == "ok" and r["score"] is not None]
+        ok = [r for r in rows if r["final"] and r["status"] == "ok" and _is_number(r["score"])]
         return [(r["generation_key"], r["score"]) for r in ok]
 
     found: dict[str, list[float]] = {}
@@ -120,6 +122,10 @@ def _scores(
         for key, score in scores:
             found.setdefault(key, []).append(score)
     return found
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _sample(series: Series, row: dict[str, Any], scores: dict[str, list[float]]) -> Sample:

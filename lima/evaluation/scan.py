@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lima.errors import DataError, StorageError
 from lima.results import Table
+from lima.shards import experiment_folders, run_of
 from lima.storage import Entry, Storage
 
 T = TypeVar("T")
@@ -35,10 +35,16 @@ class Tables:
     def __init__(self, storage: Storage, experiment: str | None = None) -> None:
         """Read from `storage`, only the runs of `experiment` if one is named."""
         self.storage = storage
-        self.below = f"/experiment={quote(experiment, safe='')}" if experiment else ""
+        self.folders = experiment_folders(experiment) if experiment else ("",)
         self.unreadable: dict[str, str] = {}
         self.threads = (os.cpu_count() or 1) if storage.is_local else REMOTE_THREADS
         self.batch = LOCAL_BATCH if storage.is_local else REMOTE_BATCH
+
+    def everywhere(self) -> "Tables":
+        """Return the tables of all experiments; what cannot be read is kept together."""
+        found = Tables(self.storage)
+        found.unreadable = self.unreadable
+        return found
 
     def read(self, table: Table, columns: Sequence[str]) -> pa.Table:
         """Return some columns of all shards, in the order of their paths."""
@@ -109,10 +115,11 @@ class Tables:
         return "\n".join([f"{files} cannot be read as shards of the tables they lie in:", *lines])
 
     def _batches(self, table: Table, runs: Collection[str] | None) -> list[tuple[str, list[Entry]]]:
-        entries = self.storage.entries(table.name + self.below)
+        below = [f"{table.name}/{folder}".rstrip("/") for folder in self.folders]
+        entries = [entry for folder in below for entry in self.storage.entries(folder)]
         shards = [e for e in entries if e.path.endswith(".parquet")]
         batches = []
-        for run, group in groupby(shards, key=lambda shard: _run_of(shard.path)):
+        for run, group in groupby(shards, key=lambda shard: run_of(shard.path)):
             members = list(group)
             if not run:
                 misplaced = dict.fromkeys((s.path for s in members), "not in a run's folder")
@@ -165,15 +172,8 @@ class Tables:
 
     def _open(self, shard: Entry) -> pa.NativeFile:
         if not self.storage.is_local and shard.size <= WHOLE_BYTES:
-            return pa.BufferReader(self.storage.read(shard.path))
+            return pa.BufferReader(self.storage.read_buffer(shard.path))
         return self.storage.filesystem.open_input_file(self.storage.full_path(shard.path))
-
-
-def _run_of(path: str) -> str | None:
-    """Return the run a shard belongs to: TABLE/experiment=E/run_id=R/SHARD.parquet."""
-    parts = path.split("/")
-    is_shard = len(parts) == 4 and parts[2].startswith("run_id=")
-    return parts[2].removeprefix("run_id=") if is_shard else None
 
 
 def _refuse_rows_of_others(metadata: pq.FileMetaData, run: str) -> None:

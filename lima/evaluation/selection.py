@@ -82,9 +82,14 @@ def record_choice(
     """Keep the choice of an epoch, with the comparisons that it rests on; a later one replaces it.
 
     Raises:
-        InputError: the epoch is not one of those that were compared.
+        InputError: the epoch is not one of those that were compared, or nobody has compared any.
 
     """
+    if not any(found.wins or found.ties or found.losses for found in standings):
+        raise InputError(
+            "nobody has compared any epochs yet, so that there is no choice to record; label "
+            "first, or name an epoch yourself with --set generate.model.epoch=EPOCH"
+        )
     known = [found.epoch for found in standings]
     if epoch not in known:
         raise InputError(f"epoch {epoch} was not compared; epochs: {', '.join(map(str, known))}")

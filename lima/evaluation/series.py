@@ -31,21 +31,53 @@ def arms_of(chains: Sequence[Chain]) -> list[str]:
     return sorted({chain.arm for chain in chains}, key=_natural)
 
 
-def series_of(chains: Sequence[Chain], stage: Stage | None = None) -> list[Series]:
+def series_of(
+    chains: Sequence[Chain], stage: Stage | None = None, last: Stage = "judge"
+) -> list[Series]:
     """Return the series of a study at a stage; without one, all cells, finished or not.
 
-    An arm that was run with several settings becomes several series: they are never merged.
+    An arm that was run with several settings becomes several series: they are never merged. With
+    `last`, settings of later stages tell none apart: what judges say stands side by side.
     """
-    stages = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
+    stages = STAGES[: STAGES.index(stage or last) + 1]
     found = []
     for colour, arm in enumerate(arms_of(chains)):
         members = [c for c in chains if c.arm == arm and (stage is None or c.spec.get(stage))]
         groups = _alike(members, stages)
-        different = list(differing([group[0] for group in groups], stages))
+        different = sorted(differing([group[0] for group in groups], stages), key=_place)
         labels = [f"{arm} ({_named(g[0], different)})" if different else arm for g in groups]
         for label, group in sorted(zip(labels, groups, strict=True), key=lambda g: _natural(g[0])):
             found.append(Series(readable(label), arm, colour, tuple(group)))
     return found
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A judge that scores responses; `label` tells it from the others, and is empty alone."""
+
+    label: str
+    chains: tuple[Chain, ...]
+
+
+def judges_of(chains: Sequence[Chain]) -> list[Judging]:
+    """Return the judges that score responses of some cells, each with the cells that it scores."""
+    members = [c for c in chains if c.spec.get("judge") and not c.compares]
+    groups = _alike(members, ("judge",))
+    different = sorted(differing([group[0] for group in groups], ("judge",)), key=_place)
+    labels = [", ".join(_value(g[0], path) for path in different) for g in groups]
+    named = sorted(zip(labels, groups, strict=True), key=lambda found: _natural(found[0]))
+    return [Judging(readable(label), tuple(group)) for label, group in named]
+
+
+def _value(chain: Chain, path: str) -> str:
+    """Return a setting of a judge in words; its rubric and its model are known by their names."""
+    value = settings(chain, "judge").get(path)
+    return str(value) if path in ("judge.model", "judge.rubric") else _words(path, value)
+
+
+def _place(path: str) -> tuple[int, str]:
+    """Return where a setting is told: in the order of the stages, then by name."""
+    return list(STAGES).index(path.partition(".")[0]), path  # type: ignore[arg-type]
 
 
 def readable(text: str) -> str:

@@ -61,8 +61,9 @@ def _losses(tables: Tables, chains: Sequence[Chain]) -> dict[str, Points]:
     found: dict[str, list[tuple[float, float]]] = {}
     columns = ["step", "epoch", "loss"]
     for run, rows in tables.map(STEPS, columns, pa.Table.to_pylist, runs=wanted):
-        found.setdefault(run, []).extend((row["epoch"], row["loss"]) for row in rows)
-    return {run: thinned(sorted(points)) for run, points in found.items()}
+        points = ((row["epoch"], row["loss"]) for row in rows)
+        found.setdefault(run, []).extend(p for p in points if all(map(math.isfinite, p)))
+    return {run: thinned(sorted(points)) for run, points in found.items() if points}
 
 
 def lengths_of(study: Study, chains: Sequence[Chain]) -> Counter[int]:

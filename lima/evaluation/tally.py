@@ -60,13 +60,14 @@ class Tally:
 def tally_judgments(part: pa.Table) -> Tally:
     """Count final attempts by status; sum the scores of those that are ok, and all costs.
 
-    A score that comes with another status is not summed, and "ok" without a score is not ok.
+    A score that comes with another status is not summed, and "ok" without a score, or with one
+    that is no number, is not ok.
     """
     prompts, prompt = _codes(part["prompt_key"])
     category = _categories(part["status"], STATUSES)
     final = _floats(part["final"].cast(pa.float64())) > 0
     score, cost = _floats(part["score"]), _floats(part["cost"])
-    category[(category == 0) & np.isnan(score)] = len(STATUSES)
+    category[(category == 0) & ~np.isfinite(score)] = len(STATUSES)
     ok = final & (category == 0)
     sums = _added(prompt, np.stack([np.where(ok, score, 0.0), cost], axis=1), len(prompts))
     counts = _table(prompt[final], category[final], len(prompts), len(STATUSES))
@@ -77,7 +78,7 @@ def tally_responses(part: pa.Table) -> Tally:
     """Count responses by finish reason; sum their tokens."""
     prompts, prompt = _codes(part["prompt_key"])
     sources, source = _codes(part["source"])
-    tokens = _floats(part["response_tokens"].cast(pa.float64()))
+    tokens = _floats(part["response_tokens"].cast(pa.float64(), safe=False))
     category = _categories(part["finish_reason"], FINISH_REASONS)
     counts = _table(prompt, category, len(prompts), len(FINISH_REASONS))
     sums = _added(prompt, tokens[:, np.newaxis], len(prompts))
@@ -114,7 +115,7 @@ def merged_by_run(parts: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:
 def count_lengths(part: pa.Table) -> dict[int, int]:
     """Return how many sampled responses have how many tokens; unknown lengths are left out."""
     category = _categories(part["finish_reason"], FINISH_REASONS)
-    tokens = _floats(part["response_tokens"].cast(pa.float64()))
+    tokens = _floats(part["response_tokens"].cast(pa.float64(), safe=False))
     known = (category != FINISH_REASONS.index("prompt_too_long")) & ~np.isnan(tokens)
     lengths, counts = np.unique(tokens[known].astype(np.int64), return_counts=True)
     return dict(zip(lengths.tolist(), counts.tolist(), strict=True))
@@ -124,7 +125,7 @@ def first_places(keys: "pa.ChunkedArray[Any]", places: "pa.ChunkedArray[Any]") -
     """Return a place of each different key; its rows all have the same."""
     names, code = _codes(keys)
     place = np.zeros(len(names), dtype=np.int64)
-    place[code] = _floats(places.cast(pa.float64())).astype(np.int64)
+    place[code] = _floats(places.cast(pa.float64(), safe=False)).astype(np.int64)
     return {str(name): i for name, i in zip(names.to_pylist(), place.tolist(), strict=True)}
 
 

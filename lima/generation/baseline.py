@@ -5,22 +5,25 @@ They come from an endpoint or from a file, and lie in `generations` like ours, u
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 from lima.clock import now
 from lima.codec import run_id, sha256_key
 from lima.curation.dataset import Example, load_examples
-from lima.errors import DataError, JudgeError, LimaError
-from lima.generation.endpoint import SETTINGS, Responder, not_applied, request_text
+from lima.errors import DataError, JudgeError, LimaError, StorageError
+from lima.generation.endpoint import Responder, baseline_responder, not_applied, request_text
 from lima.generation.layouts import read_responses_file, text_key
 from lima.generation.philox import seed_address
 from lima.generation.run import generate_spec, plan_shards
 from lima.inputs.places import of_stage
 from lima.inputs.promise import check_place
 from lima.judging.attempt import Attempt
+from lima.judging.dialect import SETTINGS
 from lima.judging.journal import Journal
+from lima.judging.keeping import keep_aside, with_what_waits
+from lima.judging.storing import Storing
 from lima.ledger import attempt as ledger_attempt
 from lima.progress import Progress
 from lima.results import GENERATIONS
@@ -29,6 +32,7 @@ from lima.spec import RESPONSES, CellSpec, ComputeSpec, stage_cell
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 DRIVER = ComputeSpec(device="cpu")
 """What the stage holds: the driver asks, without a worker."""
 
@@ -108,53 +112,80 @@ class _Asking:
     def __init__(
         self, cell: CellSpec, storage: Storage, table: RunTable, progress: Progress
     ) -> None:
-        self.cell, self.table, self.progress = cell, table, progress
+        self.cell, self.storage, self.table, self.progress = cell, storage, table, progress
         self.journal = Journal(storage, table.identity["run_id"])
+        self.storing = Storing(storage.uri)
+        self.kept: dict[str, list[Attempt]] = {}
         self.answers: dict[str, list[Attempt]] = {}
         self.failed: list[Attempt] = []
         self.stopped: LimaError | None = None
 
     async def finish(self, wanted: Sequence[Wanted], before: int) -> None:
         """Ask for what the journal lacks; write what was answered, whatever else happens."""
-        kept = await asyncio.to_thread(self.journal.load)
-        self.answers = {w.key: kept[w.key] for w in wanted if w.key in kept}
-        queue = iter([w for w in wanted if w.key not in self.answers])
-        async with Responder(self.cell) as responder:
-            total = before + len(wanted)
-            workers = [
-                self._work(responder, queue, before, total)
-                for _ in range(min(len(wanted), responder.spec.concurrency))
-            ]
-            await asyncio.gather(*workers)
-            await asyncio.to_thread(self._write, wanted)
+        async with self.storing:
+            self.kept = await self.storing.run(self.journal.load)
+            await self._ask_all(wanted, before)
+            await self._stored(self._write, wanted)
+        if isinstance(self.stopped, StorageError):
+            raise with_what_waits(self.stopped, self.journal)
         if self.stopped:
             raise self.stopped
         if self.failed:
-            raise JudgeError(
-                f"{generate_spec(self.cell).model.path}: {len(self.failed)} of {len(wanted)} "
-                f"prompts stay unanswered (last: {self.failed[-1].error}); the others are kept, "
-                "and the same command asks again for these"
+            raise self._unanswered(len(wanted))
+
+    async def _ask_all(self, wanted: Sequence[Wanted], before: int) -> None:
+        queue, total = iter(wanted), before + len(wanted)
+        async with baseline_responder(self.cell) as responder:
+            workers = min(len(wanted), responder.patience.concurrency)
+            await asyncio.gather(
+                *[self._work(responder, queue, before, total) for _ in range(workers)]
             )
 
     async def _work(
         self, responder: Responder, queue: Iterator[Wanted], before: int, total: int
     ) -> None:
         for w in queue:
-            text = request_text(w.example.prompt, self.cell.seed, w.example.prompt_key, w.sample)
             try:
-                attempts = await responder.ask(text)
+                attempts = await self._ask(responder, w)
             except LimaError as error:
                 self.stopped = self.stopped or error
+            if self.stopped:
                 # What is in flight is waited for: it will have been paid for.
                 await responder.stop(self.stopped)
                 return
-            if attempts[-1].status not in responder.settled:
+            if not responder.is_good(attempts[-1]):
                 self.failed.append(attempts[-1])
                 continue
             self.answers[w.key] = attempts
-            await asyncio.to_thread(self.journal.save, {w.key: attempts})
             done = before + len(self.answers)
-            await asyncio.to_thread(self.progress.update, "generate", done, total, "responses")
+            await self._stored(self.progress.update, "generate", done, total, "responses")
+
+    async def _ask(self, responder: Responder, wanted: Wanted) -> list[Attempt]:
+        """Return all attempts at a response; every answer is kept as it comes."""
+        prompt, key = wanted.example.prompt, wanted.example.prompt_key
+        text = request_text(prompt, self.cell.seed, key, wanted.sample)
+        # What was no answer an earlier time says nothing about this one.
+        attempts = kept = [a for a in self.kept.get(wanted.key, ()) if a.answered]
+        async for attempts in responder.tries(text, kept):
+            if attempts[-1].answered:
+                await self._keep({wanted.key: attempts})
+            if self.stopped:
+                break
+        return attempts
+
+    async def _keep(self, attempts: dict[str, list[Attempt]]) -> None:
+        if not self.storage.is_local:
+            await keep_aside(self.journal, attempts)
+        await self._stored(self.journal.save, attempts)
+        if self.storing.failed:
+            await keep_aside(self.journal, attempts)
+
+    async def _stored(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have storage do something, unless it has failed; a first failure ends the run."""
+        try:
+            await self.storing.run(work, *args, **kwargs)
+        except StorageError as error:
+            self.stopped = self.stopped or error
 
     def _write(self, wanted: Sequence[Wanted]) -> None:
         rows = [
@@ -166,6 +197,19 @@ class _Asking:
             _write(self.table, rows)
             self.journal.drop([row["generation_key"] for row in rows])
 
+    def _unanswered(self, wanted: int) -> JudgeError:
+        spec, last = generate_spec(self.cell), self.failed[-1]
+        again = "and the same command asks again for these"
+        if any(attempt.answered for attempt in self.failed):
+            again += (
+                f", but not where the endpoint has declined {spec.endpoint.attempts} times: raise "
+                "generate.endpoint.attempts for that"
+            )
+        return JudgeError(
+            f"{spec.model.path}: {len(self.failed)} of {wanted} prompts stay unanswered (last: "
+            f"{last.error}); the others are kept, {again}"
+        )
+
 
 def _answered(cell: CellSpec, wanted: Wanted, last: Attempt) -> dict[str, Any]:
     return _row(
@@ -175,7 +219,7 @@ def _answered(cell: CellSpec, wanted: Wanted, last: Attempt) -> dict[str, Any]:
         finish_reason="length" if last.status == "truncated" else "eot",
         prompt_tokens=last.prompt_tokens,
         response_tokens=last.completion_tokens,
-        not_applied=not_applied(last),
+        not_applied=not_applied(generate_spec(cell).decoding, last),
     )
 
 

@@ -1,7 +1,6 @@
 """Live conversation (section 6): a checkpoint, or an endpoint, answers one turn at a time."""
 
-import math
-import os
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
@@ -12,15 +11,17 @@ from lima.codec import RUN_ID_LENGTH, encode, sha256_key
 from lima.errors import LimaError
 from lima.generation.engine import Request, TransformersEngine
 from lima.generation.philox import seed_address
-from lima.judging.key import NO_KEY
+from lima.judging.attempt import Attempt
+from lima.judging.key import KeyOf
+from lima.judging.peer import Peer
 from lima.model.loading import load_for_inference
 from lima.model.tokens import encode_prompt
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
+from lima.spec_judge import EndpointSpec
 from lima.storage import Storage
 
-FINISHED = {"stop": "eot", "length": "length"}
-"""Reasons of endpoints for the end of an answer, in the words of the table."""
-ENDPOINT_TIMEOUT_S = 120.0
+PATIENCE = EndpointSpec(concurrency=1, attempts=4, timeout_s=120.0)
+"""With an endpoint, while somebody waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +107,25 @@ class CheckpointResponder:
 
 
 class EndpointResponder:
-    """Asks an OpenAI-compatible endpoint.
+    """Asks an OpenAI-compatible endpoint, as a baseline is asked.
 
     What its interface lacks is not sent and stays at the value that changes nothing in the
     spec: the repetition penalty and top-k, unless they were asked for.
     """
 
-    def __init__(self, spec: ChatSpec, key: str) -> None:
-        """Prepare to ask; nothing is sent yet."""
-        import openai
+    def __init__(self, spec: ChatSpec, key_variable: str = "OPENAI_API_KEY") -> None:
+        """Prepare to ask; nothing is sent yet.
 
-        self.spec = spec
-        self.client = openai.OpenAI(
-            base_url=spec.base_url, api_key=key, max_retries=3, timeout=ENDPOINT_TIMEOUT_S
-        )
+        Args:
+            spec: Who is asked, and how.
+            key_variable: Environment variable that holds the key; empty: none is sent.
+
+        Raises:
+            InputError: the key is missing, or the address is not one.
+
+        """
+        self.spec, self.peer = spec, _peer(spec, key_variable)
+        self.peer.key.find()
 
     def reply(self, prompt: Sequence[str]) -> Reply:
         """See `Responder.reply`.
@@ -128,40 +134,37 @@ class EndpointResponder:
             LimaError: the endpoint gives no answer.
 
         """
-        import openai
-
-        try:
-            answer = self.client.chat.completions.create(**self._body(prompt))
-        except openai.OpenAIError as error:
-            raise LimaError(f"{self.spec.base_url} gives no answer: {error}") from error
-        choice = answer.choices[0]
-        usage = answer.usage
+        attempt = asyncio.run(self._ask(prompt))[-1]
+        if attempt.verdict is None or not attempt.verdict.strip() or attempt.status == "refusal":
+            raise LimaError(f"{self.spec.base_url} gives no answer: {attempt.error}")
         return Reply(
-            choice.message.content or "",
-            FINISHED.get(choice.finish_reason, choice.finish_reason),
+            attempt.verdict,
+            "length" if attempt.status == "truncated" else "eot",
             [],
-            usage.prompt_tokens if usage else None,
-            usage.completion_tokens if usage else None,
+            attempt.prompt_tokens,
+            attempt.completion_tokens,
         )
 
-    def _body(self, prompt: Sequence[str]) -> dict[str, Any]:
-        decoding, roles = self.spec.decoding, ("user", "assistant")
-        rare = {"repetition_penalty": decoding.repetition_penalty, "top_k": decoding.top_k}
-        neutral = {"repetition_penalty": 1.0, "top_k": 0}
-        return {
-            "model": self.spec.model.path,
-            "messages": [{"role": roles[i % 2], "content": t} for i, t in enumerate(prompt)],
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "max_tokens": decoding.max_new_tokens,
-            "seed": self.spec.seed,
-            "extra_body": {k: v for k, v in rare.items() if not math.isclose(v, neutral[k])},
-        }
+    async def _ask(self, prompt: Sequence[str]) -> list[Attempt]:
+        from lima.generation import endpoint  # it takes the libraries of the jobs
+
+        decoding = self.spec.decoding
+        # A person stops it, not a file.
+        client = endpoint.Responder(self.peer, PATIENCE, decoding, stopped=lambda: False)
+        async with client:
+            return await client.ask(endpoint.with_seed(prompt, self.spec.seed))
 
 
-def endpoint_key(variable: str) -> str:
-    """Return the key of an endpoint from the environment; without one, the endpoint decides."""
-    return os.environ.get(variable, "").strip() or NO_KEY
+def _peer(spec: ChatSpec, key_variable: str) -> Peer:
+    return Peer(
+        name="the endpoint",
+        key=KeyOf("generate", spec.base_url or "", "--base-url", key_variable, "--api-key-env"),
+        model=spec.model.path,
+        model_setting="--model",
+        limits="",
+        length_setting="--max-new-tokens",
+        kept="what was said is kept",
+    )
 
 
 def best_device() -> Literal["cpu", "cuda"]:

@@ -1,111 +1,103 @@
 """Another model behind an OpenAI-compatible endpoint, asked for responses as ours are sampled."""
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
 
 from lima.codec import canonical_json, sha256_key
 from lima.errors import SpecError
 from lima.generation.address import endpoint_address
-from lima.judging.attempt import Attempt, Status
-from lima.judging.client import Judge
+from lima.judging.attempt import Attempt
+from lima.judging.client import Client, Patience
+from lima.judging.dialect import SETTINGS
+from lima.judging.key import baseline_key
+from lima.judging.peer import Peer
 from lima.judging.rubrics import Reading, Rubric
-from lima.spec import CellSpec, DecodingSpec, JudgeSpec
+from lima.spec import CellSpec, DecodingSpec
+from lima.stop import stop_requested
 
-EXTENSIONS = ("repetition_penalty", "top_k")
-"""Settings that the protocol lacks; some servers take them all the same."""
-SETTINGS = ("temperature", "top_p", *EXTENSIONS)
-LEFT_OUT = "not applied: "
-_OBJECTIONS = (400, 422)
+RESPONSE = Rubric("response", "", lambda _: Reading(), "a response")
 _ROLES = ("user", "assistant")
+_NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0}
+"""What a protocol without these settings does."""
 
 
 def request_text(prompt: Sequence[str], seed: int, prompt_key: str, sample: int) -> str:
     """Return what identifies a request: its utterances, and a seed of its own."""
     own = int(sha256_key([seed, prompt_key, sample])[:8], 16) % 2**31
-    return canonical_json([list(prompt), own])
+    return with_seed(prompt, own)
 
 
-class Responder(Judge):
-    """Asks an endpoint for responses, with the judge's patience and limits.
+def with_seed(prompt: Sequence[str], seed: int) -> str:
+    """Return what a `Responder` is asked with: utterances, and the seed that is sent."""
+    return canonical_json([list(prompt), seed])
 
-    A setting that the endpoint refuses is left out from then on (see `not_applied`).
-    """
 
-    settled: tuple[Status, ...] = ("ok", "truncated")
+class Responder(Client):
+    """Asks an endpoint for responses."""
 
-    def __init__(self, cell: CellSpec) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        patience: Patience,
+        decoding: DecodingSpec,
+        stopped: Callable[[], bool] = stop_requested,
+    ) -> None:
         """Prepare to ask; nothing is sent yet.
 
         Raises:
             InputError: the key is missing, or the address is not one.
 
         """
-        generate = cell.generate
-        if generate is None:
-            raise SpecError(f"arm {cell.arm!r} of {cell.experiment!r} has no stage generate")
-        url, model = endpoint_address(generate.model.path)
-        super().__init__(
-            JudgeSpec(
-                base_url=url,
-                model=model,
-                temperature=generate.decoding.temperature,
-                max_tokens=generate.decoding.max_new_tokens,
-                **asdict(generate.endpoint),
-            )
-        )
-        self.rubric = Rubric("response", "", lambda _: Reading(), "a response")
-        self.decoding = generate.decoding
-        self.refused: set[str] = set()
+        super().__init__(peer, patience, RESPONSE, stopped=stopped)
+        self.decoding = decoding
 
-    async def _send(self, text: str) -> Attempt:
-        while True:
-            sent = self._body(text).keys()
-            attempt = await super()._send(text)
-            if attempt.http_status not in _OBJECTIONS:
-                break
-            new = _objected(sent, attempt.error or "")
-            # Another request may have learnt meanwhile what this one was sent with.
-            if not (new or self.refused & sent):
-                break
-            self.refused.update(new)
-        left_out = [name for name in _settings(self.decoding) if name in self.refused]
-        if left_out and attempt.status in self.settled:
-            # Beside the answer, so that it is known of every answer that was kept.
-            return replace(attempt, error=LEFT_OUT + " ".join(left_out))
-        return attempt
+    @staticmethod
+    def is_good(attempt: Attempt) -> bool:
+        """Say whether an attempt is a response, be it cut; thoughts alone are none."""
+        cut = attempt.status == "truncated" and (attempt.verdict or "").strip()
+        return attempt.status == "ok" or bool(cut)
 
-    def _body(self, text: str) -> dict[str, object]:
+    def body(self, text: str) -> Mapping[str, object]:
+        """See `Client.body`."""
         prompt, seed = json.loads(text)
-        messages = [{"role": _ROLES[i % 2], "content": turn} for i, turn in enumerate(prompt)]
-        longest = "max_completion_tokens" if "max_tokens" in self.refused else "max_tokens"
-        body = {
-            "model": self.spec.model,
-            "messages": messages,
-            longest: self.spec.max_tokens,
+        return {
+            "model": self.peer.model,
+            "messages": [{"role": _ROLES[i % 2], "content": turn} for i, turn in enumerate(prompt)],
+            "max_tokens": self.decoding.max_new_tokens,
             "seed": seed,
             **_settings(self.decoding),
         }
-        return {name: value for name, value in body.items() if name not in self.refused}
 
 
-def _objected(sent: Collection[str], error: str) -> list[str]:
-    """Return the settings that an error is about; if it names none, those of extensions."""
-    known = [name for name in (*SETTINGS, "seed", "max_tokens") if name in sent]
-    return [n for n in known if n in error] or [n for n in known if n in EXTENSIONS]
+def baseline_responder(cell: CellSpec) -> Responder:
+    """Return who is asked for the responses of a baseline.
+
+    Raises:
+        InputError: the key is missing, or the address is not one.
+
+    """
+    generate = cell.generate
+    if generate is None:
+        raise SpecError(f"arm {cell.arm!r} of {cell.experiment!r} has no stage generate")
+    peer = Peer(
+        name="the endpoint",
+        key=baseline_key(generate),
+        model=endpoint_address(generate.model.path)[1],
+        model_setting="generate.model.path",
+        limits="generate.endpoint",
+        length_setting="generate.decoding.max_new_tokens",
+        kept="what was answered is kept",
+    )
+    return Responder(peer, generate.endpoint, generate.decoding)
 
 
-def not_applied(attempt: Attempt) -> list[str]:
+def not_applied(decoding: DecodingSpec, attempt: Attempt) -> list[str]:
     """Return the decoding settings that were asked for and that the endpoint does not have."""
-    said = attempt.error or ""
-    return said.removeprefix(LEFT_OUT).split() if said.startswith(LEFT_OUT) else []
+    sent = json.loads(attempt.settings or "{}")
+    return [name for name in _settings(decoding) if attempt.settings and name not in sent]
 
 
 def _settings(decoding: DecodingSpec) -> dict[str, float]:
     """Return the settings that differ from what a protocol without them does."""
-    chosen: dict[str, float] = {"temperature": decoding.temperature, "top_p": decoding.top_p}
-    if decoding.repetition_penalty != 1:
-        chosen["repetition_penalty"] = decoding.repetition_penalty
-    if decoding.top_k:
-        chosen["top_k"] = decoding.top_k
-    return chosen
+    chosen = {name: getattr(decoding, name) for name in SETTINGS}
+    return {name: value for name, value in chosen.items() if value != _NEUTRAL.get(name)}

@@ -1,18 +1,24 @@
 """Engines turn prompts into responses. Which one does it must not show in the responses."""
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lima.errors import LimaError, ModelError
-from lima.generation.philox import address_words, gumbel_noise, seed_address
+from lima.generation.padding import let_padding_look
+from lima.generation.philox import address_words, gumbel_noise, gumbel_noise_of, seed_address
 from lima.generation.processors import NO_TOKEN, build_processors
+from lima.model.context import context_length
 from lima.spec import DecodingSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lima.generation.cache import RowCache
+
+JOIN = 8
+"""New rows start when this part of a batch is free (one place in eight)."""
 
 FinishReason = Literal["eot", "length", "prompt_too_long"]
 
@@ -53,9 +59,10 @@ class Engine(Protocol):
 
 
 class TransformersEngine:
-    """Decodes batches with a causal language model of transformers and its key-value cache.
+    """Decodes with a causal language model of transformers and its key-value cache.
 
-    In fp32 the token ids do not depend on the size of the batch or the order of requests.
+    A row that has finished makes room for the next request: nothing waits for the longest row. In
+    fp32 the token ids do not depend on the size of the batch or the order of requests.
     In lower precision rounding differs between batch sizes: there, equal calls agree.
     """
 
@@ -66,6 +73,8 @@ class TransformersEngine:
         self.model, self.eot_id, self.seed = model, eot_id, seed
         self.decoding, self.batch_size = decoding, batch_size
         self.processors = build_processors(decoding)
+        self.context = context_length(model.config.to_dict())
+        let_padding_look(model)
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
         """See `Engine.generate`.
@@ -86,75 +95,94 @@ class TransformersEngine:
                 row.request.sample,
             ),
         )
-        for batch in _batches(decoded, self.batch_size):
-            self._decode_in_memory(batch)
+        self._decode_in_memory(decoded)
         return [Response(row.token_ids, row.finish_reason, row.logprob) for row in rows]
 
     def _limit(self, request: Request) -> int:
         """Return how many tokens may be sampled: 0 or less if the prompt fills the context."""
-        context = getattr(self.model.config, "max_position_embeddings", None) or math.inf
+        context = self.context or math.inf
         return int(min(self.decoding.max_new_tokens, context - len(request.token_ids)))
 
-    def _decode_in_memory(self, batch: "list[_Row]") -> None:
+    def _decode_in_memory(self, rows: "list[_Row]") -> None:
         import torch
 
         try:
             with torch.inference_mode():
-                self._decode(batch)
+                self._decode(rows)
         except torch.OutOfMemoryError as error:
             raise LimaError(
-                f"the GPU has no memory to decode {len(batch)} responses together; lower "
+                f"the GPU has no memory to decode {self.batch_size} responses together; lower "
                 f"generate.batch_size ({self.batch_size}) or decoding.max_new_tokens"
             ) from error
 
     def _decode(self, rows: "list[_Row]") -> None:
-        """Sample until every row has finished; finished rows leave the batch."""
-        import torch
+        """Sample until every row has finished."""
+        going: _Batch | None = None
+        start = 0
+        while going or start < len(rows):
+            free = self.batch_size - (len(going.rows) if going else 0)
+            # A prompt is read faster beside others, so that single places wait for more.
+            if start < len(rows) and free >= min(-(-self.batch_size // JOIN), len(rows) - start):
+                started = self._start(rows[start : start + free])
+                start += free
+                going = _joined(going, started)
+            else:
+                going = self._continue(going) if going else None
+
+    def _start(self, rows: "list[_Row]") -> "_Batch | None":
+        """Read the prompts of some rows, and sample the first token of each."""
+        from lima.generation.cache import RowCache
 
         device = self.model.device
         tokens, mask = _left_padded([row.request.token_ids for row in rows], device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        history = tokens.masked_fill(mask == 0, NO_TOKEN)
         addresses = address_words([row.address(self.seed) for row in rows]).to(device)
-        cache = None
-        for step in itertools.count():
-            output = self.model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = output.past_key_values
-            scores = self.processors(history, output.logits[:, -1].float())
-            sampled, logprobs = self._sample(scores, addresses, step)
-            for row, token, logprob in zip(rows, sampled.tolist(), logprobs.tolist(), strict=True):
-                row.add(token, logprob, self.eot_id)
-            going = [i for i, row in enumerate(rows) if not row.finished]
-            if not going:
-                return
-            if len(going) < len(rows):
-                # On the CPU, since the cache of a model that is spread lies on several GPUs.
-                kept = torch.tensor(going)
-                cache.batch_select_indices(kept)
-                rows = [rows[i] for i in going]
-                sampled, mask, positions, history, addresses = (
-                    t[kept] for t in (sampled, mask, positions, history, addresses)
-                )
-            tokens = sampled.unsqueeze(-1)
-            mask = torch.cat([mask, torch.ones_like(tokens)], dim=-1)
-            history = torch.cat([history, tokens], dim=-1)
-            positions = positions[:, -1:] + 1
+        history = tokens.masked_fill(mask == 0, NO_TOKEN)
+        batch = _Batch(rows, RowCache(), mask, history, addresses)
+        return self._advance(batch, tokens, (mask.cumsum(-1) - 1).clamp(min=0))
 
-    def _sample(self, scores: "Tensor", addresses: "Tensor", step: int) -> "tuple[Tensor, Tensor]":
+    def _continue(self, batch: "_Batch") -> "_Batch | None":
+        """Sample the next token of each row."""
+        return self._advance(batch, batch.history[:, -1:], batch.mask.sum(-1, keepdim=True) - 1)
+
+    def _advance(self, batch: "_Batch", tokens: "Tensor", positions: "Tensor") -> "_Batch | None":
+        """Run the model on each row's next tokens, sample one, and leave out what has finished."""
+        output = self.model(
+            input_ids=tokens,
+            attention_mask=batch.mask,
+            position_ids=positions,
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        scores = self.processors(batch.history, output.logits[:, -1].float())
+        sampled, logprobs = self._sample(scores, batch)
+        for row, token, logprob in zip(
+            batch.rows, sampled.tolist(), logprobs.tolist(), strict=True
+        ):
+            row.add(token, logprob, self.eot_id)
+        return batch.with_tokens(sampled).without_finished()
+
+    def _sample(self, scores: "Tensor", batch: "_Batch") -> "tuple[Tensor, Tensor]":
         """Return a token of each row and its log-probability, both of shape (rows,)."""
         noisy = scores
         if self.decoding.temperature > 0:
-            noisy = scores + gumbel_noise(addresses, step, scores.shape[-1])
+            noisy = self._noisy(scores, batch)
         sampled = noisy.argmax(-1)
         chosen = scores.gather(-1, sampled.unsqueeze(-1)).squeeze(-1)
         return sampled, chosen - scores.logsumexp(-1)
+
+    def _noisy(self, scores: "Tensor", batch: "_Batch") -> "Tensor":
+        import torch
+
+        steps = torch.tensor([len(row.token_ids) for row in batch.rows], device=scores.device)
+        if self.decoding.top_p == 1 and not self.decoding.top_k:
+            return scores + gumbel_noise(batch.addresses, steps, scores.shape[-1])
+        # What is out of the nucleus needs no noise, and that is most of the vocabulary.
+        rows, tokens = (scores > -math.inf).nonzero(as_tuple=True)
+        noise = gumbel_noise_of(batch.addresses[rows], steps[rows], tokens)
+        noisy = torch.full_like(scores, -math.inf)
+        noisy[rows, tokens] = scores[rows, tokens] + noise
+        return noisy
 
 
 @dataclass
@@ -187,9 +215,72 @@ class _Row:
             self.finish_reason, self.finished = "length", True
 
 
-def _batches(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that are decoded together.
+
+    `mask` and `history` are int64 (rows, places): 1 and the token where a row has one, 0 and
+    `NO_TOKEN` where it is padded on the left. `addresses` is (rows, 4).
+    """
+
+    rows: "list[_Row]"
+    cache: "RowCache"
+    mask: "Tensor"
+    history: "Tensor"
+    addresses: "Tensor"
+
+    def with_tokens(self, sampled: "Tensor") -> "_Batch":
+        import torch
+
+        tokens = sampled.unsqueeze(-1)
+        mask = torch.cat([self.mask, torch.ones_like(tokens)], dim=-1)
+        return replace(self, mask=mask, history=torch.cat([self.history, tokens], dim=-1))
+
+    def without_finished(self) -> "_Batch | None":
+        """Return what goes on, without places that all of it pads; None if nothing does."""
+        import torch
+
+        going = [i for i, row in enumerate(self.rows) if not row.finished]
+        if len(going) == len(self.rows):
+            return self
+        if not going:
+            return None
+        # On the CPU, since the cache of a model that is spread lies on several GPUs.
+        kept = torch.tensor(going)
+        trimmed = int(self.mask[kept].amax(0).argmax())
+        self.cache.rearrange(kept, trimmed)
+        return _Batch(
+            [self.rows[i] for i in going],
+            self.cache,
+            self.mask[kept, trimmed:],
+            self.history[kept, trimmed:],
+            self.addresses[kept],
+        )
+
+
+def _joined(upper: _Batch | None, lower: _Batch | None) -> _Batch | None:
+    """Return the rows of both as one batch."""
+    import torch
+
+    if upper is None or lower is None:
+        return upper or lower
+    upper.cache.rearrange(torch.arange(len(upper.rows)), 0, lower.cache)
+    length = max(upper.mask.shape[1], lower.mask.shape[1])
+    return _Batch(
+        [*upper.rows, *lower.rows],
+        upper.cache,
+        _stacked((upper.mask, lower.mask), length, 0),
+        _stacked((upper.history, lower.history), length, NO_TOKEN),
+        torch.cat([upper.addresses, lower.addresses]),
+    )
+
+
+def _stacked(parts: "Sequence[Tensor]", length: int, padding: int) -> "Tensor":
+    """Return the rows of all parts, padded on the left to `length`."""
+    import torch
+    from torch.nn.functional import pad
+
+    return torch.cat([pad(part, (length - part.shape[1], 0), value=padding) for part in parts])
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: Any) -> "tuple[Tensor, Tensor]":

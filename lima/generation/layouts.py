@@ -1,21 +1,24 @@
 """Responses that were made elsewhere, read from files.
 
 Layouts, told apart by their keys: our own JSONL (`prompt`, a text or utterances, and `response`;
-or `conversations`, whose last utterance is the response), AlpacaEval (`instruction`, `output`; a
-JSON list or JSONL) and FastChat's model answers (`question_id` with `choices` or `text`), whose
-questions are in a file of their own.
+or `conversations`, of texts or of ShareGPT's turns, whose last one is the response), AlpacaEval
+(`instruction`, `output`; a JSON list or JSONL) and FastChat's model answers (`question_id` with
+`choices` or `text`), whose questions are in a file of their own.
 """
 
-import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lima.codec import sha256_key
+from lima.encoding import not_utf8, unpacked
 from lima.errors import DataError, StorageError
 from lima.spec import RESPONSES
 from lima.storage import Storage
+
+_ROLES = (("human", "user"), ("gpt", "assistant", "chatgpt", "model"))
+"""Of the turns of a conversation, the user's and the model's; a system's prompt is neither."""
 
 
 def read_responses_file(path: str) -> dict[str, str]:
@@ -31,42 +34,78 @@ def read_responses_file(path: str) -> dict[str, str]:
     name, _, questions = path.removeprefix(RESPONSES).partition("#")
     asked = _questions(questions) if questions else None
     found: dict[str, str] = {}
-    for number, entry in enumerate(_entries(name), start=1):
-        prompt, response = _response(entry, asked, f"{name}:{number}")
+    for where, entry in _entries(name):
+        prompt, response = _response(entry, asked, where)
         if found.setdefault(text_key(prompt), response) != response:
-            raise DataError(f"{name}:{number}: a second, different response to the same prompt")
+            raise DataError(f"{where}: a second, different response to the same prompt")
     if not found:
         raise DataError(f"{name}: no responses in it")
     return found
 
 
-def text_key(prompt: list[str] | tuple[str, ...]) -> str:
+def text_key(prompt: Sequence[str]) -> str:
     """Return the key of a prompt whatever white space stands around its utterances."""
     return sha256_key([utterance.strip() for utterance in prompt])
 
 
 def _response(entry: Any, asked: Mapping[Any, str] | None, where: str) -> tuple[list[str], str]:
-    if isinstance(entry, dict):
-        turns = entry.get("conversations")
-        if isinstance(turns, list) and len(turns) >= 2 and len(turns) % 2 == 0:
-            return turns[:-1], turns[-1]
-        if isinstance(response := entry.get("response"), str) and "prompt" in entry:
-            prompt = entry["prompt"]
-            return ([prompt] if isinstance(prompt, str) else list(prompt)), response
-        if isinstance(output := entry.get("output"), str) and "instruction" in entry:
-            return [_instruction(entry)], output
-        if "question_id" in entry:
-            return [_asked(entry, asked, where)], _answer(entry, where)
+    keys = set(entry) if isinstance(entry, dict) else set[str]()
+    if "conversations" in keys:
+        turns = _turns(entry["conversations"], where)
+        return turns[:-1], turns[-1]
+    if {"prompt", "response"} <= keys:
+        return _utterances(entry["prompt"], where), _text(entry["response"], where, "response")
+    if {"instruction", "output"} <= keys:
+        return [_instruction(entry, where)], _text(entry["output"], where, "output")
+    if "question_id" in keys:
+        return [_asked(entry, asked, where)], _answer(entry, where)
     raise DataError(
-        f"{where}: not a response: it needs prompt and response, instruction and output, or "
-        "question_id and choices"
+        f"{where}: not a response: it needs prompt and response, conversations, instruction and "
+        "output, or question_id and choices"
     )
 
 
-def _instruction(entry: dict[str, Any]) -> str:
+def _text(value: object, where: str, name: str) -> str:
+    """Return a value that must be a text, of characters that can be written."""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {name} is not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: {name} holds half a character (a lone surrogate)") from None
+    return value
+
+
+def _utterances(value: object, where: str) -> list[str]:
+    """Return a prompt, a text or utterances whose first and last are the user's."""
+    texts = value if isinstance(value, list) else [value]
+    return [_text(text, where, "prompt") for text in texts]
+
+
+def _turns(value: object, where: str) -> list[str]:
+    """Return the utterances of a conversation: texts, or ShareGPT's turns."""
+    if not isinstance(value, list) or len(value) < 2 or len(value) % 2:
+        raise DataError(f"{where}: conversations is no list of utterances by turns")
+    return [_turn(turn, number, where) for number, turn in enumerate(value)]
+
+
+def _turn(turn: object, number: int, where: str) -> str:
+    name = f"conversations[{number}]"
+    if not isinstance(turn, dict):
+        return _text(turn, where, name)
+    role, text = (turn.get(a, turn.get(b)) for a, b in (("from", "role"), ("value", "content")))
+    if role not in _ROLES[number % 2]:
+        expected = "the user" if number % 2 == 0 else "the model"
+        raise DataError(f"{where}: {name} is of {role!r}, where {expected} has its turn")
+    return _text(text, where, name)
+
+
+def _instruction(entry: dict[str, Any], where: str) -> str:
     """Return the prompt of an AlpacaEval entry; some have an input beside the instruction."""
-    parts = [entry["instruction"], entry.get("input") or ""]
-    return "\n\n".join(part for part in parts if part)
+    parts = [_text(entry[k], where, k) for k in ("instruction", "input") if entry.get(k)]
+    if not parts:
+        raise DataError(f"{where}: instruction is empty")
+    return "\n\n".join(parts)
 
 
 def _asked(entry: dict[str, Any], asked: Mapping[Any, str] | None, where: str) -> str:
@@ -75,46 +114,67 @@ def _asked(entry: dict[str, Any], asked: Mapping[Any, str] | None, where: str) -
             f"{where}: FastChat's answers do not hold their questions; name their file too: "
             "responses:ANSWERS#QUESTIONS"
         )
-    if entry["question_id"] not in asked:
-        raise DataError(f"{where}: question {entry['question_id']} is not in the questions")
-    return asked[entry["question_id"]]
+    question = _question_id(entry, where)
+    if question not in asked:
+        raise DataError(f"{where}: question {question} is not in the questions")
+    return asked[question]
 
 
 def _answer(entry: dict[str, Any], where: str) -> str:
     """Return the answer to the first turn; a second turn has no prompt that others share."""
-    if isinstance(text := entry.get("text"), str):
-        return text
+    if "text" in entry:
+        return _text(entry["text"], where, "text")
     try:
-        return str(entry["choices"][0]["turns"][0])
+        first = entry["choices"][0]["turns"][0]
     except (KeyError, IndexError, TypeError):
         raise DataError(f"{where}: an answer without choices[0].turns[0]") from None
+    return _text(first, where, "choices[0].turns[0]")
 
 
 def _questions(path: str) -> dict[Any, str]:
-    found = {}
-    for number, entry in enumerate(_entries(path), start=1):
+    found: dict[Any, str] = {}
+    for where, entry in _entries(path):
         try:
-            found[entry["question_id"]] = entry.get("text") or entry["turns"][0]
+            question = entry.get("text") or entry["turns"][0]
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise DataError(f"{path}:{number}: not a question of FastChat") from None
+            raise DataError(f"{where}: not a question of FastChat") from None
+        found[_question_id(entry, where)] = _text(question, where, "the question")
     return found
 
 
-def _entries(path: str) -> list[Any]:
-    text = _text(path)
+def _question_id(entry: dict[str, Any], where: str) -> int | str:
+    number = entry.get("question_id")
+    if not isinstance(number, int | str):
+        raise DataError(f"{where}: question_id is neither a number nor a text")
+    return number
+
+
+def _entries(path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a file, each with where it is: a line, or a place in a list."""
+    text = _read(path)
+    if text.lstrip().startswith("["):
+        entries = _json(text, path)
+        yield from ((f"{path}:[{number}]", entry) for number, entry in enumerate(entries))
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path}:{number}", _json(line, f"{path}:{number}")
+
+
+def _json(text: str, where: str) -> Any:
     try:
-        if text.lstrip().startswith("["):
-            return list(json.loads(text))
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except ValueError as error:
-        raise DataError(f"{path}: neither a JSON list nor JSONL ({error})") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: neither a JSON list nor JSONL ({error})") from None
 
 
-def _text(path: str) -> str:
+def _read(path: str) -> str:
     folder, _, name = path.rpartition("/")
     try:
         data = Storage(folder).read(name) if "://" in path else Path(path).expanduser().read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-        return data.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, StorageError) as error:
+        data = unpacked(data)
+    except (OSError, ValueError, StorageError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+    if problem := not_utf8(data):
+        raise DataError(f"{path}: {problem}")
+    return data.decode("utf-8-sig")

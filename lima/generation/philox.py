@@ -48,14 +48,14 @@ def philox4x32(counter: Words, key: Words) -> Words:
     return c0, c1, c2, c3
 
 
-def gumbel_noise(addresses: "Tensor", step: int, vocab: int) -> "Tensor":
+def gumbel_noise(addresses: "Tensor", steps: "Tensor", vocab: int) -> "Tensor":
     """Return standard Gumbel noise for every token of the vocabulary, on the addresses' device.
 
     The argmax of log-probabilities plus this noise is a sample of their distribution.
 
     Args:
         addresses: int64 (rows, 4), see `address_words`.
-        step: Tokens of the response so far.
+        steps: int64 (rows,), tokens of the response so far.
         vocab: Tokens of the vocabulary; does not change the noise of a token.
 
     Returns:
@@ -65,8 +65,36 @@ def gumbel_noise(addresses: "Tensor", step: int, vocab: int) -> "Tensor":
     import torch
 
     blocks = torch.arange((vocab + 3) // 4, device=addresses.device)
-    a0, a1, a2, a3 = addresses.unsqueeze(-1).unbind(1)
-    words = philox4x32((blocks, torch.full_like(blocks, step), a0, a1), (a2, a3))
+    words = _block(blocks, steps.unsqueeze(-1), addresses.unsqueeze(-2))
+    return _gumbel(words.flatten(1)[:, :vocab])
+
+
+def gumbel_noise_of(addresses: "Tensor", steps: "Tensor", tokens: "Tensor") -> "Tensor":
+    """Return the noise that `gumbel_noise` has for some tokens, each at an address of its own.
+
+    Args:
+        addresses: int64 (tokens, 4).
+        steps: int64 (tokens,).
+        tokens: int64 (tokens,), their ids.
+
+    Returns:
+        float32 (tokens,).
+
+    """
+    words = _block(tokens // 4, steps, addresses)
+    return _gumbel(words.gather(-1, (tokens % 4).unsqueeze(-1)).squeeze(-1))
+
+
+def _block(numbers: "Tensor", steps: "Tensor", addresses: "Tensor") -> "Tensor":
+    """Return the four words of each block of tokens, in the last dimension."""
+    import torch
+
+    a0, a1, a2, a3 = addresses.unbind(-1)
+    return torch.stack(philox4x32((numbers, steps, a0, a1), (a2, a3)), -1)
+
+
+def _gumbel(words: "Tensor") -> "Tensor":
+    import torch
+
     # In double precision no word rounds to 0 or 1, where the logarithms end.
-    uniform = (torch.stack(words, -1).flatten(1)[:, :vocab].double() + 0.5) / 2**32
-    return -torch.log(-torch.log(uniform)).float()
+    return -torch.log(-torch.log((words.double() + 0.5) / 2**32)).float()

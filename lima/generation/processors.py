@@ -27,8 +27,9 @@ def build_processors(decoding: DecodingSpec) -> Any:
         RepetitionPenaltyLogitsProcessor,
         TemperatureLogitsWarper,
         TopKLogitsWarper,
-        TopPLogitsWarper,
     )
+
+    from lima.generation.nucleus import QuickTopP
 
     processors = LogitsProcessorList()
     if decoding.repetition_penalty != 1:
@@ -40,5 +41,5 @@ def build_processors(decoding: DecodingSpec) -> Any:
     if decoding.top_k:
         processors.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1:
-        processors.append(TopPLogitsWarper(decoding.top_p))
+        processors.append(QuickTopP(decoding.top_p))
     return processors

@@ -3,27 +3,29 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
 
-from lima.errors import JudgeError, SpecError, StorageError
+from lima.errors import JudgeError, LimaError, SpecError, StorageError
 from lima.judging.attempt import Attempt
+from lima.money import ZERO, dollars, price_of
 from lima.spec_judge import JudgeSpec
 
 FRAME_TOKENS = 64
 """More than a chat template adds around one message."""
 
-AHEAD = 1 / 8
+AHEAD = Decimal(1) / 8
 """Part of the requests in flight for which money is kept ahead. An answer costs less than was kept
 for it, so that this lasts for far more of them; after a kill, all of it counts as spent."""
 
 _BUSY = 503
 
-Keep = Callable[[float], Awaitable[None]]
+Keep = Callable[[Decimal], Awaitable[None]]
 
 
 class Budget:
-    """What was spent, and what the requests in flight may still cost at most."""
+    """What was spent, and what the requests in flight may still cost at most; US dollars."""
 
-    def __init__(self, spec: JudgeSpec, before: float = 0.0, keep: Keep | None = None) -> None:
+    def __init__(self, spec: JudgeSpec, before: Decimal = ZERO, keep: Keep | None = None) -> None:
         """Go on from what earlier attempts at the run have spent.
 
         Args:
@@ -41,17 +43,21 @@ class Budget:
                 "judge.budget: without prices nothing is known to cost anything; set "
                 "judge.input_price and judge.output_price too"
             )
-        self.spec, self.before, self.spent = spec, before, 0.0
-        self._keep, self._kept, self._reserved = keep, 0.0, 0.0
+        self.spec, self.before, self.spent = spec, before, ZERO
+        self.in_flight = 0
+        self._limit = None if spec.budget is None else dollars(spec.budget)
+        self._keep, self._kept, self._reserved = keep, ZERO, ZERO
         self._changed = asyncio.Condition()
+        self._closed: LimaError | None = None
 
-    def most(self, text: str) -> float:
+    def most(self, text: str) -> Decimal:
         """Return what asking with `text` can cost at most, US dollars.
 
         A token stands for at least one byte, so that there are no more of them than bytes.
         """
         tokens = len(text.encode()) + FRAME_TOKENS
-        return (tokens * self.spec.input_price + self._completions()) / 1e6
+        asked = price_of(tokens, self.spec.input_price)
+        return asked + price_of(self.spec.max_tokens, self.spec.output_price)
 
     @contextlib.asynccontextmanager
     async def room_for(self, text: str) -> AsyncIterator[list[Attempt]]:
@@ -60,26 +66,28 @@ class Budget:
         Raises:
             JudgeError: there is no room, and no request in flight that could leave some.
             StorageError: it could not be kept what the request may cost.
+            LimaError: the budget was closed with it.
 
         """
         most, made = self.most(text), list[Attempt]()
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._fits(most) or not self._reserved)
-            if not self._fits(most):
-                raise self._passed(most)
-            # Nobody else gets in meanwhile: what they need would have to be kept too.
-            await self._keep_for(most)
-            self._reserved += most
+        await self._enter(most)
         try:
             yield made
         except asyncio.CancelledError:
             self.spent += most  # it may have been sent
             raise
         finally:
+            self.in_flight -= 1
+            self._reserved -= most
+            self.spent += sum((self._paid(attempt, most) for attempt in made), ZERO)
             async with self._changed:
-                self._reserved = max(0.0, self._reserved - most)
-                self.spent += sum(self._paid(attempt, most) for attempt in made)
                 self._changed.notify_all()
+
+    async def close(self, reason: LimaError) -> None:
+        """Let no request in any more, not even those that wait; they get `reason`."""
+        async with self._changed:
+            self._closed = reason
+            self._changed.notify_all()
 
     async def settle(self) -> None:
         """Say what was really spent, once nothing is in flight any more."""
@@ -88,25 +96,41 @@ class Budget:
             with contextlib.suppress(StorageError):
                 await self._keep(self.spent)
 
-    def _left(self) -> float:
-        """Return what requests may cost that are not in flight yet, US dollars."""
-        limit = self.spec.budget
-        used = self.before + self.spent + self._reserved
-        return float("inf") if limit is None else limit - used
+    async def _enter(self, most: Decimal) -> None:
+        async with self._changed:
+            # Requests are counted: whether money is left over is no sign that none is under way.
+            await self._changed.wait_for(
+                lambda: self._closed or self._fits(most) or not self.in_flight
+            )
+            if self._closed:
+                raise self._closed
+            if not self._fits(most):
+                raise self._passed(most)
+            # Nobody else gets in meanwhile: what they need would have to be kept too.
+            await self._keep_for(most)
+            self.in_flight += 1
+            self._reserved += most
 
-    def _fits(self, most: float) -> bool:
-        return most <= self._left()
+    def _left(self) -> Decimal | None:
+        """Return what requests may cost that are not in flight yet, US dollars; None: no limit."""
+        if self._limit is None:
+            return None
+        return self._limit - self.before - self.spent - self._reserved
 
-    async def _keep_for(self, most: float) -> None:
+    def _fits(self, most: Decimal) -> bool:
+        left = self._left()
+        return left is None or most <= left
+
+    async def _keep_for(self, most: Decimal) -> None:
         """Have it kept what a request may cost, and some more ahead."""
         used = self.spent + self._reserved
         if self._keep and used + most > self._kept:
-            ahead = max(1, AHEAD * self.spec.concurrency)
-            enough = used + min(ahead * most, self._left())
+            ahead, left = max(Decimal(1), AHEAD * self.spec.concurrency) * most, self._left()
+            enough = used + (ahead if left is None else min(ahead, left))
             await self._keep(enough)
             self._kept = enough
 
-    def _paid(self, attempt: Attempt, most: float) -> float:
+    def _paid(self, attempt: Attempt, most: Decimal) -> Decimal:
         """Return what an attempt cost; one that may have been billed unseen, at most.
 
         Only a refusal is free. An answer that was lost on its way, or that does not tell its
@@ -115,13 +139,10 @@ class Budget:
         if attempt.prompt_tokens is not None and attempt.completion_tokens is not None:
             return attempt_cost(self.spec, attempt)
         status = attempt.http_status or 0
-        refused = not attempt.sent or 400 <= status < 500 or status == _BUSY
-        return 0.0 if refused else most
+        refused = not attempt.sent or 300 <= status < 500 or status == _BUSY
+        return ZERO if refused else most
 
-    def _completions(self) -> float:
-        return self.spec.max_tokens * self.spec.output_price
-
-    def _passed(self, most: float) -> JudgeError:
+    def _passed(self, most: Decimal) -> JudgeError:
         spent = self.before + self.spent
         return JudgeError(
             f"the next request may cost {most:.4f} US dollars, which could pass the budget of "
@@ -130,7 +151,7 @@ class Budget:
         )
 
 
-def attempt_cost(spec: JudgeSpec, attempt: Attempt) -> float:
+def attempt_cost(spec: JudgeSpec, attempt: Attempt) -> Decimal:
     """Return what an attempt cost, US dollars."""
     prompt, completion = attempt.prompt_tokens or 0, attempt.completion_tokens or 0
-    return (prompt * spec.input_price + completion * spec.output_price) / 1e6
+    return price_of(prompt, spec.input_price) + price_of(completion, spec.output_price)

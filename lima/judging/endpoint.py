@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
 import msgspec
+
+PATH = "/chat/completions"
+LARGEST = 16 << 20
+"""Bytes of an answer. The longest that models give, of 128 thousand tokens, have one or two."""
+MASK = "***"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ class Answer:
         """Whether the status is that of an error."""
         return self.status >= 400
 
+    @property
+    def redirect(self) -> str | None:
+        """Where the endpoint says that the request should go instead."""
+        return self.headers.get("location", "elsewhere") if 300 <= self.status < 400 else None
+
 
 class ErrorBody(msgspec.Struct):
     """What the protocol says of an error."""
@@ -41,8 +51,14 @@ class _Failure(msgspec.Struct):
     error: ErrorBody
 
 
+class TooLongError(OSError):
+    """An answer has more bytes than any model's words."""
+
+
 class Endpoint:
     """Asks for chat completions, between `open` and `close`.
+
+    Redirects are not followed: they would take texts to a host that nobody named.
 
     The openai library takes twice the time of a request, for types that are not needed here and
     retries that would hide attempts: 64 in flight on one core would wait for it.
@@ -50,11 +66,11 @@ class Endpoint:
 
     def __init__(self, base_url: str, key: str, concurrency: int) -> None:
         """Prepare to ask over at most `concurrency` connections; nothing is opened yet."""
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._url = completions_url(base_url)
         self._concurrency = concurrency
         self._proxy = _proxy(self._url)
         self._headers = {
-            "Authorization": f"Bearer {key}",
+            **_credentials(self._url, key),
             "Content-Type": "application/json",
             "User-Agent": "lima-k8s",
         }
@@ -86,16 +102,44 @@ class Endpoint:
 
         """
         async with self._session.post(
-            self._url, data=msgspec.json.encode(request), proxy=self._proxy
+            self._url,
+            data=msgspec.json.encode(request),
+            proxy=self._proxy,
+            allow_redirects=False,
         ) as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
+            return Answer(answer.status, answer.headers, await _read(answer))
+
+
+def completions_url(base_url: str) -> str:
+    """Return where completions are asked for, whatever query follows the path of `base_url`."""
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + PATH, fragment=""))
+
+
+def _credentials(url: str, key: str) -> dict[str, str]:
+    if not key:
+        return {}
+    bearer = {"Authorization": f"Bearer {key}"}
+    # Azure's deployments, whose addresses end in their version, take a key under another name.
+    return {**bearer, "api-key": key} if "api-version=" in urlsplit(url).query else bearer
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the body, as it is after any decompression."""
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST:
+            answer.close()
+            raise TooLongError(f"over {LARGEST >> 20} MiB")
+    return bytes(body)
 
 
 def read_error(answer: Answer) -> ErrorBody:
     """Return what the body of a failed answer says; one of another form is its own message."""
     try:
         said = msgspec.json.decode(answer.body, type=_Failure).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = ErrorBody(" ".join(answer.body.decode(errors="replace").split()))
     if said.param and said.param not in said.message:
         said.message += f" ({said.param})"

@@ -1,23 +1,34 @@
-"""Keys of endpoints: from the environment, and never stored."""
+"""Keys of endpoints: from the environment, and never stored.
+
+A study file says which variable holds a key and where it is sent. It may come from somebody else,
+and must not make a secret of another kind leave: names of keys have a form.
+"""
 
 import ipaddress
 import os
+import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from lima.errors import InputError, SpecError
 from lima.generation.address import endpoint_address
-from lima.spec import ENDPOINT, CellSpec, JudgeSpec, Stage, stage_cell
+from lima.spec import ENDPOINT, CellSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
 
 if TYPE_CHECKING:
     from lima.storage import Storage
 
 PRIVATE = (".svc", ".local", ".internal", ".localhost")
-NO_KEY = "none"
-"""What a private endpoint gets instead of a key: the client library insists on one."""
+NO_KEY = ""
+"""For an endpoint that takes no key: none is sent."""
+ALLOWED = "LIMA_KEY_NAMES"
+"""Environment variable with more names that a study may give to keys, with commas between them."""
+_NAME = re.compile(r"\w+_(API_KEY|TOKEN)", re.ASCII)
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NEVER = ("AWS_", "AZURE_STORAGE_", "RAY_", "KUBE")
+"""Starts of names of what opens storage or clusters, whose form says nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,29 +40,65 @@ class KeyOf:
     where: str
     """What of a spec holds the URL."""
     variable: str
+    """Empty: the endpoint takes no key."""
     setting: str
 
     def find(self) -> str:
         """Return the key to send.
 
         Raises:
-            SpecError: the endpoint's URL is not an address.
+            SpecError: the endpoint's URL is not an address, or the variable's name is none that a
+                study may give to a key.
             InputError: the variable holds no key, and the endpoint is not on this machine or a
-                private network, where one may be served without keys.
+                private network, where one may be served without keys; or what is sent there could
+                be read on the way.
 
         """
         host = host_of(self.url, self.where)
-        key = os.environ.get(self.variable, "").strip()
+        if self.bad_name:
+            raise SpecError(f"{self.setting}: {self.bad_name}; {self.better_name}")
+        addresses = _addresses(host) if self._must_look_up else []
+        self._refuse_plain(addresses)
+        key = os.environ.get(self.variable, "").strip() if self.variable else NO_KEY
         if not (key.isascii() and key.isprintable()):
             raise InputError(f"the key in {self.variable} has characters that no key has")
-        if key:
+        if key or not self.variable or not _any_public(addresses):
             return key
-        if _is_private(host):
-            return NO_KEY
         raise InputError(
             f"the endpoint at {self.url} needs a key: put it into the environment variable "
-            f"{self.variable or '(none is named)'}, or name another one in {self.setting}"
+            f"{self.variable}, or name another one in {self.setting} ('' if it takes none)"
         )
+
+    @property
+    def bad_name(self) -> str:
+        """Why the variable's name is none that a study may give to a key; empty: it is one."""
+        if not self.variable or is_allowed(self.variable):
+            return ""
+        return f"what {self.variable!r} holds is not sent to an endpoint"
+
+    @property
+    def better_name(self) -> str:
+        """What to do about it."""
+        like = "name a variable like OPENAI_API_KEY or JUDGE_TOKEN"
+        if self.variable.upper().startswith(_NEVER):
+            return like
+        return f"{like}, or allow this one, if it is a key, with --allow-key {self.variable}"
+
+    @property
+    def _must_look_up(self) -> bool:
+        """Whether it matters where the endpoint is; to find out may take seconds."""
+        keyless = bool(self.variable) and not os.environ.get(self.variable, "").strip()
+        return keyless or self.url.startswith("http://")
+
+    def _refuse_plain(self, addresses: Sequence[_Address]) -> None:
+        """Refuse to send a key and prompts over networks of others for all to read."""
+        if not self.url.startswith("http://"):
+            return
+        if _any_public(addresses) if addresses else self.looks_public:
+            raise InputError(
+                f"{self.where}: {self.url} is neither on this machine nor on a private network, "
+                "and plain http shows key and prompts to all networks on the way; use https"
+            )
 
     @property
     def looks_public(self) -> bool:
@@ -67,22 +114,32 @@ class KeyOf:
             return host.count(".") >= dots and not host.endswith(PRIVATE)
 
 
+def is_allowed(name: str) -> bool:
+    """Say whether what a variable of this name holds may be sent to an endpoint as its key."""
+    if name.upper().startswith(_NEVER):
+        return False
+    return bool(_NAME.fullmatch(name)) or name in os.environ.get(ALLOWED, "").split(",")
+
+
+def allow_keys(names: Iterable[str]) -> None:
+    """Let a study that this process or its children run give these names to keys."""
+    known = [name for name in os.environ.get(ALLOWED, "").split(",") if name]
+    if more := [name for name in names if name and name not in known]:
+        os.environ[ALLOWED] = ",".join([*known, *more])
+
+
 def api_key(spec: JudgeSpec) -> str:
     """Return the key of a judge; raises as `KeyOf.find` does."""
-    return _judge_key(spec).find()
+    return judge_key(spec).find()
 
 
 def keys_of(cell: CellSpec) -> Iterator[KeyOf]:
     """Yield what keys the stages of a cell ask for: of a baseline's endpoint, of the judge."""
     generate = cell.generate
     if generate and generate.model.path.startswith(ENDPOINT):
-        url, _ = endpoint_address(generate.model.path)
-        variable = generate.endpoint.api_key_env
-        yield KeyOf(
-            "generate", url, "generate.model.path", variable, "generate.endpoint.api_key_env"
-        )
+        yield baseline_key(generate)
     if cell.judge:
-        yield _judge_key(cell.judge)
+        yield judge_key(cell.judge)
 
 
 def require_keys(cells: Iterable[CellSpec], storage: "Storage") -> None:
@@ -105,7 +162,20 @@ def require_keys(cells: Iterable[CellSpec], storage: "Storage") -> None:
                 key.find()
 
 
-def _judge_key(spec: JudgeSpec) -> KeyOf:
+def baseline_key(spec: GenerateSpec) -> KeyOf:
+    """Return where a baseline's endpoint is, and which variable holds its key.
+
+    Raises:
+        SpecError: the model is none of an endpoint.
+
+    """
+    url, _ = endpoint_address(spec.model.path)
+    setting = "generate.endpoint.api_key_env"
+    return KeyOf("generate", url, "generate.model.path", spec.endpoint.api_key_env, setting)
+
+
+def judge_key(spec: JudgeSpec) -> KeyOf:
+    """Return where a judge is, and which variable holds its key."""
     return KeyOf("judge", spec.base_url, "judge.base_url", spec.api_key_env, "judge.api_key_env")
 
 
@@ -125,10 +195,18 @@ def host_of(url: str, where: str) -> str:
     raise SpecError(f"{where}: {url!r} is not an address like http://HOST:PORT/v1")
 
 
-def _is_private(host: str) -> bool:
-    """Say whether a host's addresses are all on this machine or a private network."""
+def _any_public(addresses: Iterable[_Address]) -> bool:
+    """Say whether some addresses are neither on this machine nor on a private network.
+
+    Without any, nobody knows: to ask will tell, and is tried again.
+    """
+    return any(address.is_global for address in addresses)
+
+
+def _addresses(host: str) -> list[_Address]:
+    """Return the addresses of a host, as far as they can be found out."""
     try:
         found = socket.getaddrinfo(host, None)
-    except OSError:
-        return True  # nobody knows: to ask it will tell, and is tried again
-    return all(not ipaddress.ip_address(info[4][0]).is_global for info in found)
+    except (OSError, UnicodeError):
+        return []
+    return [ipaddress.ip_address(info[4][0]) for info in found]

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from lima.errors import Interrupted, JudgeError, LimaError
 from lima.judging.attempt import RATE_LIMITED
+from lima.judging.peer import Peer
 from lima.stop import stop_requested
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,11 @@ class Gate:
     that also counts the requests it refuses would otherwise never be done refusing.
     """
 
-    def __init__(self, concurrency: int) -> None:
-        """Let at most `concurrency` requests be in flight."""
-        self.concurrency = concurrency
+    def __init__(
+        self, concurrency: int, peer: Peer, stopped: Callable[[], bool] = stop_requested
+    ) -> None:
+        """Let at most `concurrency` requests to `peer` be in flight, until it is `stopped`."""
+        self.concurrency, self.peer, self._stopped = concurrency, peer, stopped
         self.limit = concurrency
         self.in_flight = 0
         self._free = asyncio.Condition()
@@ -86,8 +89,9 @@ class Gate:
         """Say once why nothing seems to happen."""
         if not self._told:
             log.warning(
-                "the judge answers HTTP 429, its rate limit: fewer requests are sent at a time, "
-                "and one that is turned away is sent again"
+                "%s answers HTTP 429, its rate limit: fewer requests are sent at a time, and one "
+                "that is turned away is sent again",
+                self.peer,
             )
         self._told = True
 
@@ -111,18 +115,19 @@ class Gate:
             raise self._closed
         now = time.monotonic()
         if now >= self._next_look:
-            if stop_requested():
-                raise Interrupted("stopped on request while judging; finished judgments are kept")
+            if self._stopped():
+                raise Interrupted(f"stopped on request; {self.peer.kept}")
             self._next_look = now + LOOK_AGAIN_S
         refused = now - (self._refused_since or now)
         pause = max(0.0, self._paused_until - now)
         if refused + pause > PATIENCE_S:
             asked = f", and it asks to wait {pause:.0f} s more" if pause else ""
+            limits = self.peer.limits
+            lower = f"lower {limits}.concurrency, now {self.concurrency}, or " if limits else ""
             raise JudgeError(
-                "the judge's rate limit lets nothing through: it answered HTTP 429 for "
-                f"{refused:.0f} s{asked}; lower judge.concurrency, now "
-                f"{self.concurrency}, or raise the account's limit, then start again: finished "
-                "judgments are kept"
+                f"the rate limit of {self.peer} lets nothing through: it answered HTTP 429 for "
+                f"{refused:.0f} s{asked}; {lower}raise the account's limit, then start again: "
+                f"{self.peer.kept}"
             )
 
 

@@ -3,18 +3,21 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import NamedTuple
 
-from lima.errors import JudgeError, LimaError
-from lima.judging.attempt import Attempt
-from lima.judging.budget import Budget
+from lima.errors import JudgeError, LimaError, StorageError
+from lima.judging.attempt import Attempt, is_finished
+from lima.judging.budget import Budget, attempt_cost
 from lima.judging.client import Judge
 from lima.judging.journal import Journal
+from lima.judging.keeping import keep_aside, with_what_waits
 from lima.judging.spending import Spending
+from lima.judging.storing import Storing
 from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_ledger
 from lima.ledger import attempt
+from lima.money import ZERO, dollars
 from lima.progress import INTERVAL_S, Progress
 from lima.results import JUDGMENTS
 from lima.shards import RunTable
@@ -22,9 +25,6 @@ from lima.spec import CellSpec, ComputeSpec, stage_cell
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
-T = TypeVar("T")
-Finished = tuple[Shard, Task, list[Attempt]]
 
 DEAD_AFTER = 20
 """Responses in a row without any answer after which the endpoint counts as gone: fewer could be
@@ -33,11 +33,17 @@ prompts that it refuses, more would be asked for nothing."""
 DRIVER = ComputeSpec(device="cpu")
 """What the stage holds: the driver asks, without a worker."""
 
-CENT = 0.01
+CENT = Decimal("0.01")
 """US dollars that are worth a word."""
 
-WRITERS = 8
-"""Objects that are written at the same time: shards, the journal, the progress."""
+
+class Heard(NamedTuple):
+    """The attempts at a task so far, and whether they are all."""
+
+    shard: Shard
+    task: Task
+    attempts: list[Attempt]
+    finished: bool = True
 
 
 def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> None:
@@ -54,11 +60,13 @@ def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> Non
         Interrupted: a stop was requested; finished judgments are kept.
 
     """
-    asyncio.run(_Run(cell, storage, progress).judge())
+    asyncio.run(_Run(cell, storage, progress).run())
 
 
 class _Run:
     """One pass over the responses of a cell."""
+
+    judge: Judge
 
     def __init__(self, cell: CellSpec, storage: Storage, progress: Progress) -> None:
         self.cell, self.storage = cell, storage
@@ -66,24 +74,27 @@ class _Run:
         self.table = RunTable(storage, JUDGMENTS, stage_cell(cell, "judge"))
         self.journal = Journal(storage, self.table.identity["run_id"])
         self.spending = Spending(storage, self.table.identity["run_id"])
+        self.storing = Storing(storage.uri)
         self.tasks = plan_tasks(cell, storage)
-        self.writers = ThreadPoolExecutor(WRITERS)
         self.done = 0
         self.failed: Counter[str] = Counter()
-        self.cost = self.before = 0.0
+        self.cost = self.before = ZERO
         self.alive = False
         self.stopped: LimaError | None = None
-        self.unanswered: list[Finished] = []
+        self.unanswered: list[Heard] = []
         # Without a connection nothing was learnt about a response, which is asked about again.
-        self.unreached: list[Finished] = []
+        self.unreached: list[Heard] = []
         # Bounded: an endpoint must not be paid faster than storage can keep what it says.
-        self.unsaved: asyncio.Queue[Finished] = asyncio.Queue(self.spec.concurrency)
+        self.unsaved: asyncio.Queue[Heard] = asyncio.Queue(self.spec.concurrency)
 
-    async def judge(self) -> None:
+    async def run(self) -> None:
         """Judge what storage does not hold yet."""
-        with self.writers:
-            shards = await self._in_thread(self._resume)
-            if shards:
+        async with self.storing:
+            shards = await self.storing.run(self._resume)
+            if not self.tasks:  # an attempt at nothing, so that the stage counts as finished
+                with attempt(self.storage, self.cell, "judge", DRIVER, self.progress.run):
+                    self._report(force=True)
+            elif shards:
                 with attempt(self.storage, self.cell, "judge", DRIVER, self.progress.run):
                     await self._finish(shards)
             else:
@@ -100,7 +111,10 @@ class _Run:
         try:
             await self._ask_all(shards)
         finally:
-            self._report(force=True)
+            if not self.storing.failed:
+                await self.storing.run(self._report, force=True)
+        if isinstance(self.stopped, StorageError):
+            raise with_what_waits(self.stopped, self.journal)
         if self.stopped:
             raise self.stopped
 
@@ -113,7 +127,7 @@ class _Run:
         for shard in shards:
             for task in shard.tasks:
                 if task.key in journalled:
-                    self._count(shard, task, journalled[task.key])
+                    self._take_over(shard, task, journalled[task.key])
         self.journal.drop(written)
         for shard in shards:
             if shard.complete:
@@ -126,9 +140,17 @@ class _Run:
         keys = {row["judgment_key"] for row in rows}
         self.done += len(keys)
         self._failed(row["status"] for row in rows if row["final"])
-        self.cost += sum(row["cost"] for row in rows)
+        self.cost += sum((dollars(row["cost"]) for row in rows), ZERO)
         self.alive = any(row["status"] != "api_error" for row in rows)
         return keys
+
+    def _take_over(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
+        """Count what an earlier run has asked about a task, finished or not."""
+        self.cost += cost(self.spec, attempts)
+        if is_finished(attempts, self.spec.attempts, Judge.is_good):
+            self._count(Heard(shard, task, attempts))
+        else:
+            shard.begun[task.key] = attempts
 
     def _budget(self) -> Budget:
         """Return what is left to be spent. Rows know what answers cost; the rest may be lost."""
@@ -141,7 +163,7 @@ class _Run:
                 self.cost,
             )
         return Budget(
-            self.spec, before, lambda dollars: self._in_thread(self.spending.keep, dollars)
+            self.spec, before, lambda amount: self.storing.run(self.spending.keep, amount)
         )
 
     async def _ask_all(self, shards: Sequence[Shard]) -> None:
@@ -149,6 +171,7 @@ class _Run:
         queue = iter(left)
         try:
             async with Judge(self.spec, self._budget()) as judge, asyncio.TaskGroup() as group:
+                self.judge = judge
                 helpers = [
                     group.create_task(self._save_on(group)),
                     group.create_task(self._report_on()),
@@ -169,24 +192,36 @@ class _Run:
     async def _work(self, judge: Judge, queue: Iterator[tuple[Shard, Task]]) -> None:
         for shard, task in queue:
             try:
-                attempts = await judge.ask(task.text)
-                await self._answered(shard, task, attempts)
+                async for attempts in judge.tries(task.text, shard.begun.get(task.key, ())):
+                    heard = Heard(shard, task, attempts, judge.finished(attempts))
+                    await self._hear(heard)
             except LimaError as error:
-                self.stopped = self.stopped or error
                 # What is in flight is waited for: it will have been paid for.
-                await judge.stop(self.stopped)
+                await self._stop(error)
                 return
 
-    async def _answered(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
-        """Have a finished task saved, but hold failures back while the endpoint may be gone."""
-        if all(attempt.status == "api_error" for attempt in attempts):
-            self.unanswered.append((shard, task, attempts))
+    async def _stop(self, error: LimaError) -> None:
+        """Ask nothing more; the first reason is what the run ends with."""
+        self.stopped = self.stopped or error
+        await self.judge.stop(self.stopped)
+
+    async def _hear(self, heard: Heard) -> None:
+        """Have every answer saved as it comes, but hold failures back: nobody may be there."""
+        self.cost += attempt_cost(self.spec, heard.attempts[-1])
+        if any(attempt.answered for attempt in heard.attempts):
+            self.alive = True
+            await self._keep(heard)
+            if heard.finished:
+                await self._settle()
+        elif heard.finished:
+            self.unanswered.append(heard)
             if len(self.unanswered) >= DEAD_AFTER:
                 raise self._gone()
-            return
-        self.alive = True
-        await self.unsaved.put((shard, task, attempts))
-        await self._settle()
+
+    async def _keep(self, heard: Heard) -> None:
+        if not self.storage.is_local:
+            await keep_aside(self.journal, {heard.task.key: heard.attempts})
+        await self.unsaved.put(heard)
 
     async def _settle(self) -> None:
         """Have the failures saved that were held back, unless there never was an answer."""
@@ -196,31 +231,44 @@ class _Run:
             self.stopped = self._gone()
             return
         held, self.unanswered = self.unanswered, []
-        for finished in held:
-            if finished[2][-1].sent:
-                await self.unsaved.put(finished)
+        for heard in held:
+            if heard.attempts[-1].sent:
+                await self._keep(heard)
             else:
-                self.unreached.append(finished)
+                self.unreached.append(heard)
 
     async def _save_on(self, group: asyncio.TaskGroup) -> None:
-        """Save what is finished; what finishes during a write goes into the next, together."""
+        """Save what was heard; what is heard during a write goes into the next, together."""
         while True:
             batch = [await self.unsaved.get()]
             while not self.unsaved.empty():
                 batch.append(self.unsaved.get_nowait())
-            await self._in_thread(self.journal.save, {t.key: a for _, t, a in batch})
-            for shard, task, attempts in batch:
-                self._count(shard, task, attempts)
-                if shard.complete:
-                    group.create_task(self._in_thread(self._write, shard))
+            await self._save({heard.task.key: heard.attempts for heard in batch})
+            for heard in batch:
+                if heard.finished:
+                    self._count(heard)
+                    if heard.shard.complete:
+                        group.create_task(self._write_beside(heard.shard))
                 self.unsaved.task_done()
 
-    def _count(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
-        shard.finished[task.key] = attempts
+    async def _save(self, attempts: dict[str, list[Attempt]]) -> None:
+        try:
+            await self.storing.run(self.journal.save, attempts)
+        except StorageError as error:
+            await self._stop(error)
+            await keep_aside(self.journal, attempts)
+
+    async def _write_beside(self, shard: Shard) -> None:
+        try:
+            await self.storing.run(self._write, shard)
+        except StorageError as error:
+            await self._stop(error)  # the journal holds its judgments
+
+    def _count(self, heard: Heard) -> None:
+        heard.shard.finished[heard.task.key] = heard.attempts
         self.done += 1
-        self._failed([attempts[-1].status])
-        self.cost += cost(self.spec, attempts)
-        self.alive |= any(attempt.status != "api_error" for attempt in attempts)
+        self._failed([heard.attempts[-1].status])
+        self.alive |= any(attempt.answered for attempt in heard.attempts)
 
     def _failed(self, statuses: Iterable[str]) -> None:
         self.failed.update(status for status in statuses if status != "ok")
@@ -230,32 +278,33 @@ class _Run:
         self.journal.drop(shard.finished)
 
     def _gone(self) -> JudgeError:
-        last = self.unanswered[-1][2][-1].error
+        last = self.unanswered[-1].attempts[-1]
+        none = f"answered none of {len(self.unanswered)} responses in a row (last: {last.error})"
+        if last.permanent:
+            return JudgeError(
+                f"{self.judge.peer} {none}: it calls the requests wrong; check judge.model, "
+                "judge.temperature and judge.max_tokens, then start again: finished judgments "
+                "are kept, these have no rows yet"
+            )
         return JudgeError(
-            f"the judge at {self.spec.base_url} answered none of {len(self.unanswered)} responses "
-            f"in a row (last: {last}); check that judge.base_url and judge.model can be used from "
-            "here, then start again: finished judgments are kept, these have no rows yet"
+            f"{self.judge.peer} {none}; check that judge.base_url and judge.model can be used "
+            "from here, then start again: finished judgments are kept, these have no rows yet"
         )
 
     def _unreachable(self) -> JudgeError:
-        last = self.unreached[-1][2][-1].error
+        last = self.unreached[-1].attempts[-1].error
         return JudgeError(
             f"{len(self.unreached)} of {len(self.tasks)} responses could not be sent to the judge "
             f"at {self.spec.base_url} (last: {last}); see that it runs, then start again: "
             "finished judgments are kept, these have no rows yet"
         )
 
-    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what touches storage beside the event loop."""
-        future = self.writers.submit(work, *args, **kwargs)
-        return await asyncio.wrap_future(future)
-
     async def _report_on(self) -> None:
-        while True:
-            await self._in_thread(self._report)
+        while not self.storing.failed:
+            await self.storing.run(self._report)
             await asyncio.sleep(INTERVAL_S)
 
     def _report(self, force: bool = False) -> None:
-        figures = {"failed": self.failed.total(), "cost": round(self.cost, 6)}
+        figures = {"failed": self.failed.total(), "cost": float(round(self.cost, 6))}
         total = len(self.tasks)
         self.progress.update("judge", self.done, total, "responses", force=force, **figures)

@@ -7,15 +7,23 @@ what they could cost at most, and that counts.
 """
 
 import uuid
+from decimal import Decimal
 
 import msgspec
 
 from lima.errors import DataError
+from lima.money import ZERO
 from lima.storage import Storage
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
-    dollars: float
+    dollars: Decimal
+
+    def __post_init__(self) -> None:
+        if not (self.dollars.is_finite() and self.dollars >= 0):
+            raise ValueError(f"{self.dollars} is no amount of money")
 
 
 class Spending:
@@ -26,23 +34,24 @@ class Spending:
         self.storage, self.folder = storage, f"spending/run_id={run}"
         self.path = f"{self.folder}/{uuid.uuid4().hex}.json"
 
-    def before(self) -> float:
+    def before(self) -> Decimal:
         """Return what earlier attempts may have spent, US dollars.
 
         Raises:
             DataError: an object is not such a record.
 
         """
-        return sum(self._read(entry.path) for entry in self.storage.entries(self.folder))
+        paths = [entry.path for entry in self.storage.entries(self.folder)]
+        return sum(map(self._read, paths), ZERO)
 
-    def keep(self, dollars: float) -> None:
+    def keep(self, dollars: Decimal) -> None:
         """Say what this attempt may have spent from now on, US dollars."""
-        self.storage.write(self.path, msgspec.json.encode(_Record(dollars)), replace=True)
+        self.storage.write(self.path, _ENCODER.encode(_Record(dollars)), replace=True)
 
-    def _read(self, path: str) -> float:
+    def _read(self, path: str) -> Decimal:
         try:
             return msgspec.json.decode(self.storage.read(path), type=_Record).dollars
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{self.storage.uri}/{path}: does not say what an attempt spent ({error}); delete "
                 "it, and lower judge.budget by what the account was charged for that attempt"

@@ -1,7 +1,9 @@
 """What there is to judge, responses or pairs of them, and the rows that come of it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from lima.codec import run_id, sha256_key
@@ -14,10 +16,13 @@ from lima.judging.budget import attempt_cost
 from lima.judging.likert import RUBRIC_HASH, build_request
 from lima.judging.preference import PREFERENCE_HASH, build_comparison
 from lima.judging.rubrics import PREFERENCE, RUBRICS
+from lima.money import ZERO
 from lima.results import GENERATIONS, ITEMS
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Shard:
-    """Tasks whose rows make one Parquet shard, and the attempts of those that are finished."""
+    """Tasks whose rows make one Parquet shard, and the attempts at those that are finished."""
 
     name: str
     tasks: tuple[Task, ...]
     finished: dict[str, list[Attempt]] = field(default_factory=dict)
+    begun: dict[str, list[Attempt]] = field(default_factory=dict)
+    """Attempts of earlier runs at tasks that need more."""
 
     @property
     def complete(self) -> bool:
@@ -105,6 +112,9 @@ def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
 def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     """Return the pairs that a cell's judge compares, in the order of the seeded ledger.
 
+    A baseline that is an arm of the study is not compared with itself: where there is no other,
+    there are no pairs.
+
     Raises:
         DataError: a baseline is unknown or has no responses.
         SpecError: no baseline is named.
@@ -113,12 +123,19 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     spec = judge_spec(cell)
     if not spec.baselines:
         raise SpecError("judge.baselines: a preference needs arms or runs to compare with")
+    own = run_id(cell, "generate")
+    others = [name for name in spec.baselines if name not in (cell.arm, own)]
+    if len(others) < len(spec.baselines):
+        log.warning("%s is one of its own baselines, and is not compared with itself", cell.arm)
+    if not others:
+        return []
+    promised = tuple(run for run in spec.baseline_runs or () if run != own)
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
         "preference",
-        run_id(cell, "generate"),
-        others=spec.baseline_runs or generation_runs(storage, cell.experiment, spec.baselines),
+        own,
+        others=promised or generation_runs(storage, cell.experiment, others),
         shared=0,
         both_orders=spec.both_orders,
         repeats=spec.repeats,
@@ -149,9 +166,9 @@ def plan_shards(tasks: Sequence[Task], shard_rows: int, written: set[str]) -> li
     return [shard for shard in shards if shard.tasks]
 
 
-def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> float:
+def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> Decimal:
     """Return what attempts cost, in US dollars."""
-    return sum(attempt_cost(spec, attempt) for attempt in attempts)
+    return sum((attempt_cost(spec, attempt) for attempt in attempts), ZERO)
 
 
 def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
@@ -202,5 +219,5 @@ def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool
         "rubric": spec.rubric,
         "rubric_hash": RUBRICS[spec.rubric].hash,
         "instruction_hash": RUBRICS[spec.rubric].told,
-        "cost": cost(spec, [attempt]),
+        "cost": float(attempt_cost(spec, attempt)),
     }

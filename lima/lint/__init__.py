@@ -10,19 +10,25 @@ from dataclasses import replace
 from lima.lint.curation import CURATION_CHECKS
 from lima.lint.facts import Facts
 from lima.lint.finding import LEVELS, Finding
+from lima.lint.lengths import LENGTH_CHECKS
+from lima.lint.names import NAME_CHECKS
 from lima.lint.stages import STAGE_CHECKS
 from lima.lint.training import TRAINING_CHECKS
 from lima.spec import STAGES, CellSpec
 
 __all__ = ["LEVELS", "Finding", "lint"]
+ALL_CHECKS = (*NAME_CHECKS, *CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS, *LENGTH_CHECKS)
 
 
-def lint(cells: Sequence[CellSpec]) -> list[Finding]:
-    """Return the findings on a study, errors first; what holds for several runs once."""
-    facts = Facts()
+def lint(cells: Sequence[CellSpec], facts: Facts | None = None) -> list[Finding]:
+    """Return the findings on a study, errors first; what holds for several runs once.
+
+    `facts` may hold what was looked at already, and holds what was looked at afterwards.
+    """
+    facts = facts or Facts()
     runs: dict[Finding, list[str]] = {}
     for cell in cells:
-        for check in (*CURATION_CHECKS, *STAGE_CHECKS, *TRAINING_CHECKS):
+        for check in ALL_CHECKS:
             for finding in check(cell, facts):
                 runs.setdefault(finding, []).append(f"{cell.arm}/{cell.seed}")
     found = [replace(f, runs=tuple(r)) for f, r in runs.items()]

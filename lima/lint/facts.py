@@ -1,16 +1,20 @@
 """What can be known about data and models on this machine, without a network."""
 
 import json
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lima.curation.dataset import AUTHORED, PYDOC, Loader
 from lima.errors import DataError
+from lima.model.context import context_length
 from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
 from lima.model.tokens import EOS, PAD
 from lima.paths import expanded, is_here
-from lima.spec import CellSpec, DataSpec, ModelSpec
+from lima.spec import CellSpec, DataSpec, ModelSpec, TrainSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,14 @@ class Facts:
 
     def __init__(self) -> None:
         self._data: dict[tuple[DataSpec, Loader], DataFacts] = {}
+        self._known: dict[Hashable, Any] = {}
+
+    def known(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return what `find` returns; it is called once for a key."""
+        if key not in self._known:
+            self._known[key] = find()
+        found: T = self._known[key]
+        return found
 
     def data(self, spec: DataSpec, load: Loader) -> DataFacts:
         """Return the facts of a selection that a stage loads with `load`."""
@@ -48,16 +60,10 @@ class Facts:
 
     def model(self, spec: ModelSpec, cell: CellSpec) -> ModelFacts | None:
         """Return the facts of a model of `cell`; None if no stage makes it."""
-        for _ in EARLIER_STAGES:
-            stage = earlier_stage(spec)
-            if stage is None:
-                break
-            trained = getattr(cell, stage)
-            if trained is None:
-                return None
-            spec = trained.model
-        if earlier_stage(spec):  # stages that start from each other
+        origin = _origin(spec, cell)
+        if origin is None:
             return None
+        spec = origin
         if spec.path == SCRATCH:
             context = spec.shape.context_length if spec.shape else None
             return ModelFacts(SCRATCH, context, EOS, PAD)
@@ -70,6 +76,31 @@ def earlier_stage(spec: ModelSpec) -> str | None:
     """Return the stage of this cell that makes the model; None if it comes from elsewhere."""
     name = spec.path.removeprefix(RUN)
     return name if spec.path.startswith(RUN) and name in EARLIER_STAGES else None
+
+
+def model_of(spec: TrainSpec, cell: CellSpec) -> TrainSpec | None:
+    """Return the stage of `cell` whose model comes from elsewhere, from which `spec` starts.
+
+    None: no stage makes the model.
+    """
+    for _ in EARLIER_STAGES:
+        stage = earlier_stage(spec.model)
+        if stage is None:
+            return spec
+        before: TrainSpec | None = getattr(cell, stage)
+        if before is None:
+            return None
+        spec = before
+    return None if earlier_stage(spec.model) else spec  # stages that start from each other
+
+
+def _origin(spec: ModelSpec, cell: CellSpec) -> ModelSpec | None:
+    stage = earlier_stage(spec)
+    if stage is None:
+        return spec
+    trained: TrainSpec | None = getattr(cell, stage)
+    found = model_of(trained, cell) if trained else None
+    return found.model if found else None
 
 
 def is_remote(path: str) -> bool:
@@ -93,22 +124,23 @@ def _local_model(folder: Path) -> ModelFacts:
     tokens = _json(folder / "tokenizer_config.json")
     return ModelFacts(
         str(folder),
-        _json(folder / "config.json").get("max_position_embeddings"),
-        _token(tokens.get("eos_token")),
-        _token(tokens.get("pad_token")),
+        context_length(_json(folder / "config.json")),
+        token_of(tokens, "eos_token"),
+        token_of(tokens, "pad_token"),
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def _token(value: object) -> str | None:
-    """Return a special token, which is a text or a mapping with its content."""
+def token_of(settings: dict[str, Any], name: str) -> str | None:
+    """Return a special token of a saved tokenizer: a text, or a mapping with its content."""
+    value = settings.get(name)
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else None

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 from lima.curation.dataset import Loader, load_examples
 from lima.errors import SpecError
-from lima.generation.address import endpoint_address
-from lima.judging.key import host_of
+from lima.judging.key import KeyOf, baseline_key, host_of, judge_key
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.lint.models import cell_models, check_model
 from lima.model.loading import RUN
 from lima.paths import is_here
-from lima.spec import RESPONSES, CellSpec, DataSpec, cell_stages, computes, is_baseline
+from lima.spec import RESPONSES, CellSpec, DataSpec, JudgeSpec, cell_stages, computes, is_baseline
 
 
 def check_stages(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
@@ -124,6 +123,13 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "without prices nothing is known to cost anything",
             "--set judge.input_price=… --set judge.output_price=…, US dollars a million tokens",
         )
+    yield from _check_prices(spec)
+    yield from _check_comparisons(cell, spec)
+    yield from _check_key(judge_key(spec), "the judge")
+
+
+def _check_comparisons(cell: CellSpec, spec: JudgeSpec) -> Iterator[Finding]:
+    """Check what responses are compared with."""
     if spec.rubric == "preference" and not spec.baselines:
         yield Finding(
             "error",
@@ -131,12 +137,39 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
             "a preference needs something to compare with",
             "--set 'judge.baselines=[\"ARM\"]', arms or run ids of the same storage",
         )
-    if spec.api_key_env not in os.environ:
+    if spec.rubric == "preference" and cell.arm in spec.baselines:
+        alone = set(spec.baselines) == {cell.arm}
         yield Finding(
             "note",
-            "judge.api_key_env",
-            f"the judge at {spec.base_url} takes its key from {spec.api_key_env}, "
-            "which is not set here",
+            "judge.baselines",
+            f"arm {cell.arm} is one of its own baselines: it is not compared with itself"
+            f"{', and so with nothing' if alone else ''}",
+        )
+
+
+def _check_prices(spec: JudgeSpec) -> Iterator[Finding]:
+    """Check that a budget counts both what is asked and what is answered."""
+    prices = {"judge.input_price": spec.input_price, "judge.output_price": spec.output_price}
+    free = [name for name, price in prices.items() if not price]
+    if spec.budget is not None and len(free) == 1:
+        tokens = "prompts" if free == ["judge.input_price"] else "answers"
+        yield Finding(
+            "warning",
+            free[0],
+            f"judge.budget counts the tokens of {tokens} as free",
+            f"--set {free[0]}=…, US dollars a million tokens, if they cost something",
+        )
+
+
+def _check_key(key: KeyOf, who: str) -> Iterator[Finding]:
+    """Check the name of the variable that holds a key, and say whether it is set."""
+    if key.bad_name:
+        yield Finding("error", key.setting, key.bad_name, key.better_name)
+    elif key.variable and key.variable not in os.environ:
+        yield Finding(
+            "note",
+            key.setting,
+            f"{who} at {key.url} takes its key from {key.variable}, which is not set here",
         )
 
 
@@ -160,18 +193,12 @@ def check_baseline(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
             yield Finding("error", path, f"{file} is not on this machine", fix)
         return
     try:
-        url, _ = endpoint_address(source)
+        key = baseline_key(spec)
     except SpecError as error:
         reason, _, fix = str(error).removeprefix(f"{path}: ").partition("; ")
         yield Finding("error", path, reason, fix)
         return
-    if spec.endpoint.api_key_env not in os.environ:
-        yield Finding(
-            "note",
-            "generate.endpoint.api_key_env",
-            f"the endpoint at {url} takes its key from {spec.endpoint.api_key_env}, which is not "
-            "set here",
-        )
+    yield from _check_key(key, "the endpoint")
 
 
 def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterator[Finding]:

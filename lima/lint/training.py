@@ -44,11 +44,12 @@ def _check_steps(spec: TrainSpec, stage: str, examples: int | None) -> Iterator[
     plan = Plan(examples, spec.epochs, spec.batch_size, seed=0)
     steps = plan.total_steps
     if steps == 1:
+        smaller = f", or a {stage}.batch_size below {examples}" if examples > 1 else ""
         yield Finding(
             "warning",
             f"{path}.lr_end",
             f"there is one step, at {rates.lr_start:g}: {rates.lr_end:g} is never reached",
-            f"a {stage}.batch_size below {examples}, or more {stage}.epochs",
+            f"more {stage}.epochs{smaller}",
         )
         return
     first, last = (learning_rate(rates, step, steps) for step in (1, steps))
@@ -103,7 +104,7 @@ def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
             "without an example",
             f"--set {stage}.compute.workers={spec.batch_size}",
         )
-    elif spec.batch_size % (workers * micro):
+    elif spec.compute.batching == "padded" and spec.batch_size % (workers * micro):
         yield Finding(
             "warning",
             f"{stage}.batch_size",

@@ -1,9 +1,15 @@
-"""Residual dropout that rises linearly over the layers (section 3, after Ouyang et al. 2022)."""
+"""Residual dropout that rises linearly over the layers (section 3, after Ouyang et al. 2022).
 
-from typing import Any
+What is dropped of an example is a function of its address (seed, step, example), the layer and the
+branch: the same in whatever row, micro-batch or worker the example is read.
+"""
 
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lima.errors import ModelError
 
@@ -15,21 +21,69 @@ def layer_rates(layers: int, top: float) -> list[float]:
     return [top * index / (layers - 1) for index in range(layers)]
 
 
-def add_residual_dropout(model: nn.Module, top: float) -> None:
-    """Drop what attention and feed-forward add to the residual stream, while training.
+class Place(NamedTuple):
+    """Where an example lies in a batch (rows, tokens, width), and the address of its draws."""
+
+    row: int
+    start: int
+    stop: int
+    address: str
+
+
+class ResidualDropout:
+    """Drops what attention and feed-forward add to the residual stream, while training.
 
     Forward hooks leave the names of the weights unchanged, run inside the recomputation of
     gradient checkpointing, and work on whatever ZeRO-3 has gathered.
-
-    Raises:
-        ModelError: the model's layers do not have LLaMA's two branches.
-
     """
-    layers = decoder_layers(model)
-    for layer, rate in zip(layers, layer_rates(len(layers), top), strict=True):
-        if rate > 0:
-            layer.self_attn.register_forward_hook(_dropout_hook(rate))
-            layer.mlp.register_forward_hook(_dropout_hook(rate))
+
+    def __init__(self, model: nn.Module, top: float) -> None:
+        """Drop in `model`, at rate `top` in the last layer.
+
+        Raises:
+            ModelError: the model's layers do not have LLaMA's two branches.
+
+        """
+        self._places: Sequence[Place] = ()
+        self._generators: dict[torch.device, torch.Generator] = {}
+        layers = decoder_layers(model)
+        for index, rate in enumerate(layer_rates(len(layers), top)):
+            if rate > 0:
+                for branch in ("self_attn", "mlp"):
+                    hook = self._hook(rate, f"{index}/{branch}")
+                    getattr(layers[index], branch).register_forward_hook(hook)
+
+    def place(self, places: Sequence[Place]) -> None:
+        """Say where the examples lie in what the model reads from now on."""
+        self._places = places
+
+    def _hook(self, rate: float, branch: str) -> Any:
+        def drop(module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if not module.training:
+                return output
+            if isinstance(output, Tensor):
+                return self._drop(output, rate, branch)
+            return (self._drop(output[0], rate, branch), *output[1:])
+
+        return drop
+
+    def _drop(self, output: Tensor, rate: float, branch: str) -> Tensor:
+        kept = torch.ones_like(output, dtype=torch.bool)
+        generator = self._generator(output.device)
+        for row, start, stop, address in self._places:
+            generator.manual_seed(address_seed(f"{address}/{branch}"))
+            kept[row, start:stop].bernoulli_(1 - rate, generator=generator)
+        return (output * kept).mul_(1 / (1 - rate))
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        return self._generators[device]
+
+
+def address_seed(address: str) -> int:
+    """Return the seed of one draw: a function of what it is for, not of what came before."""
+    return int.from_bytes(sha256(address.encode()).digest()[:8], "big") >> 1
 
 
 def decoder_layers(model: nn.Module) -> list[Any]:
@@ -41,14 +95,3 @@ def decoder_layers(model: nn.Module) -> list[Any]:
             "`self_attn` and `mlp` for residual dropout"
         )
     return layers
-
-
-def _dropout_hook(rate: float) -> Any:
-    def drop(module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if not module.training:
-            return output
-        if isinstance(output, Tensor):
-            return functional.dropout(output, rate)
-        return (functional.dropout(output[0], rate), *output[1:])
-
-    return drop

@@ -1,6 +1,5 @@
 """Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -10,12 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.codec import run_id, sha256_key
-from lima.errors import LimaError, ModelError, StorageError
+from lima.errors import HubError, LimaError, ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, OBJECTS, digits
+from lima.model.context import context_length
+from lima.model.copies import needed_files, one_at_a_time
+from lima.model.foreign import refuse_code
+from lima.model.segments import read_segments_alike
 from lima.model.tokens import add_special_tokens, train_tokenizer
 from lima.model.weights import check_weights, weights_epochs, weights_path
+from lima.paths import own_folder
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
+from lima.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +108,7 @@ def _exported(spec: ModelSpec, storage: "Storage") -> Path:
 
 
 def _cached(storage: "Storage", path: str, uri: str) -> Path:
-    """Return the local copy of a saved model; workers of one machine share it.
+    """Return the local copy of a saved model; one worker of a machine makes it for all.
 
     The copy is named by its address and the sizes and times of the files there: a model that
     was replaced is copied anew.
@@ -111,19 +116,32 @@ def _cached(storage: "Storage", path: str, uri: str) -> Path:
     entries = storage.entries(path)
     if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
         raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
-    home = Path(os.environ.get("LIMA_CACHE") or Path(tempfile.gettempdir()) / "lima-cache")
+    home = _cache()
     folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
     if folder.exists():
         return folder
-    home.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=home))
-    try:
-        storage.download_folder(path, partial)
-        with contextlib.suppress(OSError):  # another worker was first; its copy is the same
+    wanted = needed_files([entry.path for entry in entries])
+    with one_at_a_time(home / f"{folder.name}.lock", f"copies {uri}"):
+        if not folder.exists():
+            partial = home / f"{folder.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of a worker that was killed
+            storage.download_folder(path, partial, wanted)
             partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _cache() -> Path:
+    """Return the folder of copies: the one that the environment names, else one of our own.
+
+    Raises:
+        InputError: others can write to what would be our own.
+
+    """
+    if named := os.environ.get("LIMA_CACHE"):
+        home = Path(named)
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+    return own_folder(Path(tempfile.gettempdir()) / "lima-cache")
 
 
 def scratch_tokenizer(
@@ -133,24 +151,27 @@ def scratch_tokenizer(
 
     The same texts give the same.
     """
-    with tempfile.TemporaryDirectory(prefix="lima-tokenizer-") as folder:
+    with temporary_folder("lima-tokenizer-") as folder:
         # One place of the vocabulary is kept for EOT.
-        train_tokenizer(texts, shape.vocab_size - 1, Path(folder))
-        return load_tokenizer(folder, spec)
+        train_tokenizer(texts, shape.vocab_size - 1, folder)
+        return load_tokenizer(str(folder), spec)
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
     """Return (tokenizer, EOT id, pad id), EOT added if it is new."""
     tokenizer = _saved_tokenizer(path, spec)
-    return tokenizer, *add_special_tokens(tokenizer, spec.eot_token)
+    ids = add_special_tokens(tokenizer, spec.eot_token)
+    read_segments_alike(tokenizer, [tokenizer.bos_token, spec.eot_token])
+    return tokenizer, *ids
 
 
 def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, revision=spec.revision)
+        return AutoTokenizer.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises nothing narrower
+        refuse_code(path, spec.revision)
         raise _unusable(path, "tokenizer", error) from error
 
 
@@ -188,23 +209,28 @@ def pretrained_model(
 
     Raises:
         ModelError: nothing can be loaded from `path`.
-        StorageError: it is on a hub that does not answer.
+        HubError: it is on a hub that does not answer.
 
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
+    # How others sample from it is not ours to heed, nor to trip over: many settings contradict
+    # each other.
+    settings = {"dtype": dtype, "device_map": device_map, "generation_config": GenerationConfig()}
+    safe = {"trust_remote_code": False, "use_safetensors": True}
     try:
         return AutoModelForCausalLM.from_pretrained(
-            path, revision=spec.revision, dtype=dtype, device_map=device_map
+            path, revision=spec.revision, **settings, **safe
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        refuse_code(path, spec.revision)
         raise _unusable(path, "model", error) from error
 
 
 def check_context(model: Any, length: int) -> None:
     """Refuse a model that has fewer positions than the texts that it shall read."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = context_length(model.config.to_dict())
     if positions is not None and length > positions:
         raise ModelError(
             f"max_length is {length} tokens, but the model has {positions} positions; "
@@ -276,9 +302,28 @@ def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec
     tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
     spread = compute.device == "cuda" and compute.gpus_per_worker > 1
     model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
-    if not spread:
+    if spread:
+        _refuse_offload(model, path, compute)
+    else:
         model = model.to(compute.device)
     return LoadedModel(model.eval(), tokenizer, eot_id, pad_id)
+
+
+def _refuse_offload(model: Any, path: str, compute: ComputeSpec) -> None:
+    """Refuse a model that was spread beyond its GPUs: to the host's memory, or its disk.
+
+    Raises:
+        ModelError: it was; it would answer, some hundred times slower.
+
+    """
+    places = getattr(model, "hf_device_map", {})
+    outside = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
+    if outside or model.device.type == "cpu":
+        raise ModelError(
+            f"{path}: {compute.gpus_per_worker} GPUs have no room for it ({len(outside)} of "
+            f"{len(places)} parts of the model would lie outside); raise "
+            "generate.compute.gpus_per_worker, or free the memory of the GPUs"
+        )
 
 
 def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
@@ -297,9 +342,12 @@ def _unusable(path: str, what: str, error: BaseException) -> LimaError:
         if is_offline_mode():
             return ModelError(
                 f"{path}: no {what} can be loaded: it is not in the cache, and HF_HUB_OFFLINE "
-                "keeps the hub from being asked"
+                "keeps the hub from being asked; name a folder that holds the model"
             )
-        return StorageError(f"{path}: the hub does not answer ({_first_line(error)})")
+        return HubError(
+            f"{path}: the hub does not answer ({_first_line(error)}); name a folder that holds the "
+            "model"
+        )
     return ModelError(f"{path}: no {what} can be loaded ({_first_line(error)})")
 
 

@@ -16,10 +16,14 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids, and for each whether it belongs to a response (its EOT included)."""
+    """Token ids, and for each whether it belongs to a response (its EOT included).
+
+    `trimmed` is how many tokens followed that were cut off.
+    """
 
     ids: list[int]
     in_response: list[bool]
+    trimmed: int = 0
 
 
 def add_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
@@ -75,6 +79,35 @@ def encode_dialogue(tokenizer: Any, conversation: Sequence[str], eot_id: int) ->
     return Encoded(ids, in_response)
 
 
+def check_template(tokenizer: Any, conversations: Sequence[Sequence[str]], eot_id: int) -> None:
+    """Check that a chat template gives the tokens of training, so that a served model reads them.
+
+    Utterances that spell special tokens are left out: only training reads those as plain text.
+
+    Raises:
+        ModelError: it does not; the first place is named.
+
+    """
+    special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    for conversation in conversations:
+        if any(token in text for token in special for text in conversation):
+            continue
+        trained = encode_dialogue(tokenizer, conversation, eot_id).ids
+        roles = ("user", "assistant")
+        messages = [{"role": roles[i % 2], "content": t} for i, t in enumerate(conversation)]
+        served = list(tokenizer.apply_chat_template(messages, return_dict=False))
+        if served != trained:
+            raise ModelError(
+                "this tokenizer reads an utterance in a chat otherwise than alone, so that a "
+                f"server would show the model other tokens than training ({_first(conversation)}); "
+                "choose a model with another tokenizer"
+            )
+
+
+def _first(conversation: Sequence[str]) -> str:
+    return f"as in the dialogue that begins with {conversation[0][:40]!r}"
+
+
 def encode_prompt(tokenizer: Any, conversation: Sequence[str], eot_id: int) -> list[int]:
     """Return the token ids after which the assistant's response begins."""
     return encode_dialogue(tokenizer, conversation, eot_id).ids
@@ -92,8 +125,19 @@ def encode_text(tokenizer: Any, text: str) -> Encoded:
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
     """Train a byte-level BPE tokenizer and save it where transformers can load it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(
+        tokenizer_object=trained_bpe(texts, vocab_size),
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+    ).save_pretrained(folder)
+
+
+def trained_bpe(texts: Iterable[str], vocab_size: int) -> Any:
+    """Return a byte-level BPE tokenizer of the library tokenizers, trained on texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -105,9 +149,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD
-    ).save_pretrained(folder)
+    return tokenizer
 
 
 def _plain_tokens(tokenizer: Any, text: str) -> list[int]:

@@ -6,8 +6,9 @@ STORAGE/checkpoints/run_id=R/weights/epoch=05.json
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from lima.errors import ModelError, StorageError
@@ -88,8 +89,23 @@ def _is_about_writing(error: Exception) -> bool:
     return isinstance(error, OSError | SafetensorError) or of_torch
 
 
-def commit_weights(storage: "Storage", run: str, epoch: int, folder: Path) -> None:
-    """Copy a folder of weights to storage; it counts once its manifest is there."""
-    path = weights_path(run, epoch)
-    files = {e.path.removeprefix(f"{path}/"): e.size for e in storage.upload_folder(folder, path)}
+def commit_weights(
+    storage: "Storage", run: str, epoch: int, folder: Path, stop: Callable[[], bool]
+) -> bool:
+    """Copy a folder of weights to storage; it counts once its manifest is there.
+
+    `stop` is asked before each file; at its first yes nothing is committed, and False returned.
+    """
+    path, asked = weights_path(run, epoch), Event()
+
+    def go_on() -> bool:
+        if stop():
+            asked.set()
+        return not asked.is_set()
+
+    entries = storage.upload_folder(folder, path, go_on)
+    if asked.is_set():
+        return False
+    files = {e.path.removeprefix(f"{path}/"): e.size for e in entries}
     storage.write(f"{path}.json", json.dumps({"files": files}, indent=1).encode())
+    return True

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lima.spec import ComputeSpec, TrainSpec
+from lima.training.statefiles import read_no_code
 
 PERSISTENT = 1_000_000
 """Weights with fewer elements are not partitioned: gathering them costs more than it saves."""
@@ -28,8 +29,8 @@ def prepare_environment(device: str) -> None:
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def deepspeed_config(spec: TrainSpec, parts: int) -> dict[str, Any]:
-    """Return DeepSpeed's configuration for batches that each worker reads in `parts` parts."""
+def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
+    """Return DeepSpeed's configuration; the loop itself says which part of a batch is the last."""
     compute = spec.compute
     cuda = compute.device == "cuda"
     zero: dict[str, Any] = {
@@ -49,7 +50,7 @@ def deepspeed_config(spec: TrainSpec, parts: int) -> dict[str, Any]:
         zero["offload_param"] = {"device": "cpu", "pin_memory": cuda}
     return {
         "train_micro_batch_size_per_gpu": compute.micro_batch_size,
-        "gradient_accumulation_steps": parts,
+        "gradient_accumulation_steps": 1,
         "gradient_clipping": spec.optimizer.gradient_clip,
         "bf16": {"enabled": compute.precision == "bf16"},
         "zero_optimization": zero,
@@ -87,6 +88,7 @@ def start_engine(model: Any, spec: TrainSpec, config: dict[str, Any]) -> Any:
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
+    read_no_code(engine)
     return engine
 
 

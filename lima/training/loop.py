@@ -2,21 +2,21 @@
 
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lima.clock import now
 from lima.codec import run_id
-from lima.curation.dataset import loader
-from lima.errors import Interrupted, ModelError
-from lima.model.dropout import add_residual_dropout
+from lima.curation.dataset import Example, loader
+from lima.errors import Interrupted, ModelError, StorageError
+from lima.ledger import record_lengths
+from lima.model.attention import attend_within_examples
+from lima.model.dropout import Place, ResidualDropout, address_seed
+from lima.model.families import is_packable
 from lima.model.loading import (
     SCRATCH,
     check_context,
@@ -30,28 +30,41 @@ from lima.model.loading import (
     scratch_tokenizer,
     torch_dtype,
 )
-from lima.model.tokens import refuse_end_of_sequence
-from lima.model.weights import commit_weights, local_files, weights_epochs
+from lima.model.tokens import Encoded, refuse_end_of_sequence
+from lima.model.weights import commit_weights, weights_epochs
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
+from lima.temporary import temporary_folder
 from lima.training.batches import (
     Batch,
+    BatchBuilder,
+    MicroBatch,
+    PackedBatches,
     PaddedBatches,
     encode_examples,
+    lengths_of,
+    packed_inputs,
     total_loss,
 )
+from lima.training.crossentropy import predict_from_head
 from lima.training.engine import (
     deepspeed_config,
     partitioned_loading,
     set_learning_rate,
     start_engine,
 )
-from lima.training.plan import Plan, exported_epochs, learning_rate
+from lima.training.export import Trained
+from lima.training.lengths import Lengths
+from lima.training.plan import Plan, exports_after, learning_rate, state_is_due
 from lima.training.records import Records, StepRecord, mark_complete
 from lima.training.state import StateStore
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
+TRIED_DIALOGUES = 50
+"""On which the exported chat template is tried before the first step."""
+KEPT_STATES = 2
+"""While a run trains: one to resume from, and one before it, should that be damaged."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +88,48 @@ class Trainer:
         self.world, self.hooks = world, hooks
         self.run = run_id(cell)
         self.records = Records(storage, cell)
-        self.states = StateStore(storage, self.run, world, spec.checkpoints.keep_states)
+        kept = spec.checkpoints.keep_states or KEPT_STATES
+        self.states = StateStore(storage, self.run, world, kept)
         self._load()
 
     def _load(self) -> None:
         spec, cell = self.spec, self.cell
-        examples = loader(spec.text_format)(spec.data)
+        examples = self.world.each(lambda: loader(spec.text_format)(spec.data))
         self.plan = Plan(len(examples), spec.epochs, spec.batch_size, cell.seed)
-        parts = math.ceil(spec.batch_size / (self.world.size * spec.compute.micro_batch_size))
-        self.config = deepspeed_config(spec, parts)
+        self.config = deepspeed_config(spec)
         model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
         check_context(model, spec.max_length)
+        name = spec.model.path
+        self.trained = Trained(model, self.tokenizer, eot_id, pad_id, name)
         self.eot_id, self.pad_id = eot_id, pad_id
-        if spec.residual_dropout > 0:
-            add_residual_dropout(model, spec.residual_dropout)
-        if spec.compute.gradient_checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+        self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
+        self._equip(model)
         self.engine = start_engine(model, spec, self.config)
-        self.batches = PaddedBatches(
-            encode_examples(examples, spec, self.tokenizer, eot_id),
-            spec,
-            pad_id,
-            batch_size=spec.batch_size,
-        )
-        self.heldout = self._heldout(eot_id, pad_id)
+        encoded = encode_examples(examples, spec, self.tokenizer, eot_id)
+        self.batches, self.heldout = self._batches(encoded), self._heldout()
+        self.world.led(lambda: self._tell_lengths(lengths_of(encoded, spec)))
+
+    def _equip(self, model: Any) -> None:
+        """Add to a model what only training needs of it."""
+        rate, compute = self.spec.residual_dropout, self.spec.compute
+        self.dropout = ResidualDropout(model, rate) if rate > 0 else None
+        self.packs = compute.batching == "packed" and is_packable(model)
+        if self.packs:
+            attend_within_examples(model)
+            predict_from_head(model)
+        if compute.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def _dialogues(self, examples: Sequence[Example]) -> list[tuple[str, ...]]:
+        """Return some conversations of the data, if those are what is trained on."""
+        if self.spec.text_format != "dialogue":
+            return []
+        return [example.conversation for example in examples[:TRIED_DIALOGUES]]
+
+    def _tell_lengths(self, lengths: Lengths) -> None:
+        record_lengths(self.storage, self.cell, lengths)
+        if lengths.trimmed:
+            log.warning("%s: %s: %s", self.run, self.spec.data.path, lengths)
 
     def _model(self, texts: Sequence[str]) -> tuple[Any, Any, int, int]:
         """Return (model, tokenizer, EOT id, pad id)."""
@@ -109,7 +140,7 @@ class Trainer:
                 raise ModelError("model.path is 'scratch'; model.shape must say its shape")
             tokenizer, eot_id, pad_id = scratch_tokenizer(texts, spec.shape, spec)
             return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
-        path = local_model(spec, self.storage)
+        path = self.world.each(lambda: local_model(spec, self.storage))
         known = knows_eot(path, spec)
         tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
         refuse_end_of_sequence(tokenizer, spec.eot_token)
@@ -119,15 +150,18 @@ class Trainer:
                 fit_vocabulary(model, tokenizer, eot_id, known=known)
         return model, tokenizer, eot_id, pad_id
 
-    def _heldout(self, eot_id: int, pad_id: int) -> list[Batch]:
+    def _batches(self, encoded: Sequence[Encoded]) -> BatchBuilder:
+        kind = PackedBatches if self.packs else PaddedBatches
+        return kind(encoded, self.spec, self.pad_id, batch_size=self.spec.batch_size)
+
+    def _heldout(self) -> list[Batch]:
         """Return this worker's part of the held-out examples, the same count on each."""
         data = self.spec.heldout
         if data is None:
             return []
-        examples = loader(self.spec.text_format)(data)
-        encoded = encode_examples(examples, self.spec, self.tokenizer, eot_id, path=data.path)
-        size = self.world.size * self.spec.compute.micro_batch_size
-        builder = PaddedBatches(encoded, self.spec, pad_id, batch_size=size)
+        examples = self.world.each(lambda: loader(self.spec.text_format)(data))
+        encoded = encode_examples(examples, self.spec, self.tokenizer, self.eot_id, path=data.path)
+        size, builder = self.spec.batch_size, self._batches(encoded)
         chunks = [range(i, min(i + size, len(encoded))) for i in range(0, len(encoded), size)]
         return [builder.build(list(c), self.world.rank, self.world.size) for c in chunks]
 
@@ -139,21 +173,29 @@ class Trainer:
 
         """
         step = self.states.restore(self.engine)
-        if self.world.leads:
-            self.records.rewind(step)
+        self.world.led(lambda: self.records.rewind(step))
+        self._export_due(step)  # what an earlier attempt saved the state of, and no more
         while step < self.plan.total_steps:
             step += 1
             self._step(step)
-            ended = self.plan.epochs_ending_at(step)
-            for epoch in ended:
-                self._end_epoch(epoch, step)
+            for epoch in self.plan.epochs_ending_at(step):
+                self._measure(epoch, step)
             stop = self.world.any(self.hooks.should_stop())
-            if stop or self._state_is_due(step, ended):
+            if stop or state_is_due(self.spec, self.plan, step):
                 self._save(step)
-            if stop and step < self.plan.total_steps:
+            left = step < self.plan.total_steps or exports_after(self.spec, self.plan, step)
+            if stop and left:
                 raise Interrupted(f"stopped on request after step {step}; the state is saved")
-        if self.world.leads:
-            mark_complete(self.storage, self.run, step)
+            self._export_due(step)
+        self.world.led(lambda: mark_complete(self.storage, self.run, step))
+        self.world.led(self._drop_states)
+
+    def _drop_states(self) -> None:
+        """Delete what was kept to resume from, as far as it was not asked for."""
+        try:
+            self.states.keep_last(self.spec.checkpoints.keep_states or 0)
+        except StorageError as error:  # everything that matters is there
+            log.warning("states of a complete run stay; `lima-k8s prune` frees them: %s", error)
 
     def _step(self, step: int) -> None:
         started = time.perf_counter()
@@ -175,24 +217,33 @@ class Trainer:
     def _accumulate(self, batch: Batch, step: int) -> torch.Tensor:
         """Run all parts of a step and update the weights; return this worker's summed loss."""
         self.engine.train()
-        parts = len(batch.micro_batches)
-        # DeepSpeed divides by workers and parts; the mean is over the target tokens of the batch.
-        scale = self.world.size * parts / max(batch.target_tokens, 1)
+        # DeepSpeed divides by workers; the mean is over the target tokens of the batch.
+        scale = self.world.size / max(batch.target_tokens, 1)
         summed = torch.zeros((), device=self.world.device)
-        for part, micro in enumerate(batch.micro_batches):
-            torch.manual_seed(self._address("dropout", step, part, self.world.rank))
-            loss = self._loss(micro.input_ids, micro.labels)
+        for part, micro in enumerate(batch.micro_batches, start=1):
+            self.engine.set_gradient_accumulation_boundary(part == len(batch.micro_batches))
+            self._address_dropout(micro, step)
+            loss = self._loss(micro)
             self.engine.backward(loss * scale)
             self.engine.step()
             summed += loss.detach()
         return summed
 
-    def _loss(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _address_dropout(self, micro: MicroBatch, step: int) -> None:
+        if self.dropout:
+            address = f"{self.cell.seed}/dropout/{step}"
+            self.dropout.place(
+                [Place(*span[:3], f"{address}/{span.example}") for span in micro.spans]
+            )
+
+    def _loss(self, micro: MicroBatch) -> torch.Tensor:
+        """Return the summed loss in nats of the tokens that carry it."""
         device = self.world.device
-        logits = self.engine(
-            input_ids=input_ids.to(device, non_blocking=True), use_cache=False
-        ).logits
-        return total_loss(logits, labels.to(device, non_blocking=True))
+        if not self.packs:
+            logits = self.engine(input_ids=micro.input_ids.to(device), use_cache=False).logits
+            return total_loss(logits, micro.labels.to(device))
+        loss: torch.Tensor = self.engine(**packed_inputs(micro, device))
+        return loss
 
     def _record(self, step: int, loss: float, rate: float, batch: Batch, seconds: float) -> None:
         norm = self.engine.get_global_grad_norm()
@@ -211,9 +262,9 @@ class Trainer:
         self.records.pending.append(record)
         self.hooks.on_step(record, self.plan.total_steps)
 
-    def _end_epoch(self, epoch: int, step: int) -> None:
-        self._measure(epoch, step)
-        if epoch in exported_epochs(self.spec):
+    def _export_due(self, step: int) -> None:
+        """Export weights, after the state they are those of: a failure must not cost the epoch."""
+        for epoch in exports_after(self.spec, self.plan, step):
             self._export(epoch)
 
     def _measure(self, epoch: int, step: int) -> None:
@@ -225,44 +276,50 @@ class Trainer:
         with torch.no_grad():
             for batch in self.heldout:
                 for micro in batch.micro_batches:
-                    summed += float(self._loss(micro.input_ids, micro.labels))
+                    summed += float(self._loss(micro))
         tokens = sum(batch.target_tokens for batch in self.heldout)
         loss = self.world.sum(summed)[0] / tokens
-        if self.world.leads:
-            values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
-            self.records.measured(epoch, step, values, tokens)
+        values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
+        self.world.led(lambda: self.records.measured(epoch, step, values, tokens))
 
     def _export(self, epoch: int) -> None:
-        """Write the weights as transformers opens them, unless they are there already."""
-        if self.world.any(epoch in weights_epochs(self.storage, self.run)):
+        """Write the weights as transformers opens them, unless they are there already.
+
+        Raises:
+            Interrupted: a stop was requested meanwhile; the same command exports them.
+            ModelError: they cannot be saved.
+
+        """
+        if self.world.led(lambda: epoch in weights_epochs(self.storage, self.run)):
             return
         weights = self.engine._zero3_consolidated_16bit_state_dict()
-        if self.world.leads:
-            with tempfile.TemporaryDirectory(prefix="lima-weights-") as name:
-                self._let_generation_stop()
-                with local_files(Path(name)):
-                    self.engine.module.save_pretrained(name, state_dict=weights)
-                    self.tokenizer.save_pretrained(name)
-                commit_weights(self.storage, self.run, epoch, Path(name))
-        self.world.barrier()
+        if not self.world.led(lambda: self._upload(epoch, weights), self._pass_on_stop):
+            raise Interrupted(
+                f"stopped on request before the weights of epoch {epoch} were exported; the state "
+                "is saved, and the same command exports them"
+            )
 
-    def _let_generation_stop(self) -> None:
-        """Save with the weights which tokens end and pad a generation by other software."""
-        settings = self.engine.module.generation_config
-        settings.eos_token_id = self.eot_id
-        settings.pad_token_id = self.pad_id
+    def _upload(self, epoch: int, weights: dict[str, Any]) -> bool:
+        """Save weights on this worker's disk, and copy them to storage; False: asked to stop."""
+        if self._must_stop():
+            return False
+        with temporary_folder("lima-weights-") as folder:
+            self.trained.save(folder, weights)
+            return commit_weights(self.storage, self.run, epoch, folder, self._must_stop)
 
-    def _state_is_due(self, step: int, ended: Sequence[int]) -> bool:
-        every = self.spec.checkpoints.state_every_steps
-        due = step % every == 0 if every else bool(ended)
-        return due or step == self.plan.total_steps
+    def _pass_on_stop(self) -> None:
+        """Tell the worker that exports that this one's machine must go."""
+        if self.hooks.should_stop():
+            self.world.raise_flag()
+
+    def _must_stop(self) -> bool:
+        """Say whether this worker, or one that waits for it, was asked to stop."""
+        return self.hooks.should_stop() or self.world.flag_is_raised()
 
     def _save(self, step: int) -> None:
-        if self.world.leads:
-            self.records.flush()
+        self.world.led(self.records.flush)
         self.states.save(self.engine, step)
 
     def _address(self, *parts: object) -> int:
         """Return the seed of one draw: a function of what it is for, not of what came before."""
-        text = "/".join(map(str, (self.cell.seed, *parts)))
-        return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
+        return address_seed("/".join(map(str, (self.cell.seed, *parts))))

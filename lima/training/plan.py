@@ -69,6 +69,19 @@ def exported_epochs(spec: TrainSpec) -> range:
     return range(min(spec.checkpoints.first_epoch, last), last + 1)
 
 
+def exports_after(spec: TrainSpec, plan: Plan, step: int) -> list[int]:
+    """Return the epochs that end with `step` and whose weights are exported."""
+    ended = plan.epochs_ending_at(step) if step else []
+    return [epoch for epoch in ended if epoch in exported_epochs(spec)]
+
+
+def state_is_due(spec: TrainSpec, plan: Plan, step: int) -> bool:
+    """Say whether the state is saved after `step`: as asked for, before exports, and at the end."""
+    every = spec.checkpoints.state_every_steps
+    due = step % every == 0 if every else bool(plan.epochs_ending_at(step))
+    return due or bool(exports_after(spec, plan, step)) or step == plan.total_steps
+
+
 def learning_rate(spec: OptimizerSpec, step: int, total_steps: int) -> float:
     """Return the learning rate of `step`: exactly `lr_start` at 1, exactly `lr_end` at the last."""
     if total_steps == 1:

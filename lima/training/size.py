@@ -10,6 +10,26 @@ GPU_BYTES = 80 * GIB
 SAVED_BYTES = {"bf16": 14, "fp32": 16}
 """A parameter's part of a saved state: the weight, its copy in fp32, both moments of AdamW."""
 
+LOGITS = 2**24
+"""Logits of packed batches that a worker holds at a time: 64 MiB in fp32."""
+EXPORTED_BYTES = {"bf16": 2, "fp32": 4}
+"""A parameter's part of exported weights."""
+DISK_BYTES_S = 10 * 2**20
+"""That a worker writes to its machine's disk a second, beside the other workers, at the least."""
+TORCH_TIMEOUT_S = 1800
+"""Torch's own time limit of a collective."""
+
+
+def collective_timeout_s(cell: CellSpec) -> int:
+    """Return how long the workers of `cell` wait for each other in a collective, in seconds.
+
+    Storage is never waited for there (see `world.World`); a worker's own disk is, while DeepSpeed
+    writes and reads the parts of a state.
+    """
+    trained = [spec for spec in (cell.base, cell.train) if spec]
+    own = max((_state_bytes(spec) / spec.compute.workers for spec in trained), default=0)
+    return TORCH_TIMEOUT_S + round(own / DISK_BYTES_S)
+
 
 def state_gib(cell: CellSpec) -> float:
     """Return the size of the state that the largest training of `cell` saves, in GiB; 0: none."""
@@ -32,7 +52,7 @@ def model_parameters(model: ModelSpec) -> float | None:
     """Return how many parameters a model has, by its shape or its name (`llama-65b`), if known."""
     if model.shape:
         return shape_parameters(model.shape)
-    named = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", model.path.lower())
+    named = re.search(r"(?<!\d)(\d+(?:\.\d+)?)b(?![a-z])", model.path.lower())
     return float(named[1]) * 1e9 if named else None
 
 

@@ -3,22 +3,27 @@
 STORAGE/checkpoints/run_id=R/state/step=00000031/…       one set of files a worker
 STORAGE/checkpoints/run_id=R/state/step=00000031.json    the manifest that commits them
 
+What a manifest names may still have been planted by whoever can write to storage: files are read
+as tensors and plain values, never as code (see `statefiles`).
+
 Randomness needs no saving: every draw is addressed by seed, step, part and worker.
 """
 
 import hashlib
 import json
 import logging
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from lima.errors import InputError
+from lima.errors import DataError, InputError
 from lima.model.weights import checkpoints_path, local_files
 from lima.storage import CHUNK, Storage
+from lima.temporary import temporary_folder
+from lima.training.statefiles import foreign_types
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
@@ -38,32 +43,36 @@ class StateStore:
     """Saves and restores the state of one training run; every worker takes part."""
 
     def __init__(self, storage: Storage, run: str, world: World, keep: int) -> None:
-        """Keep the last `keep` states of `run`."""
+        """Keep the last `keep` states of `run` while it trains."""
         self.storage, self.world, self.keep = storage, world, keep
         self.folder = f"{checkpoints_path(run)}/state"
 
     def save(self, engine: Any, step: int) -> None:
         """Save the state after `step`; it counts once its manifest is written."""
         path = self._path(step)
-        with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
-            local = Path(name)
+        with temporary_folder("lima-state-") as local:
             (local / TAG).mkdir()  # DeepSpeed makes it only where worker 0 runs
             with local_files(local):
                 engine.save_checkpoint(str(local), tag=TAG)
             mine = sorted(p for p in (local / TAG).iterdir() if p.is_file())
-            sums = {p.name: (p.stat().st_size, _sha256(p)) for p in mine}
-            for file in mine:
-                self.storage.upload(file, f"{path}/{file.name}")
+            sums = self.world.each(lambda: self._upload(mine, path))
         gathered: list[dict[str, tuple[int, str]]] = [{} for _ in range(self.world.size)]
         dist.all_gather_object(gathered, sums)
-        if self.world.leads:
-            files = {name: value for part in gathered for name, value in part.items()}
-            manifest = {"step": step, "workers": self.world.size, "files": files}
-            self.storage.write(
-                f"{path}.json", json.dumps(manifest, indent=1).encode(), replace=True
-            )
-            self._delete_old()
-        self.world.barrier()
+        files = {name: value for part in gathered for name, value in part.items()}
+        self.world.led(lambda: self._commit(step, files))
+
+    def _upload(self, files: Sequence[Path], path: str) -> dict[str, tuple[int, str]]:
+        """Copy files to storage; return size and sha256 of each."""
+        sums = {file.name: (file.stat().st_size, _sha256(file)) for file in files}
+        for file in files:
+            self.storage.upload(file, f"{path}/{file.name}")
+        return sums
+
+    def _commit(self, step: int, files: dict[str, tuple[int, str]]) -> None:
+        manifest = {"step": step, "workers": self.world.size, "files": files}
+        text = json.dumps(manifest, indent=1)
+        self.storage.write(f"{self._path(step)}.json", text.encode(), replace=True)
+        self.keep_last(self.keep)
 
     def restore(self, engine: Any) -> int:
         """Load the last state that is whole; return its step, 0 if there is none.
@@ -83,9 +92,7 @@ class StateStore:
                     state.step,
                     f"{self.storage.uri}/{self._path(state.step)}",
                 )
-        self.world.barrier()
-        if self.world.leads:
-            self._delete_after(restored)
+        self.world.led(lambda: self._delete_after(restored))
         return restored
 
     def states(self) -> list[SavedState]:
@@ -98,6 +105,8 @@ class StateStore:
         try:
             record = json.loads(self.storage.read(f"{self.folder}/{name}"))
             files = {k: (int(size), str(sum_)) for k, (size, sum_) in record["files"].items()}
+            if any("/" in name for name in files):
+                raise ValueError("files are named, not placed")
             return SavedState(record["step"], record["workers"], files)
         except (ValueError, KeyError, TypeError):
             log.warning(
@@ -112,12 +121,24 @@ class StateStore:
                 f"the state of step {state.step} was saved by {state.workers} workers, this run "
                 f"has {self.world.size}; start it with {state.workers}"
             )
-        with tempfile.TemporaryDirectory(prefix="lima-state-") as name:
-            whole = self._fetch(state, Path(name) / TAG)
+        with temporary_folder("lima-state-") as local:
+            whole = self.world.each(lambda: self._fetch(state, local / TAG))
             if self.world.any(not whole):
                 return False
-            engine.load_checkpoint(name, tag=TAG, load_module_strict=True)
+            self.world.each(lambda: self._refuse_code(state, local / TAG))
+            engine.load_checkpoint(str(local), tag=TAG, load_module_strict=True)
         return True
+
+    def _refuse_code(self, state: SavedState, folder: Path) -> None:
+        """Refuse a state one of whose files asks for code that no state of ours asks for."""
+        for file in sorted(folder.iterdir()):
+            if found := foreign_types(file):
+                raise DataError(
+                    f"{self.storage.uri}/{self._path(state.step)}/{file.name}: not saved by a "
+                    f"training, since it asks for {', '.join(found)}; it was not read. Find out "
+                    "who can write to this storage, then delete the folder and the .json beside "
+                    "it: training goes on from the state before"
+                )
 
     def _fetch(self, state: SavedState, target: Path) -> bool:
         """Copy this worker's files and check them; False if one is missing or damaged."""
@@ -132,9 +153,13 @@ class StateStore:
                 return False
         return True
 
-    def _delete_old(self) -> None:
-        for state in self.states()[: -self.keep]:
+    def keep_last(self, count: int) -> None:
+        """Delete all states but the last `count`; with none, also what never came to be one."""
+        states = self.states()
+        for state in states[: max(len(states) - count, 0)]:
             self._delete(self._path(state.step))
+        if not count:
+            self.storage.delete_tree(self.folder)
 
     def _delete_after(self, step: int) -> None:
         """Delete states that were passed over, and what killed attempts left unfinished.

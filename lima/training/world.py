@@ -1,30 +1,88 @@
 """The workers of a training run, as one sees the others."""
 
-from dataclasses import dataclass
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-LONGEST_MESSAGE = 2000
-"""Bytes of what a worker says to the others."""
+from lima import errors
+from lima.errors import LimaError
+
+T = TypeVar("T")
+FIRST_POLL_S, LAST_POLL_S = 0.02, 1.0
+FLAG = "lima/flag"
 
 
 @dataclass(frozen=True)
 class World:
-    """This worker among all; a process group must have been made."""
+    """This worker among all; a process group must have been made.
+
+    Collectives have a time limit, after which the whole group is started anew. What waits for
+    storage or a hub must not be waited for in one: `each` and `led` wait as long as it takes. A
+    worker that dies ends the wait of all: whoever started the group ends the others too.
+    """
 
     rank: int
     size: int
     device: torch.device
+    _turns: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
         """Whether this worker writes what only one may write."""
         return self.rank == 0
 
-    def barrier(self) -> None:
-        """Wait until every worker is here."""
-        dist.barrier()
+    def each(self, work: Callable[[], T]) -> T:
+        """Let every worker do `work`, and wait for all; return this worker's result.
+
+        Raises:
+            LimaError: what `work` raised here, or else on another worker.
+
+        """
+        if self.size == 1:
+            return work()
+        turn = self._turn()
+        with _told(f"{turn}/{self.rank}"):
+            result = work()
+        for rank in range(self.size):
+            _heard(f"{turn}/{rank}")
+        return result
+
+    def led(self, work: Callable[[], T], meanwhile: Callable[[], None] = lambda: None) -> T:
+        """Let worker 0 alone do `work`; return its result, which JSON can write, on all of them.
+
+        The others do `meanwhile` again and again.
+
+        Raises:
+            LimaError: what `work` raised, on every worker.
+
+        """
+        if self.size == 1:
+            return work()
+        turn = self._turn()
+        if not self.leads:
+            return cast("T", _heard(turn, meanwhile))
+        with _told(turn) as said:
+            said["result"] = result = work()
+        return result
+
+    def raise_flag(self) -> None:
+        """Tell the worker that leads, while it does so, that this one must stop."""
+        _store().set(FLAG, b"raised")
+
+    def flag_is_raised(self) -> bool:
+        """Say whether another worker has raised the flag."""
+        return self.size > 1 and bool(_store().check([FLAG]))
+
+    def _turn(self) -> str:
+        """Return the key of the next wait: all workers come to the same ones in the same order."""
+        return f"lima/{next(self._turns)}"
 
     def any(self, flag: bool) -> bool:
         """Say whether `flag` is raised on any worker; every worker gets the same answer."""
@@ -32,19 +90,38 @@ class World:
         dist.all_reduce(seen, op=dist.ReduceOp.MAX)
         return bool(seen.item())
 
-    def told(self, message: str) -> str:
-        """Return what one of the workers has to say; empty: none has. Every worker gets it."""
-        speaker = torch.tensor([self.rank + 1 if message else 0], device=self.device)
-        dist.all_reduce(speaker, op=dist.ReduceOp.MAX)
-        if not speaker.item():
-            return ""
-        words = message.encode()[:LONGEST_MESSAGE].ljust(LONGEST_MESSAGE, b"\0")
-        text = torch.frombuffer(bytearray(words), dtype=torch.uint8).to(self.device)
-        dist.broadcast(text, src=int(speaker.item()) - 1)
-        return bytes(text.tolist()).rstrip(b"\0").decode(errors="replace")
-
     def sum(self, *values: float) -> list[float]:
         """Return the sums over all workers, in double precision."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return [float(v) for v in total.tolist()]
+
+
+@contextlib.contextmanager
+def _told(key: str) -> Iterator[dict[str, Any]]:
+    """Tell the other workers, under `key`, how this went: what is yielded, or our own error."""
+    said: dict[str, Any] = {}
+    try:
+        yield said
+    except LimaError as error:
+        _store().set(key, json.dumps({"error": type(error).__name__, "message": str(error)}))
+        raise
+    _store().set(key, json.dumps(said))
+
+
+def _heard(key: str, meanwhile: Callable[[], None] = lambda: None) -> Any:
+    """Wait for what another worker tells; return its result, or raise its error."""
+    store, pause = _store(), FIRST_POLL_S
+    while not store.check([key]):
+        meanwhile()
+        time.sleep(pause)
+        pause = min(2 * pause, LAST_POLL_S)
+    said = json.loads(store.get(key))
+    if "error" in said:
+        raise getattr(errors, said["error"], LimaError)(said["message"])
+    return said.get("result")
+
+
+def _store() -> Any:
+    """Return the store of keys that the group was made with; worker 0 has its server."""
+    return dist.distributed_c10d._get_default_store()

@@ -5,10 +5,22 @@ from typing import Any
 
 import pytest
 
+from lima.codec import encode, field_types, spec_type
 from lima.recipes import lima_65b
 from lima_k8s.assets import profile, profiles
-from lima_k8s.cluster_spec import ImageSpec, load_cluster
-from tests.charts.tools import ROOT, Manifest, manifests, of_kind, pod_templates, refused, template
+from lima_k8s.cluster_spec import ClusterSpec, ImageSpec, load_cluster
+from lima_k8s.queue_spec import QueueSpec
+from tests.charts.tools import (
+    REGISTRY,
+    ROOT,
+    STORAGE,
+    Manifest,
+    manifests,
+    of_kind,
+    pod_templates,
+    refused,
+    template,
+)
 from tests.charts.tools import values as values_of
 
 
@@ -66,12 +78,77 @@ def test_ours_of_the_labels_are_the_last_word() -> None:
 
 
 def test_empty_mappings_are_none() -> None:
-    assert rendered(env=None, podLabels=None, topology=None) == rendered()
+    assert rendered(env=None, podLabels=None) == rendered()
+
+
+def may_be_empty(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return null for every list, mapping and text that is empty by default."""
+    found: dict[str, Any] = {}
+    types = field_types(kind)
+    for name, value in values.items():
+        nested = spec_type(types[name])
+        if nested and isinstance(value, dict):
+            found[name] = may_be_empty(nested, value)
+        elif value in ("", [], {}, None):
+            found[name] = None
+    return found
+
+
+def test_what_may_be_empty_may_be_null() -> None:
+    cluster = may_be_empty(ClusterSpec, encode(ClusterSpec()))
+    cluster["storage"]["uri"], cluster["image"]["registry"] = STORAGE, REGISTRY
+    assert rendered(**cluster) == rendered()
+    for chart in ("lima-generate", "lima-judge"):
+        assert template(chart, {"cluster": cluster}) == template(chart, values_of())
+    queue = may_be_empty(QueueSpec, encode(QueueSpec()))
+    given = {"queue": queue, "cluster": cluster}
+    assert manifests(template("lima-queue", given)) == manifests(template("lima-queue", {}))
+
+
+def test_what_must_not_be_empty_is_refused_by_the_schema() -> None:
+    for path in ("gpu.perNode", "head", "head.cpu", "image.cpu", "stop", "tokenAuth"):
+        said = refused("lima-train", values_of(), "--set", f"cluster.{path}=null")
+        assert f"missing property '{path.rpartition('.')[2]}'" in said
+
+
+def test_values_that_lie_are_told() -> None:
+    for given, said in (
+        ({"queue": "my queue"}, "/cluster/queue"),
+        ({"priorityClass": "a b"}, "/cluster/priorityClass"),
+        ({"topology": {"level": "nope"}}, '"nope" is not among cluster.topology.levels'),
+        ({"image": {}}, "would be looked for at Docker Hub"),
+    ):
+        assert said in refused("lima-train", values_of(**given))
+    by_hand = refused("lima-train", values_of(), "--set", "runs[0].train.epochs=2")
+    assert "runs[0] is no whole run" in by_hand
+    assert "lima-k8s show RECIPE --set PATH=VALUE > runs.yaml" in by_hand
+
+
+def test_numbers_may_be_what_helm_makes_of_them() -> None:
+    as_text = template("lima-train", values_of(), "--set", "cluster.head.memoryGiB=3.5")
+    head = pods(manifests(as_text))["head"]["spec"]["containers"][0]
+    assert head["resources"]["limits"]["memory"] == "3584Mi"
+    assert "/cluster/head/memoryGiB" in refused(
+        "lima-train", values_of(), "--set", "cluster.head.memoryGiB=much"
+    )
+    assert "500m" in template("lima-queue", {}, "--set", "queue.quota.cpu=0.5")
+
+
+def test_one_file_may_hold_the_queue_and_the_runs() -> None:
+    both = {**values_of(), "queue": {"quota": {"gpuNodes": 2}}}
+    assert template("lima-train", both) == template("lima-train", values_of())
+
+
+def test_without_kueue_nothing_is_installed_at_once() -> None:
+    asked = ("--api-versions", "ray.io/v1")
+    assert "Kueue is not installed" in refused("lima-train", values_of(), *asked)
+    both = (*asked, "--api-versions", "kueue.x-k8s.io/v1beta2")
+    assert template("lima-train", values_of(), *both) == template("lima-train", values_of())
 
 
 def test_a_slash_at_the_end_of_the_storage_makes_no_other_run() -> None:
     plain, slash = (
-        template("lima-train", {"cluster": {"storage": {"uri": uri}}})
+        template("lima-train", values_of(storage={"uri": uri}))
         for uri in ("s3://bucket/prefix", "s3://bucket/prefix//")
     )
     assert plain == slash
@@ -88,7 +165,8 @@ def test_release_and_namespace_may_look_like_numbers(name: str) -> None:
         assert labels["app.kubernetes.io/instance"] == name
         assert isinstance(document["metadata"]["name"], str)
     assert {d["metadata"]["namespace"] for d in runs} == {name}
-    assert {d["metadata"]["namespace"] for d in queue if "namespace" in d["metadata"]} == {name}
+    spaces = {d["metadata"]["namespace"] for d in queue if "namespace" in d["metadata"]}
+    assert spaces == {name, "platform"}  # what `helm uninstall` asks with is the release's
     (local,) = of_kind(queue, "LocalQueue")
     assert (local["metadata"]["name"], local["spec"]["clusterQueue"]) == (name, name)
 

@@ -33,9 +33,10 @@ def quotas(documents: list[Manifest]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", profiles())
 def test_quota_is_whole_nodes(name: str) -> None:
     gpu = load_cluster(name).gpu
-    found = quotas(queue(name, quota={"gpuNodes": 3, "cpu": 10, "memoryGiB": 20}))
+    found = quotas(queue(name, quota={"gpuNodes": 3, "cpu": 10, "memoryGiB": 20, "diskGiB": 5}))
     assert found["lima-cpu"] == {
-        "cpu": "10000m", "memory": "20480Mi", gpu.resource: 0, **dict.fromkeys(gpu.fabric, 0),
+        "cpu": "10000m", "memory": "20480Mi", "ephemeral-storage": "5120Mi", gpu.resource: 0,
+        **dict.fromkeys(gpu.fabric, 0),
     }  # fmt: skip
     gpus = 3 * gpu.perNode
     large = found["lima-gpu"]

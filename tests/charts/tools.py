@@ -16,6 +16,7 @@ from lima_k8s.output import yaml_text
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".cache" / "bin"
 STORAGE = "s3://bucket/prefix"
+REGISTRY = "registry.example.com/team"
 Manifest = dict[str, Any]
 
 
@@ -47,7 +48,8 @@ SECRET = "hush-4711"
 
 def values(cells: Iterable[CellSpec] | None = None, **cluster: Any) -> dict[str, Any]:
     """Return values for a chart of runs."""
-    document: dict[str, Any] = {"cluster": {"storage": {"uri": STORAGE}, **cluster}}
+    defaults = {"storage": {"uri": STORAGE}, "image": {"registry": REGISTRY}}
+    document: dict[str, Any] = {"cluster": {**defaults, **cluster}}
     if cells is not None:
         document["runs"] = [encode(cell) for cell in cells]
     return document
@@ -57,12 +59,14 @@ def template(
     chart: str | Path,
     document: Mapping[str, Any] | None = None,
     *arguments: str | Path,
-    release: str = "release",
+    release: str = "",
 ) -> str:
     """Return what `helm template` writes."""
     path = chart if isinstance(chart, Path) else ROOT / "charts" / chart
     # lima-queue makes the namespace of the runs, so it is installed from another one.
-    namespace = "platform" if path.name.startswith("lima-queue") else "lima"
+    platform = path.name.startswith("lima-queue")
+    namespace = "platform" if platform else "lima"
+    release = release or ("lima-queue" if platform else "release")
     result = call(
         "helm", "template", release, path, "-n", namespace, "-f", "-", *arguments,
         text=yaml_text(document or values()),

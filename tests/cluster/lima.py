@@ -121,6 +121,7 @@ def make_queue(
 
     `nodes` says on which ones its pods run, as a ResourceFlavor does; None: on any.
     """
+    quota = {"ephemeral-storage": "10Ti", **quota}
     names = list(quota)
     resources = [{"name": name, "nominalQuota": amount} for name, amount in quota.items()]
     group = {"coveredResources": names, "flavors": [{"name": namespace, "resources": resources}]}
@@ -162,10 +163,12 @@ def quota_for(runs: int) -> dict[str, str]:
     spec = load_cluster("cpu-test")
     sizes = [spec.head, spec.submitter, *[spec.cpu.worker] * spec.cpu.workersPerPod]
     memory, cpu = sum(size.memoryGiB for size in sizes), sum(size.cpu for size in sizes)
+    disk = sum(size.diskGiB for size in sizes)
     half = 0.5  # of a run more than that many take
     return {
         "cpu": f"{(runs + half) * cpu * 1000:.0f}m",
         "memory": f"{(runs + half) * memory * 1024:.0f}Mi",
+        "ephemeral-storage": f"{(runs + half) * disk * 1024:.0f}Mi",
     }
 
 

@@ -27,6 +27,12 @@ POINTERS = {"there", "source", "more", "read more", "image", "picture", "video"}
 POINTERS |= {"paper", "article", "pdf", "post", "answer"}
 DEICTIC = {"this", "that", "these", "those", "here"}  # first words of links
 LINKISH = {"here", "this", "link"}  # last words of links
+SOURCE_WORDS = set(
+    """
+    citation cited credit credits from link links ref reference references see source sourced
+    sources taken via
+    """.split()
+)
 HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
 URL = re.compile(
     r"\b(?:https?://|www\.)(?:[^\s<>()\ue000\ue001]|\([^\s<>()\ue000\ue001]*\))+(?<![.,;:!?'\"])"
@@ -45,22 +51,30 @@ class Text:
     """A post as paragraphs; each is a list of pieces: ("prose", …) or ("code", …)."""
 
     def __init__(self, html: str) -> None:
-        self.links = self.images = self.pointers = 0
+        self.links = self.images = self.pointers = self.unlisted = 0
         root = lxml_html.document_fromstring(html) if html.strip() else None
         blocks = self.blocks(root) if root is not None else []
-        whole, led = [], []
+        whole, led, self.lost = [], [], 0
+        last_is_gone = False
         for block in blocks:
             if kept := self.trimmed(block):
                 whole.append(kept)
+                last_is_gone = False
                 continue
             raw = URL.sub(LOST, "".join(text for _, text in block["pieces"]))
             before = "".join(text for _, text in whole[-1]["pieces"]) if whole else ""
-            if before.endswith(":") and (HOLE in raw or LOST in raw):
+            if HOLE not in raw and LOST not in raw:
+                continue
+            last_is_gone = True
+            if before.endswith(":"):
                 led.append(len(whole) - 1)
+            else:
+                self.lost += raw.count(LOST)
         blocks = whole
-        while len(blocks) > 1 and self.is_loose(blocks[-1]):
+        while len(blocks) > 1 and self.is_loose(blocks[-1], last_is_gone):
             blocks.pop()
-        self.lost = sum(index < len(blocks) for index in set(led))
+            last_is_gone = True
+        self.lost += sum(index < len(blocks) for index in set(led)) + self.unlisted
         joined = self.closed([p for b in blocks for p in [*b["pieces"], ("prose", "\n\n")]][:-1])
         self.text = "".join(text for _, text in joined)
         self.prose = "".join(text if kind == "prose" else " " for kind, text in joined)
@@ -106,7 +120,7 @@ class Text:
         if node.tag == "blockquote":
             inner = self.kept(node)
             if not inner:
-                return []
+                return self.hole(node)
             lines = self.lines([p for b in inner for p in [*b["pieces"], ("hard", "\n\n")]][:-1])
             return [{"kind": "quote", "pieces": self.prefixed(lines, "> ")}]
         if node.tag in ("ul", "ol"):
@@ -119,13 +133,18 @@ class Text:
                     words = [p for b in self.kept(cell) for p in [*b["pieces"], ("prose", " ")]][
                         :-1
                     ]
-                    cells.append(words)
+                    cells.append(
+                        [(k, t.replace("|", "\\|") if k != "code" else t) for k, t in words]
+                    )
                 if any(cells):
                     pieces = [("prose", "| ")]
                     for cell in cells:
                         pieces += [*cell, ("prose", " | ")]
+                    first = not rows
                     rows += [*pieces[:-1], ("prose", " |"), ("hard", "\n")]
-            return [{"kind": "table", "pieces": rows[:-1]}] * bool(rows)
+                    if first:
+                        rows += [("prose", "|" + "---|" * len(cells)), ("hard", "\n")]
+            return [{"kind": "table", "pieces": rows[:-1]}] if rows else self.hole(node)
         blocks = self.blocks(node)
         if re.fullmatch("h[1-6]", node.tag):
             for block in blocks:
@@ -140,6 +159,8 @@ class Text:
         for child in node:
             if child.tag in ("ul", "ol"):
                 for block in self.listing(child):
+                    if block["kind"] == "p":
+                        continue
                     items.append(self.prefixed(self.lines(block["pieces"]), "  "))
                 continue
             inner = self.kept(child)
@@ -154,10 +175,22 @@ class Text:
             items.append([("hard", mark), *item[1:]])
             number = None if number is None else number + 1
         pieces = [p for item in items for p in [*item, ("hard", "\n\n" if loose else "\n")]][:-1]
-        return [{"kind": "list", "pieces": pieces}] * bool(pieces)
+        return [{"kind": "list", "pieces": pieces}] if pieces else self.hole(node)
+
+    def hole(self, node) -> list[dict]:
+        """Return what stands for a list, quote or table of which nothing is left."""
+        took = any(x.tag in GONE or x.tag == "a" for x in node.iterdescendants())
+        return [{"kind": "p", "pieces": [("prose", HOLE)]}] * took
 
     def kept(self, node) -> list[dict]:
-        return [block for block in map(self.trimmed, self.blocks(node)) if block]
+        found = []
+        for block in self.blocks(node):
+            if kept := self.trimmed(block):
+                found.append(kept)
+            else:
+                raw = "".join(text for _, text in block["pieces"])
+                self.unlisted += URL.sub(LOST, raw).count(LOST)
+        return found
 
     def lines(self, pieces) -> list[list]:
         """Cut pieces into lines, at hard ends and at the ends of lines of code."""
@@ -193,7 +226,18 @@ class Text:
         if node.tag in ("sup", "sub"):
             if node.tag == "sup" and node.findall(".//a"):
                 return [("prose", HOLE)]
-            return [("prose", script(node.tag, node.text_content().strip()))]
+            before = node.getprevious().tail if node.getprevious() is not None else None
+            parent = node.getparent()
+            before = before or (parent.text if node.getprevious() is None else None) or ""
+            if not before and node.getprevious() is not None:
+                before = node.getprevious().text_content() or ""
+                before = before and (")" if node.getprevious().tag == "code" else before)
+            inner = (node.text or "") + "".join(
+                text + (child.tail or "")
+                for child in node
+                for text in ["".join(t for _, t in self.inline(child))]
+            )
+            return [("prose", script(node.tag, inner.strip(), before[-1:]))]
         pieces = [("prose", node.text)] if node.text else []
         for child in node:
             pieces += self.inline(child)
@@ -260,15 +304,20 @@ class Text:
             return None
         return {**block, "pieces": single}
 
-    def is_loose(self, block: dict) -> bool:
+    def is_loose(self, block: dict, next_is_gone: bool) -> bool:
+        """Whether a last block led to what is gone, and says nothing else."""
         if block["kind"] in ("code", "quote", "list", "table"):
-            return block["kind"] == "table" and False
-        text = "".join(text for _, text in block["pieces"]).strip(f" \n{HOLE}{LOST}")
-        if block["kind"] == "heading" or not text or text.endswith(":"):
-            return True
-        has_code = any(kind == "code" for kind, _ in block["pieces"])
-        plain = text[0].isalpha() and not has_code and "$" not in text and "\n" not in text
-        return plain and text[-1].isalpha() and len(text.split()) <= 5
+            return False
+        whole = "".join(text for _, text in block["pieces"]).strip(" \n")
+        text = whole.strip(f" \n{HOLE}{LOST}")
+        if not next_is_gone and text == whole:
+            return False
+        names_a_source = text.split()[0].lower().rstrip(":.,") in SOURCE_WORDS
+        return (
+            block["kind"] == "heading"
+            or text.endswith(":")
+            or (names_a_source and len(text.split(" ")) <= 5)
+        )
 
     def closed(self, pieces) -> list:
         """Close the gaps where something was taken out, with lines and brackets left empty."""
@@ -297,14 +346,21 @@ class Text:
         return found_pieces
 
 
-def script(tag: str, text: str) -> str:
+def script(tag: str, text: str, before: str) -> str:
     """Return raised or lowered text."""
     raised = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
     lowered = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
     known = raised if tag == "sup" else lowered
     if text and all(c in known for c in text):
         return "".join(known[c] for c in text)
-    return f"^{text}" if tag == "sup" and len(text) == 1 and text.isalnum() else text
+    follows = before.isalnum() or before in tuple(")]}|'’∂∇")
+    if not text or not follows or len(text) > 40 or text[0] in ("[", HOLE, LOST):
+        return text
+    if tag == "sup" and text.casefold() in ("st", "nd", "rd", "th", "tm", "sm", "™", "®", "©"):
+        return text
+    bracketed = text[0] == "(" and text.index(")") == len(text) - 1 if ")" in text else False
+    sign = "^" if tag == "sup" else "_"
+    return sign + (text if len(text) == 1 or bracketed else f"({text})")
 
 
 def count_first_person(prose: str, words: dict) -> int:
@@ -332,6 +388,32 @@ def count_phrases(text: str, phrases: list[str]) -> int:
     return count
 
 
+def count_references(prose: str, words: dict) -> int:
+    """Count what points to other texts; where nothing does, lines that begin a later edit."""
+    phrases = [p for kind in words["references"].values() for p in kind]
+    found = count_phrases(prose, phrases) + len(re.findall(r"(?<![\w.])@[a-z]", prose.lower()))
+    if found:
+        return found
+    later = 0
+    for line in prose.lower().replace("’", "'").split("\n"):
+        plain = line.lstrip(" >*_#=~([–—-")
+        starts = [w for w in words["post_editing"] if plain.startswith(w)]
+        for word in sorted(starts, key=len, reverse=True):
+            rest = plain[len(word) :]
+            if rest[:1].isalpha() or rest[:1] == "_":
+                continue
+            tails = [rest]
+            for _ in range(2):
+                number = re.match(r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", tails[-1])
+                tails += [tails[-1][number.end() :]] if number else []
+            if any(re.match(r"[ *_]*([:=~)\]]|[–—-]([\s–—-]|$)|$)", t) for t in tails) or (
+                word.endswith("s.")
+            ):
+                later += 1
+                break
+    return later
+
+
 def without_formulas(prose: str) -> str:
     """Take out what stands between the signs of TeX."""
     prose = re.sub(r"\$\$[^$]+\$\$|\$(?=\S)[^$]+(?<=\S)\$(?!\d)", " ", prose)
@@ -341,7 +423,6 @@ def without_formulas(prose: str) -> str:
 def judge(folder: Path) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
     """Return how often each filter objects, and the measures of each question by `Q/A`."""
     words = yaml.safe_load(WORDS.read_text("utf-8"))
-    phrases = [p for kind in words["references"].values() for p in kind]
     posts = read_posts(folder)
     questions = {p["Id"]: p for p in posts if p["PostTypeId"] == "1"}
     answers: dict[str, list[dict[str, str]]] = {}
@@ -365,8 +446,7 @@ def judge(folder: Path) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
             "answer_score": int(best["Score"]),
             "characters": len(answer.text),
             "first_person": count_first_person(prose, words),
-            "references": count_phrases(prose, phrases)
-            + len(re.findall(r"(?<![\w.])@[a-z]", prose.lower())),
+            "references": count_references(prose, words),
             "dangling": answer.pointers + answer.lost,
             "title_references": count_phrases(title, words["title"]) + (len(title.split()) < 3),
         }

@@ -103,7 +103,7 @@ class Job:
     def kill(self) -> None:
         """Kill the driver alone, at once; Ray's processes have to notice by themselves."""
         # Ray's agents hold nothing and take minutes to see that they are alone.
-        family = [p for p in self._family() if "Agent" not in _title(p)]
+        family = [p for p in self.family() if "Agent" not in _title(p)]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         _, alive = psutil.wait_procs(family, timeout=600)
@@ -112,7 +112,7 @@ class Job:
     def kill_worker(self, name: str) -> int:
         """Kill one Ray worker whose process title holds `name`; return its process id."""
         while self.process.poll() is None:
-            found = [p for p in self._family() if name in _title(p)]
+            found = [p for p in self.family() if name in _title(p)]
             if found:
                 victim = max(found, key=lambda p: p.pid)
                 victim.kill()
@@ -120,7 +120,8 @@ class Job:
             time.sleep(0.1)
         raise AssertionError(f"the job ended before a {name} was seen")
 
-    def _family(self) -> list[psutil.Process]:
+    def family(self) -> list[psutil.Process]:
+        """Return the processes that the job has started."""
         try:
             return psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:

@@ -18,7 +18,7 @@ from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
 from lima.storage import Storage
 from tests.integration.runs import Job, rows, study_cell, weights
-from tests.models import make_base
+from tests.models import PARTITIONED, make_base
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +29,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cell(base: Path) -> CellSpec:
-    return study_cell(base)
+def cell(tmp_path_factory: pytest.TempPathFactory) -> CellSpec:
+    """Return a study whose two workers hold a part each of the largest weight."""
+    return study_cell(make_base(tmp_path_factory.mktemp("partitioned"), **PARTITIONED))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,28 @@ def test_an_interrupted_submit_goes_on_where_it_was(
     third = submit(cell, tmp_path)
     assert "finished already" in third.stderr
     assert third.returncode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_while_workers_start_is_heard_at_once(
+    base: Path, tmp_path: Path, workers: int
+) -> None:
+    cell = study_cell(base, workers=workers)
+    job = Job([cell], str(tmp_path / "study"), tmp_path)
+    job.wait_until(lambda record: record["figures"].get("status") == "starting workers")
+    job.process.terminate()
+    assert job.wait() == 1
+    log = job.log.read_text("utf-8")
+    assert "stopped on request while its workers started" in log
+    assert "Traceback" not in log
+    assert outcomes(job.storage, cell) == [], "no worker has begun"
+
+
+def test_a_study_that_went_well_has_no_traceback_in_its_log(
+    undisturbed: Storage, one_undisturbed: Storage
+) -> None:
+    for storage in (undisturbed, one_undisturbed):
+        assert "Traceback" not in (Path(storage.root).parent / "job.log").read_text("utf-8")
 
 
 def test_a_job_whose_submit_was_killed_stops_and_can_be_resumed(

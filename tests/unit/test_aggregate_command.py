@@ -12,11 +12,13 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from lima.evaluation.aggregate import BY, MEASURES, aggregate
+from lima.evaluation.aggregate import aggregate
+from lima.evaluation.aggregate_columns import BY, MEASURES
 from lima.storage import Storage
 from lima_k8s.main import run
 from tests.synthetic import Study, write_study
@@ -57,7 +59,8 @@ def _read(terminal: int) -> bytes:
 def test_json_is_one_document(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["aggregate", study, "--format", "json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"rows": aggregate(Storage(study)).to_pylist()}
+    nothing: dict[str, list[Any]] = {"pairs": [], "labels": [], "conversations": []}
+    assert json.loads(captured.out) == {"rows": aggregate(Storage(study)).to_pylist(), **nothing}
     assert captured.err == ""
 
 
@@ -113,10 +116,31 @@ def test_table_says_scores_with_intervals_and_failures(
 def test_table_names_runs_where_arm_and_seed_do_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells = write_study(Storage(str(tmp_path)), Study(judges=("judge-a", "judge-b"), seeds=1))
+    write_study(Storage(str(tmp_path)), Study(checkpoints=(2, None), seeds=1))
     assert run(["aggregate", str(tmp_path)]) == 0
-    assert "run_id" in capsys.readouterr().out
-    assert len(cells) == 4
+    assert "generation" in capsys.readouterr().out
+
+
+def test_judges_stand_side_by_side_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = Storage(str(tmp_path))
+    write_study(storage, Study(judges=("judge-a", "judge-b"), seeds=1))
+    assert run(["aggregate", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    lines = [line for line in captured.out.splitlines() if line.strip()]
+    assert len(lines) == 2 + 2  # a row an arm
+    assert "generation" not in lines[0]
+    by_judge = aggregate(storage, ["arm", "judge"]).to_pylist()
+    for line, arm in zip(lines[2:], ("diverse", "narrow"), strict=True):
+        said = [f"{r['score']:.2f} [{r['ci_low']:.2f}, {r['ci_high']:.2f}]"
+                for r in by_judge if r["arm"] == arm]  # fmt: skip
+        assert len(said) == 2
+        assert re.search(".*".join(map(re.escape, said)), line)
+    assert re.search(
+        r"score \[95 % interval\], judge-a.*score \[95 % interval\], judge-b", lines[0]
+    )
+    assert captured.err == ""  # nothing is merged that was judged otherwise
 
 
 @pytest.mark.parametrize("width", [80, 300])

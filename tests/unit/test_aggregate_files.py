@@ -54,7 +54,7 @@ class TestBadFiles:
             str(folder / "broken.parquet"): "",
             str(folder / "foreign.parquet"): "no column",
             str(folder / "typed.parquet"): "",
-            str(other / "moved.parquet"): f"rows of run {folder.name.removeprefix('run_id=')}",
+            str(other / "moved.parquet"): f"rows of run {folder.name}",
             str(judgments / "stray.parquet"): "not in a run's folder",
             str(metrics): "",
         }
@@ -84,7 +84,7 @@ class TestBadFiles:
     def test_rows_of_a_run_whose_row_is_unreadable(self, storage: Storage) -> None:
         runs = {row["run_id"]: row for row in rows_of(storage, TABLES["runs"])}
         judged = next(r for r in runs.values() if r["stage"] == "judge")["run_id"]
-        lost = next(Path(storage.full_path("runs")).glob(f"*/run_id={judged}/*.parquet"))
+        lost = next(Path(storage.full_path("runs")).glob(f"*/{judged}/*.parquet"))
         lost.write_bytes(b"")
         said, note = notes()
         rows = aggregate_rows(storage, skip_unreadable=True, note=note)

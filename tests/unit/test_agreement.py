@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from lima.evaluation.agreement import Agreement, agreement, all_agreements, ratings_of
 from lima.evaluation.importing import import_labels
-from lima.evaluation.labels import VALUES, Label, read_labels
+from lima.evaluation.labels import VALUES, Label, answering, read_labels
+from lima.evaluation.majority import majorities
+from lima.evaluation.raters import raters_of
 from lima.evaluation.scan import Tables
 from lima.storage import Storage
 
@@ -55,6 +57,48 @@ def test_real_votes_agree_as_an_independent_script_says(shared_data: Path, tmp_p
             estimate = getattr(ours, measure)
             assert estimate.value == pytest.approx(values[measure], abs=1e-12), (name, measure)
             assert estimate.low < estimate.value < estimate.high
+
+
+def test_mtbenchs_settings_and_inconsistency(shared_data: Path, tmp_path: Path) -> None:
+    """GPT-4 and the majority of people, as a report on these votes has it."""
+    storage = Storage(str(tmp_path))
+    for name in VOTES:
+        import_labels(shared_data / name, storage, "mtbench", "mtbench")
+    found = read_labels(Tables(storage))
+    first, second = majorities(found, "preference", draws=200)
+    told = [(m.rater, m.setting, m.items, f"{m.agreement.value:.3f}", f"{m.kappa.value:.3f}")
+            for m in (first, second)]  # fmt: skip
+    assert told == [("gpt4_pair", "S1", 1814, "0.672", "0.505"),
+                    ("gpt4_pair", "S2", 1078, "0.884", "0.767")]  # fmt: skip
+    raters = {rater.rater: rater for rater in raters_of(answering(found, "preference"))}
+    judge = raters.pop("gpt4_pair").inconsistent
+    assert (judge.count, judge.total) == (380, 2400)
+    assert {rater.inconsistent.total for rater in raters.values()} == {0}
+
+
+def test_the_majority_by_hand() -> None:
+    people: dict[str, Sequence[str | None]] = {
+        "crowd_a": ["1", "1", "2", "tie", "1"],
+        "crowd_b": ["1", "2", "2", "tie", "1"],
+        "author_c": ["2", None, "2", "1", "1"],
+    }
+    found = labels(**people, model_j=["1", "1", "1", "tie", "1"])  # most say 1, tie, 2, tie, 1
+    s1, s2 = majorities(found, "preference")
+    assert (s1.items, s2.items) == (5, 3)
+    assert s1.agreement.value == pytest.approx(3 / 5)
+    assert s2.agreement.value == pytest.approx(2 / 3)
+    assert majorities(labels(crowd_a=["1"], crowd_b=["1"]), "preference") == []
+
+
+def test_a_judge_that_changes_with_the_order() -> None:
+    shown = [("1", "1"), ("1", "2"), ("tie", "1"), ("tie", "tie")]
+    found = [
+        Label(str(item), way, "preference", "j", "model", value, "ok", "x", "y", "p",
+              shown_first="12"[way])
+        for item, values in enumerate(shown) for way, value in enumerate(values)
+    ]  # fmt: skip
+    [rater] = raters_of(found)
+    assert (rater.inconsistent.count, rater.inconsistent.total) == (2, 4)
 
 
 def test_the_accuracy_of_the_paper_by_hand() -> None:

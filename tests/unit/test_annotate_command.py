@@ -1,5 +1,6 @@
 """`lima-k8s annotate` as a user meets it: each kind, going on with a round, what is refused."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -42,6 +43,27 @@ def test_the_same_command_goes_on_with_the_same_links(study: Path) -> None:
     with serving(study, *PAIR, "--withdraw", "anna") as third:
         assert third.links == {}
         assert third.ask(link, "open").status == 404
+
+
+def test_ctrl_c_at_once_ends_it_well(study: Path) -> None:
+    """Before the libraries of the server are there: links are said first."""
+    server = Server([str(study), *PAIR], study / "server.log")
+    server.start()
+    assert "events written to annotations" in server.stop()
+
+
+def test_a_second_command_on_the_same_round_is_refused(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(study, *PAIR) as server:
+        link = server.links["me"]
+        assert run(["annotate", str(study), *PAIR, "--no-browser"]) == 2
+        assert link.partition("/a/")[0] in capsys.readouterr().err
+        assert server.ask(link, "open").status == 200
+        shown = ["annotate", str(study), *PAIR, "--invite", "bob", "--status", "--format", "json"]
+        assert run(shown) == 0
+        links = [a["link"] for a in json.loads(capsys.readouterr().out)["annotators"]]
+        assert [server.ask(link, "open").status for link in links] == [200, 200]
 
 
 def test_absolute_and_safety_labels_with_their_flags(study: Path) -> None:

@@ -1,25 +1,30 @@
 """Responses of other models: from files in three layouts, and from a real endpoint."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lima.codec import run_id
-from lima.errors import DataError, JudgeError, SpecError
+from lima.errors import DataError, Interrupted, JudgeError, SpecError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.generation.layouts import read_responses_file, text_key
 from lima.judging import client
+from lima.judging.journal import Journal
 from lima.ledger import record_run
 from lima.progress import Progress
 from lima.results import GENERATIONS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.spec_judge import EndpointSpec
-from lima.stop import VARIABLE
+from lima.stop import VARIABLE, request_stop, stop_file
 from lima.storage import Storage
 from lima_jobs.generate import run_generate
 from tests.judge_server import JudgeServer, Reply, Request, error, running
@@ -110,6 +115,78 @@ def test_layouts_say_the_same(tmp_path: Path) -> None:
 def test_files_that_are_none_are_named(tmp_path: Path, entries: list[Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_responses_file(write(tmp_path / "file.jsonl", entries))
+
+
+SHAREGPT = {"conversations": [{"from": "human", "value": "Name one."},
+                              {"from": "gpt", "value": "Two."}]}  # fmt: skip
+CHAT = {"conversations": [{"role": "user", "content": "Name one."},
+                          {"role": "assistant", "content": "Two."}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", [SHAREGPT, CHAT])
+def test_turns_of_sharegpt_are_read(tmp_path: Path, entry: Any) -> None:
+    path = write(tmp_path / "file.jsonl", [entry])
+    assert read_responses_file(path) == {text_key(["Name one."]): "Two."}
+
+
+BROKEN = {
+    "a system's turn": {"conversations": [{"from": "system", "value": "x"},
+                                          {"from": "human", "value": "y"}]},
+    "a turn without words": {"conversations": ["x", {"from": "gpt"}]},
+    "half a turn": {"conversations": ["x", {"from": "gpt", "value": None}]},
+    "one turn": {"conversations": ["x"]},
+    "no prompt": {"prompt": None, "response": "x"},
+    "a number as prompt": {"prompt": [1], "response": "x"},
+    "a lone surrogate in a prompt": {"prompt": "\ud800", "response": "x"},
+    "a lone surrogate in a response": {"prompt": "x", "response": "\udfff."},
+    "a lone surrogate in a turn": {"conversations": ["x", {"from": "gpt", "value": "\ud83d"}]},
+    "no response": {"prompt": "x", "response": None},
+    "a list as instruction": {"instruction": ["x"], "output": "y"},
+    "an empty instruction": {"instruction": "", "output": "y"},
+    "a mapping as input": {"instruction": "x", "input": {"a": 1}, "output": "y"},
+    "a list as question_id": {"question_id": [1], "text": "x"},
+    "no text": {"question_id": 1, "text": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_entry_that_is_no_response_is_named(tmp_path: Path, name: str) -> None:
+    questions = write(tmp_path / "question.jsonl", [{"question_id": 1, "text": "Why?"}])
+    good = {"prompt": "p", "response": "r"}
+    lines = f"{json.dumps(good)}\n\n{json.dumps(BROKEN[name])}\n"
+    (tmp_path / "file.jsonl").write_text(lines, "utf-8")
+    with pytest.raises(DataError, match=r"file\.jsonl:3: "):
+        read_responses_file(f"{tmp_path}/file.jsonl#{questions}")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["conversations", "prompt", "response", "instruction", "input",
+                             "output", "question_id", "text", "choices", "turns", "from",
+                             "value"]),
+            inner, max_size=4,
+        ),
+        max_leaves=8,
+    )
+)  # fmt: skip
+def test_any_entry_is_read_or_named(entry: Any) -> None:
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder) / "file.jsonl", [entry])
+        questions = write(Path(folder) / "question.jsonl", [{"question_id": 1, "text": "Why?"}])
+        with contextlib.suppress(DataError):
+            read_responses_file(f"{path}#{questions}")
+        with contextlib.suppress(DataError):
+            read_responses_file(f"{path}#{path}")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": ' + "[" * 100_000, '{"a": 1}}'])
+def test_a_line_that_is_no_json_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "file.jsonl").write_text(f"{line}\n", "utf-8")
+    with pytest.raises(DataError, match=r"file\.jsonl"):
+        read_responses_file(f"{tmp_path}/file.jsonl")
 
 
 def test_real_fastchat_questions_are_read(shared_data: Path, tmp_path: Path) -> None:
@@ -218,6 +295,64 @@ def test_answers_of_a_run_that_was_refused_are_kept(
     server.answer = lambda _: Reply("Fine.")
     assert len(run(baseline, storage)) == 3
     assert set(server.paid.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice"),
+    [
+        (error(404, "no such model"), r"the endpoint at .* check generate\.model\.path$"),
+        (error(401), "OPENAI_API_KEY"),
+        (error(429, retry_after="86400"), r"lower generate\.endpoint\.concurrency"),
+        (Reply(status=308, raw="", headers={"location": "/x"}), r"into generate\.model\.path"),
+        (Reply(None, finish_reason="length"), r"generate\.decoding\.max_new_tokens"),
+    ],
+)
+def test_a_baseline_that_fails_is_not_called_the_judge(
+    prompts: Path, server: JudgeServer, storage: Storage, reply: Reply, advice: str
+) -> None:
+    server.answer = lambda _: reply
+    with pytest.raises(JudgeError, match=advice) as failure:
+        run(cell(prompts, f"endpoint:{server.base_url}#bard"), storage)
+    assert "judg" not in str(failure.value)
+
+
+def test_refusals_that_were_paid_for_are_kept_and_count(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    def answer(request: Request) -> Reply:
+        if request.number == 4:
+            request_stop()
+        return Reply(None, refusal="No.") if "Name" in request.text else Reply("Fine.")
+
+    server.answer = answer
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    assert baseline.generate
+    patient = replace(baseline.generate, endpoint=EndpointSpec(attempts=19, concurrency=1))
+    baseline = replace(baseline, generate=patient)
+    with pytest.raises(Interrupted):
+        run(baseline, storage)
+    stop_file().unlink()
+    [kept] = Journal(storage, run_id(baseline)).load().values()
+    assert [attempt.status for attempt in kept] == ["refusal"] * (len(server.requests) - 2)
+    for _ in range(2):
+        with pytest.raises(JudgeError, match=r"raise generate\.endpoint\.attempts"):
+            run(baseline, storage)
+        assert len(server.requests) == len(PROMPTS) - 1 + 19
+    server.answer = lambda _: Reply("Two.")
+    more = replace(patient, endpoint=EndpointSpec(attempts=20, concurrency=1))
+    assert len(run(replace(baseline, generate=more), storage)) == len(PROMPTS)
+
+
+def test_thoughts_alone_are_no_response(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    server.answer = lambda _: Reply(
+        raw='{"choices": [{"message": {"content": "", "reasoning_content": "Hm."}}]}'
+    )
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    with pytest.raises(JudgeError, match="3 of 3 prompts stay unanswered"):
+        run(baseline, storage)
+    assert RunTable(storage, GENERATIONS, baseline).shards() == []
 
 
 def test_an_address_that_is_none(prompts: Path, storage: Storage) -> None:

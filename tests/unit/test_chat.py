@@ -1,13 +1,16 @@
 """Chat as a person has it: the real command in a terminal."""
 
 import json
+import os
+import pty
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from lima.codec import decode, encode, sha256_key
+from lima.codec import decode, encode, run_id, sha256_key
 from lima.errors import LimaError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.evaluation.conversations import Conversations
@@ -16,11 +19,14 @@ from lima.evaluation.report import render_report
 from lima.evaluation.scan import Tables
 from lima.generation.chat import ChatSpec, CheckpointResponder, EndpointResponder
 from lima.generation.chat import Reply as Said
+from lima.ledger import record_run
+from lima.recipes import load_study
 from lima.results import ANNOTATIONS, GENERATIONS, RUNS
-from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
+from lima.spec import ComputeSpec, DecodingSpec, ModelSpec, cell_stages
 from lima.storage import Storage
-from lima_k8s.annotate.runs import generated_runs
-from tests.chatting import chat, heard, rows_of
+from lima_k8s.annotate.runs import Generated, chosen, generated_runs
+from lima_k8s.trained import trained_runs
+from tests.chatting import COMMAND, chat, heard, rows_of
 from tests.judge_server import JudgeServer, Reply, Request, error, running
 from tests.labelling import write_responses
 
@@ -145,12 +151,53 @@ def test_no_answer_is_no_turn(tmp_path: Path) -> None:
     assert [r["response"] for r in rows_of(tmp_path, GENERATIONS, "response")] == ["Fine"]
 
 
+def test_an_endpoint_that_repeats_the_key_does_not_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-secret-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+
+    def answer(request: Request) -> Reply:
+        said = request.headers["authorization"]
+        return error(401, f"Wrong: {said}") if request.number == 1 else Reply(f"Good: {said}")
+
+    with running(answer) as server:
+        model = ("--base-url", server.base_url, "--model", "m")
+        done = chat(tmp_path, "Hello\nHello\n\n/quit\n", *model)
+    assert done.stdout == "Good: Bearer ***\n"
+    assert "Wrong: Bearer ***" in done.stderr
+    assert key not in done.stderr
+    assert [r["response"] for r in rows_of(tmp_path, GENERATIONS, "response")] == [
+        "Good: Bearer ***"
+    ]
+
+
+def test_newer_models_talk_too(tmp_path: Path) -> None:
+    def answer(request: Request) -> Reply:
+        if "max_tokens" in request.body:
+            return error(400, "Unsupported parameter: 'max_tokens'")
+        return Reply("Fine")
+
+    with running(answer) as server:
+        spec = ChatSpec("e", "a", ModelSpec("m"), DecodingSpec(), server.base_url)
+        assert EndpointResponder(spec, "").reply(["Hi"]).text == "Fine"
+        assert server.requests[-1].body["max_completion_tokens"] == 2048
+
+
+def test_a_chat_is_not_sent_elsewhere(tmp_path: Path) -> None:
+    with running(lambda _: Reply(status=307, raw="", headers={"location": "/x"})) as server:
+        spec = ChatSpec("e", "a", ModelSpec("m"), DecodingSpec(), server.base_url)
+        with pytest.raises(LimaError, match="--base-url"):
+            EndpointResponder(spec, "").reply(["Hi"])
+        assert len(server.requests) == 1
+
+
 def test_what_the_endpoint_may_lack_is_sent_only_when_asked_for(
     endpoint: JudgeServer, tmp_path: Path
 ) -> None:
     decoding = DecodingSpec(repetition_penalty=1.2, top_k=5, max_new_tokens=9)
     spec = ChatSpec("e", "a", ModelSpec("m"), decoding, endpoint.base_url)
-    EndpointResponder(spec, "none").reply(["Hi"])
+    EndpointResponder(spec, "").reply(["Hi"])
     body = endpoint.requests[0].body
     assert (body["repetition_penalty"], body["top_k"], body["max_tokens"]) == (1.2, 5, 9)
 
@@ -216,7 +263,7 @@ def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path:
     storage = Storage(str(tmp_path))
 
     def begin() -> Conversations:
-        return Conversations(storage, spec, EndpointResponder(spec, "none"), "me", ["Hello"])
+        return Conversations(storage, spec, EndpointResponder(spec, ""), "me", ["Hello"])
 
     one, two = begin(), begin()
     (name,) = one.all
@@ -227,3 +274,83 @@ def test_another_window_that_went_on_is_noticed(endpoint: JudgeServer, tmp_path:
     assert again.named(name).utterances == ["Hello", "Heard 1: Hello"]
     kept = storage.read(f"chats/run_id={one.run}.json").decode()
     assert encode(spec)["model"]["path"] in kept
+
+
+def test_commands_are_heard_at_every_prompt(endpoint: JudgeServer, tmp_path: Path) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot")
+    said = "/help\nOne\n/nwe\n/new\nTwo\n/label 1\nexcellent\n//etc\n/quit\n"
+    done = chat(tmp_path, said, *model)
+    assert done.returncode == 0, done.stderr
+    # `/new` at the prompt for a label begins another conversation, `/quit` there ends it all.
+    assert done.stdout == "Heard 1: One\nHeard 1: Two\nHeard 3: /etc\n"
+    for unknown in ("/help", "/nwe"):
+        assert f"{unknown} is no command; /new: another conversation" in done.stderr
+    assert "2 conversations, 3 answers, 1 labelled" in done.stderr
+
+
+def test_the_same_command_goes_on_with_the_last_conversation(
+    endpoint: JudgeServer, tmp_path: Path
+) -> None:
+    model = ("--base-url", endpoint.base_url, "--model", "parrot")
+    chat(tmp_path, "Older\n\n/new\nHello\np\n", *model)
+    again = chat(tmp_path, "And then?\n\n/label 1\nf\n", *model)
+    assert again.stdout == "Heard 3: And then?\n"
+    assert " goes on; 1 answers so far\nyou> Hello\nHeard 1: Hello\n" in again.stderr
+    assert "2 conversations, 3 answers, 1 labelled" in again.stderr
+    labels = read_labels(Tables(Storage(str(tmp_path))))
+    assert [x.value for x in labels] == ["fail"]
+
+
+@pytest.fixture
+def two_seeds(tmp_path: Path) -> Path:
+    storage = Storage(str(tmp_path / "st"))
+    for cell in load_study("tiny", arms=["howto-32"]):
+        for stage in cell_stages(cell):
+            record_run(storage, cell, stage)
+    return tmp_path / "st"
+
+
+def test_a_model_is_named_as_status_names_runs(two_seeds: Path) -> None:
+    storage = Storage(str(two_seeds))
+    _, one = load_study("tiny", arms=["howto-32"])
+    trained = run_id(one, "train")
+    ids = (run_id(one), run_id(one)[:6], trained, trained[:6])
+    for name in ("howto-32/1", "howto-32-s1-0123abcd", *ids):
+        assert [r.run for r in trained_runs(storage, name, None)] == [trained], name
+    assert [r.seed for r in trained_runs(storage, "howto-32", None)] == [0, 1]
+    assert [r.stage for r in trained_runs(storage, "base", None)] == ["base"]
+    with pytest.raises(LimaError, match=r"'howto-32/7' is no model .*\n.*seed 0\)\n.*seed 1\)"):
+        trained_runs(storage, "howto-32/7", None)
+
+
+def test_an_arm_of_several_seeds_asks_which(two_seeds: Path) -> None:
+    nobody = chat(two_seeds, "", "--run", "howto-32")
+    assert nobody.returncode == 2
+    assert "more than one model" in nobody.stderr
+    assert "seed 0)\n" in nobody.stderr
+    typed, terminal = pty.openpty()
+    os.write(typed, b"2\n")
+    try:
+        done = subprocess.run(
+            [*COMMAND, str(two_seeds), "--run", "howto-32"],
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(typed)
+        os.close(terminal)
+    assert "1: " in done.stderr
+    assert "Which: " in done.stderr
+    _, one = load_study("tiny", arms=["howto-32"])
+    # It was taken up: there are no weights yet.
+    assert f"run:{run_id(one, 'train')}: " in done.stderr
+    assert "no exported weights" in done.stderr
+
+
+def test_responses_are_named_by_arm_and_seed_too() -> None:
+    runs = [Generated(f"{seed}" * 16, "study", "lima", seed) for seed in (0, 1)]
+    assert chosen(runs, "lima/1", "--run").seed == 1
+    with pytest.raises(LimaError, match="more than one is a run with responses"):
+        chosen(runs, "lima", "--run")

@@ -121,7 +121,7 @@ def test_show_applies_overrides(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lint_judges(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lint", "tiny"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"{len(RECIPES['tiny']())} runs: 0 errors, 0 warnings, ")
+    assert last.startswith(f"{len(RECIPES['tiny']())} runs: 0 errors, 2 warnings, ")
     gone = ["--set", "train.data.path=gone.jsonl"]
     assert run(["lint", "tiny", "--arm", "howto-32", *gone]) == 2
     captured = capsys.readouterr()

@@ -1,6 +1,7 @@
 """Runs that are being deleted hold their names: nothing is installed under them before they go."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from lima.codec import encode, run_id
 from lima.errors import ClusterError, InputError
 from lima.recipes import tiny
-from lima_k8s.cluster import removal
+from lima_k8s.cluster import parse, removal
 from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, Cluster, Kind
-from lima_k8s.cluster.helm import Helm, TakenError
+from lima_k8s.cluster.helm import Helm, InUseError, TakenError
 from lima_k8s.cluster.removal import remove, wait_until_gone
 from lima_k8s.cluster.snapshot import read_runs
 from lima_k8s.cluster.submission import Outcome, Submission, submit
@@ -21,6 +22,7 @@ Raw = dict[str, Any]
 URI = "s3://bucket/study"
 CELLS = tiny()
 FINALIZER = "ray.io/rayjob-finalizer"
+INSTANCE = "app.kubernetes.io/instance"
 
 
 @dataclass
@@ -37,13 +39,22 @@ class Namespace(Cluster):
 
     def list_all(self, kind: Kind, selector: str = "") -> list[Raw]:
         self.calls += 1
-        found = [raw for (plural, _), raw in self.objects.items() if plural == kind.plural]
+        release = re.search(rf"{INSTANCE}=([^,]+)", selector)
+        found = [
+            raw
+            for (plural, _), raw in self.objects.items()
+            if plural == kind.plural
+            and (not release or raw["metadata"]["labels"][INSTANCE] == release[1])
+        ]
         if kind is RAYJOBS:
             self.pass_time()
         return found
 
     def get(self, kind: Kind, name: str) -> Raw | None:
         return {"metadata": {"name": name}}
+
+    def would_take(self, kind: Kind, manifest: Raw) -> None:
+        """Take all."""
 
     def delete(self, kind: Kind, name: str) -> None:
         if kind is RAYJOBS and (kind.plural, name) in self.objects:
@@ -72,17 +83,18 @@ class HelmInMemory(Helm):
 
     def install(self, release: str, chart: Path, values: Raw) -> None:
         if release in self.releases:
-            raise TakenError("in use")
+            raise InUseError("in use", release)
         objects, uri = self.cluster.objects, values["cluster"]["storage"]["uri"]
         names = {f"{run['arm']}-s{run['seed']}": run for run in values["runs"]}
         for name in names:
             there = objects.get(("rayjobs", name))
-            if there and there["metadata"]["labels"]["app.kubernetes.io/instance"] != release:
+            if there and there["metadata"]["labels"][INSTANCE] != release:
                 raise TakenError("exists")
         self.releases[release] = list(names)
         for name, run in names.items():
             data = {"specs.json": json.dumps({"runs": [run]})}
-            objects["configmaps", name] = {"metadata": {"name": name}, "data": data}
+            meta = {"name": name, "labels": {INSTANCE: release}}
+            objects["configmaps", name] = {"metadata": meta, "data": data}
             objects.setdefault(("rayjobs", name), self.rayjob(release, name, run, uri))
         while self.cluster.slow_helm and any("left" in job for job in self.cluster.jobs()):
             self.cluster.pass_time()
@@ -95,12 +107,15 @@ class HelmInMemory(Helm):
                 "name": name,
                 "uid": f"u{self.cluster.uids}",
                 "finalizers": [FINALIZER],
-                "labels": {"app.kubernetes.io/instance": release},
+                "labels": {INSTANCE: release},
                 "annotations": {
                     f"lima-k8s.io/{k}": v for k, v in {**notes, "storage": uri}.items()
                 },
             }
         }
+
+    def template(self, release: str, chart: Path, values: Raw) -> str:
+        return ""
 
     def state(self, release: str) -> str:
         return "deployed" if release in self.releases else ""
@@ -223,3 +238,18 @@ def test_cancel_waits_for_runs_and_pods(helm: HelmInMemory) -> None:
     wait_until_gone(helm.cluster, runs)
     assert helm.cluster.jobs() == []
     assert helm.cluster.list_all(PODS) == []
+
+
+def test_a_pod_that_stays_is_named(helm: HelmInMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a node that answers no more, whose pods nobody takes away."""
+    submitted(helm)
+    runs = read_runs(helm.cluster)
+    cancel_all(helm)
+    while helm.cluster.jobs():
+        helm.cluster.pass_time()
+    monkeypatch.setattr(removal, "STUCK_S", 0)
+    monkeypatch.setattr(removal, "POLL_S", 0)
+    labels = {f"{parse.PREFIX}run": runs[0].name}
+    helm.cluster.objects["pods", "lost"] = {"metadata": {"name": "lost", "labels": labels}}
+    with pytest.raises(ClusterError, match="pod lost of"):
+        wait_until_gone(helm.cluster, runs)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.explain import Explanation, amount_text, as_json, explain
+from lima_k8s.cluster.explain import WAITS, Explanation, amount_text, as_json, explain
 from lima_k8s.cluster.model import Condition, PodSet, Queue, Run, Snapshot, Workload
 from lima_k8s.cluster.view import views
+from tests.conftest import ROOT
+from tests.unit.test_cluster_flavors import supply
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 QUEUE = Queue("lima", "shared")
@@ -72,7 +74,7 @@ def explained(
     )
     run = next(r for r in runs if r.name == of.upper())
     [view] = views(snapshot, [run], {}, NOON)
-    return explain(view, snapshot, QUEUE, parse.cluster_queue(raw))
+    return explain(view, snapshot, QUEUE, supply(raw))
 
 
 def test_those_of_one_second_are_ordered_by_uid() -> None:
@@ -148,3 +150,8 @@ def test_json_has_plain_numbers() -> None:
 )
 def test_amounts_in_words(resource: str, value: str, text: str) -> None:
     assert amount_text(resource, parse.amount(value)) == text
+
+
+def test_every_reason_to_wait_is_in_the_guide() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    assert all(f"| {name} | " in text for name in WAITS)

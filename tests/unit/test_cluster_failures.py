@@ -252,3 +252,13 @@ def test_cancel_wants_to_know_what(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["cancel"]) == 2
     assert run(["cancel", "r", "--all"]) == 2
     assert "name the runs to cancel, or say --all" in capsys.readouterr().err
+
+
+def test_closed_secrets_advise_helms_other_driver() -> None:
+    said = (
+        "Error: INSTALLATION FAILED: query: failed to query with labels: secrets is forbidden: User "
+        '"ann" cannot list resource "secrets" in API group "" in the namespace "team"'
+    )
+    assert "export HELM_DRIVER=configmap" in str(helm_failed(said, ""))
+    other = said.replace("secrets", "configmaps")
+    assert "ask for the role of lima-queue" in str(helm_failed(other, ""))

@@ -1,5 +1,6 @@
 """Which flavor of a queue each of a run's pods would take, and what of it is missing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -8,7 +9,18 @@ import pytest
 
 from lima_k8s.cluster import parse
 from lima_k8s.cluster.explain import explain, needs_of
-from lima_k8s.cluster.model import Condition, PodSet, Queue, Run, Snapshot, Workload
+from lima_k8s.cluster.model import (
+    Condition,
+    Flavor,
+    PodSet,
+    Queue,
+    Run,
+    Snapshot,
+    Supply,
+    Taint,
+    Toleration,
+    Workload,
+)
 from lima_k8s.cluster.view import views
 
 GPU, EFA, HUGE = "nvidia.com/gpu", "vpc.amazonaws.com/efa", "hugepages-2Mi"
@@ -68,6 +80,12 @@ def queue_of(
     }
 
 
+def supply(*raws: dict[str, Any], flavors: tuple[Flavor, ...] = ()) -> Supply:
+    """Return what these ClusterQueues and flavors give."""
+    queues = [parse.cluster_queue(raw) for raw in raws]
+    return Supply({queue.name: queue for queue in queues}, {f.name: f for f in flavors})
+
+
 def asked(pod_sets: tuple[PodSet, ...], raw: dict[str, Any]) -> dict[tuple[str, str], Any]:
     needs = needs_of(pod_sets, parse.cluster_queue(raw))
     return {(n.resource, n.flavor): (float(n.asked), n.fits_ever) for n in needs}
@@ -100,7 +118,7 @@ def test_what_must_become_free_is_told_of_each_flavor_that_is_needed() -> None:
     run = Run("r", uid="u", queue="lima", suspended=True)
     snapshot = Snapshot((run,), {"u": workload}, queues={"lima": QUEUE})
     [view] = views(snapshot, [run], {}, datetime.now(UTC))
-    found = explain(view, snapshot, QUEUE, parse.cluster_queue(raw))
+    found = explain(view, snapshot, QUEUE, supply(raw))
     assert found.changes[0] == (
         "2.5 CPU of flavor lima-cpu, 176 CPU of flavor lima-gpu, 8 GPUs of flavor lima-gpu "
         "must become free"
@@ -168,3 +186,44 @@ def test_each_pod_set_takes_the_first_flavor_that_holds_it(
 
 def test_without_a_view_of_the_queue_nothing_is_told() -> None:
     assert needs_of(PAPER, None) == []
+
+
+MARK = Taint("lima-k8s.io/flavor", "gpu", "NoSchedule")
+MARKED = (Flavor("lima-cpu"), Flavor("lima-gpu", taints=(MARK,)))
+
+
+def test_pods_without_gpus_are_never_of_a_flavor_with_a_mark() -> None:
+    raw = queue_of({"lima-cpu": {"cpu": "4"}, "lima-gpu": {"cpu": "704"}})
+    needs = needs_of(
+        (pod_set("head", cpu="8"),), parse.cluster_queue(raw), supply(raw, flavors=MARKED)
+    )
+    assert [(n.flavor, n.fits_ever) for n in needs] == [("lima-cpu", False)]
+    for toleration, there in (
+        (Toleration("lima-k8s.io/flavor"), True),
+        (Toleration("lima-k8s.io/flavor", "gpu"), True),
+        (Toleration("lima-k8s.io/flavor", "h100"), False),
+        (Toleration(), True),
+    ):
+        pods = replace(pod_set("workers", cpu="8"), tolerations=(toleration,))
+        assert MARKED[1].suits(pods) is there
+
+
+def test_what_is_lent_to_others_is_not_free() -> None:
+    """The queue's own share is idle there, and another of the cohort runs on it."""
+    mine = queue_of({"c": {"cpu": 10}}, cohort="all")
+    theirs = queue_of({"c": {"cpu": 10}}, used={"c": {"cpu": 18}}, cohort="all")
+    theirs["metadata"]["name"] = "theirs"
+    mine["spec"]["preemption"] = {"reclaimWithinCohort": "Any"}
+    waits = {"QuotaReserved": Condition(False)}
+    for amount, code in (("2", "looks-again"), ("8", "lent-out"), ("15", "quota-taken")):
+        workload = Workload(
+            "w", "u", "lima", conditions=waits, pod_sets=(pod_set("head", cpu=amount),)
+        )
+        run = Run("r", uid="u", queue="lima", suspended=True)
+        snapshot = Snapshot((run,), {"u": workload}, queues={"lima": QUEUE})
+        [view] = views(snapshot, [run], {}, datetime.now(UTC))
+        found = explain(view, snapshot, QUEUE, supply(mine, theirs))
+        assert found.waits == (code,)
+        assert ("is lent to queue theirs: Kueue takes it back" in found.changes[0]) == (
+            code == "lent-out"
+        )

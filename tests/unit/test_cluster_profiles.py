@@ -25,13 +25,15 @@ pytestmark = pytest.mark.usefixtures("helm_on_path")
 
 URI = "s3://bucket/study"
 NAMED = {"secretName": "keys"}
+IMAGE = {"registry": "registry.example.com"}
 RIGHTS = "cluster.storage.secretName"
 
 
 @pytest.mark.parametrize("name", profiles())
-def test_a_profile_that_ships_lacks_only_the_right_to_use_the_storage(name: str) -> None:
+def test_a_profile_that_ships_lacks_only_what_is_its_users_own(name: str) -> None:
     found = cluster_findings(load_cluster(name))
-    assert [(f.level, f.path) for f in found] == [("warning", RIGHTS)]
+    lacking = [RIGHTS] if name == "cpu-test" else ["cluster.image.registry", RIGHTS]
+    assert [(f.level, f.path) for f in found] == [("warning", path) for path in lacking]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_a_profile_that_ships_lacks_only_the_right_to_use_the_storage(name: str)
 def test_what_no_pod_can_have_is_an_error(
     values: dict[str, Any], path: str, said: str, tmp_path: Path
 ) -> None:
-    values = {"storage": NAMED, **values}
+    values = {"storage": NAMED, "image": IMAGE, **values}
     [finding] = cluster_findings(cluster_spec(values))
     assert (finding.level, finding.path) == ("error", path)
     assert said in finding.message
@@ -72,7 +74,7 @@ def test_what_no_pod_can_have_is_an_error(
     ],
 )
 def test_what_a_pod_can_have_is_none(values: dict[str, Any]) -> None:
-    assert cluster_findings(cluster_spec({"storage": NAMED, **values})) == []
+    assert cluster_findings(cluster_spec({"storage": NAMED, "image": IMAGE, **values})) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_what_a_pod_can_have_is_none(values: dict[str, Any]) -> None:
     ],
 )
 def test_a_storage_that_nothing_opens_is_a_warning(values: dict[str, Any], warned: bool) -> None:
-    found = cluster_findings(cluster_spec(values))
+    found = cluster_findings(cluster_spec({"image": IMAGE, **values}))
     assert [(f.level, f.path) for f in found] == [("warning", RIGHTS)] * warned
 
 
@@ -125,7 +127,9 @@ def test_lint_renders_what_submit_would_install(
         return text
 
     monkeypatch.setattr(Helm, "template", kept)
-    profile = _profile(tmp_path, {"storage": {"uri": f"{URI}/", **NAMED}, "rayVersion": "2.51.0"})
+    profile = _profile(
+        tmp_path, {"storage": {"uri": f"{URI}/", **NAMED}, "image": IMAGE, "rayVersion": "2.51.0"}
+    )
     assert run(["lint", "lima_65b", "--cluster", profile, "--format", "json"]) == 2
     linted, told = dict(rendered), json.loads(capsys.readouterr().out)["findings"]
     assert list(linted) == ["lima-train", "lima-ablation", "lima-generate"]

@@ -163,7 +163,7 @@ def test_records_come_from_what_jobs_write(tmp_path: Any) -> None:
     reader = Reader()
     found = reader.read([run, other], NOON)
     assert reader.problems == {}
-    assert found["r"].attempts == 2
+    assert found["r"].attempts == 1
     assert found["r"].progress["stage"] == "train"
     # The base model is shared: its attempt is one of both cells.
     assert found["o"].attempts == 1

@@ -234,6 +234,17 @@ def test_every_field_can_be_put_into_words() -> None:
     assert check(CellSpec) > 100
 
 
+def test_a_field_that_became_operational_leaves_run_ids_as_they_were() -> None:
+    cell = tiny()[0]
+    assert cell.train
+    assert encode(cell, operational=False)["train"]["checkpoints"]["keep_states"] == 2
+    for kept in (1, 2, 5, None):
+        checkpoints = replace(cell.train.checkpoints, keep_states=kept)
+        other = replace(cell, train=replace(cell.train, checkpoints=checkpoints))
+        assert run_id(other) == run_id(cell)
+        assert decode(CellSpec, encode(other)) == other
+
+
 def test_operational_fields_are_no_part_of_the_identity() -> None:
     cell = CellSpec("e", "a", judge=JudgeSpec())
     slower = replace(cell, judge=JudgeSpec(concurrency=1, timeout_s=5.0))

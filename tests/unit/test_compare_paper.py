@@ -9,21 +9,32 @@ import pytest
 
 from lima.errors import DataError, InputError
 from lima.evaluation.compare import compare_paper
-from lima.evaluation.intervals import clopper_pearson
-from lima.evaluation.paper import CLUSTERED, EXACT, Compared, Fact, Ours, judge_fact, paper_facts
+from lima.evaluation.intervals import CLUSTERED, EXACT, clopper_pearson
+from lima.evaluation.paper import Compared, Fact, Ours, judge_fact, paper_facts, written
+from lima.evaluation.paper_arms import is_arm_of_paper
+from lima.recipes import alpaca_65b
 from lima.results import ANNOTATIONS
 from lima.shards import RunTable
 from lima.storage import Storage
 from lima_k8s.main import run
 from tests.paper_labels import BASELINES
-from tests.paper_shares import CELLS, IDENTITY, alone, event, others, preferences, shares
-from tests.synthetic import Arm, Study, write_study
+from tests.paper_shares import (
+    CELLS,
+    IDENTITY,
+    alone,
+    event,
+    named_in,
+    others,
+    preferences,
+    shares,
+)
+from tests.synthetic import Arm, Study, write_run, write_study
 
 
 def compared(folder: Path, rows: Sequence[dict[str, Any]], *what: str) -> list[Compared]:
     storage = Storage(str(folder))
     RunTable.of(storage, ANNOTATIONS, IDENTITY).write("labels", list(rows))
-    found = compare_paper(storage, note=print)
+    found = compare_paper(storage, named=named_in(rows), note=print)
     return [c for c in found if c.fact.of[0] in what]
 
 
@@ -97,7 +108,7 @@ def test_agreement_like_the_papers(tmp_path: Path) -> None:
     assert {c.status for c in found} == {"within"}
     for c in found:
         assert c.ours
-        assert (c.ours.method, c.ours.n) == ("bootstrap over items", 50)
+        assert (c.ours.method, c.ours.n) == ("Clopper-Pearson", 50)
         assert c.ours.value == pytest.approx(0.8)
 
 
@@ -108,19 +119,57 @@ def test_what_there_is_no_data_for_says_so(tmp_path: Path) -> None:
     assert {c.rows_needed for c in found if c.fact.of[0] == "safety"} == {30, 10}
 
 
-def test_arms_of_other_names_are_named(tmp_path: Path) -> None:
-    rows = [row | {"arm_1": "mine"} for row in preferences(0, 300)]
+def test_an_arms_name_is_no_evidence(tmp_path: Path) -> None:
+    """Arms that are called like the paper's are not them, unless somebody says so."""
+    rows = preferences(0, 300)
     storage = Storage(str(tmp_path))
     RunTable.of(storage, ANNOTATIONS, IDENTITY).write("labels", rows)
     known = [c for c in compare_paper(storage, note=print) if c.fact.of[0] == "preference"]
     assert {c.status for c in known} == {"no data"}
-    assert "--arm lima=ARM" in str(known[0].why)
-    named = compare_paper(storage, named={"lima": "mine"}, note=print)
-    assert {c.status for c in named if c.fact.of[0] == "preference"} == {"within"}
-    with pytest.raises(InputError, match="llama"):
-        compare_paper(storage, named={"llama": "mine"}, note=print)
-    with pytest.raises(InputError, match=r"no arm is 'hers'; there are .*mine"):
+    assert "--as ARM=lima" in str(known[0].why)
+    found = compare_paper(storage, named=named_in(rows), note=print)
+    assert {c.status for c in found if c.fact.of[0] == "preference"} == {"within"}
+    with pytest.raises(InputError, match="--as lima=llama: the paper has no such arm; it has lima"):
+        compare_paper(storage, named={"llama": "lima"}, note=print)
+    with pytest.raises(InputError, match=r"no arm is 'hers'; there are .*lima"):
         compare_paper(storage, named={"lima": "hers"}, note=print)
+
+
+def test_a_small_arm_called_alpaca_is_not_alpaca(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    write_study(storage, Study((Arm("alpaca", 32), Arm("filtered-2k"), Arm("lima"))))
+    found = {c.fact.name: c for c in compare_paper(storage, note=print)}
+    runs = ("examples", "steps", "score", "setting/lima", "setting/filtered", "perplexity_sign")
+    told = {name: c.status for name, c in found.items() if name.startswith(runs)}
+    assert len(told) > 30
+    assert set(told.values()) == {"no data"}
+    said = compare_paper(storage, named={"alpaca_65b": "alpaca"}, note=print)
+    [size] = [c for c in said if c.fact.name == "examples/alpaca_65b"]
+    assert size.ours
+    assert (size.status, size.ours.value) == ("outside", 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_lima"),
+    [({}, True), ({"data": {"path": "/mnt/lima/train.jsonl.gz", "count": None}}, True),
+     ({"model": {"path": "/models/llama-65b-hf"}}, True),
+     ({"model": {"path": "huggyllama/llama-7b"}}, False), ({"model": {"path": "run:base"}}, False),
+     ({"data": {"path": "train.jsonl", "count": 999}}, False),
+     ({"data": {"path": "mine.jsonl", "count": 1000}}, False),
+     ({"data": {"path": "train.jsonl", "count": 1000, "sources": ["wikihow"]}}, False)],
+)  # fmt: skip
+def test_an_arm_is_limas_by_what_it_is_trained_on(change: dict[str, Any], is_lima: bool) -> None:
+    train = {"model": {"path": "huggyllama/llama-65b"},
+             "data": {"path": "data/lima/train.jsonl", "count": 1000}}  # fmt: skip
+    assert is_arm_of_paper("lima", {"train": train | change}, 1000) == is_lima
+    assert not is_arm_of_paper("alpaca_65b", {"train": train | change}, 1000)
+
+
+@pytest.mark.parametrize("path", ["endpoint:http://h/v1#gpt-4", "endpoint:https://h/v1#GPT-4"])
+def test_a_baseline_is_the_papers_by_the_model_it_asks_for(path: str) -> None:
+    assert is_arm_of_paper("gpt-4", {"generate": {"model": {"path": path}}}, None)
+    for other in (f"{path}o-mini", "responses:gpt-4.json", "gpt-4"):
+        assert not is_arm_of_paper("gpt-4", {"generate": {"model": {"path": other}}}, None)
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
@@ -142,7 +191,8 @@ def test_an_arm_of_two_experiments_is_told(tmp_path: Path) -> None:
 def test_runs_give_settings_and_scores(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     write_study(storage, Study((Arm("filtered-2k"), Arm("unfiltered-2k"))))
-    found = {c.fact.name: c for c in compare_paper(storage, note=print)}
+    named = {arm: arm for arm in ("filtered-2k", "unfiltered-2k")}
+    found = {c.fact.name: c for c in compare_paper(storage, named=named, note=print)}
     for name in ("score/filtered-2k", "score_difference/filtered-2k/unfiltered-2k"):
         ours = found[name].ours
         assert ours
@@ -187,13 +237,29 @@ def test_every_fact_has_a_section_and_a_name_of_its_own() -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunTable.of(Storage(str(tmp_path)), ANNOTATIONS, IDENTITY).write("labels", preferences(0, 300))
-    assert run(["compare-paper", str(tmp_path), "--section", "4.2", "--format", "json"]) == 0
+    rows = preferences(0, 300)
+    RunTable.of(Storage(str(tmp_path)), ANNOTATIONS, IDENTITY).write("labels", rows)
+    said = [text for name, arm in named_in(rows).items() for text in ("--as", f"{arm}={name}")]
+    command = ["compare-paper", str(tmp_path), *said]
+    assert run([*command, "--section", "4.2", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["counts"] == {"within": 34}
     assert {row["source"] for row in document["facts"]} == {"S", "sec"}
-    assert run(["compare-paper", str(tmp_path), "--with-data"]) == 0
+    assert run([*command, "--with-data"]) == 0
     captured = capsys.readouterr()
     assert "53 % [47.18 %, 58.76 %]" in captured.out
     assert captured.err == "34 within, 1 outside\n"  # raters agree more than the paper's
-    assert run(["compare-paper", str(tmp_path), "--arm", "lima"]) == 2
+    for wrong in (["lima"], ["=lima"], ["lima=lima", "--as", "Bard=lima"]):
+        assert run(["compare-paper", str(tmp_path), "--as", *wrong]) == 2
+        assert "--as" in capsys.readouterr().err
+
+
+def test_large_numbers_are_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(Storage(str(tmp_path)), alpaca_65b()[0], "train", 52_000)
+    assert run(["compare-paper", str(tmp_path), "--with-data"]) == 0
+    out = capsys.readouterr().out
+    assert "52,000" in out
+    assert "e+0" not in out
+    assert [written(v) for v in (1e-05, 3.829, 999.5, 469, 2048.0)] == [
+        "1e-05", "3.829", "999.5", "469", "2,048",
+    ]  # fmt: skip

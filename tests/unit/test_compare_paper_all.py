@@ -5,18 +5,21 @@ from pathlib import Path
 import pytest
 
 from lima.evaluation.compare import compare_paper
-from lima.evaluation.paper import EXACT, Compared, paper_facts
+from lima.evaluation.intervals import EXACT
+from lima.evaluation.paper import Compared, paper_facts
 from lima.storage import Storage
-from tests.paper_labels import Case
+from tests.paper_labels import BASELINES, Case
 from tests.paper_study import write_paper_study
 
 SAME, MOVED, FEW = Case(), Case(moved=True), Case(few=True)
+ENDPOINTS = {name: arm for name, arm in BASELINES.items() if name != "alpaca_65b"}
+"""Our arms without a spec: they have labels alone."""
 RANGES = ("perplexity", "checkpoint_score")
 """From where to where checkpoints go: two of them say as much of it as ten."""
 
 
 def fed(folder: Path, case: Case) -> dict[str, Compared]:
-    found = compare_paper(write_paper_study(folder, case), note=pytest.fail)
+    found = compare_paper(write_paper_study(folder, case), named=ENDPOINTS, note=pytest.fail)
     return {c.fact.name: c for c in found}
 
 
@@ -57,13 +60,13 @@ def test_few_rows_are_underpowered(tmp_path: Path) -> None:
 def test_lengths_need_a_tokenizer_that_is_here(tmp_path: Path) -> None:
     storage = write_paper_study(tmp_path, SAME)
     (tmp_path / "tokenizer.json").rename(tmp_path / "elsewhere.json")
-    by_name = {c.fact.name: c for c in compare_paper(storage, note=pytest.fail)}
+    by_name = {c.fact.name: c for c in compare_paper(storage, named=ENDPOINTS, note=pytest.fail)}
     lengths = [c for name, c in by_name.items() if name.startswith("tokens/")]
     assert {c.status for c in lengths} == {"no data"}
     assert "name one with --tokenizer" in str(lengths[0].why)
     assert by_name["count/train/wikihow"].status == "within"
     elsewhere = str(tmp_path / "elsewhere.json")
-    again = compare_paper(storage, tokenizer=elsewhere, note=pytest.fail)
+    again = compare_paper(storage, tokenizer=elsewhere, named=ENDPOINTS, note=pytest.fail)
     assert {c.status for c in again if c.fact.of[0] == "tokens"} == {"within"}
 
 

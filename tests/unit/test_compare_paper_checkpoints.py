@@ -91,7 +91,7 @@ def test_the_sign_is_that_of_the_papers_arm() -> None:
     """Appendix B: one model over its steps; another arm's checkpoints say nothing about it."""
     series = {"a": checkpoints("lima-1000", RISING, "stackexchange.jsonl"),
               "b": checkpoints("other", FALLING, "stackexchange.jsonl")}  # fmt: skip
-    has = evidence("lima-1000", "other", **series)
+    has = replace(evidence("lima-1000", "other", **series), named={"lima": "lima-1000"})
     pooled = rank_correlation(pairs_of(has.checkpoints))
     assert pooled.high is not None
     assert pooled.high < 0  # the wrong sign, and sure of it
@@ -103,7 +103,7 @@ def test_the_sign_is_that_of_the_papers_arm() -> None:
     assert perplexity_sign(named) == replace(found, value=-1, low=-1, high=ANY, n=6)
     ranges = [checkpoint_range(has, which) for which in (0, 1)]
     assert [(r.low, r.high) for r in ranges if isinstance(r, Ours)] == [(6, 10), (3, 3.4)]
-    few = evidence("lima-1000", a=series["a"][:3], b=series["b"])
+    few = replace(evidence("lima-1000", a=series["a"][:3], b=series["b"]), named=has.named)
     assert perplexity_sign(few) == "3 checkpoints with score and perplexity; 4 are needed"
 
 
@@ -132,23 +132,35 @@ def test_perplexity_of_other_texts_is_not_compared(
 ) -> None:
     points = [replace(c, heldout=DataSpec(path, sources, 50))
               for c in checkpoints("lima-1000", RISING, path)]  # fmt: skip
-    has = evidence("lima-1000", a=points)
+    has = replace(evidence("lima-1000", a=points), named={"lima": "lima-1000"})
     assert isinstance(checkpoint_range(has, 1), Ours)  # a score is a score
     found = checkpoint_range(has, 0)
     assert isinstance(found, Ours) == is_theirs
     if not is_theirs:
         assert str(found).startswith(f"measured on 50 examples of {path}")
         assert str(found).endswith("; the paper's is on Stack Exchange")
-    mixed = evidence("x", a=points, b=checkpoints("y", [(7.5, 3), (8, 3)], "stackexchange.jsonl"))
-    both = checkpoint_range(mixed, 0)
-    assert isinstance(both, Ours)
-    assert (both.low, both.high) == ((6, 10) if is_theirs else (7.5, 8))
+
+
+def test_ranges_are_of_one_training_and_of_the_papers() -> None:
+    """Single checkpoints of two arms are no range, and other arms' are not compared."""
+    one, two = (checkpoints(arm, [(7.0 + i, 3.0 + i)], "stackexchange.jsonl")
+                for i, arm in enumerate(("one", "two")))  # fmt: skip
+    single = evidence("one", "two", a=one, b=two)
+    assert "no arm is 'lima'" in str(checkpoint_range(single, 1))
+    named = replace(single, named={"lima": "one"})
+    assert "no two checkpoints of one training" in str(checkpoint_range(named, 1))
+    more = evidence("one", "two", a=checkpoints("one", RISING, "stackexchange.jsonl"), b=two)
+    found = checkpoint_range(replace(more, named={"lima": "one"}), 0)
+    assert isinstance(found, Ours)
+    assert (found.low, found.high) == (6, 10)
 
 
 def test_the_held_out_set_is_that_of_the_run(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     write_study(storage, Study((Arm("lima"),), seeds=1, checkpoints=(2, 3)))
-    found = {c.fact.name: c for c in compare_paper(storage, note=pytest.fail)}
+    found = {
+        c.fact.name: c for c in compare_paper(storage, named={"lima": "lima"}, note=pytest.fail)
+    }
     assert found["perplexity"].status == "no data"
     assert found["perplexity"].why == "measured on dev.jsonl; the paper's is on Stack Exchange"
     assert found["checkpoint_score"].ours

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima.curation.filters import answer_measures
 from lima.curation.html import clean, clean_inline, without_formulas
 
 CASES = {
@@ -18,6 +19,10 @@ CASES = {
     "image": ('<p>Before.</p><p><img src="x" alt="enter image description"></p><p>After.</p>', "Before.\n\nAfter."),
     "struck out": ("<p>It is <s>not</s> so.</p>", "It is so."),
     "line break": ("<p>one <br>\n two<br/>three</p>", "one\ntwo\nthree"),
+    "powers": ("<p>e<sup>-x</sup>, 10<sup>10.5</sup>, x<sup>a+b</sup>, (a)<sup>k</sup>, e<sup>x<sup>2</sup></sup>, 2<sup>(k+1)</sup></p>", "e^(-x), 10^(10.5), x^(a+b), (a)^k, e^(x²), 2^(k+1)"),
+    "indices": ("<p>x<sub>i</sub>, V<sub>max</sub>, a<sub>i,j</sub>, <code>t</code><sub>n</sub></p>", "x_i, V_(max), a_(i,j), `t`_n"),
+    "small print": ("<p>So. <sub>Taken in May.</sub> <sup>Not in June.</sup> A<sup>TM</sup></p>", "So. Taken in May. Not in June. ATM"),
+    "bars in a table": ("<table><tr><td>a|b</td></tr><tr><td>c</td></tr></table>", "| a\\|b |\n|---|\n| c |"),
     "raised": ("<p>10<sup>-9</sup> m<sup>2</sup>, H<sub>2</sub>O, 1<sup>st</sup>, x<sup>k</sup></p>", "10⁻⁹ m², H₂O, 1st, x^k"),
     "inline code": ("<p>use <code>a  b</code> or <code>x`y</code>, <code></code>now</p>", "use `a b` or `` x`y ``, now"),
     "code block": ("<pre class='lang-py'><code>if a &lt; b:\n    pass\n</code></pre>", "```\nif a < b:\n    pass\n```"),
@@ -33,11 +38,18 @@ CASES = {
     "break in a list": ("<ul><li>a<br>b</li></ul>", "* a\n  b"),
     "quote": ("<blockquote><p>a</p><ul><li>b</li></ul></blockquote>", "> a\n>\n> * b"),
     "quote in a quote": ("<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>", "> a\n>\n> > b"),
-    "table": ("<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><code>2</code></td></tr></table>", "| a | b |\n| 1 | `2` |"),
+    "table": ("<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><code>2</code></td></tr></table>", "| a | b |\n|---|---|\n| 1 | `2` |"),
     "heading": ("<h2>Why</h2><p>So.</p>", "Why\n\nSo."),
-    "heading of nothing": ("<p>So.</p><h2>Further reading</h2>", "So."),
+    "heading of what is gone": ("<p>So.</p><h2>Further reading</h2><ul><li><a href='u'>http://x.y</a></li></ul>", "So."),
+    "heading at the end": ("<p>So.</p><h2>Prussian blue</h2>", "So.\n\nPrussian blue"),
     "source of nothing": ('<p>So it is.</p><p>Sourced from <a href="u">http://x.y</a></p>', "So it is."),
     "colon to nothing": ("<p>So it is.</p><p>This yields:</p><p><img src='x'></p>", "So it is."),
+    "result at the end": ("<p>The right colour is therefore</p><p>Prussian blue</p>", "The right colour is therefore\n\nPrussian blue"),
+    "result before a picture": ("<p>The right colour is</p><p>Prussian blue</p><p><img src='x'></p>", "The right colour is\n\nPrussian blue"),
+    "result with a link": ('<p>So.</p><p>Prussian blue, <a href="u">http://x.y</a></p>', "So.\n\nPrussian blue,"),
+    "definition at the end": ("<p>So.</p><dl><dt>Result</dt><dd>42</dd></dl>", "So.\n\nResult\n\n42"),
+    "colon at the end": ("<p>So.</p><p>And then:</p>", "So.\n\nAnd then:"),
+    "list of addresses": ("<p>a.</p><ul><li>http://x.y</li><li>b</li></ul>", "a.\n\n* b"),
     "list that ends with a colon": ("<p>So.</p><ul><li>a:</li></ul>", "So.\n\n* a:"),
     "formula at the end": ("<p>So.</p><p>$$x = y$$</p>", "So.\n\n$$x = y$$"),
     "text without tags": ("a\nb", "a b"),
@@ -182,3 +194,28 @@ def test_any_html_becomes_text_without_marks(pieces: list[str]) -> None:
 
 def test_titles_are_one_line() -> None:
     assert clean_inline("  What\nis\u00a0this\u200b? ") == "What is this?"
+
+
+@pytest.mark.parametrize(
+    ("html", "dangling", "cut"),
+    [
+        ("<p>The best tools are:</p><ul><li><a href='u'>http://a.b</a></li></ul><p>So.</p>", 2, {}),
+        ("<p>The best tools are:</p><ul><li>http://a.b</li></ul><p>So.</p>", 2, {}),
+        ("<p>So.</p><p><a href='u'>http://a.b</a></p><p>So.</p>", 1, {}),
+        ("<p>So.</p><p>www.a.b/c</p><p>So.</p>", 1, {}),
+        ("<p>It is:</p><blockquote><p><img src='x'></p></blockquote><p>So.</p>", 1, {}),
+        ("<p>It is:</p><table><tr><td><img src='x'></td></tr></table><p>So.</p>", 1, {}),
+        ("<ul><li>a</li><li><a href='u'>http://a.b</a></li></ul>", 1, {}),
+        ("<p>So.</p><p>It is:</p><blockquote><img src='x'></blockquote>", 0, {"colon": 1}),
+        ("<p>So.</p><h2>More</h2><p><a href='u'>http://a.b</a></p>", 1, {"heading": 1}),
+        ("<p>So.</p><p>Source: <a href='u'>http://a.b</a></p>", 0, {"colon": 1}),
+        ("<p>So.</p><p>Taken from <a href='u'>http://a.b</a></p>", 0, {"source": 1}),
+        ("<p>So.</p><p>Prussian blue <a href='u'>http://a.b</a></p>", 1, {}),
+        ("<p>So.</p><h2>Prussian blue</h2>", 0, {}),
+        ("<p>It is:</p><ul></ul><p>So.</p>", 0, {}),
+    ],
+)
+def test_what_is_gone_is_measured(html: str, dangling: int, cut: dict[str, int]) -> None:
+    post = clean(html)
+    assert (post.dangling, post.cut) == (dangling, cut), post.text
+    assert {f"cut_{k}": v for k, v in cut.items()}.items() <= answer_measures(post).items()

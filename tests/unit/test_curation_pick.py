@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from lima.curation.candidate import Candidate
 from lima.curation.damage import Damage
 from lima.curation.store import CandidateStore
-from lima.errors import DataError, StorageError
+from lima.errors import DataError, InputError, StorageError
 from lima.spec import CellSpec
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
@@ -66,6 +67,39 @@ def test_another_session_goes_on_where_the_last_one_ended(page: LocalPage, file:
     again = PickSession(best_first(candidates()), file, 3)
     assert again.state({})["items"][4]["decision"] == "keep"
     assert (again.count("keep"), again.count("drop")) == (1, 0)
+
+
+def test_sessions_side_by_side_keep_the_decisions_of_all(file: PickFile) -> None:
+    sessions = [PickSession(candidates(), PickFile(file.path), 3) for _ in range(4)]
+
+    def decide(number: int) -> None:
+        for index in range(number, 10, 4):
+            sessions[number].decide({"index": index, "decision": "keep"})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decide, range(4)))
+    assert len(decisions(file)) == 10
+    sessions[0].undo({})
+    assert len(decisions(file)) == 9
+
+
+def test_a_second_session_on_object_storage_is_refused(s3_storage: str) -> None:
+    path = f"{s3_storage}/picks/writingprompts.jsonl"
+    code = (
+        "import sys; from lima_k8s.picking import PickFile\n"
+        f"with PickFile({path!r}).alone(): print('held', flush=True); sys.stdin.read()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match=f"by process {first.pid}"), PickFile(path).alone():
+        pass
+    first.communicate()
+    assert first.returncode == 0
+    with PickFile(path).alone():
+        pass
 
 
 def test_what_cannot_be_saved_is_not_decided(page: LocalPage, file: PickFile) -> None:

@@ -63,7 +63,7 @@ def test_counts_what_is_damaged_and_goes_on(tmp_path: Path) -> None:
     path.write_bytes(b'{"n": 1}\n{"n": \n[1]\n{"n": "\xff"}\n{"n": "\\ud800"}\n{"n": 2}\n{"n": 3')
     damage = Damage()
     assert _read(path, damage) == [{"n": 1}, {"n": 2}]
-    assert damage.counts == {"not JSON": 4, "not a JSON object": 1}
+    assert damage.counts == {"not JSON": 3, "not UTF-8": 1, "not a JSON object": 1}
     assert "cut off" in damage.examples["not JSON"][-1]
     assert f"{path}:2" in damage.examples["not JSON"][0]
     with pytest.raises(DataError, match=r"a\.jsonl:2"):

@@ -124,6 +124,8 @@ def test_the_179_exchanges_are_divided_75_99_5() -> None:
         assert sites.groups[site] == group
     assert sites.pool("beer.stackexchange.com") == "stackexchange-other", "an older name"
     assert sites.pool("ai.meta.stackexchange.com") == "stackexchange-unlisted"
+    assert sites.languages < set(sites.groups)
+    assert sites.pool("ru.stackoverflow.com") == "stackexchange-other-languages"
     assert not set(sites.renamed) & set(sites.groups)
     assert set(sites.renamed.values()) <= set(sites.groups)
 

@@ -290,7 +290,7 @@ def test_the_independent_script_agrees_on_real_dumps(shared_data: Path, read: Re
 
 def test_kept_answers_of_real_dumps_hold_no_leftovers(shared_data: Path, read: Read) -> None:
     kept = [c for c in read(shared_data / "stackexchange") if c.keep]
-    assert len(kept) > 10
+    assert len(kept) >= 10
     for candidate in kept:
         assert 1200 <= len(candidate.conversation[1]) <= 4096
         assert not any(

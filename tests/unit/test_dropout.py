@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lima.errors import ModelError
-from lima.model.dropout import add_residual_dropout, decoder_layers, layer_rates
+from lima.model.dropout import Place, ResidualDropout, decoder_layers, layer_rates
 from tests.models import make_base
 
 
@@ -18,6 +18,10 @@ def model(tmp_path: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(make_base(tmp_path, layers=4))
 
 
+def rows(count: int, length: int) -> list[Place]:
+    return [Place(row, 0, length, f"example {row}") for row in range(count)]
+
+
 def test_rates_rise_linearly_from_zero() -> None:
     assert layer_rates(4, 0.3) == pytest.approx([0, 0.1, 0.2, 0.3])
     assert layer_rates(80, 0.3)[0] == 0
@@ -25,7 +29,7 @@ def test_rates_rise_linearly_from_zero() -> None:
 
 
 def test_measured_rates_on_both_branches(model: Any) -> None:
-    add_residual_dropout(model, 0.3)
+    dropout = ResidualDropout(model, 0.3)
     model.train()
     seen: list[list[torch.Tensor]] = []
     for layer in decoder_layers(model):
@@ -34,7 +38,7 @@ def test_measured_rates_on_both_branches(model: Any) -> None:
         # Runs after the dropout's own hook, on what is added to the residual stream.
         layer.self_attn.register_forward_hook(lambda m, i, o, out=outputs: out.append(o[0]))
         layer.mlp.register_forward_hook(lambda m, i, o, out=outputs: out.append(o))
-    torch.manual_seed(0)
+    dropout.place(rows(16, 200))
     model(input_ids=torch.randint(5, 300, (16, 200)))
     for outputs, rate in zip(seen, layer_rates(4, 0.3), strict=True):
         assert len(outputs) == 2
@@ -48,18 +52,18 @@ def test_nothing_is_dropped_in_evaluation_and_names_stay(model: Any) -> None:
     ids = torch.randint(5, 300, (2, 20))
     model.eval()
     before = model(input_ids=ids).logits
-    add_residual_dropout(model, 0.3)
+    ResidualDropout(model, 0.3)
     assert list(model.state_dict()) == names
     assert torch.equal(model(input_ids=ids).logits, before)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(model: Any) -> None:
-    add_residual_dropout(model, 0.3)
+    dropout = ResidualDropout(model, 0.3)
+    dropout.place(rows(2, 20))
     ids = torch.randint(5, 300, (2, 20))
 
     def gradients() -> list[torch.Tensor]:
         model.train().zero_grad()
-        torch.manual_seed(3)
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
         return [p.grad.clone() for p in model.parameters()]
 
@@ -71,4 +75,4 @@ def test_gradient_checkpointing_gives_the_same_gradients(model: Any) -> None:
 
 def test_another_architecture_is_refused() -> None:
     with pytest.raises(ModelError, match="LLaMA family"):
-        add_residual_dropout(torch.nn.Linear(2, 2), 0.3)
+        ResidualDropout(torch.nn.Linear(2, 2), 0.3)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def _generating(prompts: str = "authored:test", model: str = "run:0123456789abcd
     return CellSpec("e", "a", generate=GenerateSpec(DataSpec(prompts), ModelSpec(model)))
 
 
-def _curating(path: str = "", **more: str) -> CellSpec:
+def _curating(path: str = "", **more: Any) -> CellSpec:
     wikihow = SourceSpec("wikihow", (path or more.pop("articles"),), **more)
     arms = (ArmSpec("a", (PartSpec("wikihow", 1),)),)
     return CellSpec("e", "curation", curate=CurateSpec((wikihow,), arms))

@@ -115,6 +115,29 @@ def test_rows_are_independent_of_batch_size_and_order(model: Any) -> None:
         assert [again[shuffled.index(request)].token_ids for request in asked] == tokens(together)
 
 
+def test_padding_cannot_spread_what_is_not_a_number(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some CUDA kernels give NaN for a row of attention that sees nothing, as softmax does."""
+    alone = [engine(model, batch=1).generate([asked])[0] for asked in requests()]
+
+    def softmax_of_nothing_is_nan(
+        query: Any, key: Any, value: Any, attn_mask: Any = None, is_causal: bool = False, **_: Any
+    ) -> Any:
+        if is_causal:
+            attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -math.inf)
+        return scores.softmax(-1) @ value
+
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", softmax_of_nothing_is_nan
+    )
+    together = engine(model).generate(requests())
+    assert tokens(together) == tokens(alone)
+
+
 def test_a_row_is_independent_of_the_length_of_its_batch_mates(model: Any) -> None:
     short = requests([3], samples=1)[0]
     alone = engine(model).generate([short])[0]
@@ -276,3 +299,35 @@ def test_a_dialogue_is_asked_with_all_its_turns(cell: CellSpec, tmp_path: Path) 
 def test_a_cell_without_the_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no stage generate"):
         load_engine(CellSpec("study", "arm"), Storage(str(tmp_path)))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("flat", [0.01, 1.0, 3.0, 8.0])
+def test_the_nucleus_is_that_of_transformers(p: float, flat: float) -> None:
+    from transformers import TopPLogitsWarper
+
+    from lima.generation.nucleus import QuickTopP
+
+    torch.manual_seed(0)
+    scores = torch.randn(40, 5000) * flat
+    # Equal scores at the edge, one token alone, and none that is finite but few.
+    scores[0] = 0.0
+    scores[1, 7] = 100.0
+    scores[2, 3:] = -math.inf
+    scores[3] = scores[3].round()
+    ids = torch.zeros(40, 1, dtype=torch.long)
+    assert torch.equal(QuickTopP(p)(ids, scores), TopPLogitsWarper(p)(ids, scores))
+
+
+def test_a_finished_row_makes_room_for_the_next_request(model: Any) -> None:
+    calls: list[int] = []
+    counted = copy.deepcopy(model)
+    counted.register_forward_hook(lambda *_: calls.append(1))
+    asked = requests([5] * 24, samples=1)
+    eot = Counter(t for row in tokens(engine(model).generate(asked)) for t in row).most_common(1)
+    responses = engine(counted, eot=eot[0][0], batch=4).generate(asked)
+    steps = [len(r.token_ids) + (r.finish_reason == "eot") for r in responses]
+    assert min(steps) < max(steps)
+    ordered = [steps[i] for i in sorted(range(24), key=lambda i: asked[i].prompt_key)]
+    waiting = sum(max(ordered[at : at + 4]) for at in range(0, 24, 4))
+    assert len(calls) < waiting

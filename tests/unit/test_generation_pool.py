@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 import lima_jobs.generate
-from lima.errors import LimaError
+from lima.errors import ClusterError, LimaError
 from lima.generation.run import PromptShard
 from lima.recipes import ablations_7b
 from lima.spec import CellSpec, ComputeSpec
@@ -180,3 +180,15 @@ def test_a_machine_that_stays_after_all_is_used_again(
     ray.get = stays  # type: ignore[method-assign]
     assert len(list(pool.run())) == 40
     assert ray.started == ["first"] * len(ray.started)
+
+
+def test_a_machine_that_never_comes_is_not_waited_for_without_end(
+    ray: Ray, pool: _Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last machine went while its workers loaded, and nobody brings up another."""
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: ([], tasks), raising=False)
+    monkeypatch.setattr(lima_jobs.generate, "missing_machines", lambda _: "0 of 1 GPUs are there")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("LIMA_WAIT_MINUTES", "0.001")
+    with pytest.raises(ClusterError, match="0 of 1 GPUs are there"):
+        list(pool.run())

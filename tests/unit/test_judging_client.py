@@ -100,9 +100,9 @@ def test_a_proxy_of_the_environment_is_used(
     server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
-    [attempts] = score(JudgeSpec(base_url="http://judge.example.com/v1"), "Because.")
+    [attempts] = score(JudgeSpec(base_url="http://10.1.2.3/v1"), "Because.")
     assert [a.status for a in attempts] == ["ok"]
-    assert server.requests[0].path == "http://judge.example.com/v1/chat/completions"
+    assert server.requests[0].path == "http://10.1.2.3/v1/chat/completions"
 
 
 def test_nobody_listens() -> None:
@@ -171,11 +171,11 @@ def test_the_proxy_of_the_environment_is_used(
     server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1"))
-    [[attempt]] = score(JudgeSpec(base_url="http://judge.invalid/v1", model="judge"), "Because.")
+    [[attempt]] = score(JudgeSpec(base_url="http://127.0.0.1:9/v1", model="judge"), "Because.")
     assert attempt.status == "ok"
-    assert server.requests[0].path == "http://judge.invalid/v1/chat/completions"
-    monkeypatch.setenv("no_proxy", "judge.invalid")
-    spec = JudgeSpec(base_url="http://judge.invalid/v1", model="judge", attempts=1)
+    assert server.requests[0].path == "http://127.0.0.1:9/v1/chat/completions"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    spec = JudgeSpec(base_url="http://127.0.0.1:9/v1", model="judge", attempts=1)
     [[attempt]] = score(spec, "Because.")
     assert not attempt.sent
 

@@ -17,14 +17,14 @@ from lima.judging.journal import Journal
 from lima.judging.tasks import plan_shards, plan_tasks
 from lima.results import GENERATIONS, JUDGMENTS, Table
 from lima.shards import RunTable
-from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, Stage, stage_cell
+from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
 from lima.spec_judge import EndpointSpec
 from lima.stop import VARIABLE
 from lima.storage import Storage
 from lima_jobs.run import run_stage
 from tests.judge_server import JudgeServer, Reply, Request, running
 from tests.killed import finished_keys, kill_when
-from tests.responses import likes_lima, respond, responded_cell
+from tests.responses import asked_cell, likes_lima, respond, responded_cell
 
 IN_FLIGHT = 2
 ON_ITS_WAY = 3 * IN_FLIGHT
@@ -69,15 +69,7 @@ def compared(storage: Storage, url: str) -> CellSpec:
 
 def asked(folder: Path, url: str) -> CellSpec:
     """Return a cell whose responses to 40 prompts come from an endpoint."""
-    prompts = folder / "prompts.jsonl"
-    lines = [json.dumps({"conversations": [f"What is {i}?"], "source": "x"}) for i in range(40)]
-    prompts.write_text("\n".join(lines), "utf-8")
-    generate = GenerateSpec(
-        DataSpec(str(prompts)),
-        ModelSpec(f"endpoint:{url}#other"),
-        endpoint=EndpointSpec(concurrency=IN_FLIGHT),
-    )
-    return CellSpec("study", "other", generate=generate)
+    return asked_cell(folder, url, 40, EndpointSpec(concurrency=IN_FLIGHT))
 
 
 def paid(server: JudgeServer) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from lima.errors import JudgeError
 from lima.judging import client, ratelimit
+from lima.judging.peer import judge_peer
 from lima.judging.ratelimit import Gate, asked_pause
 from lima.spec import JudgeSpec
 from tests.judge_server import JudgeServer, Reply, Request, error, replies, server
@@ -124,7 +125,7 @@ def test_a_pause_until_a_date() -> None:
 
 
 def test_the_gate_halves_at_a_rate_limit_and_opens_again() -> None:
-    gate = Gate(16)
+    gate = Gate(16, judge_peer(JudgeSpec()))
     for expected in (8, 4, 2, 1, 1):
         gate.observe(429, {})
         assert gate.limit == expected

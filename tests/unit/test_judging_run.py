@@ -3,13 +3,16 @@
 import json
 import re
 import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lima.codec import run_id
-from lima.errors import DataError, InputError, Interrupted, JudgeError, SpecError
+from lima.errors import DataError, InputError, Interrupted, JudgeError, LimaError, SpecError
 from lima.judging import client
 from lima.judging.attempt import Attempt
 from lima.judging.journal import Journal
@@ -67,6 +70,16 @@ def rows_of(cell: CellSpec, storage: Storage) -> list[dict[str, Any]]:
 
 def journalled(cell: CellSpec, storage: Storage) -> set[str]:
     return set(Journal(storage, run_id(cell)).load())
+
+
+def paid_attempts(cell: CellSpec, storage: Storage) -> int:
+    """Return how many answers are kept, in rows or in the journal."""
+    rows = rows_of(cell, storage)
+    written = {row["judgment_key"] for row in rows}
+    kept = Journal(storage, run_id(cell)).load()
+    statuses = [row["status"] for row in rows]
+    statuses += [a.status for key in kept.keys() - written for a in kept[key]]
+    return sum(status != "api_error" for status in statuses)
 
 
 def test_every_response_gets_a_row(server: JudgeServer, storage: Storage) -> None:
@@ -238,6 +251,65 @@ def test_a_stop_ends_a_long_pause(server: JudgeServer, storage: Storage) -> None
     server.answer = answer
     with pytest.raises(Interrupted):
         judge(responded_cell(storage, responses(5), JudgeSpec(base_url=server.base_url)), storage)
+
+
+def hesitant(seen: Counter[str]) -> Callable[[Request], Reply]:
+    """Return a judge whose first answer to each text has no grade."""
+
+    def answer(request: Request) -> Reply:
+        seen[request.text] += 1
+        return Reply("Hm." if seen[request.text] == 1 else Reply().content)
+
+    return answer
+
+
+PRICES: dict[str, Any] = {"input_price": 10.0, "output_price": 10.0, "max_tokens": 100}
+ENDS: dict[str, tuple[type[LimaError], dict[str, Any]]] = {
+    "a stop": (Interrupted, {}),
+    "a refused key": (JudgeError, {}),
+    "a budget": (JudgeError, {"budget": 0.25}),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_answers_between_two_tries_are_kept(
+    server: JudgeServer, storage: Storage, end: str
+) -> None:
+    error_type, changes = ENDS[end]
+    judging = hesitant(Counter())
+
+    def answer(request: Request) -> Reply:
+        if request.number == 30:
+            if end == "a stop":
+                request_stop()
+            elif end == "a refused key":
+                return error(401)
+        return judging(request)
+
+    server.answer = answer
+    spec = JudgeSpec(base_url=server.base_url, concurrency=4, shard_rows=8, **PRICES | changes)
+    cell = responded_cell(storage, responses(40), spec)
+    with pytest.raises(error_type):
+        judge(cell, storage)
+    paid = sum(server.paid.values())
+    assert 0 < paid_attempts(cell, storage) == paid < 80
+    progress = read_progress(storage, run_id(cell))
+    assert progress
+    assert progress["figures"]["cost"] == round(paid * 450 * 10 / 1e6, 6)
+
+    stop_file().unlink(missing_ok=True)
+    assert cell.judge
+    rows = judge(replace(cell, judge=replace(cell.judge, budget=None)), storage)
+    assert [(r["attempt"], r["status"]) for r in rows] == [(1, "parse_fail"), (2, "ok")] * 40
+    assert set(server.paid.values()) == {2}
+
+
+def test_a_judge_with_a_budget_comes_to_an_end(server: JudgeServer, storage: Storage) -> None:
+    server.answer = hesitant(Counter())
+    spec = JudgeSpec(base_url=server.base_url, concurrency=4, budget=0.1, **PRICES)
+    with pytest.raises(JudgeError, match=r"could pass the budget of 0\.1 \(0\.08"):
+        judge(responded_cell(storage, responses(40), spec), storage)
+    assert sum(server.paid.values()) * 450 * 10 / 1e6 <= 0.1
 
 
 def test_answers_in_flight_are_kept_when_the_run_ends(

@@ -152,7 +152,10 @@ def test_votes_of_mtbench(storage: Storage, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"label": "C"}, "label 'C'"), ({"arm_2": None}, "needs arm_2"),
-     ({"colour": 1}, "colour"), ({"rater_group": "all"}, "all")],
+     ({"colour": 1}, "colour"), ({"rater_group": "all"}, "all"),
+     ({"arm_2": RECORD["arm_1"]}, "the same"), ({"response_1": "r", "response_2": "r"}, "the same"),
+     ({"turn": 0}, "turn"), ({"turn": -1}, "turn"), ({"turn": 2**70}, "turn"),
+     ({"rater": ""}, "rater"), ({"prompt": ""}, "prompt"), ({"arm_1": ""}, "arm_1")],
 )  # fmt: skip
 def test_a_line_that_is_no_label_is_named(
     storage: Storage, tmp_path: Path, change: dict[str, Any], said: str
@@ -161,6 +164,45 @@ def test_a_line_that_is_no_label_is_named(
     with pytest.raises(DataError, match=r"labels\.jsonl:2: .*" + said):
         import_labels(path, storage, "study", "plain")
     assert read_labels(Tables(storage)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"model_b": "m"}, "model_b are the same"), ({"turn": 0}, "turn"), ({"turn": -1}, "turn")],
+)
+def test_a_vote_that_is_none_is_named(
+    storage: Storage, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    vote = {"judge": "expert_1", "model_a": "m", "model_b": "a", "question_id": 81, "turn": 1,
+            "winner": "tie"}  # fmt: skip
+    path = write_lines(tmp_path / "votes.jsonl", vote, {**vote, **change})
+    with pytest.raises(DataError, match=r"votes\.jsonl:2: .*" + said):
+        import_labels(path, storage, "study", "mtbench")
+
+
+def test_two_responses_of_one_arm_may_be_compared(storage: Storage, tmp_path: Path) -> None:
+    pair = {**RECORD, "arm_2": RECORD["arm_1"], "response_1": "r", "response_2": "s"}
+    import_labels(write_lines(tmp_path / "labels.jsonl", pair), storage, "study", "plain")
+    [label] = read_labels(Tables(storage))
+    assert label.arm_1 == label.arm_2
+
+
+def test_a_byte_order_mark_is_no_part_of_the_labels(storage: Storage, tmp_path: Path) -> None:
+    plain = write_lines(tmp_path / "plain.jsonl", RECORD)
+    marked = tmp_path / "marked.jsonl"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    packed = tmp_path / "packed.jsonl.gz"
+    packed.write_bytes(gzip.compress(marked.read_bytes()))
+    assert [import_labels(p, storage, "study", "plain").new for p in (marked, packed, plain)] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_damaged_archive_is_named(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl.gz"
+    path.write_bytes(b"\x1f\x8b\x08\x00" + b"x" * 30)
+    with pytest.raises(DataError, match=r"labels\.jsonl\.gz: cannot be read"):
+        import_labels(path, storage, "study", "plain")
 
 
 def test_exact_intervals_of_published_tables() -> None:

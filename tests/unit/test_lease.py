@@ -213,3 +213,22 @@ def test_an_outage_alone_loses_nothing(storage: Storage, monkeypatch: pytest.Mon
         while storage.read(PATH) == before:
             time.sleep(0.01)
     assert not storage.exists(PATH)
+
+
+def test_a_suspended_process_that_holds_the_lock_holds_nobody_up(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "LOST_S", 0.2)
+    monkeypatch.setattr(lease_module, "SETTLE_S", 0.01)
+    folder = Path(storage.uri) / "leases"
+    folder.mkdir()
+    code = "import fcntl; f = open('.lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(); input()"
+    suspended = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with suspended:
+        assert suspended.stdout
+        suspended.stdout.readline()
+        with held_by_us(storage):
+            assert json.loads(storage.read(PATH))["pid"] == os.getpid()
+        suspended.kill()

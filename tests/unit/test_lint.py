@@ -9,6 +9,8 @@ import pytest
 from lima.lint import Finding, lint
 from lima.overrides import apply_overrides
 from lima.recipes import RECIPES, load_study
+from lima.results import RUNS
+from lima.shards import run_folder
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -75,7 +77,9 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_studies_that_have_all_they_need() -> None:
     assert {f.level for f in findings()} == {"note"}
-    assert {f.level for f in lint(RECIPES["tiny"]())} == {"note"}
+    found = [f for f in lint(RECIPES["tiny"]()) if f.level != "note"]
+    # Its examples are trimmed, for the sake of time.
+    assert {(f.level, f.path) for f in found} == {("warning", "train.max_length")}
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n != "tiny" and RECIPES[n]()[0].train])
@@ -179,15 +183,22 @@ def test_the_steps_are_said() -> None:
         (["judge.base_url=http://h:99999/v1"], "error", "judge.base_url", "not an address"),
         (["judge.budget=3"], "error", "judge.budget", "without prices"),
         (["judge.rubric=preference"], "error", "judge.baselines", "something to compare with"),
-        (["judge.api_key_env=NO_SUCH_KEY"], "note", "judge.api_key_env", "NO_SUCH_KEY"),
+        (["judge.budget=3", "judge.input_price=1"], "warning", "judge.output_price", "as free"),
+        (["judge.budget=3", "judge.output_price=1"], "warning", "judge.input_price", "as free"),
+        (["judge.api_key_env=NO_API_KEY"], "note", "judge.api_key_env", "NO_API_KEY"),
+        (["judge.api_key_env=HOME"], "error", "judge.api_key_env", "not sent"),
+        (["judge.api_key_env=AWS_TOKEN"], "error", "judge.api_key_env", "not sent"),
         (["generate.model.path=endpoint:http://h/v1#m"], "warning", "train", "come from endpoint:"),
         (["generate.model.path=endpoint:h#m"], "error", "generate.model.path", "not an endpoint"),
         (["generate.model.path=responses:no.json"], "error", "generate.model.path", "no.json is"),
         (
-            ["generate.model.path=endpoint:http://h/v1#m", "generate.endpoint.api_key_env=NO_KEY"],
+            [
+                "generate.model.path=endpoint:http://h/v1#m",
+                "generate.endpoint.api_key_env=NO_TOKEN",
+            ],
             "note",
             "generate.endpoint.api_key_env",
-            "NO_KEY",
+            "NO_TOKEN",
         ),
         (["train.data.count=43"], "error", "train.data.count", "43 examples are asked for, 42"),
         (["train.data.path=authored:nothing"], "error", "train.data", "no such examples"),
@@ -279,3 +290,22 @@ def test_errors_come_first_then_the_order_of_the_stages() -> None:
         ("error", "train.max_length"),
         ("warning", "generate.decoding.top_k"),
     ]
+
+
+@pytest.mark.parametrize(("name", "fits"), [
+    ("x" * 100, True), ("é" * 40, True), ("é" * 41, False), ("語" * 27, True), ("語" * 28, False),
+    ("🜁" * 21, False), ("/" * 81, True), ("/" * 82, False),
+])  # fmt: skip
+def test_an_experiment_is_the_name_of_a_folder(name: str, fits: bool, tmp_path: Path) -> None:
+    found = lint([replace(STUDY, experiment=name)])
+    assert (
+        [f for f in found if f.path == "experiment"] == []
+        if fits
+        else [one(found, "error", "experiment")]
+    )
+    folder = tmp_path / run_folder(RUNS, name, "0123456789abcdef")
+    if fits:
+        folder.mkdir(parents=True)
+    else:
+        with pytest.raises(OSError, match="too long"):
+            folder.mkdir(parents=True)

@@ -1,8 +1,14 @@
 """What a command that waits says where there is no terminal."""
 
+import io
+import re
+from pathlib import Path
+
 import pytest
 
+import lima_k8s
 from lima_k8s import live
+from lima_k8s.display import CellState, display
 from lima_k8s.live import Line, PlainLines
 
 
@@ -36,3 +42,36 @@ def test_items_are_followed_each_by_itself(capsys: pytest.CaptureFixture[str]) -
     lines.show(["", "x"])
     lines.show(["x", "y"])
     assert capsys.readouterr().err == "x is here\ny is here\n"
+
+
+HOSTILE = ["[/bold]", "[red]x", "[link=http://a]y[/link]", ":warning:", "[", "a[b]c"]
+"""Names of arms that rich would take for markup, or for a name of an emoji."""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_no_markup(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    record = {"stage": name, "done": 1, "total": 2, "unit": name, "figures": {name: name}}
+    with display() as show:
+        show([CellState("run", name, record)])
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert shown.count(name) >= 5
+
+
+def test_no_other_console_is_made() -> None:
+    """Of rich's consoles, only that of `plain_console` takes no text for markup."""
+    made = {
+        path.name
+        for path in Path(lima_k8s.__file__).parent.rglob("*.py")
+        if re.search(
+            r"\bConsole\(|from rich import|rich\.print|from_markup", path.read_text("utf-8")
+        )
+    }
+    assert made == {"output.py"}

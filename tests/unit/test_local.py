@@ -4,21 +4,26 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lima.done import mark_done
+from lima.codec import run_id
+from lima.done import is_done, mark_done
 from lima.errors import InputError, Interrupted, StorageError
-from lima.progress import DONE
+from lima.judging.key import ALLOWED
+from lima.progress import DONE, Progress, read_progress
 from lima.recipes import load_study
 from lima.results import GENERATIONS
 from lima.shards import RunTable
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.storage import Storage
-from lima_k8s.display import CellState
+from lima_k8s import looking
+from lima_k8s.display import CellState, _line
 from lima_k8s.local import LocalRun, failure
+from lima_k8s.looking import Looker
 from lima_k8s.main import run
 
 LOG = Path("study/logs/local.log")
@@ -108,6 +113,34 @@ def test_a_cell_that_is_done_is_looked_at_once_and_needs_no_key(
     assert local.plan()[0].endswith("finished already")
 
 
+def test_responses_without_a_score_are_told_when_all_is_done(tmp_path: Path) -> None:
+    cell, storage = judged(base_url="http://127.0.0.1:8000/v1"), Storage(str(tmp_path))
+    progress = Progress(storage, run_id(cell))
+    progress.update("judge", 40, 40, "responses", force=True, failed=38, cost=0.0)
+    mark_done(storage, cell)
+    record = read_progress(storage, run_id(cell))
+    assert record
+    state = CellState(run_id(cell), "lima seed 0", record)
+    assert (state.done, state.figures) == (True, "38 of 40 responses unscored")
+    assert is_done(storage, cell)
+    mark_done(storage, cell)
+    assert read_progress(storage, run_id(cell))["figures"] == record["figures"]  # type: ignore[index]
+
+
+def test_a_key_of_another_name_is_allowed_by_whoever_submits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(ALLOWED, "")
+    named = ["--recipe", "tiny", "--set", "judge.api_key_env=JUDGE_PASS"]
+    local = [*named, "--local", "--dry-run", "--storage", str(tmp_path)]
+    url = ["--set", "judge.base_url=http://127.0.0.1:1/v1", "--set", "judge.model=m"]
+    assert run(["submit", "judge", *local, *url]) == 2
+    assert "--allow-key JUDGE_PASS" in capsys.readouterr().err
+    assert run(["submit", "judge", *local, *url, "--allow-key", "JUDGE_PASS"]) == 0
+    assert run(["submit", "judge", *named, *url, "--allow-key", "JUDGE_PASS"]) == 2
+    assert "in its Secret" in capsys.readouterr().err
+
+
 def test_a_baseline_needs_its_key_until_it_has_responses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,10 +221,13 @@ def test_warnings_are_said_before_the_start(
     arguments = ["submit", "generate", "--local", "--recipe", "tiny", "--dry-run"]
     assert run([*arguments, *change, *storage]) == 0
     said = capsys.readouterr()
-    assert said.err.splitlines()[0] == (
+    lines = said.err.splitlines()
+    warned = [line for line in lines if line.startswith("warning: ")]
+    assert (
         "warning: generate.decoding.top_k: only the 50 likeliest tokens are sampled; the paper "
         "has no such limit; --set generate.decoding.top_k=0"
-    )
+    ) in warned
+    assert lines[: len(warned)] == warned
     assert said.out.splitlines()[0].endswith("to run")
 
 
@@ -206,3 +242,68 @@ def test_a_plan_for_machines_is_one_document(
         ("diverse-32", 1, False),
         ("howto-32", 1, False),
     ]
+
+
+def test_a_storage_that_is_silent_is_told_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(looking, "SAY_AFTER_S", 0.01)
+    answers, seen = threading.Event(), list[str]()
+
+    def look() -> str:
+        answers.wait()
+        return "news"
+
+    said = ""
+    with Looker(look, seen.append, 0, "storage s3://b/p") as looker:
+        while "s3://b/p has not answered since" not in said:
+            looker.tell()
+            said += capsys.readouterr().err
+        assert seen == []
+        answers.set()
+        looker.finish()
+        while not seen:
+            looker.tell()
+    assert set(seen) == {"news"}
+
+
+def test_a_look_that_fails_is_no_news() -> None:
+    asked: list[int] = []
+
+    def look() -> int:
+        asked.append(0)
+        if len(asked) % 2:
+            raise StorageError("away")
+        return len(asked)
+
+    seen: list[int] = []
+    with Looker(look, seen.append, 0, "storage") as looker:
+        while not seen:
+            looker.tell()
+    assert seen[0] == 2
+
+
+def test_a_stage_that_runs_share_is_shown_as_theirs(tmp_path: Path) -> None:
+    cells = load_study("tiny")
+    reporter, storage = cells[-1], Storage(str(tmp_path))
+    Progress(storage, run_id(reporter)).update("base", 3, 133, "steps", force=True)
+    states = LocalRun(cells, str(tmp_path))._states()
+    assert [(s.stage, s.record["done"]) for s in states] == [("base", 3)] * 4
+    lines = {_line(state) for state in states}
+    assert [line.text for line in lines] == ["4 runs: base 3/133 steps"]
+    # A cell that is further, or alone, speaks for itself.
+    Progress(storage, run_id(cells[0])).update("train", 1, 20, "steps", force=True)
+    states = LocalRun(cells, str(tmp_path))._states()
+    assert [s.stage for s in states] == ["train", "base", "base", "base"]
+    (alone,) = LocalRun([reporter], str(tmp_path))._states()
+    assert _line(alone).text == "howto-32 seed 1: base 3/133 steps"
+
+
+def test_the_demo_ends_with_what_to_do_next() -> None:
+    root = Path(__file__).parents[2]
+    told = subprocess.run(
+        ["make", "-n", "demo"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    last = told[told.index("The page is above") :]
+    for next_step in ("/activate", "lima-k8s chat ", "lima-k8s annotate "):
+        assert next_step in last

@@ -4,7 +4,13 @@ import pytest
 import torch
 from scipy import stats
 
-from lima.generation.philox import address_words, gumbel_noise, philox4x32, seed_address
+from lima.generation.philox import (
+    address_words,
+    gumbel_noise_of,
+    philox4x32,
+    seed_address,
+)
+from lima.generation.philox import gumbel_noise as noise_at
 
 ONES = (0xFFFFFFFF,) * 4
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
@@ -27,6 +33,19 @@ def test_known_answers(counter: tuple[int, ...], key: tuple[int, ...], expected:
 
 def addresses(count: int) -> torch.Tensor:
     return address_words([seed_address(7, "prompt", sample) for sample in range(count)])
+
+
+def gumbel_noise(words: torch.Tensor, step: int, vocab: int) -> torch.Tensor:
+    """Return the noise of the same step in every row."""
+    return noise_at(words, torch.full((len(words),), step), vocab)
+
+
+def test_noise_of_single_tokens_is_that_of_the_vocabulary() -> None:
+    steps = torch.arange(6)
+    whole = noise_at(addresses(6), steps, 50)
+    rows, tokens = torch.tensor([0, 5, 5, 2]), torch.tensor([49, 0, 3, 17])
+    single = gumbel_noise_of(addresses(6)[rows], steps[rows], tokens)
+    assert torch.equal(single, whole[rows, tokens])
 
 
 @pytest.mark.parametrize("vocab", [1, 9, 64])

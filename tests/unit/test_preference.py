@@ -14,12 +14,14 @@ from lima.errors import DataError, JudgeError, SpecError
 from lima.evaluation.aggregate import aggregate_rows
 from lima.evaluation.items import item_id
 from lima.evaluation.labels import read_labels
+from lima.evaluation.measures import read_efforts
 from lima.evaluation.raters import raters_of
 from lima.evaluation.scan import Tables
 from lima.judging import client
 from lima.judging.instructions import INSTRUCTIONS
 from lima.judging.preference import TOLD, build_comparison, parse_label
 from lima.ledger import record_run
+from lima.lint import lint
 from lima.progress import Progress
 from lima.results import ITEMS, JUDGMENTS
 from lima.shards import RunTable
@@ -236,6 +238,27 @@ def test_baselines_must_be_known(server: JudgeServer, storage: Storage) -> None:
         run(comparing(server, baselines=()), storage)
     by_run = run_id(CellSpec("study", "alpaca", generate=GenerateSpec(DataSpec("none"))))
     assert len(run(comparing(server, baselines=(by_run,)), storage)) == PROMPTS
+
+
+def test_an_arm_is_not_compared_with_itself(server: JudgeServer, storage: Storage) -> None:
+    assert len(run(comparing(server, baselines=("lima", "alpaca")), storage)) == PROMPTS
+    assert sum(server.paid.values()) == PROMPTS
+    alone = comparing(server, baselines=("lima",))
+    assert run(alone, storage) == []
+    by_run = run_id(alone, "generate")
+    assert run(comparing(server, baselines=(by_run,)), storage) == []
+    assert sum(server.paid.values()) == PROMPTS
+    finished = read_efforts(Tables(storage))[run_id(alone)]
+    assert (finished.attempts, finished.open, finished.failed) == (1, 0, 0)
+
+
+def test_lint_says_that_an_arm_is_its_own_baseline(server: JudgeServer) -> None:
+    for baselines, words in ((("lima", "bard"), "itself"), (("lima",), "with nothing")):
+        found = lint([comparing(server, baselines=baselines)])
+        [said] = [f for f in found if f.path == "judge.baselines"]
+        assert said.level == "note"
+        assert said.message.endswith(words)
+    assert not [f for f in lint([comparing(server)]) if f.path == "judge.baselines"]
 
 
 def test_baselines_of_other_experiments_are_found(server: JudgeServer, storage: Storage) -> None:

@@ -115,7 +115,7 @@ def test_a_study_like_the_demo(tmp_path: Path) -> None:
                   stages=("base", "train", "generate"))  # fmt: skip
     page = page_of(tmp_path, study)
     names = set(re.findall(r'<figure id="(\w+)"', page))
-    drawn = {"loss", "perplexity", "lengths", "stops", "attempts", "hours"}
+    drawn = {"loss", "perplexity", "examples", "lengths", "stops", "attempts", "hours"}
     assert names > drawn
     for name in names:
         assert ("<svg" in figure(page, name)) == (name in drawn), name
@@ -205,7 +205,7 @@ def test_samples_wait_for_the_slowest_arm(tmp_path: Path) -> None:
     write_study(storage, Study(seeds=1))
     tables = Tables(storage)
     slow = next(c for c in read_chains(tables) if c.arm == "narrow").runs["generate"]
-    for shard in tmp_path.glob(f"generations/*/run_id={slow}/*.parquet"):
+    for shard in tmp_path.glob(f"generations/*/{slow}/*.parquet"):
         if shard.name != "00001.parquet":
             shard.unlink()
     shown = [c.turns[0][1] for c in read_samples(tables, read_chains(tables))]
@@ -222,7 +222,7 @@ def test_running_study(tmp_path: Path) -> None:
              "workers": 1, "gpus": 1, "at": START.replace(year=2031)}  # fmt: skip
     write_shard(storage, ATTEMPTS, stage_cell(cell, "train"), "z", start)
     for file in tmp_path.glob("attempts/*/*/*-ended.parquet"):
-        if f"run_id={run_id(cell, 'train')}" in str(file):
+        if run_id(cell, "train") in str(file):
             file.unlink()
     page = render_report(storage, note=pytest.fail)
     assert "5 cells" in re.sub(r"\s+", " ", page)

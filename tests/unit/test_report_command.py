@@ -1,6 +1,7 @@
 """`lima-k8s report`: what it refuses or leaves out, and the page and its figures as files."""
 
 import html
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,6 +58,29 @@ def test_nothing_but_a_base_model(tmp_path: Path) -> None:
         render_report(storage, note=pytest.fail)
 
 
+@pytest.mark.parametrize("what", ["link", "pipe", "device", "loop"])
+def test_only_a_regular_file_is_written_over(tmp_path: Path, what: str) -> None:
+    storage, output = Storage(str(tmp_path / "study")), tmp_path / "page.html"
+    write_study(storage, Study(seeds=1))
+    (tmp_path / "precious").write_text("kept")
+    if what == "pipe":
+        os.mkfifo(output)
+    else:
+        there = {"link": tmp_path / "precious", "device": Path("/dev/null"), "loop": output}
+        output.symlink_to(there[what])
+    before = output.lstat()
+    with pytest.raises(InputError, match=r"page\.html: .*name another file"):
+        write_report(storage, output, note=pytest.fail)
+    assert output.lstat() == before
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page.html", "precious", "study"]
+
+
+def test_a_device_is_not_written_over() -> None:
+    with pytest.raises(InputError, match="/dev/null: no regular file"):
+        write_report(Storage("/nowhere"), Path("/dev/null"), note=pytest.fail)
+
+
 class TestCommand:
     """`lima-k8s report`."""
 
@@ -66,7 +90,9 @@ class TestCommand:
         write_study(Storage(str(tmp_path / "study")), Study(seeds=1))
         output = tmp_path / "new" / "folder" / "page.html"
         assert run(["report", str(tmp_path / "study"), "-o", str(output)]) == 0
-        assert capsys.readouterr().out == f"{output}\n"
+        captured = capsys.readouterr()
+        assert captured.out == f"{output}\n"
+        assert f"making the folder {output.parent}\n" in captured.err
         assert output.read_text("utf-8").startswith("<!doctype html>")
 
     def test_figures_as_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

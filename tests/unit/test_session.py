@@ -2,13 +2,16 @@
 
 import os
 
+import psutil
 import pytest
 import ray
 
+import lima_jobs.session
 from lima.errors import LimaError
 from lima.recipes import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
-from lima_jobs.session import STARTS, ray_session
+from lima_jobs.ownray import own_ray, require_loopback
+from lima_jobs.session import STARTS, _start_ray, ray_session
 
 
 def test_a_ray_that_does_not_start_is_tried_again_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +30,22 @@ def test_a_ray_that_does_not_start_is_tried_again_and_told(monkeypatch: pytest.M
     ):
         pass
     assert starts == ["local"] * STARTS
+
+
+@pytest.mark.slow
+def test_a_start_that_failed_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lima_jobs.session, "STARTS", 1)
+    before = set(psutil.Process().children(recursive=True))
+    # Ray refuses so small a store only when the first of its processes runs.
+    with own_ray(1) as options, pytest.raises(LimaError, match="Ray did not start, 1 times"):
+        _start_ray(options | {"object_store_memory": 1})
+    assert set(psutil.Process().children(recursive=True)) - before == set()
+
+
+def test_a_ray_that_others_can_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "192.0.2.1")
+    with pytest.raises(LimaError, match=r"listens on 192\.0\.2\.1"):
+        require_loopback()
 
 
 def test_what_only_asks_a_judge_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,14 +30,17 @@ def tokenizer(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def llama_tokenizer(shared_data: Path, tmp_path: Path) -> Any:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
 
-    file = tmp_path / "tokenizer.json"
     with gzip.open(shared_data / "tokenizer" / "llama-test-tokenizer.json.gz") as stream:
-        file.write_bytes(stream.read())
-    return PreTrainedTokenizerFast(
-        tokenizer_file=str(file), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+        (tmp_path / "tokenizer.json").write_bytes(stream.read())
+    # As users get it: by the class that its settings name, which builds it anew.
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", **settings})
     )
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    return AutoTokenizer.from_pretrained(tmp_path)
 
 
 def test_eot_is_added_once(tokenizer: Any) -> None:

@@ -2,17 +2,15 @@
 
 import json
 import math
-import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 
 from lima.codec import run_id
@@ -21,31 +19,19 @@ from lima.errors import DataError, InputError, Interrupted, ModelError, StorageE
 from lima.model.loading import load_for_inference
 from lima.model.tokens import encode_dialogue
 from lima.model.weights import local_files, weights_epochs, weights_path
-from lima.results import METRICS, STEPS
+from lima.results import METRICS
 from lima.shards import RunTable
-from lima.spec import CellSpec, DataSpec, ModelSpec, OptimizerSpec
+from lima.spec import CellSpec, CheckpointSpec, DataSpec, ModelSpec, OptimizerSpec
 from lima.storage import Storage
 from lima.training.loop import Hooks, Trainer
 from lima.training.plan import Plan, learning_rate
-from lima.training.records import StepRecord, completion_path
+from lima.training.records import completion_path
 from lima.training.world import World
 from tests.models import make_base, small_cell
+from tests.training import step_rows, train, weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 STEPS_IN_ALL = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Be a world of one worker."""
-    os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
-    from lima.training.engine import prepare_environment
-
-    prepare_environment("cpu")
-    rendezvous = tmp_path_factory.mktemp("group") / "rendezvous"
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -53,38 +39,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base"))
 
 
-def train(cell: CellSpec, storage: Storage, stop_after: int | None = None) -> Trainer:
-    """Train `cell`; with `stop_after`, ask for a stop after that step."""
-    seen: list[StepRecord] = []
-    hooks = Hooks(
-        on_step=lambda record, total: seen.append(record),
-        should_stop=lambda: bool(seen) and seen[-1].step == stop_after,
-    )
-    assert cell.train is not None
-    trainer = Trainer(cell, cell.train, storage, World(0, 1, torch.device("cpu")), hooks)
-    trainer.train()
-    return trainer
-
-
-def weights(storage: Storage, cell: CellSpec, epoch: int) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    path = storage.local_path(f"{weights_path(run_id(cell), epoch)}/model.safetensors")
-    assert path is not None
-    return load_file(path)
-
-
-def step_rows(storage: Storage, cell: CellSpec) -> list[dict[str, Any]]:
-    rows = RunTable(storage, STEPS, cell).read().to_pylist()
-    return [{k: v for k, v in row.items() if k not in ("seconds", "at")} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def finished(
     base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[CellSpec, Storage, Trainer]:
     """Return a run that trained without disturbance."""
-    cell, storage = small_cell(base), Storage(str(tmp_path_factory.mktemp("finished")))
+    checkpoints = CheckpointSpec(first_epoch=2, last_epoch=3, keep_states=2)
+    cell = small_cell(base, checkpoints=checkpoints)
+    storage = Storage(str(tmp_path_factory.mktemp("finished")))
     return cell, storage, train(cell, storage)
 
 
@@ -373,6 +335,8 @@ def test_a_run_with_fewer_epochs_than_are_exported_exports_its_last(
     cell, storage = small_cell(base, epochs=1), Storage(str(tmp_path))
     train(cell, storage)
     assert weights_epochs(storage, run_id(cell)) == [1]
+    # Nobody asked for states of a run that is complete.
+    assert storage.entries(f"checkpoints/run_id={run_id(cell)}/state") == []
 
 
 def test_held_out_prose_is_measured_as_documents(base: Path, tmp_path: Path) -> None:

@@ -66,9 +66,10 @@ weights pass through the cache.
 {{- end -}}
 
 {{/*
-Pod template of a head or of a worker; `size` times `count` is what it requests.
+Pod template of a head or of a worker, before the cluster's `pods` are put in; `size` times `count`
+is what it requests.
 
-  template: {{- include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) $scope) | nindent 8 }}
+  {{ include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) $scope) }}
 */}}
 {{- define "lima-common.rayPod" -}}
 {{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
@@ -79,26 +80,34 @@ Pod template of a head or of a worker; `size` times `count` is what it requests.
 {{- if $cuda -}}
   {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}
   {{- if gt (int .shape.pods) 1 -}}
-    {{- $extra = merge $extra .cluster.gpu.fabric -}}
+    {{- $extra = merge $extra (.cluster.gpu.fabric | default dict) -}}
   {{- end -}}
 {{- end -}}
 metadata:
   labels: {{- include "lima-common.podLabels" (dict "cluster" .cluster "ours" (include "lima-common.runLabels" .)) | nindent 4 }}
+  {{- if $cuda }}
   annotations:
-    {{- include "lima-common.runAnnotations" . | nindent 4 }}
-    {{- if $cuda }}
     {{- range $name, $value := .cluster.gpu.podAnnotations }}
     {{ $name | quote }}: {{ $value | quote }}
     {{- end }}
     {{- with include "lima-common.topology" . }}
     {{- . | nindent 4 }}
     {{- end }}
-    {{- end }}
+  {{- end }}
 spec:
   {{- include "lima-common.podBase" (dict "cluster" .cluster "token" (and (eq .role "head") (ne $elastic ""))) | nindent 2 }}
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .cluster "pods" .shape.pods) }}
-  {{- if and $cuda .cluster.gpu.runtimeClassName }}
-  runtimeClassName: {{ .cluster.gpu.runtimeClassName | quote }}
+  {{- if $cuda }}
+  # The mark of lima-queue's flavors of GPUs: what does not tolerate it gets no room of theirs.
+  tolerations:
+    {{- with .cluster.gpu.flavor }}
+    - {key: lima-k8s.io/flavor, operator: Equal, value: {{ . | quote }}, effect: NoSchedule}
+    {{- else }}
+    - {key: lima-k8s.io/flavor, operator: Exists, effect: NoSchedule}
+    {{- end }}
+  {{- with .cluster.gpu.runtimeClassName }}
+  runtimeClassName: {{ . | quote }}
+  {{- end }}
   {{- end }}
   containers:
     - name: ray-{{ .role }}
@@ -107,7 +116,7 @@ spec:
       # The pod's status then says why it failed, also when the pod is gone soon.
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
-      resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra) | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" .size "count" .count "extra" $extra "cache" (include "lima-common.nodeCache" (dict "cluster" .cluster "cuda" $cuda))) | nindent 8 }}
       env: {{- include "lima-common.env" (dict "cluster" .cluster "elastic" $elastic "image" $image "more" (ternary .cluster.gpu.nccl dict $cuda)) | nindent 8 }}
       {{- with include "lima-common.envFrom" .cluster }}
       envFrom: {{- . | nindent 8 }}
@@ -200,7 +209,7 @@ spec:
       # The pod's status then says why it failed, also when the pod is gone soon.
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext: {{- include "lima-common.containerSecurity" . | nindent 8 }}
-      resources: {{- include "lima-common.resources" (dict "size" .cluster.submitter "count" 1 "extra" dict) | nindent 8 }}
+      resources: {{- include "lima-common.resources" (dict "size" .cluster.submitter "count" 1 "extra" dict "cache" 0) | nindent 8 }}
       env:
         - name: HOME
           value: /tmp

@@ -15,17 +15,13 @@ kind: RayJob
 metadata:
   name: {{ .name }}
   namespace: {{ .root.Release.Namespace | quote }}
-  labels:
-    {{- include "lima-common.runLabels" . | nindent 4 }}
-    kueue.x-k8s.io/queue-name: {{ $cluster.queue | quote }}
-    {{- with $cluster.priorityClass }}
-    kueue.x-k8s.io/priority-class: {{ . | quote }}
-    {{- end }}
-  annotations:
-    {{- include "lima-common.runAnnotations" . | nindent 4 }}
-    {{- if $elastic }}
-    kueue.x-k8s.io/elastic-job: "true"
-    {{- end }}
+  {{- /* Ours are the last word. */}}
+  {{- $labels := merge (include "lima-common.runLabels" . | fromYaml) (dict "kueue.x-k8s.io/queue-name" $cluster.queue) }}
+  {{- with $cluster.priorityClass }}{{ $_ := set $labels "kueue.x-k8s.io/priority-class" . }}{{ end }}
+  labels: {{- merge $labels ($cluster.jobLabels | default dict) | toYaml | nindent 4 }}
+  {{- $annotations := include "lima-common.runAnnotations" . }}
+  {{- $own := ternary (printf "%s\nkueue.x-k8s.io/elastic-job: \"true\"" $annotations) $annotations $elastic }}
+  {{- include "lima-common.annotations" (dict "ours" $own "more" ($cluster.jobAnnotations | default dict)) | nindent 2 }}
 spec:
   submissionMode: K8sJobMode
   entrypoint: {{ include "lima-common.entrypoint" . | quote }}
@@ -37,7 +33,10 @@ spec:
   submitterConfig:
     # A submitter that is evicted must not end a run that is well.
     backoffLimit: 10
-  submitterPodTemplate: {{- include "lima-common.submitter" . | nindent 4 }}
+  {{- with int64 ($cluster.deadlineSeconds | default 0) }}
+  activeDeadlineSeconds: {{ . }}
+  {{- end }}
+  submitterPodTemplate: {{- include "lima-common.finished" (dict "pod" (include "lima-common.submitter" .) "role" "submitter" "container" "ray-job-submitter" "cluster" $cluster) | nindent 4 }}
   rayClusterSpec:
     rayVersion: {{ $cluster.rayVersion | quote }}
     {{- if $cluster.tokenAuth }}
@@ -63,7 +62,7 @@ spec:
         dashboard-host: 0.0.0.0
         {{- /* Workers never run beside the driver, unless there is no other place. */}}
         {{- include "lima-common.rayStart" (dict "cpus" (ternary 0 1 (gt (int .shape.pods) 0)) "gpus" 0 "size" $cluster.head "count" 1) | nindent 8 }}
-      template: {{- include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) .) | nindent 8 }}
+      template: {{- include "lima-common.finished" (dict "pod" (include "lima-common.rayPod" (merge (dict "role" "head" "size" $cluster.head "count" 1) .)) "role" "head" "container" "ray-head" "cluster" $cluster "annotations" $annotations) | nindent 8 }}
     {{- if gt (int .shape.pods) 0 }}
     workerGroupSpecs:
       - groupName: workers
@@ -71,7 +70,7 @@ spec:
         minReplicas: {{ int $first }}
         maxReplicas: {{ int .shape.pods }}
         rayStartParams: {{- include "lima-common.rayStart" (dict "cpus" $cpus "gpus" (ternary .shape.perPod 0 $cuda) "size" $worker "count" .shape.perPod) | nindent 10 }}
-        template: {{- include "lima-common.rayPod" (merge (dict "role" "worker" "size" $worker "count" .shape.perPod) .) | nindent 10 }}
+        template: {{- include "lima-common.finished" (dict "pod" (include "lima-common.rayPod" (merge (dict "role" "worker" "size" $worker "count" .shape.perPod) .)) "role" "worker" "container" "ray-worker" "cluster" $cluster "annotations" $annotations) | nindent 10 }}
     {{- end }}
 {{- end -}}
 

@@ -50,20 +50,28 @@ A number of GiB as MiB.
 {{- end -}}
 
 {{/*
-Requests and limits of `count` times a size. The CPU has no limit: idle cores may be used.
+Requests and limits of `count` times a size. The CPU has no limit: idle cores may be used. Of the
+node's disk a pod may also fill its cache of `cache` GiB.
 
-  resources: {{- include "lima-common.resources" (dict "size" .Values.cluster.head "count" 1 "extra" dict) | nindent 8 }}
+  resources: {{- include "lima-common.resources" (dict "size" .Values.cluster.head "count" 1 "extra" dict "cache" 0) | nindent 8 }}
 */}}
 {{- define "lima-common.resources" -}}
 {{- $memory := printf "%sMi" (include "lima-common.mebibytes" (mulf (float64 .size.memoryGiB) .count)) -}}
+{{- $disk := mulf (float64 (.size.diskGiB | default 0)) .count -}}
 requests:
   cpu: {{ mulf (float64 .size.cpu) .count 1000 | int64 }}m
   memory: {{ $memory }}
+  {{- if $disk }}
+  ephemeral-storage: {{ include "lima-common.mebibytes" $disk }}Mi
+  {{- end }}
   {{- range $name, $amount := .extra }}
   {{ $name }}: {{ $amount | quote }}
   {{- end }}
 limits:
   memory: {{ $memory }}
+  {{- if $disk }}
+  ephemeral-storage: {{ include "lima-common.mebibytes" (addf $disk (float64 .cache)) }}Mi
+  {{- end }}
   {{- range $name, $amount := .extra }}
   {{ $name }}: {{ $amount | quote }}
   {{- end }}

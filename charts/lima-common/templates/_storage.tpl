@@ -29,10 +29,19 @@ Secrets whose keys become environment, by name only.
   envFrom: {{- include "lima-common.envFrom" .Values.cluster | nindent 8 }}
 */}}
 {{- define "lima-common.envFrom" -}}
-{{- range prepend .secrets .storage.secretName | compact | uniq }}
+{{- range prepend (.secrets | default list) (.storage.secretName | default "") | compact | uniq }}
 - secretRef:
     name: {{ . | quote }}
 {{- end }}
+{{- end -}}
+
+{{/*
+GiB of the node's own disk that the cache of a pod may take.
+
+  {{ include "lima-common.nodeCache" (dict "cluster" .Values.cluster "cuda" true) }}
+*/}}
+{{- define "lima-common.nodeCache" -}}
+{{- ternary 0 .cluster.cache.sizeGiB (and .cuda (not (empty .cluster.cache.storageClass))) -}}
 {{- end -}}
 
 {{/*

@@ -7,6 +7,7 @@ is not enough: the access token is asked for once in a browser.
 
 import asyncio
 import hmac
+import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -24,9 +25,14 @@ from lima.judging.instructions import instructions
 from lima_k8s.annotate.invitations import Annotator, access_token, holder, is_access
 from lima_k8s.annotate.questions import check_answers, for_page, questions
 from lima_k8s.annotate.store import Answer, Conflict, Store
+from lima_k8s.output import say
 from lima_k8s.webpage import HTML, JSON, guards, read_page, sealed
 
 MAX_BODY = 1 << 16
+MAX_TURN = (1 << 63) - 1
+"""The largest number that the store can hold."""
+FINAL = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+"""Refusals of what was sent, whenever it is sent: the page gives it up. Others may pass."""
 COOKIE = "lima_access"
 WRONG_TOKEN_S = 1.0
 """Seconds that an answer to a wrong access token takes: guessing stays pointless."""
@@ -38,8 +44,8 @@ Next = Callable[[Request], Awaitable[Response]]
 class Act(msgspec.Struct, forbid_unknown_fields=True):
     """What the page sends about a task."""
 
-    event_id: Annotated[str, Meta(pattern=r"^[0-9a-f-]{32,36}$")]
-    turn: Annotated[int, Meta(ge=1)]
+    event_id: Annotated[str, Meta(pattern=r"^[0-9a-f-]{32,36}\Z")]
+    turn: Annotated[int, Meta(ge=1, le=MAX_TURN)]
     event: Literal["labelled", "skipped", "undone"]
     answers: dict[str, str] = {}
     comment: Annotated[str, Meta(max_length=4000)] = ""
@@ -123,7 +129,7 @@ class App:
             annotator.name,
             Answer(act.event_id, act.turn, act.event, act.answers, act.comment.strip(), started),
         )
-        return self.state(annotator)
+        return {"saved": act.event_id, **self.state(annotator)}
 
 
 def make_app(store: Store, origin: str, *, guarded: bool) -> FastAPI:
@@ -140,6 +146,11 @@ def make_app(store: Store, origin: str, *, guarded: bool) -> FastAPI:
     @app.exception_handler(AnyHTTPException)
     async def refused(_: Request, error: AnyHTTPException) -> Response:
         return _refusal(HTTPStatus(error.status_code), error.detail)
+
+    @app.exception_handler(sqlite3.Error)
+    async def not_kept(_: Request, error: sqlite3.Error) -> Response:
+        say(f"warning: {store.path}: nothing can be saved ({error}); the pages try again")
+        return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the server cannot save it ({error})")
 
     async def invited(secret: str) -> Annotator:
         found = await run_in_threadpool(holder, store, secret)
@@ -197,7 +208,7 @@ async def _read(request: Request, kind: type[Any]) -> Any:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long")
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 
@@ -207,6 +218,6 @@ def _json(value: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response
 
 def _refusal(status: HTTPStatus, why: str) -> Response:
     # A body that was not read must not pass for the next request of the connection.
-    answer = _json({"error": why}, status)
+    answer = _json({"error": why, "refused": status in FINAL}, status)
     answer.headers["Connection"] = "close"
     return answer

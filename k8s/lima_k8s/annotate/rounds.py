@@ -1,6 +1,7 @@
 """A round of labelling: items of a study's storage in, events in the table `annotations` out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from lima.judging.instructions import instructions
 from lima.results import ANNOTATIONS, ITEMS
 from lima.shards import RunTable
 from lima.storage import Storage
+from lima_k8s.annotate.existing import rounds_folder, same_round
 from lima_k8s.annotate.questions import columns
 from lima_k8s.annotate.store import Entry, Store
 
-FOLDER = "annotate"
 _LEDGER = {column.name for column in ITEMS.columns} - {column.name for column in IDENTITY}
 LEDGER_COLUMNS = tuple(c.name for c in ANNOTATIONS.columns if c.name in _LEDGER)
 """Columns that `items` and `annotations` have in common: what was labelled, and how shown."""
@@ -26,11 +27,14 @@ LEDGER_COLUMNS = tuple(c.name for c in ANNOTATIONS.columns if c.name in _LEDGER)
 def store_path(spec: EvaluationSpec, storage: Storage) -> Path:
     """Return where the store of a round lies: beside the tables, or here for an object store."""
     name = f"{spec.kind}-{evaluation_identity(spec)['run_id']}.sqlite"
-    return storage.local_path(f"{FOLDER}/{name}") or Path("lima-annotate") / name
+    return rounds_folder(storage) / name
 
 
 def open_round(spec: EvaluationSpec, storage: Storage, path: Path) -> Store:
     """Return the store of a round; the first time, its items are planned and written.
+
+    A round that exists grows to what `spec` asks for: more prompts, or more items that everybody
+    labels. What it has already it keeps.
 
     Raises:
         DataError: there is nothing to label.
@@ -49,10 +53,55 @@ def open_round(spec: EvaluationSpec, storage: Storage, path: Path) -> Store:
             instruction_hash=instructions(spec.kind, pair=bool(spec.others)).hash,
         )
         write_items(spec, storage, items)
-    elif held != encode(spec):
+    elif not same_round(decode(EvaluationSpec, held), spec):
         raise InputError(f"{path}: holds another round; name another file with --database")
     _refuse_other_words(store)
+    if held is not None:
+        grow(store, storage, spec.count, spec.shared)
     return store
+
+
+def grow(store: Store, storage: Storage, count: int | None, shared: int) -> int:
+    """Add to a round what it lacks of `count` prompts (None: all) and of `shared` items.
+
+    Its id, and the showings that it has, stay what they are: draws are nested. Items that are to
+    be shown again were chosen when it began, and stay those.
+
+    Returns:
+        How many entries were added.
+
+    """
+    settings = store.settings()
+    begun = decode(EvaluationSpec, settings["spec"])
+    held, overlap = settings.get("count", begun.count), settings.get("overlap", begun.shared)
+    more = held is not None and (count is None or count > held)
+    if not more and shared <= overlap:
+        return 0
+    wanted, overlap = count if more else held, max(shared, overlap)
+    entries = store.entries()
+    known = {_showing(entry.row) for entry in entries}
+    planned = plan_items(replace(begun, count=wanted, shared=overlap), storage)
+    new = [
+        i for i in planned if i.presentation <= begun.both_orders and _showing(i.row()) not in known
+    ]
+    items = [replace(i, position=p) for p, i in enumerate(new, start=len(entries))]
+    every = [*((e.row["item_id"], e.position) for e in entries),
+             *((i.item_id, i.position) for i in items)]  # fmt: skip
+    common = set(list(dict.fromkeys(item for item, _ in every))[:overlap])
+    items = [replace(i, shared=i.item_id in common) for i in items]
+    if items:  # first the ledger: killed in between, the same command does both again
+        write_items(begun, storage, items, f"items-{len(entries):06d}-{len(every):06d}")
+    store.extend(
+        [entry(item) for item in items],
+        [position for item, position in every if item in common],
+        count=wanted,
+        overlap=overlap,
+    )
+    return len(items)
+
+
+def _showing(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["item_id"], row["presentation"]
 
 
 def entry(item: Item) -> Entry:

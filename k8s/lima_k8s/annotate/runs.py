@@ -1,6 +1,5 @@
 """Which runs of generation a storage holds, and which of them a person means."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from urllib.parse import unquote
 from lima.codec import canonical_json
 from lima.errors import InputError
 from lima.evaluation.dialogues import STAGE as CHAT
+from lima.evaluation.lineage import read_spec
 from lima.evaluation.scan import Tables
 from lima.results import GENERATIONS, RUNS
 from lima.shards import read_parquet
@@ -67,13 +67,15 @@ def generated_runs(storage: Storage, experiment: str | None = None) -> list[Gene
 def chosen(
     runs: Sequence[Generated], name: str | None, option: str, what: str = "a run with responses"
 ) -> Generated:
-    """Return the run that a name means: a run id, or an arm with one run; None: the only run.
+    """Return the run that a name means: a run id, ARM/SEED, or an arm with one run.
+
+    None: the only run.
 
     Raises:
         InputError: none, or several.
 
     """
-    fitting = [g for g in runs if name in (None, g.run, g.arm)]
+    fitting = [g for g in runs if name in (None, g.run, g.arm, f"{g.arm}/{g.seed}")]
     if len(fitting) == 1:
         return fitting[0]
     state = f"{name!r} is not {what}" if not fitting else f"more than one is {what}"
@@ -110,28 +112,6 @@ def checkpoints(runs: Sequence[Generated], name: str | None) -> list[Generated]:
     )
 
 
-def trained_run(storage: Storage, name: str, experiment: str | None = None) -> Generated:
-    """Return the run of training that a name means: a run id, or an arm that was trained once.
-
-    None means the only model that was fine-tuned.
-
-    Raises:
-        InputError: none, or several.
-
-    """
-    columns = ["run_id", "experiment", "arm", "seed", "stage"]
-    rows = Tables(storage).read(RUNS, columns).to_pylist()
-    trained = [
-        Generated(row["run_id"], row["experiment"], row["arm"], row["seed"])
-        for row in rows
-        if row["stage"] in (("base", "train") if name else ("train",))
-        and experiment in (None, row["experiment"])
-    ]
-    if not trained:
-        raise InputError(f"{storage.uri}: no model was trained here; name one with --model")
-    return chosen(trained, name, "--run", "a model that was trained here")
-
-
 class _Fact(NamedTuple):
     """What the table `runs` tells of a run of generation, as fields of `Generated`."""
 
@@ -144,7 +124,9 @@ class _Fact(NamedTuple):
 def _facts(storage: Storage) -> dict[str, _Fact]:
     table = Tables(storage).read(RUNS, ["run_id", "stage", "parent_run_id", "spec"])
     return {
-        row["run_id"]: _fact(row["parent_run_id"], json.loads(row["spec"]), row["stage"] == CHAT)
+        row["run_id"]: _fact(
+            row["parent_run_id"], read_spec(row["run_id"], row["spec"]), row["stage"] == CHAT
+        )
         for row in table.to_pylist()
         if row["stage"] in ("generate", CHAT)
     }
@@ -153,7 +135,7 @@ def _facts(storage: Storage) -> dict[str, _Fact]:
 def _fact(parent: str | None, spec: dict[str, Any], chat: bool) -> _Fact:
     if chat:
         return _Fact(parent, chat=True)
-    generate = spec["generate"]
-    model = generate["model"]
+    generate = spec.get("generate") or {}
+    model = generate.get("model") or {}
     setting = {**generate, "model": {**model, "epoch": None}}
-    return _Fact(parent, model["epoch"], canonical_json(setting))
+    return _Fact(parent, model.get("epoch"), canonical_json(setting))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from lima.errors import InputError
 from lima_k8s.annotate.invitations import Annotator
 from lima_k8s.annotate.store import Store
-from lima_k8s.serving import until_stopped
 
 LOOPBACK = "127.0.0.1"
 
@@ -57,7 +56,7 @@ def bind(store: Store, host: str, port: int, url: str | None) -> Place:
 
 
 def serve(store: Store, place: Place) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM, which are raised again; see `until_stopped`."""
     import uvicorn
 
     from lima_k8s.annotate.app import make_app
@@ -67,9 +66,7 @@ def serve(store: Store, place: Place) -> None:
         app, log_level="warning", access_log=False, server_header=False, lifespan="off"
     )
     try:
-        # uvicorn ends well and then raises the signal again.
-        with until_stopped():
-            uvicorn.Server(config).run(sockets=[place.socket])
+        uvicorn.Server(config).run(sockets=[place.socket])
     finally:
         place.socket.close()
 

@@ -74,17 +74,25 @@ class Standing:
 class Store:
     """One round of labelling; several threads and processes may use the same file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reading: bool = False) -> None:
         """Open a file, or make it; it is readable by its owner alone.
+
+        Args:
+            path: The file.
+            reading: Only read it: it must be there, and nothing is changed or made.
 
         Raises:
             InputError: the file is something else, or of another version.
 
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
         self.path, self._lock = path, threading.Lock()
         try:
+            if reading:
+                self._db = _connect_reading(path)
+                self._refuse_other_format(self._db)
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             self._prepare()
@@ -124,6 +132,19 @@ class Store:
                 [(name, json.dumps(value)) for name, value in settings.items()],
             )
         return True
+
+    def extend(self, entries: Sequence[Entry], shared: Sequence[int], **settings: Any) -> None:
+        """Add entries to a round, all or nothing; `shared` are positions that become so."""
+        rows = [(e.position, e.shared, json.dumps(e.shown), json.dumps(e.row)) for e in entries]
+        with self.writing() as db:
+            db.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?)", rows)
+            db.executemany(
+                "UPDATE entries SET shared = 1 WHERE position = ?", [(place,) for place in shared]
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO settings VALUES (?, ?)",
+                [(name, json.dumps(value)) for name, value in settings.items()],
+            )
 
     def entries(self) -> list[Entry]:
         """Return everything there is to label, in order."""
@@ -219,10 +240,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have ended it already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _prepare(self) -> None:
         for pragma in (
@@ -231,15 +253,18 @@ class Store:
         ):
             self._db.execute(f"PRAGMA {pragma}")
         with self.writing() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, schema.FORMAT):
-                raise InputError(
-                    f"{self.path}: written by another version of lima-k8s (format {version}, "
-                    f"this one writes {schema.FORMAT}); name another file with --database"
-                )
+            self._refuse_other_format(db)
             for statement in schema.SCHEMA:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+
+    def _refuse_other_format(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, schema.FORMAT):
+            raise InputError(
+                f"{self.path}: written by another version of lima-k8s (format {version}, "
+                f"this one writes {schema.FORMAT}); name another file with --database"
+            )
 
     @staticmethod
     def _is_known(db: sqlite3.Connection, annotator: str, answer: Answer) -> bool:
@@ -251,6 +276,25 @@ class Store:
         if kept != (annotator, answer.turn, answer.event, answer.answers):
             raise Conflict("this answer's id was used for another answer; load the page again")
         return True
+
+
+@contextlib.contextmanager
+def read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file to look into it; nothing is changed or made beside it."""
+    db = _connect_reading(path)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _connect_reading(path: Path) -> sqlite3.Connection:
+    # With a log beside it somebody writes, or was killed; without one SQLite would make one.
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    return db
 
 
 def _count(db: sqlite3.Connection, query: str, annotator: str) -> int:

@@ -26,7 +26,7 @@ NAMESPACE = "lima"
 TIMEOUT_S = (5.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
 FOLLOW_TIMEOUT_S = (5.0, 3600.0)
-OK, NOT_FOUND = 200, 404
+OK, NOT_FOUND, CONFLICT = 200, 404, 409
 KUBECONFIG = "~/.kube/config"
 
 
@@ -61,9 +61,13 @@ PRIORITY_CLASSES = Kind(
     "workloadpriorityclasses", "kueue.x-k8s.io", "v1beta2", "Kueue", namespaced=False
 )
 PLACES = Kind("localqueues", "visibility.kueue.x-k8s.io", "v1beta2", "Kueue")
-PODS, EVENTS, CONFIGMAPS, SECRETS = (
-    Kind(plural) for plural in ("pods", "events", "configmaps", "secrets")
-)
+RESOURCE_FLAVORS = Kind("resourceflavors", "kueue.x-k8s.io", "v1beta2", "Kueue", namespaced=False)
+PODS, EVENTS, CONFIGMAPS, SECRETS, CLAIMS, ACCOUNTS = (
+    Kind(plural)
+    for plural in (
+        "pods", "events", "configmaps", "secrets", "persistentvolumeclaims", "serviceaccounts",
+    )
+)  # fmt: skip
 
 
 class Cluster:
@@ -109,9 +113,33 @@ class Cluster:
         except (ClusterError, InputError):
             return None
 
+    def may_list(self, kind: Kind) -> list[Raw]:
+        """Return all objects of a kind; none where that is not allowed."""
+        try:
+            return self.list_all(kind)
+        except ClusterError:
+            return []
+
     def create(self, kind: Kind, manifest: Raw) -> Raw | None:
         """Create an object."""
         return self._ask("POST", kind, "create", body=manifest)
+
+    def would_take(self, kind: Kind, manifest: Raw) -> None:
+        """Ask whether an object would be taken, by webhooks and policies too; nothing is made.
+
+        Raises:
+            InputError: it is refused.
+            ClusterError: the server cannot be reached, a right is missing, or a webhook is away.
+
+        """
+        path, query = kind.path(self.namespace), [("dryRun", "All")]
+        status, answer = self._send("POST", path, query, manifest)
+        if status == NOT_FOUND:
+            self._explain_not_found(kind, "", answer)
+        there = status == CONFLICT and b'"reason":"AlreadyExists"' in answer.replace(b" ", b"")
+        if not OK <= status < 300 and not there:
+            what = f"create {kind.plural} {manifest['metadata']['name']}"
+            raise failures.refused(status, answer, what, self.context)
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete an object and what it owns; one that is gone already is fine."""

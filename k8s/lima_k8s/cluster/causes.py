@@ -4,7 +4,7 @@ Every name is a heading of docs/troubleshooting.md.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lima_k8s.cluster.joblog import job_errors, own_errors
 from lima_k8s.cluster.model import Cause, Container, Event, Pod, Queue, Run, Workload
@@ -21,6 +21,8 @@ CAUSES = {
     "pod-refused": "The namespace's rules refuse the run's pods.",
     "pod-evicted": "A node gave up a pod.",
     "no-node-fits": "No node has room for a pod, though its quota is there.",
+    "no-such-node": "No node has the labels that a pod asks for.",
+    "waits-for-pods": "The room of a pod is still held by pods that are ending.",
     "quota-never-fits": "The run asks for more than its queue can ever give.",
     "topology-mismatch": "The run's cluster profile is not that of its queue.",
     "queue-missing": "The queue of the run does not exist.",
@@ -43,6 +45,8 @@ PULL_FAILURES = {
 }  # fmt: skip
 FIRST_TRY = "ErrImagePull"
 """Of a pull that is tried again: the kubelet may still get through."""
+NO_LABEL = "didn't match Pod's node affinity/selector"
+"""The scheduler's words."""
 REFUSED_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found')
 KEY_MISSING = re.compile(
@@ -62,14 +66,29 @@ def find_cause(
     pods: Sequence[Pod],
     events: Sequence[Event],
     queue: Queue | None,
+    *,
+    leaving: Sequence[Pod] = (),
+    fresh: bool = False,
 ) -> Cause | None:
-    """Return the cause that explains a run best: a fatal one if there is any."""
+    """Return the cause that explains a run best: a fatal one if there is any.
+
+    Args:
+        run: The run.
+        workload: Kueue's view of it.
+        pods: Its pods.
+        events: About all of these.
+        queue: Its LocalQueue.
+        leaving: Pods of the namespace that are ending.
+        fresh: It was admitted so lately that who made way for it may still be ending.
+
+    """
     if run.succeeded or (run.ended and not _failed_by_itself(run)):
         return None
     found = [*from_run(run)]
     if not run.ended:
         found += [
             *from_pods(pods, job_runs=run.job_runs),
+            *from_unscheduled(pods, workload, leaving, fresh=fresh),
             *from_events(_timely(run, pods, events)),
             *from_queue(run, workload, queue),
         ]
@@ -105,7 +124,40 @@ def from_pods(pods: Iterable[Pod], *, job_runs: bool = False) -> Iterator[Cause]
         for container in pod.containers:
             yield from _from_container(pod, container, job_runs=job_runs)
     for pod in alive:
-        if pod.unschedulable:
+        if pod.phase == "Failed" and pod.reason:
+            yield Cause(
+                "pod-evicted", f"{pod.reason}: {pod.message}", "nothing: it is made anew",
+                pod.name, fatal=False,
+            )  # fmt: skip
+
+
+def from_unscheduled(
+    pods: Iterable[Pod], workload: Workload | None, leaving: Sequence[Pod], *, fresh: bool
+) -> Iterator[Cause]:
+    """Yield why no node takes pods whose quota is there."""
+    for pod in (pod for pod in pods if pod.unschedulable and not pod.deleting):
+        if NO_LABEL in pod.unschedulable and pod.node_selector:
+            flavors = sorted(set(workload.flavors.values())) if workload else []
+            yield Cause(
+                "no-such-node",
+                f"no free node has the labels {_labels(pod.node_selector)}, which flavor "
+                f"{' or '.join(flavors) or 'of its queue'} stands for; {pod.unschedulable}",
+                "kubectl get nodes --show-labels; the labels are those of lima-queue's flavors and "
+                "of the profile",
+                pod.name,
+                fatal=False,
+            )
+        elif leaving or fresh:
+            names = sorted({other.run or other.name for other in leaving})
+            yield Cause(
+                "waits-for-pods",
+                f"pods of {', '.join(names)} are still ending" if names else
+                "it was admitted a moment ago: who made way may still be saving its state",
+                "nothing: they go within their grace period",
+                pod.name,
+                fatal=False,
+            )  # fmt: skip
+        else:
             yield Cause(
                 "no-node-fits",
                 pod.unschedulable,
@@ -113,11 +165,10 @@ def from_pods(pods: Iterable[Pod], *, job_runs: bool = False) -> Iterator[Cause]
                 pod.name,
                 fatal=False,
             )
-        if pod.phase == "Failed" and pod.reason:
-            yield Cause(
-                "pod-evicted", f"{pod.reason}: {pod.message}", "nothing: it is made anew",
-                pod.name, fatal=False,
-            )  # fmt: skip
+
+
+def _labels(selector: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(selector.items()))
 
 
 def from_events(events: Iterable[Event]) -> Iterator[Cause]:

@@ -10,6 +10,7 @@ from lima.errors import ClusterError, InputError, LimaError
 RIGHTS = "ask for the role of lima-queue (docs/cluster.md)"
 SHORT = 300
 """Characters that are enough of what Helm says of many objects alike."""
+NOT_QUICK = "failed calling webhook"
 _FORBIDDEN = re.compile(
     r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
@@ -30,6 +31,17 @@ def forbidden(message: str) -> ClusterError:
     where = f" in namespace {right['namespace']!r}" if right["namespace"] else " in the cluster"
     who = f"{user[1]} may" if user else "you may"
     return ClusterError(f"{who} not {right['verb']} {right['resource']}{group}{where}; {RIGHTS}")
+
+
+def _forbidden_to_helm(message: str) -> ClusterError:
+    """Return the error for a right that Helm lacks; Secrets it wants for its own records alone."""
+    right = _FORBIDDEN.search(message)
+    if right is None or right["resource"] != "secrets":
+        return forbidden(message)
+    return ClusterError(
+        f"you may not {right['verb']} secrets in namespace {right['namespace']!r}, where Helm would "
+        "keep its records; lima-queue lets you keep them in ConfigMaps: export HELM_DRIVER=configmap"
+    )
 
 
 def unauthorized(context: str) -> ClusterError:
@@ -94,10 +106,19 @@ def refused(status: int, body: bytes, what: str, context: str) -> LimaError:
         return unauthorized(context)
     if status == 403 and "forbidden: User" in message:
         return forbidden(message)
+    if NOT_QUICK in message:
+        return not_quick_enough(message)
     if status in (400, 403, 409, 422):
         return InputError(f"the cluster refuses to {what}: {message}")
     kind = UnreachableError if status >= 500 else ClusterError
     return kind(f"cannot {what}: the cluster answers {status} ({message})")
+
+
+def not_quick_enough(message: str) -> ClusterError:
+    """Return the error for a cluster, or a webhook in it, that did not answer in time."""
+    return UnreachableError(
+        f"the cluster is not quick enough now: {message[:SHORT]}…; the same command tries again"
+    )
 
 
 def helm_failed(text: str, context: str) -> LimaError:
@@ -105,15 +126,13 @@ def helm_failed(text: str, context: str) -> LimaError:
     message = _helm_message(text)
     namespace = re.search(r'namespaces "([^"]+)" not found', text)
     known: dict[str, Callable[[], LimaError]] = {
-        "failed calling webhook|etcdserver: |context deadline exceeded": lambda: ClusterError(
-            f"the cluster is not quick enough now: {message[:SHORT]}…; the same command tries again"
-        ),
+        f"{NOT_QUICK}|etcdserver: |context deadline exceeded": lambda: not_quick_enough(message),
         "cluster unreachable|connection refused|no such host": lambda: ClusterError(
             f"the cluster does not answer: {message.partition('unreachable: ')[2] or message}; "
             "choose another with --context"
         ),
         "Unauthorized|must be logged in": lambda: unauthorized(context or "the current one"),
-        "is forbidden: User": lambda: forbidden(text),
+        "is forbidden: User": lambda: _forbidden_to_helm(text),
         'no matches for kind "RayJob"': lambda: missing_operator("KubeRay", "ray.io/v1", []),
         'namespaces ".*" not found': lambda: InputError(
             f"no namespace {namespace[1] if namespace else ''!r}; name yours with -n, or have it "
@@ -122,12 +141,19 @@ def helm_failed(text: str, context: str) -> LimaError:
         "admission webhook|is invalid|violates PodSecurity": lambda: InputError(
             f"the cluster refuses these runs: {message}"
         ),
+        # What a template refuses itself: its words say what to do.
+        r"execution error at \(": lambda: InputError(_of_a_template(message)),
         "don't meet the specifications of the schema": lambda: InputError(
             f"the chart refuses these values: {message}"
         ),
     }
     make = next((make for pattern, make in known.items() if re.search(pattern, text)), None)
     return make() if make else LimaError(f"helm: {message}")
+
+
+def _of_a_template(message: str) -> str:
+    words = re.sub(r"^.*?execution error at \([^)]*\): ", "", message)
+    return words.replace(" Use --debug flag to render out invalid YAML", "")
 
 
 def missing_operator(name: str, wanted: str, served: list[str]) -> ClusterError:

@@ -14,6 +14,8 @@ from lima_k8s.cluster.uris import is_for_pods
 
 ANYWHERE = "s3://bucket/prefix"
 """A storage to render with where a profile names none: its URI is not what is judged."""
+ANY_REGISTRY = "registry.invalid"
+"""The same for images."""
 
 
 def is_manifests(name: str) -> bool:
@@ -81,6 +83,8 @@ def _rendered_findings(
     places: dict[Finding, list[tuple[str, str]]] = {}
     for kind, cells in kinds.items():
         submission = assemble(kind, cells, Target(profile=profile, storage=storage))
+        image = {"registry": ANY_REGISTRY, **submission.cluster.get("image", {})}
+        submission = replace(submission, cluster={**submission.cluster, "image": image})
         for release, values in submission.releases():
             text = Helm("lima").template(release, chart(chart_for(kind)), values)
             for finding in manifest_findings(_documents(text, profile)):

@@ -1,5 +1,6 @@
 """What the command knows of a cluster, as plain values. Nothing here is a Kubernetes object."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -47,6 +48,8 @@ class Run:
     run_id: str = ""
     """Id of the cell; empty when its ConfigMap is gone or was made by another version."""
     deleting: bool = False
+    failed_starts: int = 0
+    """How many Ray clusters it has used up."""
 
     @property
     def ended(self) -> bool:
@@ -69,6 +72,36 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Toleration:
+    """A taint that pods tolerate."""
+
+    key: str = ""
+    """Empty: every taint."""
+    value: str | None = None
+    """None: whatever its value."""
+    effect: str = ""
+    """Empty: every effect."""
+
+
+@dataclass(frozen=True)
+class Taint:
+    """What keeps away pods that do not tolerate it."""
+
+    key: str
+    value: str = ""
+    effect: str = ""
+
+    def tolerated(self, by: Iterable[Toleration]) -> bool:
+        """Say whether one of these tolerations is for it."""
+        return any(
+            t.key in ("", self.key)
+            and t.value in (None, self.value)
+            and t.effect in ("", self.effect)
+            for t in by
+        )
+
+
+@dataclass(frozen=True)
 class PodSet:
     """Pods of a run that are alike."""
 
@@ -76,6 +109,7 @@ class PodSet:
     count: int = 1
     requests: Resources = field(default_factory=dict)
     """What each of them asks for."""
+    tolerations: tuple[Toleration, ...] = ()
 
     @property
     def total(self) -> Resources:
@@ -167,6 +201,8 @@ class Pod:
     created: datetime | None = None
     unschedulable: str = ""
     """Why no node takes it; empty when one did."""
+    node_selector: dict[str, str] = field(default_factory=dict)
+    """Labels that its node must have."""
     reason: str = ""
     """Why the pod as a whole failed: Evicted, NodeLost and the like."""
     message: str = ""
@@ -206,6 +242,7 @@ class Quota:
     nominal: Decimal
     used: Decimal = Decimal(0)
     borrowing_limit: Decimal | None = None
+    lending_limit: Decimal | None = None
     group: int = 0
     """The resource group: pods that are alike get one flavor for all resources of a group."""
 
@@ -213,6 +250,33 @@ class Quota:
     def free(self) -> Decimal:
         """What is left of the nominal quota."""
         return max(self.nominal - self.used, Decimal(0))
+
+    @property
+    def borrowed(self) -> Decimal:
+        """What is used beyond the nominal quota."""
+        return max(self.used - self.nominal, Decimal(0))
+
+    @property
+    def lendable(self) -> Decimal:
+        """What others may take of it now; negative: what it has borrowed."""
+        idle = self.nominal - self.used
+        return idle if self.lending_limit is None else min(idle, self.lending_limit)
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """The nodes that quota stands for."""
+
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+
+    def suits(self, pods: PodSet) -> bool:
+        """Say whether Kueue would give these pods room of it."""
+        given = (*pods.tolerations, *self.tolerations)
+        hard = (t for t in self.taints if t.effect != "PreferNoSchedule")
+        return all(taint.tolerated(given) for taint in hard)
 
 
 @dataclass(frozen=True)
@@ -224,8 +288,27 @@ class ClusterQueue:
     cohort: str = ""
     strategy: str = ""
     preemption: str = ""
+    reclaim: str = ""
+    """Whose borrowed quota it takes back: Never, LowerPriority or Any."""
     stopped: bool = False
     active: Condition = Condition(True)
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where quota comes from, as far as the user may know."""
+
+    cluster_queues: Mapping[str, ClusterQueue] = field(default_factory=dict)
+    """All of the cluster."""
+    flavors: Mapping[str, Flavor] = field(default_factory=dict)
+
+    def cohort_of(self, queue: ClusterQueue) -> list[ClusterQueue]:
+        """Return the other ClusterQueues of the same cohort."""
+        return [
+            other
+            for other in self.cluster_queues.values()
+            if queue.cohort and other.cohort == queue.cohort and other.name != queue.name
+        ]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from lima_k8s.cluster.model import (
     Condition,
     Container,
     Event,
+    Flavor,
     Pod,
     PodSet,
     Queue,
@@ -20,6 +21,8 @@ from lima_k8s.cluster.model import (
     Resources,
     Role,
     Run,
+    Taint,
+    Toleration,
     Workload,
 )
 from lima_k8s.cluster.uris import plain
@@ -30,6 +33,8 @@ PART_OF = "app.kubernetes.io/part-of=lima-k8s"
 SPECS_KEY = "specs.json"
 RAY_ROLE = "ray.io/node-type"
 STOPPED = ("Hold", "HoldAndDrain")
+TERMINATING = "Terminating"
+"""Kueue's reason for a queue that goes."""
 
 
 def run(raw: Raw, configs: dict[str, Raw]) -> Run:
@@ -58,6 +63,7 @@ def run(raw: Raw, configs: dict[str, Raw]) -> Run:
         cell=cell,
         run_id=_run_id(cell),
         deleting="deletionTimestamp" in meta,
+        failed_starts=status.get("failed") or 0,
     )
 
 
@@ -107,6 +113,7 @@ def pod(raw: Raw) -> Pod:
         ready=found.get("Ready", {}).get("status") == "True",
         deleting="deletionTimestamp" in meta,
         created=time(meta.get("creationTimestamp")),
+        node_selector=spec.get("nodeSelector") or {},
         unschedulable=scheduled.get("message", "no node takes it") if waits else "",
         reason=status.get("reason", ""),
         message=status.get("message", ""),
@@ -158,6 +165,7 @@ def cluster_queue(raw: Raw) -> ClusterQueue:
             nominal=amount(r.get("nominalQuota")),
             used=used.get((flavor["name"], r["name"]), Decimal(0)),
             borrowing_limit=amount(r["borrowingLimit"]) if "borrowingLimit" in r else None,
+            lending_limit=amount(r["lendingLimit"]) if "lendingLimit" in r else None,
             group=number,
         )
         for number, group in enumerate(spec.get("resourceGroups", []))
@@ -170,8 +178,31 @@ def cluster_queue(raw: Raw) -> ClusterQueue:
         cohort=spec.get("cohortName", ""),
         strategy=spec.get("queueingStrategy", ""),
         preemption=spec.get("preemption", {}).get("withinClusterQueue", "Never"),
+        reclaim=spec.get("preemption", {}).get("reclaimWithinCohort", "Never"),
         stopped=spec.get("stopPolicy") in STOPPED,
-        active=conditions(status).get("Active", Condition(True)),
+        active=_active(raw),
+    )
+
+
+def _active(raw: Raw) -> Condition:
+    """Return whether a ClusterQueue admits; Kueue lets one that is being deleted say that it does.
+
+    It stays as long as it has given quota away.
+    """
+    if "deletionTimestamp" in raw["metadata"]:
+        return Condition(False, TERMINATING, "it is being deleted")
+    return conditions(raw.get("status", {})).get("Active", Condition(True))
+
+
+def flavor(raw: Raw) -> Flavor:
+    """Return a ResourceFlavor."""
+    spec = raw.get("spec") or {}
+    taints = spec.get("nodeTaints", [])
+    return Flavor(
+        name=raw["metadata"]["name"],
+        labels=spec.get("nodeLabels") or {},
+        taints=tuple(Taint(t["key"], t.get("value", ""), t.get("effect", "")) for t in taints),
+        tolerations=tuple(map(_toleration, spec.get("tolerations", []))),
     )
 
 
@@ -253,8 +284,16 @@ def _container(raw: Raw, images: dict[str, str], *, init: bool) -> Container:
 
 
 def _pod_set(raw: Raw) -> PodSet:
-    requests = _pod_requests(raw.get("template", {}).get("spec", {}))
-    return PodSet(raw.get("name", ""), raw.get("count", 1), requests)
+    spec = raw.get("template", {}).get("spec", {})
+    tolerations = tuple(map(_toleration, spec.get("tolerations", [])))
+    return PodSet(raw.get("name", ""), raw.get("count", 1), _pod_requests(spec), tolerations)
+
+
+def _toleration(raw: Raw) -> Toleration:
+    exact = raw.get("operator", "Equal") == "Equal"
+    return Toleration(
+        raw.get("key", ""), raw.get("value", "") if exact else None, raw.get("effect", "")
+    )
 
 
 def _pod_requests(spec: Raw) -> Resources:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 
 from lima_k8s.cluster.model import Cause, Queue, Run, Workload
+from lima_k8s.cluster.parse import TERMINATING
 from lima_k8s.cluster.quota import never_fits
 from lima_k8s.cluster.topology import wrong_topology
+
+NO_CLUSTER_QUEUE = "ClusterQueueDoesNotExist"
+"""Kueue's reason for a queue with nothing behind it."""
 
 
 def from_queue(run: Run, workload: Workload | None, queue: Queue | None) -> Iterator[Cause]:
     """Yield what keeps Kueue from admitting a run."""
-    if queue is None:
+    if queue is None and not (workload and workload.has_quota):
         yield Cause(
             "queue-missing",
             f"there is no LocalQueue {run.queue!r} in this namespace",
@@ -33,7 +37,7 @@ def from_queue(run: Run, workload: Workload | None, queue: Queue | None) -> Iter
             "mend what made it fail, then cancel and submit again",
             workload.name,
         )
-    elif not workload.has_quota:
+    elif queue is not None and not workload.has_quota:
         yield from _no_quota(workload, queue)
     for name, message in workload.checks.items():
         yield Cause("check-failing", f"{name}: {message}", "ask the platform team", fatal=False)
@@ -43,6 +47,10 @@ def _no_quota(workload: Workload, queue: Queue) -> Iterator[Cause]:
     condition = workload.conditions.get("QuotaReserved")
     message = condition.message if condition else ""
     reason = condition.reason if condition else ""
+    if not queue.active.status:
+        # What Kueue said of quota before is of no account.
+        yield _inactive(queue, f"queue {workload.queue}")
+        return
     never = never_fits(reason, message)
     misplaced = wrong_topology(message, devices=any("/" in name for name in workload.requests))
     if misplaced:
@@ -63,8 +71,23 @@ def _no_quota(workload: Workload, queue: Queue) -> Iterator[Cause]:
     elif "ClusterQueue" in message and "doesn't exist" in message:
         yield Cause("queue-missing", message, "ask the platform team", f"queue {workload.queue}")
     elif queue.stopped or "is inactive" in message or "is stopped" in message:
-        why = queue.active.message if not queue.active.status else message
         yield Cause(
-            "queue-stopped", why or "it is on hold", "ask the platform team",
+            "queue-stopped", message or "it is on hold", "ask the platform team",
             f"queue {workload.queue}", fatal=False,
         )  # fmt: skip
+
+
+def _inactive(queue: Queue, where: str) -> Cause:
+    """Return why a queue admits nothing, by the reason that Kueue gives."""
+    why, gone = queue.active, queue.active.reason in (NO_CLUSTER_QUEUE, TERMINATING)
+    if gone:
+        state = "is being deleted" if why.reason == TERMINATING else "does not exist"
+        return Cause(
+            "queue-missing",
+            f"ClusterQueue {queue.cluster_queue} {state}",
+            "ask the platform team; the run starts when it is there again",
+            where,
+        )
+    return Cause(
+        "queue-stopped", why.message or "it is on hold", "ask the platform team", where, fatal=False
+    )

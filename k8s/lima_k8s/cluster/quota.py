@@ -3,7 +3,8 @@
 import re
 
 NEVER_FITS = re.compile(
-    r"insufficient quota for (?P<resource>\S+) in flavor (?P<flavor>\S+?),.*?"
+    r"insufficient quota for (?P<resource>\S+) in flavor (?P<flavor>[^\s,]+),"
+    r"(?:(?!insufficient quota).)*?"
     r"current podset request \((?P<request>[^)]+)\) > maximum capacity \((?P<capacity>[^)]+)\)"
 )
 UNCOVERED = re.compile(r"resource (?P<resource>\S+) unavailable in ClusterQueue")

@@ -1,13 +1,13 @@
 """What runs wrote to their storage about themselves: how far they are, what they cost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lima.errors import LimaError
-from lima.spec import CellSpec, cell_stages
+from lima.spec import STAGES, CellSpec, Stage, cell_stages
 from lima_k8s.cluster.model import Run
 
 if TYPE_CHECKING:
@@ -69,13 +69,33 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
     rows = _attempt_rows(storage, runs)
     return {
         run.name: attempts_of(
-            [row for stage in stage_ids(run.cell) for row in rows.get(stage, ())],
+            _counted(run, rows),
             now,
             record,
             running=run.job_runs,
         )
         for run, record in zip(runs, progress, strict=True)
     }
+
+
+def _counted(run: Run, rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the attempts at a run, as `aggregate` counts them: what it shares is nobody's own.
+
+    Until its own stages begin, those at the base model that it waits for.
+    """
+    from lima.evaluation.measures import OWN_STAGES
+
+    assert run.cell  # others have no records
+    return [*_rows_of(run.cell, OWN_STAGES, rows)] or [*_rows_of(run.cell, STAGES, rows)]
+
+
+def _rows_of(
+    cell: CellSpec, stages: Sequence[Stage], rows: dict[str, list[dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    from lima.codec import run_id
+
+    for name in dict.fromkeys(run_id(cell, s) for s in cell_stages(cell) if s in stages):
+        yield from rows.get(name, ())
 
 
 def stage_ids(cell: CellSpec | None) -> list[str]:

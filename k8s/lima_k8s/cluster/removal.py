@@ -9,13 +9,15 @@ from lima.errors import ClusterError
 from lima_k8s.cluster import parse
 from lima_k8s.cluster.api import CONFIGMAPS, PODS, RAYJOBS, SECRETS, Cluster, Raw
 from lima_k8s.cluster.helm import Helm
-from lima_k8s.cluster.model import Run
+from lima_k8s.cluster.model import Pod, Run
 
 POLL_S = 1.0
+PENDING_S = 120.0
+"""Seconds that another submit may take to install a release."""
 STUCK_S = 300.0
 """Seconds in which at least one of the runs that are being deleted goes, if KubeRay runs."""
 _RAYJOB_NAME = re.compile(
-    r"^kind: RayJob$.*?^  name: \"?([a-z0-9-]+)\"?$", re.MULTILINE | re.DOTALL
+    r"^kind: RayJob$(?:(?!^kind: ).)*?^  name: \"?([a-z0-9-]+)\"?$", re.MULTILINE | re.DOTALL
 )
 
 
@@ -45,9 +47,62 @@ def remove(cluster: Cluster, helm: Helm, runs: Sequence[Run], there: Collection[
             cluster.delete(RAYJOBS, run.name)
             cluster.delete(CONFIGMAPS, run.name)
         if release and not rest and not alone:
-            _forget(cluster, release)
+            forget(cluster, release)
             gone.append(release)
+    _delete_tests(cluster, gone)
     return gone
+
+
+def remove_empty(cluster: Cluster, helm: Helm, there: Collection[Run]) -> list[str]:
+    """Forget the releases of our charts that hold no run any more; return their names."""
+    from lima_k8s.assets import CHARTS
+
+    held = {run.release for run in there}
+    empty = [
+        name
+        for name, chart in helm.charts().items()
+        if name not in held and chart.rpartition("-")[0] in CHARTS.values()
+    ]
+    for release in empty:
+        await_installed(helm, release)
+        take_back(cluster, release)
+    _delete_tests(cluster, empty)
+    return empty
+
+
+def take_back(cluster: Cluster, release: str, besides: Collection[str] = ()) -> None:
+    """Delete what an install left half made, by its label: Helm deletes by name, whose ever it is.
+
+    Args:
+        cluster: The namespace.
+        release: Made a moment ago.
+        besides: Uids of the RayJobs that were there before; they stay, and the release with them.
+
+    """
+    mine = f"app.kubernetes.io/instance={release},{parse.PART_OF}"
+    jobs = [raw["metadata"] for raw in cluster.list_all(RAYJOBS, mine)]
+    kept = {meta["name"] for meta in jobs if meta.get("uid") in besides}
+    for kind in (RAYJOBS, CONFIGMAPS):
+        for raw in cluster.list_all(kind, mine):
+            if raw["metadata"]["name"] not in kept:
+                cluster.delete(kind, raw["metadata"]["name"])
+    if not kept:
+        forget(cluster, release)
+
+
+def await_installed(helm: Helm, release: str) -> None:
+    """Wait until nobody installs a release; one whose install was killed says so without end."""
+    patience = time.monotonic() + PENDING_S
+    while helm.state(release).startswith("pending") and time.monotonic() < patience:
+        time.sleep(POLL_S)
+
+
+def _delete_tests(cluster: Cluster, releases: Collection[str]) -> None:
+    """Delete the pods that `helm test` left of releases: Helm does not count them as theirs."""
+    for release in releases:
+        mine = f"app.kubernetes.io/instance={release},{parse.PART_OF},!{parse.PREFIX}run"
+        for raw in cluster.list_all(PODS, mine):
+            cluster.delete(PODS, raw["metadata"]["name"])
 
 
 def _moved(helm: Helm, release: str, there: Collection[Run]) -> bool:
@@ -59,7 +114,7 @@ def _moved(helm: Helm, release: str, there: Collection[Run]) -> bool:
     return bool(others and others & set(_RAYJOB_NAME.findall(helm.manifest(release))))
 
 
-def _forget(cluster: Cluster, release: str) -> None:
+def forget(cluster: Cluster, release: str) -> None:
     """Delete Helm's records of a release whose objects are gone."""
     kind = CONFIGMAPS if os.environ.get("HELM_DRIVER", "").startswith("configmap") else SECRETS
     for raw in cluster.list_all(kind, f"owner=helm,name={release}"):
@@ -104,13 +159,22 @@ def wait_until_gone(cluster: Cluster, runs: Sequence[Run]) -> None:
     """Wait until these runs and their pods are gone: until then they hold names and GPUs.
 
     Raises:
-        ClusterError: a RayJob stays.
+        ClusterError: a RayJob or a pod stays.
 
     """
     wait_until_removed(cluster, runs)
-    names = {run.name for run in runs}
-    while names:
-        pods = [parse.pod(raw) for raw in cluster.list_all(PODS, parse.PART_OF)]
-        names &= {pod.run for pod in pods}
-        if names:
-            time.sleep(POLL_S)
+    names, left, patience = {run.name for run in runs}, -1, 0.0
+    while held := [pod for pod in _pods(cluster) if pod.run in names]:
+        if len(held) != left:
+            left, patience = len(held), time.monotonic() + STUCK_S
+        if time.monotonic() > patience:
+            raise ClusterError(
+                f"pod {held[0].name} of {held[0].run} is still there {STUCK_S:.0f} s after its "
+                "run was deleted: does its node answer? Look with: kubectl describe pod "
+                f"{held[0].name} -n {cluster.namespace}"
+            )
+        time.sleep(POLL_S)
+
+
+def _pods(cluster: Cluster) -> list[Pod]:
+    return [parse.pod(raw) for raw in cluster.list_all(PODS, parse.PART_OF)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lima.lint import Finding
+from lima_k8s.cluster.pod_rules import pod_findings
 from lima_k8s.findings import Told
 
 Raw = dict[str, Any]
@@ -69,6 +70,7 @@ def _config_map(raw: Raw) -> Iterator[Told]:
 def _ray_job(raw: Raw) -> Iterator[Told]:
     yield from _names(raw)
     yield from _job_settings(raw)
+    yield from pod_findings(raw)
     cluster = raw.get("spec", {}).get("rayClusterSpec")
     if cluster:
         yield from _groups(raw, cluster)

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lima.progress import DONE
-from lima_k8s.cluster.view import View
+from lima.progress import DONE, unscored_text
+from lima_k8s.cluster.view import View, retry_text
 from lima_k8s.live import Line, live
 from lima_k8s.output import say, write_table
 
@@ -22,6 +22,8 @@ def write_views(views: Sequence[View]) -> None:
     for view in views:
         if view.cause:
             say(f"{view.run.name}: {view.cause.text}\n  fix: {view.cause.fix}")
+        elif again := retry_text(view):
+            say(f"{view.run.name}: {again}")
 
 
 def progress_text(view: View) -> str:
@@ -30,7 +32,8 @@ def progress_text(view: View) -> str:
     if not record:
         return ""
     if record.get("stage") == DONE:
-        return "all stages"
+        unscored = unscored_text(record)
+        return f"all stages, {unscored}" if unscored else "all stages"
     epoch = record.get("figures", {}).get("epoch")
     parts = f"{record['stage']} {record['done']}/{record['total']} {record['unit']}"
     return f"{parts}, epoch {epoch}" if epoch is not None else parts
@@ -61,8 +64,9 @@ def display() -> Iterator[Callable[[Sequence[View]], None]]:
 
 
 def _line(view: View) -> Line:
-    detail = view.cause.text if view.cause else place_text(view) or progress_text(view)
-    place = (view.state, view.stage, view.cause.name if view.cause else "")
+    usual = place_text(view) or progress_text(view)
+    detail = view.cause.text if view.cause else " ".join(filter(None, (usual, retry_text(view))))
+    place = (view.state, view.stage, view.cause.name if view.cause else retry_text(view))
     return Line(view.run.name, place, f"{view.run.name}: {view.state}  {detail}".rstrip())
 
 
@@ -95,8 +99,8 @@ def table_of(views: Sequence[View]) -> "Group":
         where = place_text(view) or progress_text(view)
         row = (view.run.name, view.state, where, duration_text(view.eta_s))
         table.add_row(*map(Text, row), style=STYLES.get(view.state))
-        if view.cause:
-            hindered.setdefault(view.cause.text, []).append(view.run.name)
+        if told := view.cause.text if view.cause else retry_text(view):
+            hindered.setdefault(told, []).append(view.run.name)
     causes = []
     for cause, names in hindered.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""

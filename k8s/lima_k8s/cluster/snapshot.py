@@ -8,8 +8,18 @@ from dataclasses import replace
 from lima.codec import closest
 from lima.errors import InputError
 from lima_k8s.cluster import parse
-from lima_k8s.cluster.api import CONFIGMAPS, EVENTS, PODS, QUEUES, RAYJOBS, WORKLOADS, Cluster
-from lima_k8s.cluster.model import Event, Place, Pod, Queue, Run, Snapshot, Workload
+from lima_k8s.cluster.api import (
+    CLUSTER_QUEUES,
+    CONFIGMAPS,
+    EVENTS,
+    PODS,
+    QUEUES,
+    RAYJOBS,
+    RESOURCE_FLAVORS,
+    WORKLOADS,
+    Cluster,
+)
+from lima_k8s.cluster.model import Event, Place, Pod, Queue, Run, Snapshot, Supply, Workload
 
 MIN_RUN_ID = 4
 """Digits of a run id that are enough to name a run."""
@@ -45,16 +55,38 @@ def read(cluster: Cluster, *, places: bool = True) -> Snapshot:
         queues = pool.submit(cluster.list_all, QUEUES)
         found = runs.result()
         loads = [parse.workload(raw) for raw in workloads.result()]
-        ours = {run.uid for run in found}
+        ours, used = {run.uid for run in found}, {run.queue for run in found if not run.ended}
+        known = [parse.queue(raw) for raw in queues.result()]
+        asked = behind(cluster, (queue for queue in known if queue.name in used))
         return Snapshot(
             runs=found,
             workloads=by_owner(w for w in loads if w.owner_uid in ours),
             others=tuple(w for w in loads if w.owner_uid not in ours),
             pods=_by_run(parse.pod(raw) for raw in pods.result()),
             events=_by_object(parse.event(raw) for raw in events.result()),
-            queues={q.name: q for q in (parse.queue(raw) for raw in queues.result())},
+            queues={queue.name: queue for queue in (*known, *asked)},
             places=_places(cluster, loads) if places else {},
         )
+
+
+def read_supply(cluster: Cluster) -> Supply:
+    """Return the quota behind all queues, as far as the user may know."""
+    queues = map(parse.cluster_queue, cluster.may_list(CLUSTER_QUEUES))
+    flavors = map(parse.flavor, cluster.may_list(RESOURCE_FLAVORS))
+    return Supply({q.name: q for q in queues}, {f.name: f for f in flavors})
+
+
+def behind(cluster: Cluster, queues: Iterable[Queue]) -> list[Queue]:
+    """Return queues, each with what the ClusterQueue behind it says of itself.
+
+    A LocalQueue says no reason, and that it is active while its ClusterQueue is being deleted.
+    """
+    found = []
+    for queue in queues:
+        raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue)
+        active = parse.cluster_queue(raw).active if raw else queue.active
+        found.append(queue if active.status else replace(queue, active=active))
+    return found
 
 
 def by_owner(workloads: Iterable[Workload]) -> dict[str, Workload]:

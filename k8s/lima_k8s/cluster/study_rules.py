@@ -19,7 +19,7 @@ def not_of_this_machine(findings: Iterable[Finding]) -> list[Finding]:
 
 def cluster_findings(cluster: ClusterSpec) -> list[Finding]:
     """Return what is wrong or worth knowing about a cluster, whatever runs there."""
-    checks = (_topology, _shared_memory, _storage_rights)
+    checks = (_topology, _shared_memory, _registry, _storage_rights)
     return [Finding(*told) for check in checks for told in check(cluster)]
 
 
@@ -67,6 +67,20 @@ def _shared_memory(cluster: ClusterSpec) -> Iterator[Told]:
                 "more than these: a pod that fills them is killed",
                 f"at most {size.memoryGiB:g}, or more cluster.{name}.memoryGiB",
             )
+
+
+def _registry(cluster: ClusterSpec) -> Iterator[Told]:
+    """Find images that only Docker Hub would be asked for."""
+    image = cluster.image
+    names = [name for name in (image.cpu, image.gpu) if "/" not in name]
+    if names and not image.registry:
+        yield (
+            "warning",
+            "cluster.image.registry",
+            f"it is not set, so that {names[0]} would be looked for at Docker Hub; the charts "
+            "refuse to render that",
+            "name where your images are (docs/images.md)",
+        )
 
 
 def _storage_rights(cluster: ClusterSpec) -> Iterator[Told]:

@@ -1,22 +1,21 @@
 """Submits cells as Helm releases, each run once however often it is submitted."""
 
-import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lima.codec import encode, run_id, sha256_key
 from lima.errors import InputError, LimaError
 from lima.spec import CellSpec
 from lima_k8s.assets import chart, chart_for
+from lima_k8s.cluster.admission import Raw, require_admission
 from lima_k8s.cluster.api import Cluster
-from lima_k8s.cluster.helm import Helm, TakenError
+from lima_k8s.cluster.helm import Helm, InUseError, TakenError
 from lima_k8s.cluster.model import Run
-from lima_k8s.cluster.removal import remove, wait_until_removed
-from lima_k8s.cluster.requirements import require_priority, require_queue, require_secret
+from lima_k8s.cluster.removal import await_installed, remove, take_back, wait_until_removed
+from lima_k8s.cluster.requirements import require_priority, require_queue, require_references
 from lima_k8s.cluster.snapshot import read_runs
 from lima_k8s.cluster.uris import plain
 from lima_k8s.cluster_spec import ClusterSpec
@@ -28,6 +27,8 @@ and it keeps a release in one Secret, which holds 1 MiB."""
 RELEASE_LENGTH = 53
 """Longest name of a release that Helm takes."""
 PRIORITIES = ("low", "normal", "high")
+TRIES = 5
+"""How often others may come first before we give up."""
 
 
 @dataclass(frozen=True)
@@ -93,57 +94,60 @@ def priority_class(priority: str | None) -> dict[str, str]:
 def submit(submission: Submission, connect: Callable[[], Cluster], helm: Helm) -> Outcome:
     """Submit what does not run and is not finished.
 
-    The releases are installed while the queue and the Secret are looked up, since importing the
-    Kubernetes library takes longer than Helm: what turns out wrong is taken back at once. Helm
-    itself refuses a run that exists, by its name; but one of a release of the same name that is
-    being deleted it takes for its own, and that one goes. So the runs are listed after Helm is
-    through: what is not there then has to be installed anew.
+    All that can refuse is asked before anything is made: what is made is admitted at once, and may
+    take the room of a run that goes on well. A run that another submit makes meanwhile is refused
+    by its name; it is looked for again then.
 
     Args:
         submission: What to run.
-        connect: Returns the cluster; called in a thread of its own.
+        connect: Returns the cluster; importing the Kubernetes library takes as long as Helm.
         helm: For the same namespace.
 
     Raises:
-        InputError: the queue or the Secret is missing, or the cluster refuses a run.
+        InputError: something that a run needs is missing, or the cluster refuses a run.
         ClusterError: the cluster cannot be reached, a right is missing, or runs that are being
             deleted stay.
 
     """
     with ThreadPoolExecutor(1) as pool:
-        looked_up = pool.submit(_look_up, submission, connect)
-        installed, refusal = _install_all(submission, helm)
-        try:
-            cluster = looked_up.result()
-            runs = read_runs(cluster)
-            dying = _dying(submission, runs)
-            if refusal and not dying and not isinstance(refusal, TakenError):
-                raise refusal
-        except LimaError:
-            _take_back(helm, installed)
-            raise
-    if refusal is None and _stands(submission, runs, installed):
-        return Outcome(installed, list(submission.cells))
-    _take_back(helm, installed)
-    if installed or dying:
+        rendered = pool.submit(_render, submission, helm)
+        cluster = connect()
+        _require_surroundings(submission, cluster)
+        manifests = rendered.result()
+    require_references(cluster, manifests)
+    require_admission(cluster, manifests)
+    outcome = Outcome()
+    for _ in range(TRIES):
         runs = _after_deletions(submission, cluster)
-    return _submit_the_rest(submission, cluster, helm, runs)
+        wanted = _sort_out(submission, runs, outcome)
+        _take_away_failed(cluster, helm, wanted, runs, outcome)
+        try:
+            _install_all(replace(submission, cells=tuple(wanted)), cluster, helm, outcome, runs)
+        except InUseError as error:
+            _after_another_submit(error, cluster, helm)
+        except TakenError:
+            pass  # the next look finds the run
+        else:
+            return outcome
+    raise InputError(
+        "others keep submitting and cancelling these runs: the same command again says which stand"
+    )
 
 
-def _look_up(submission: Submission, connect: Callable[[], Cluster]) -> Cluster:
-    """Return the cluster, if it has all that the submission needs."""
-    cluster, values = connect(), submission.cluster
+def _render(submission: Submission, helm: Helm) -> list[Raw]:
+    """Return every manifest of the submission."""
+    folder = chart(chart_for(submission.kind))
+    return [
+        manifest
+        for release, values in submission.releases()
+        for manifest in helm.manifests(release, folder, values)
+    ]
+
+
+def _require_surroundings(submission: Submission, cluster: Cluster) -> None:
+    values = submission.cluster
     require_queue(cluster, values.get("queue", ClusterSpec.queue))
-    require_secret(cluster, values["storage"].get("secretName", ""))
     require_priority(cluster, values.get("priorityClass", ClusterSpec.priorityClass))
-    return cluster
-
-
-def _stands(submission: Submission, runs: Sequence[Run], installed: Sequence[str]) -> bool:
-    """Say whether each cell has its run in the releases just installed, and in no other."""
-    ids = {run_id(cell) for cell in submission.cells}
-    ours = {run.run_id for run in runs if run.release in installed and not run.deleting}
-    return ids <= ours and not _there(submission, runs, besides=installed)
 
 
 def _dying(submission: Submission, runs: Sequence[Run]) -> list[Run]:
@@ -178,34 +182,7 @@ def _wait_for_names(cluster: Cluster, dying: Sequence[Run]) -> None:
         wait_until_removed(cluster, dying)
 
 
-def _install_all(submission: Submission, helm: Helm) -> tuple[list[str], LimaError | None]:
-    """Install every release; return those that are in, and what stopped it."""
-    folder, installed = chart(chart_for(submission.kind)), list[str]()
-    for release, values in submission.releases():
-        try:
-            helm.install(release, folder, values)
-        except LimaError as error:
-            _take_back_failed(helm, release)
-            return installed, error
-        installed.append(release)
-    return installed, None
-
-
-def _take_back(helm: Helm, releases: Sequence[str]) -> None:
-    """Uninstall releases of this submission, whatever keeps us from it."""
-    for release in releases:
-        with contextlib.suppress(LimaError):
-            helm.uninstall(release)
-
-
-def _take_back_failed(helm: Helm, release: str) -> None:
-    """Uninstall what a failed install left half-made; a release that runs is not touched."""
-    with contextlib.suppress(LimaError):
-        if helm.state(release) == "failed":
-            helm.uninstall(release)
-
-
-def _there(submission: Submission, runs: Sequence[Run], besides: Sequence[str]) -> dict[str, Run]:
+def _there(submission: Submission, runs: Sequence[Run], besides: Collection[str]) -> dict[str, Run]:
     """Return by run id the runs of the submission's cells that other releases hold."""
     ids = {run_id(cell) for cell in submission.cells}
     return {
@@ -218,59 +195,60 @@ def _there(submission: Submission, runs: Sequence[Run], besides: Sequence[str]) 
     }
 
 
-def _submit_the_rest(
-    submission: Submission, cluster: Cluster, helm: Helm, runs: Sequence[Run]
-) -> Outcome:
-    """Submit the cells that have no run, and those whose run failed."""
-    outcome, failed = Outcome(), []
-    there = _there(submission, runs, besides=())
+def _sort_out(submission: Submission, runs: Sequence[Run], outcome: Outcome) -> list[CellSpec]:
+    """Return the cells that have no run, or one that failed; note the others as left out."""
+    there = _there(submission, runs, besides=outcome.releases)
+    ours = {run_id(cell) for cell in outcome.submitted}
+    outcome.left_out, wanted = [], list[CellSpec]()
     for cell in submission.cells:
         run = there.get(run_id(cell))
+        if run_id(cell) in ours:
+            continue
         if run is None or (run.ended and not run.succeeded):
-            outcome.submitted.append(cell)
-            failed += [run] if run else []
+            wanted.append(cell)
         else:
             outcome.left_out.append(LeftOut(run, "finished" if run.succeeded else "there already"))
+    return wanted
+
+
+def _take_away_failed(
+    cluster: Cluster, helm: Helm, wanted: Sequence[CellSpec], runs: Sequence[Run], outcome: Outcome
+) -> None:
+    """Remove the failed runs of cells that are submitted again: they hold their names."""
+    ids = {run_id(cell) for cell in wanted}
+    failed = [r for r in runs if r.run_id in ids and r.ended and not r.deleting]
     remove(cluster, helm, failed, runs)
     _wait_for_names(cluster, failed)
-    outcome.renewed = [run.name for run in failed]
-    wanted = Submission(submission.kind, tuple(outcome.submitted), submission.cluster)
-    folder = chart(chart_for(submission.kind))
-    for release, values in wanted.releases():
-        install(helm, cluster, release, folder, values)
-        outcome.releases.append(release)
-    return outcome
+    outcome.renewed += [run.name for run in failed]
 
 
-def install(helm: Helm, cluster: Cluster, release: str, folder: Path, values: Any) -> None:
-    """Install a release; what an earlier attempt left half-made is taken away first.
+def _install_all(
+    wanted: Submission, cluster: Cluster, helm: Helm, outcome: Outcome, runs: Sequence[Run]
+) -> None:
+    """Install the releases of the cells that are wanted; one that fails leaves nothing behind.
 
     Raises:
-        InputError: the cluster refuses a run, or the same is being submitted elsewhere.
+        InUseError: there is a release of this name.
+        TakenError: there is a run of this name; nothing was made.
+        InputError: the cluster refuses a run.
         ClusterError: the cluster cannot be reached, or a right is missing.
 
     """
-    try:
-        helm.install(release, folder, values)
-    except TakenError as error:
-        _refuse_another_submit(helm, cluster, release, error)
-        helm.uninstall(release)
-        helm.install(release, folder, values)
-    except LimaError:
-        _take_back_failed(helm, release)
-        raise
+    folder, before = chart(chart_for(wanted.kind)), {run.uid for run in runs}
+    for start, (release, values) in enumerate(wanted.releases()):
+        try:
+            helm.install(release, folder, values)
+        except InUseError:
+            raise  # it is another's
+        except (LimaError, KeyboardInterrupt):
+            take_back(cluster, release, besides=before)
+            raise
+        outcome.releases.append(release)
+        outcome.submitted += wanted.cells[start * MAX_RUNS : (start + 1) * MAX_RUNS]
 
 
-def _refuse_another_submit(helm: Helm, cluster: Cluster, release: str, error: Exception) -> None:
-    """Raise unless a release is a leftover without runs, which may be taken away."""
-    state = helm.state(release)
-    if state.startswith("pending"):
-        raise InputError(
-            f"release {release} is being installed by another submit; if that one was killed: "
-            f"helm uninstall {release} -n {cluster.namespace}"
-        ) from error
-    if not state or any(run.release == release for run in read_runs(cluster)):
-        raise InputError(
-            "these runs were submitted by someone else a moment ago; the same command says "
-            f"which ({error})"
-        ) from error
+def _after_another_submit(error: InUseError, cluster: Cluster, helm: Helm) -> None:
+    """Wait until another submit has made a release; one that holds no run is taken away."""
+    await_installed(helm, error.release)
+    if not any(run.release == error.release for run in read_runs(cluster)):
+        take_back(cluster, error.release)

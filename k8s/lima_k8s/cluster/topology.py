@@ -15,6 +15,8 @@ NO_LEVEL = re.compile(r'Flavor "([^"]+)" does not contain the requested level')
 OF_A_FLAVOR = re.compile(r'Flavor "|topology "')
 SUITS = re.compile(r"\bflavor ([^\s,;]+)")
 """A flavor whose topology suits, so that something else is said of it: quota, taints, affinity."""
+MARKED = re.compile(r"untolerated taint \{[^}]*\} in flavor [^\s,;]+")
+"""A flavor that other pods are meant for, as lima-queue marks those of GPUs."""
 NEVER_PLACED = ("head", "submitter")
 """Pod sets that ask for no place in any profile."""
 
@@ -36,6 +38,7 @@ def wrong_topology(message: str, *, devices: bool) -> str:
 
 
 def _wrong(said: str, pod_set: str, *, devices: bool) -> str:
+    said = MARKED.sub("", said)
     known = [*NO_LEVEL.findall(said), *PLACES_NONE.findall(said), *PLACES_ALL.findall(said)]
     if len(known) < len(OF_A_FLAVOR.findall(said)):
         return ""  # something else about a topology, as one that Kueue has yet to read

@@ -26,6 +26,8 @@ STATES: dict[State, str] = {
 }
 """Every state of a run and what it means."""
 ENDED: tuple[State, ...] = ("done", "failed")
+FRESH_S = 300.0
+"""Seconds after its admission in which pods that made way for a run may still be ending."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def _view(snapshot: Snapshot, run: Run, records: Records | None, now: datetime) 
     workload = snapshot.workloads.get(run.uid)
     pods = snapshot.pods.get(run.name, ())
     events = events_of(snapshot, run)
-    cause = find_cause(run, workload, pods, events, queue_of(snapshot, run))
+    leaving = [pod for others in snapshot.pods.values() for pod in others if pod.deleting]
+    queue, fresh = queue_of(snapshot, run), _is_fresh(workload, now)
+    cause = find_cause(run, workload, pods, events, queue, leaving=leaving, fresh=fresh)
     state = state_of(run, workload, cause)
     running = state == "running" and records is not None
     return View(
@@ -80,6 +84,23 @@ def _view(snapshot: Snapshot, run: Run, records: Records | None, now: datetime) 
         records=records,
         eta_s=eta_seconds(records.progress, now) if running and records else None,
     )
+
+
+def _is_fresh(workload: Workload | None, now: datetime) -> bool:
+    """Say whether a run was admitted a moment ago."""
+    admitted = workload.conditions.get("Admitted") if workload else None
+    since = admitted.since if admitted and admitted.status else None
+    return since is not None and (now - since).total_seconds() < FRESH_S
+
+
+def retry_text(view: View) -> str:
+    """Return what a run that is started again came to the last time; empty: it never failed."""
+    if not view.run.failed_starts or view.ended:
+        return ""
+    records = view.records
+    known = records and records.last_outcome not in ("", "completed")
+    why = records.last_reason if records and known else view.run.message
+    return f"start {view.run.failed_starts + 1}; the last one failed{f': {why}' if why else ''}"
 
 
 def state_of(run: Run, workload: Workload | None, cause: Cause | None) -> State:
@@ -136,6 +157,7 @@ def as_json(view: View) -> dict[str, Any]:
         "evictions": dict(view.workload.evictions) if view.workload else {},
         "progress": view.progress or None,
         "eta_s": round(view.eta_s, 1) if view.eta_s is not None else None,
+        "failed_starts": run.failed_starts,
         "attempts": records.attempts if records else None,
         "gpu_hours": round(records.gpu_hours, 4) if records else None,
         "last_attempt": (

@@ -116,14 +116,18 @@ def _missing(
         yield Gone(Run(run_id, run_id=run_id), "failed")
 
 
-def raise_for(views_: Sequence[View]) -> None:
+def raise_for(views_: Sequence[View], *, asked_for: bool = True) -> None:
     """Raise if a run did not end well.
+
+    Args:
+        views_: The runs as they ended.
+        asked_for: They were named. Else one that somebody took off the cluster is not ours.
 
     Raises:
         LimaError: the message names each run with its cause and what to do.
 
     """
-    bad = [view for view in views_ if view.state != "done"]
+    bad = [v for v in views_ if v.state != "done" and (asked_for or not isinstance(v, Gone))]
     if not bad:
         return
     lines = [_end(view) for view in bad]

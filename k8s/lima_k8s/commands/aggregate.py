@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lima.errors import InputError
+from lima_k8s.label_tables import write_labels
 from lima_k8s.options import format_option
-from lima_k8s.output import say, write_json
+from lima_k8s.output import plain_console, say, visible, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +26,8 @@ Columns = dict[str, list[str]]
     multiple=True,
     metavar="COL",
     help="Group by this column; repeatable. Without it: a row for each cell. One of experiment, "
-    "arm, seed, run_id, epoch (of the checkpoint), source (of the prompt), judge, rubric.",
+    "arm, seed, run_id, generation (the run that is judged), epoch (of the checkpoint), source (of "
+    "the prompt), judge, rubric; or against: rows are pairs of arms that were compared.",
 )
 @format_option("table", "json", "csv", "parquet")
 @click.option("--experiment", help="Only this experiment.")
@@ -40,45 +42,48 @@ def command(
     """Means and intervals over all runs of a storage.
 
     Scores are means with 95 % intervals clustered by prompt. A failed judgment is never a score;
-    the bounds say how far the unscored responses could move the mean. Works while a study runs.
+    the bounds say how far the unscored responses could move the mean. Arms that people or a judge
+    compared come with wins, ties and losses, and win rates. Works while a study runs.
     """
     if output_format == "parquet" and sys.stdout.isatty():
         raise InputError("--format parquet writes bytes; send them to a file: … > results.parquet")
     from lima.evaluation import aggregate
+    from lima.evaluation.aggregate_columns import AGAINST, DEFAULT_BY
     from lima.storage import Storage
 
-    opened, columns = Storage(storage), by or aggregate.DEFAULT_BY
+    opened, columns = Storage(storage), by or DEFAULT_BY
     options: Any = {"experiment": experiment, "skip_unreadable": skip_unreadable, "note": say}
     if output_format in ("csv", "parquet"):
         _write_bytes(aggregate.aggregate(opened, columns, **options), output_format)
         return
-    rows = aggregate.aggregate_rows(opened, columns, **options)
     if output_format == "json":
-        write_json({"rows": rows})
-    else:
-        print_table(rows, columns)
+        write_json(vars(aggregate.aggregate_study(opened, columns, **options)))
+        return
+    columns = by or ("experiment", "arm", "seed", "generation")
+    found = aggregate.aggregate_study(opened, columns, side_by_side=not by, **options)
+    if found.rows and AGAINST not in columns:
+        print_table(found.rows, columns)
+    elif not found.rows:
+        say("no cells have started yet")
+    write_labels(found.pairs, found.labels, found.conversations)
 
 
 def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
     """Print the columns that hold something, for people; below each other if too wide."""
-    if not rows:
-        say("no cells have started yet")
-        return
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     names = {name: [_text(row[name]) for row in rows] for name in by}
     names = {name: values for name, values in names.items() if _tells_apart(name, names)}
-    measures = {header: [write(row) for row in rows] for header, write in COLUMNS.items()}
+    measures = {header: [write(row) for row in rows] for header, write in _columns(rows).items()}
     measures = {header: values for header, values in measures.items() if any(values)}
     # A pipe has no width: everything goes into one line there.
     width = None if sys.stdout.isatty() else 10_000
-    console = Console(width=width, markup=False, highlight=False)
+    console = plain_console(width=width)
     for block in _blocks(names, measures, console.width):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for header in block:
-            is_text = header in names or header == "unscored"
+            is_text = header in names or header.startswith("unscored")
             table.add_column(header, justify="left" if is_text else "right", overflow="fold")
         for line in zip(*block.values(), strict=True):
             table.add_row(*line)
@@ -86,15 +91,17 @@ def print_table(rows: Sequence[Row], by: Sequence[str]) -> None:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else visible(str(value))
 
 
 def _tells_apart(name: str, columns: Columns) -> bool:
     """Say whether a column is needed to tell the rows apart; experiments and runs may not be."""
     if name == "experiment":
         return len(set(columns[name])) > 1
-    others = list(zip(*(values for n, values in columns.items() if n != "run_id"), strict=True))
-    return name != "run_id" or len(set(others)) < len(columns[name])
+    others = list(
+        zip(*(values for n, values in columns.items() if n not in RUN_NAMES), strict=True)
+    )
+    return name not in RUN_NAMES or len(set(others)) < len(columns[name])
 
 
 def _blocks(names: Columns, measures: Columns, width: int) -> Iterator[Columns]:
@@ -110,6 +117,21 @@ def _blocks(names: Columns, measures: Columns, width: int) -> Iterator[Columns]:
             block = {}
         block[header] = values
     yield {**names, **block}
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
+    """Return the columns; those about scores for each judge where there are several."""
+    labels = list(rows[0].get("judges") or {})
+    if not labels:
+        return COLUMNS
+
+    def by(label: str, write: Callable[[Row], str]) -> Callable[[Row], str]:
+        return lambda row: write({**dict.fromkeys(row), **row["judges"][label]})
+
+    of_judges = {
+        f"{header}, {label}": by(label, COLUMNS[header]) for label in labels for header in OF_JUDGES
+    }
+    return of_judges | {h: write for h, write in COLUMNS.items() if h not in OF_JUDGES}
 
 
 def _number(name: str, form: str, scale: float = 1) -> Callable[[Row], str]:
@@ -166,6 +188,21 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "$": lambda row: _number("cost", ".2f")(row) if row["cost"] else "",
 }
 """What a terminal shows; the other formats hold everything."""
+OF_JUDGES = ("score [95 % interval]", "scored", "unscored", "bounds")
+RUN_NAMES = ("run_id", "generation")
+
+
+def _without_formulas(table: "pa.Table") -> "pa.Table":
+    """Return a table whose texts no spreadsheet takes for a formula: they begin with a quote."""
+    import pyarrow as pa
+
+    from lima.spreadsheet import inert
+
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [inert(text) for text in table[number].to_pylist()]
+            table = table.set_column(number, field, pa.array(texts, field.type))
+    return table
 
 
 def _write_bytes(table: "pa.Table", output_format: str) -> None:
@@ -174,6 +211,6 @@ def _write_bytes(table: "pa.Table", output_format: str) -> None:
 
     stream = sys.stdout.buffer
     if output_format == "csv":
-        pyarrow.csv.write_csv(table, stream)
+        pyarrow.csv.write_csv(_without_formulas(table), stream)
     else:
         pyarrow.parquet.write_table(table, stream)

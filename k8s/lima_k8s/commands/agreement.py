@@ -11,6 +11,7 @@ from lima_k8s.output import say, write_json, write_table
 
 if TYPE_CHECKING:
     from lima.evaluation.agreement import Agreement, Estimate
+    from lima.evaluation.majority import Majority
     from lima.evaluation.raters import Rater, Share
 
 
@@ -34,11 +35,13 @@ def command(
     """How far people and models agree, and what each rater favours.
 
     Accuracy is the paper's: a point where two raters agree, half a point where exactly one of
-    them labelled a tie. Intervals are 95 % percentiles of a bootstrap over items, those of
-    shares exact (Clopper-Pearson). A rater counts once an item; failures are no labels.
+    them labelled a tie. Intervals are 95 % percentiles of a bootstrap over items; of fewer than
+    200 items, and those of shares, exact (Clopper-Pearson). A rater counts once an item; failures
+    are no labels.
     """
     from lima.evaluation.agreement import all_agreements
     from lima.evaluation.labels import VALUES, answering, read_labels
+    from lima.evaluation.majority import majorities
     from lima.evaluation.raters import raters_of
     from lima.evaluation.scan import Tables
     from lima.storage import Storage
@@ -56,16 +59,19 @@ def command(
         kind: all_agreements(labels, kind, by_rater=by == "rater", draws=draws, seed=seed)
         for kind in kinds
     }
+    majority = {kind: majorities(labels, kind, draws=draws, seed=seed) for kind in kinds}
     raters = {kind: raters_of(answering(labels, kind)) for kind in kinds}
     if output_format == "json":
         bootstrap = {"draws": draws, "seed": seed, "unit": "item", "level": 0.95}
         rows = [{"kind": k, **asdict(a)} for k, listed in found.items() for a in listed]
         habits = [{"kind": k, **asdict(r)} for k, listed in raters.items() for r in listed]
-        write_json({"bootstrap": bootstrap, "agreement": rows, "raters": habits})
+        most = [{"kind": k, **asdict(m)} for k, listed in majority.items() for m in listed]
+        write_json({"bootstrap": bootstrap, "agreement": rows, "majority": most, "raters": habits})
         return
     for kind in kinds:
         click.echo(f"{kind}: agreement, % [95 % interval]")
         _write_agreements(found[kind])
+        _write_majorities(kind, majority[kind])
         click.echo(f"\n{kind}: raters")
         _write_raters(raters[kind])
 
@@ -89,15 +95,28 @@ def _write_agreements(rows: "list[Agreement]") -> None:
     )
 
 
+def _write_majorities(kind: str, rows: "list[Majority]") -> None:
+    if rows:
+        click.echo(f"\n{kind}: judges and the majority of people; S1: with ties, S2: without")
+        write_table(
+            ("judge", "setting", "items", "agreement, %", "kappa"),
+            [(r.rater, r.setting, r.items, _percent(r.agreement), _number(r.kappa)) for r in rows],
+        )
+
+
 def _write_raters(rows: "list[Rater]") -> None:
     headers = ("rater", "group", "items", "labelled", "ties %", "A of decided %",
-               "same both ways %", "same again %")  # fmt: skip
+               "same both ways %", "same again %",
+               "changes with the order %")  # fmt: skip
     write_table(
         headers,
         [
             (
                 *(row.rater, row.group, row.items, row.labelled),
-                *(_share(s) for s in (row.ties, row.position, row.turned, row.repeated)),
+                *(
+                    _share(s)
+                    for s in (row.ties, row.position, row.turned, row.repeated, row.inconsistent)
+                ),
             )
             for row in rows
         ],

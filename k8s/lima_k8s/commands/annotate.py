@@ -1,13 +1,15 @@
 """`lima-k8s annotate`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from lima.errors import InputError
 from lima.judging.instructions import Kind
+from lima_k8s import completion
 from lima_k8s.options import F, format_option
 from lima_k8s.output import say, write_json, write_table
 
@@ -26,8 +28,10 @@ ROUND = (
     click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True,
                  help="What is asked: which of two is better, a grade, safety, a grade for each "
                  "turn of dialogues (with --against: which of two is better), or which epoch is."),
-    click.option("--run", help="Responses to label: a run of generation, or its arm."),
+    click.option("--run", help="Responses to label: a run of generation, or its arm.",
+                 shell_complete=completion.stored_runs),
     click.option("--against", "others", multiple=True, metavar="RUN",
+                 shell_complete=completion.stored_runs,
                  help="Responses to compare with, likewise; repeatable."),
     click.option("--experiment", help="Which experiment, if the storage holds several."),
     click.option("--source", "sources", multiple=True, metavar="GLOB",
@@ -82,17 +86,23 @@ def command(
     """Have people label responses, on a page in their browsers.
 
     Every label is on disk before it is answered; end with Ctrl-C, which writes the table
-    `annotations`, and start the same command again to go on. Without --invite, you label.
+    `annotations`, and start the same command again to go on. Without --invite, you label. A
+    larger --count or --overlap adds to the round and keeps its labels. --status, --export,
+    --withdraw and --choose begin none: they find the round that exists, by as much as is said.
     """
     from lima.storage import Storage
-    from lima_k8s.annotate.rounds import export, open_round
+    from lima_k8s.annotate.opening import begun, existing, spec_of
+    from lima_k8s.annotate.rounds import export
 
     opened = Storage(storage)
-    asked = _asked(opened, options)
     if what == "chosen":
-        _write_chosen(opened, asked, output_format)
+        _write_chosen(opened, _asked(opened, options), output_format)
         return
-    store = open_round(asked.spec, opened, options["database"] or asked.path(opened))
+    if (what or choose is not None or options["withdrawn"]) and not options["invited"]:
+        unchanged = what == "status" and not options["withdrawn"]
+        store = existing(opened, options, reading=unchanged)
+    else:  # who is invited is invited to something
+        store = begun(opened, _asked(opened, options).spec, options)
     try:
         _change(store, options)
         if what == "status":
@@ -100,13 +110,13 @@ def command(
             return
         if what is None and choose is None:
             _serve(store, options)
-        events = export(store, opened)
+        spec, events = spec_of(store), export(store, opened)
     finally:
         store.close()
     if choose is not None:
-        _choose(opened, asked, choose)
+        _choose(opened, replace(_asked(opened, options), spec=spec), choose)
     else:
-        _tell(events, asked, storage)
+        _tell(events, spec, storage)
 
 
 @dataclass(frozen=True)
@@ -116,12 +126,6 @@ class _Asked:
     spec: "EvaluationSpec"
     trained: str | None
     epochs: dict[str, int]
-
-    def path(self, storage: "Storage") -> Path:
-        """Return the file that holds the labels unless one is named."""
-        from lima_k8s.annotate.rounds import store_path
-
-        return store_path(self.spec, storage)
 
 
 def _asked(storage: "Storage", options: dict[str, Any]) -> _Asked:
@@ -167,6 +171,23 @@ def _change(store: "Store", options: dict[str, Any]) -> None:
 
 
 def _serve(store: "Store", options: dict[str, Any]) -> None:
+    """Serve the round, unless another command does: a second one would change its links."""
+    from lima.filelock import held
+    from lima_k8s.serving import until_stopped
+
+    try:
+        lock = held(store.path.with_name(f".{store.path.name}.lock"), wait=False)
+        # From the first moment, when the libraries of the server are still read.
+        with lock, until_stopped():
+            _serve_alone(store, options)
+    except BlockingIOError:
+        raise InputError(
+            f"{store.path}: another command serves it at {store.settings().get('origin')}; end "
+            "that one first, or see its links, also those of a new --invite, with --status"
+        ) from None
+
+
+def _serve_alone(store: "Store", options: dict[str, Any]) -> None:
     from lima_k8s.annotate.invitations import access_token, annotators, invite
     from lima_k8s.annotate.serve import bind, serve
     from lima_k8s.serving import open_page
@@ -221,16 +242,16 @@ def _standing(store: "Store", name: str) -> dict[str, int]:
     return {"done": standing.done, "left": standing.left}
 
 
-def _tell(events: dict[str, int], asked: _Asked, storage: str) -> None:
+def _tell(events: dict[str, int], spec: "EvaluationSpec", storage: str) -> None:
     from lima.evaluation.items import evaluation_identity
 
     counts = ", ".join(f"{n} of {rater}" for rater, n in events.items()) or "none yet"
-    run = evaluation_identity(asked.spec)["run_id"]
+    run = evaluation_identity(spec)["run_id"]
     say(f"\nevents written to annotations (run {run}): {counts}")
-    if asked.spec.kind == "checkpoint":
+    if spec.kind == "checkpoint":
         say("next:    the same command with --choose EPOCH")
     else:
-        say(f"next:    lima-k8s agreement {storage}")
+        say(f"next:    lima-k8s agreement {quote(storage)}")
 
 
 def _choose(storage: "Storage", asked: _Asked, epoch: int) -> None:

@@ -5,12 +5,13 @@ import sys
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import say, write_json
 
 
 @click.command("cancel")
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=completion.runs)
 @click.option("--all", "every", is_flag=True, help="All runs of the namespace.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", is_flag=True, help="Wait until they and their pods are gone.")
@@ -33,7 +34,7 @@ def command(
     """
     from lima_k8s.cluster.api import Cluster
     from lima_k8s.cluster.helm import Helm
-    from lima_k8s.cluster.removal import remove, wait_until_gone
+    from lima_k8s.cluster.removal import remove, remove_empty, wait_until_gone
     from lima_k8s.cluster.snapshot import choose, read_runs
 
     if bool(runs) == every:
@@ -44,7 +45,9 @@ def command(
     chosen = list({run.name: run for run in named}.values())
     if chosen and not yes:
         _confirm([f"{r.name} ({r.arm} seed {r.seed})" for r in chosen], cluster.namespace)
-    gone = remove(cluster, Helm(cluster.namespace, kube_context), chosen, there)
+    helm = Helm(cluster.namespace, kube_context)
+    gone = remove(cluster, helm, chosen, there)
+    gone += remove_empty(cluster, helm, there) if every else []
     if wait:
         wait_until_gone(cluster, chosen)
     names = [run.name for run in chosen]

@@ -1,21 +1,29 @@
 """`lima-k8s chat`."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 from lima_k8s.output import say
 
 if TYPE_CHECKING:
     from lima.evaluation.conversations import Conversations
     from lima.generation.chat import ChatSpec
     from lima.storage import Storage
+    from lima_k8s.trained import Trained
 
 
 @click.command("chat")
 @click.argument("storage")
-@click.option("--run", help="Run of training to talk to, or its arm.  [default: the only one]")
+@click.option(
+    "--run",
+    help="Model that was trained there: as `status` takes runs, or its arm.  [default: the only "
+    "one]",
+    shell_complete=completion.stored_runs,
+)
 @click.option("--epoch", type=click.IntRange(1), help="Its epoch.  [default: the last one]")
 @click.option("--base-url", help="Talk to an OpenAI-compatible endpoint instead, up to /v1.")
 @click.option("--model", help="Name the endpoint knows; without it, a folder or a hub name.")
@@ -56,7 +64,7 @@ def command(*, storage: str, web: bool, port: int, browser: bool, **options: Any
     """Talk to a checkpoint or an endpoint, and label its answers.
 
     Every answer is a row of `generations`, every label a row of `annotations`. What was said is
-    kept: the same command goes on with it.
+    kept: the same command goes on with the last conversation, or with the next of --prompts.
     """
     from lima.storage import Storage
 
@@ -83,12 +91,8 @@ def command(*, storage: str, web: bool, port: int, browser: bool, **options: Any
 def _conversations(storage: "Storage", options: dict[str, Any]) -> "Conversations":
     from lima.curation.dataset import load_examples
     from lima.evaluation.conversations import Conversations
-    from lima.generation.chat import (
-        CheckpointResponder,
-        EndpointResponder,
-        best_device,
-        endpoint_key,
-    )
+    from lima.generation.chat import CheckpointResponder, EndpointResponder, best_device
+    from lima.judging.key import allow_keys
     from lima.spec import ComputeSpec, DataSpec
 
     spec = _spec(storage, options)
@@ -97,7 +101,8 @@ def _conversations(storage: "Storage", options: dict[str, Any]) -> "Conversation
         selection = DataSpec(options["prompts"], count=options["count"])
         openings = [example.prompt[0] for example in load_examples(selection)]
     if spec.base_url:
-        responder: Any = EndpointResponder(spec, endpoint_key(options["api_key_env"]))
+        allow_keys([options["api_key_env"]])  # no study file, but whoever talks has named it
+        responder: Any = EndpointResponder(spec, options["api_key_env"])
     else:
         device = options["device"] or best_device()
         say(f"loading {spec.model_name} on {device} …")
@@ -122,9 +127,7 @@ def _spec(storage: "Storage", options: dict[str, Any]) -> "ChatSpec":
         given.setdefault("repetition_penalty", 1.0)
     experiment, arm, path = "chat", model, model
     if not model:
-        from lima_k8s.annotate.runs import trained_run
-
-        found = trained_run(storage, run, options["experiment"])
+        found = _which(storage, run, options["experiment"])
         experiment, arm, path = found.experiment, found.arm, f"run:{found.run}"
     return ChatSpec(
         options["experiment"] or experiment,
@@ -134,6 +137,23 @@ def _spec(storage: "Storage", options: dict[str, Any]) -> "ChatSpec":
         base_url,
         options["seed"],
     )
+
+
+def _which(storage: "Storage", name: str | None, experiment: str | None) -> "Trained":
+    """Return the model that is meant; where several may be, whoever sits there is asked."""
+    from lima_k8s.trained import listed, trained_runs
+
+    found = trained_runs(storage, name, experiment)
+    if len(found) == 1:
+        return found[0]
+    if not sys.stdin.isatty():
+        raise InputError(
+            "more than one model that was trained here fits; name one with --run, as ARM/SEED or "
+            f"by its id:\n{listed(found)}"
+        )
+    for number, run in enumerate(found, 1):
+        say(f"{number}: {run}")
+    return found[click.prompt("Which", type=click.IntRange(1, len(found)), err=True) - 1]
 
 
 def _serve(conversations: "Conversations", port: int, browser: bool) -> None:

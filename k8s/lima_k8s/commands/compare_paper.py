@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lima.errors import InputError
-from lima_k8s.options import format_option
+from lima_k8s.options import as_option, format_option
 from lima_k8s.output import say, write_json, write_table
 
 if TYPE_CHECKING:
@@ -16,14 +15,7 @@ if TYPE_CHECKING:
 @click.command("compare-paper")
 @click.argument("storage")
 @click.option("--experiment", help="Only this experiment.")
-@click.option(
-    "--arm",
-    "arms",
-    multiple=True,
-    metavar="PAPER=ARM",
-    help="Our arm that stands for one of the paper's, as lima=my-arm or bard=gemini; repeatable. "
-    "Arms with the paper's names or those of our recipes are found.",
-)
+@as_option
 @click.option(
     "--tokenizer",
     metavar="NAME",
@@ -38,7 +30,7 @@ def command(
     *,
     storage: str,
     experiment: str | None,
-    arms: tuple[str, ...],
+    named: dict[str, str],
     tokenizer: str | None,
     section: str | None,
     with_data: bool,
@@ -49,7 +41,8 @@ def command(
 
     within: our 95 % interval holds the paper's value, and is about as narrow as the paper's own
     would be. underpowered: it holds the value, but would hold others too; the rows that would
-    settle it are told. outside: it does not hold it. Shares have Clopper-Pearson intervals.
+    settle it are told. outside: it does not hold it. Shares have Clopper-Pearson intervals. What
+    an arm is called is no evidence: it is one of the paper's by its spec, or by --as.
     """
     from lima.evaluation.compare import as_row, compare_paper
     from lima.evaluation.paper import MARKS
@@ -58,7 +51,7 @@ def command(
     found = compare_paper(
         Storage(storage),
         experiment=experiment,
-        named=dict(map(_named, arms)),
+        named=named,
         tokenizer=tokenizer,
         skip_unreadable=skip_unreadable,
         note=say,
@@ -76,17 +69,10 @@ def command(
     say(", ".join(f"{n} {status}" for status, n in counts.most_common()))
 
 
-def _named(text: str) -> tuple[str, str]:
-    paper, separator, arm = text.partition("=")
-    if not (paper and separator and arm):
-        raise InputError(f"--arm {text}: write PAPER=ARM, as lima=my-arm")
-    return paper, arm
-
-
 def _row(compared: "Compared") -> tuple[object, ...]:
     fact, ours = compared.fact, compared.ours
     share = fact.n is not None
-    paper = _value(fact.value, share) + (f" to {_value(fact.to, share)}" if fact.to else "")
+    paper = _value(fact.value, share) + ("" if fact.to is None else f" to {_value(fact.to, share)}")
     said = ""
     if ours:
         said = _value(ours.value, share)
@@ -100,4 +86,6 @@ def _row(compared: "Compared") -> tuple[object, ...]:
 
 
 def _value(value: float, share: bool) -> str:
-    return f"{value * 100:.4g} %" if share else f"{value:.4g}"
+    from lima.evaluation.paper import written
+
+    return f"{value * 100:.4g} %" if share else written(value)

@@ -6,7 +6,7 @@ import click
 
 from lima.errors import DataError
 from lima_k8s.options import format_option
-from lima_k8s.output import say, write_json, write_table
+from lima_k8s.output import say, visible, write_json, write_table
 from lima_k8s.pick import command as pick
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def why(storage: str, name: str, run: str | None, output_format: str) -> None:
         return
     for one in found:
         for line in _told(one):
-            click.echo(line)
+            click.echo(visible(line))
         click.echo()
 
 
@@ -94,6 +94,7 @@ def _open(storage: str, run: str | None) -> "CurationRun":
 def _document(curation: "CurationRun") -> dict[str, Any]:
     from lima.curation.damage import Damage
     from lima.curation.store import losses, total
+    from lima.curation.undrawn import undrawn
 
     records = curation.store.records()
     summary = curation.summary()
@@ -115,7 +116,10 @@ def _document(curation: "CurationRun") -> dict[str, Any]:
         "data_sets": [{**arm, "path": f"{folder}/{arm['name']}.jsonl"} for arm in arms],
         "pools": pools,
         "damage": summary["damage"] if summary else damage,
-        "notes": [f"{arm['name']}: SHORT: {s}" for arm in arms for s in arm["shortages"]],
+        "notes": [
+            *(f"{arm['name']}: SHORT: {s}" for arm in arms for s in arm["shortages"]),
+            *undrawn(records, curation.spec),
+        ],
     }
 
 

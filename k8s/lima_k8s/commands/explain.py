@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import write_json, write_table
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @cluster_options
 @format_option("text", "json")
 def command(
@@ -23,24 +24,19 @@ def command(
     Quota by flavor, who is ahead, who holds what it waits for. RUN as in `lima-k8s status`.
     """
     from lima.clock import now
-    from lima_k8s.cluster import parse
-    from lima_k8s.cluster.api import CLUSTER_QUEUES, Cluster
+    from lima_k8s.cluster.api import Cluster
     from lima_k8s.cluster.explain import as_json, explain
     from lima_k8s.cluster.logs import with_last_words
-    from lima_k8s.cluster.snapshot import choose, queue_of, read
+    from lima_k8s.cluster.snapshot import choose, queue_of, read, read_supply
     from lima_k8s.cluster.view import views
     from lima_k8s.inputs import promised, told
 
     cluster = Cluster(kube_context, namespace)
-    snapshot = read(cluster)
-    found, inputs = [], []
+    snapshot, supply = read(cluster), read_supply(cluster)
     runs = with_last_words(cluster, snapshot, choose(snapshot.runs, run))
-    for view in views(snapshot, runs, {}, now()):
-        queue = queue_of(snapshot, view.run)
-        raw = cluster.may_get(CLUSTER_QUEUES, queue.cluster_queue) if queue else None
-        behind = parse.cluster_queue(raw) if raw else None
-        found.append(explain(view, snapshot, queue, behind))
-        inputs.append(promised(view.run.cell))
+    seen = views(snapshot, runs, {}, now())
+    found = [explain(view, snapshot, queue_of(snapshot, view.run), supply) for view in seen]
+    inputs = [promised(view.run.cell) for view in seen]
     if output_format == "json":
         pairs = zip(found, inputs, strict=True)
         write_json({"runs": [{**as_json(e), "inputs": reads} for e, reads in pairs]})

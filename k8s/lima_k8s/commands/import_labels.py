@@ -1,11 +1,17 @@
 """`lima-k8s import-labels`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lima.errors import InputError
 from lima_k8s.output import say
+
+if TYPE_CHECKING:
+    from lima.evaluation.importing_checks import New
+
+NEW = ("experiment", "arms", "prompts")
 
 
 @click.command("import-labels")
@@ -27,12 +33,26 @@ from lima_k8s.output import say
     help="For mtbench: judges whose name begins with START are crowd, author or model; "
     "repeatable. Without it: expert=crowd, author=author, gpt4=model.",
 )
+@click.option(
+    "--new",
+    multiple=True,
+    type=click.Choice(NEW),
+    help="What the storage need not know already: the arms, the prompts, or the experiment, whose "
+    "arms and prompts are new then too; repeatable.",
+)
 def command(
-    storage: str, files: tuple[Path, ...], experiment: str, layout: str, groups: tuple[str, ...]
+    *,
+    storage: str,
+    files: tuple[Path, ...],
+    experiment: str,
+    layout: str,
+    groups: tuple[str, ...],
+    new: "tuple[New, ...]",
 ) -> None:
     """Bring labels of people or models into a storage.
 
-    A file that was imported before changes nothing.
+    Experiment, arms and prompts that the storage does not know are refused, unless --new says
+    that they are new. A file that was imported before changes nothing.
     """
     from lima.evaluation.importing import MTBENCH_GROUPS, import_labels
     from lima.storage import Storage
@@ -40,7 +60,7 @@ def command(
     by_start = dict(map(_group, groups)) or MTBENCH_GROUPS
     opened = Storage(storage)
     for path in files:
-        found = import_labels(path, opened, experiment, layout, by_start)  # type: ignore[arg-type]
+        found = import_labels(path, opened, experiment, layout, by_start, new=new)  # type: ignore[arg-type]
         state = "" if found.new else ", which were there already"
         say(f"{path}: {found.rows} labels{state} (run {found.run_id})")
 

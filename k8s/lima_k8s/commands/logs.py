@@ -3,12 +3,13 @@
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import write_json
 
 
 @click.command("logs")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @cluster_options
 @format_option("text", "json")

@@ -1,25 +1,36 @@
 """`lima-k8s plan`."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lima.recipes import load_study
+from lima_k8s import completion
+from lima_k8s.cluster_spec import StopSpec
 from lima_k8s.options import format_option, study_options
 from lima_k8s.output import say, write_json, write_table
 
 if TYPE_CHECKING:
     from lima.spec import CellSpec, ModelSpec, ShapeSpec
-    from lima_k8s.sizing import Gpu, Memory
+    from lima_k8s.sizing import Gpu, Memory, Saving
 
+MIB_S = StopSpec().uploadMiBps
+"""That a node writes to storage a second, as the charts have it (cluster.stop.uploadMiBps)."""
 PARTS = (
     "weights", "gradients", "optimizer", "working", "activations", "logits", "cache", "context",
 )  # fmt: skip
 
 
 @click.command("plan")
-@click.argument("recipe", metavar="RECIPE-or-FILE")
-@click.option("--gpu", "gpu_name", required=True, help="H100, H200, B200, A100-80GB, L40S, …")
+@click.argument("recipe", metavar="RECIPE-or-FILE", shell_complete=completion.recipes)
+@click.option(
+    "--gpu",
+    "gpu_name",
+    required=True,
+    help="H100, H200, B200, A100-80GB, L40S, …",
+    shell_complete=completion.gpus,
+)
 @click.option("--nodes", type=click.IntRange(1), required=True, help="Nodes of a run.")
 @click.option(
     "--gpus-per-node", type=click.IntRange(1), default=8, show_default=True, help="GPUs of a node."
@@ -42,7 +53,8 @@ def command(
     """Estimate the memory and the time of a recipe on GPUs.
 
     Memory of a GPU for the longest examples, the time of a step between two bounds (all
-    communication hidden, none hidden) and the share of the GPUs' peak that this uses (MFU).
+    communication hidden, none hidden), the share of the GPUs' peak that this uses (MFU), and
+    the time that saving states and weights takes beside the steps.
     docs/plan.md has the formulas and their sources. Exit code 2: a stage does not fit.
     """
     from lima_k8s.inputs import documents, look, told
@@ -66,7 +78,7 @@ def command(
 
 
 def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dict[str, Any]]:
-    from lima_k8s.sizing import generation_memory, step_pace, training_memory
+    from lima_k8s.sizing import generation_memory, saving, step_pace, training_memory
 
     found, workers = [], nodes * per_node
     for stage in ("base", "train"):
@@ -86,11 +98,16 @@ def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dic
             steps = -(-spec.epochs * spec.data.count // spec.batch_size)
             row["steps"] = steps
             row["hours"] = [steps * pace.best_s / 3600, steps * pace.worst_s / 3600]
+            row["saving"] = _saving(saving(spec, shape, spec.data.count, nodes, MIB_S))
         found.append(row)
     if cell.generate:
         memory = generation_memory(cell.generate, _shape(cell, cell.generate.model))
         found.append(_row(cell, "generate", memory, gpu))
     return found
+
+
+def _saving(written: "Saving") -> dict[str, Any]:
+    return {**asdict(written), "hours": written.hours, "mib_s": MIB_S}
 
 
 def _shape(cell: "CellSpec", model: "ModelSpec") -> "ShapeSpec":
@@ -134,6 +151,8 @@ def _write(stages: list[dict[str, Any]]) -> None:
                 f"examples, MFU {_range([100 * m for m in s['mfu']], '.0f')} %, bound by "
                 f"{s['bound_by']}{hours}"
             )
+        if "saving" in s:
+            click.echo(f"{s['arm']}/{s['stage']}: {_written(s['saving'])}")
         if not s["fits"]:
             say(
                 f"{s['arm']}/{s['stage']}: does not fit; take more nodes (--nodes), GPUs with more "
@@ -141,6 +160,16 @@ def _write(stages: list[dict[str, Any]]) -> None:
             )
         elif "set" in s:
             say(f"{s['arm']}/{s['stage']}: submit with --set {s['set']}")
+
+
+def _written(saving: dict[str, Any]) -> str:
+    states = saving["states"] * saving["state_s"] / 3600
+    exports = saving["exports"] * saving["export_s"] / 3600
+    return (
+        f"beside the steps, {saving['states']} saves of {saving['state_gib']:.3g} GiB: "
+        f"{states:.1f} h, and {saving['exports']} exports of {saving['export_gib']:.3g} GiB: "
+        f"{exports:.1f} h, at {saving['mib_s']} MiB/s a node (cluster.stop.uploadMiBps)"
+    )
 
 
 def _range(values: list[float], form: str) -> str:

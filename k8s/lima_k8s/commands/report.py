@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lima_k8s.options import as_option
 from lima_k8s.output import say
 
 
@@ -23,12 +24,15 @@ from lima_k8s.output import say
     help="Folder for each figure as SVG and as PNG.",
 )
 @click.option("--experiment", help="Which experiment, if the storage holds several.")
+@as_option
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read.")
 def command(
+    *,
     storage: str,
     output: Path,
     figures: Path | None,
     experiment: str | None,
+    named: dict[str, str],
     skip_unreadable: bool,
 ) -> None:
     """Write a study's figures as one self-contained page.
@@ -39,11 +43,15 @@ def command(
     from lima.evaluation.report import write_report
     from lima.storage import Storage
 
+    for folder in (output.parent, figures):
+        if folder and not folder.exists():
+            say(f"making the folder {folder}")
     found = write_report(
         Storage(storage),
         output,
         experiment=experiment,
         figures=figures,
+        named=named,
         skip_unreadable=skip_unreadable,
         note=say,
     )

@@ -6,12 +6,13 @@ from lima.codec import encode, run_id
 from lima.overrides import apply_overrides
 from lima.recipes import load_study
 from lima.spec import CellSpec, cell_stages
+from lima_k8s import completion
 from lima_k8s.options import format_option, study_options
 from lima_k8s.output import write_json, write_yaml
 
 
 @click.command("show")
-@click.argument("recipe")
+@click.argument("recipe", metavar="RECIPE-or-RUN", shell_complete=completion.recipes)
 @click.option("--storage", help="Show the study of a run of this storage, by its id.")
 @study_options
 @format_option("yaml", "json")

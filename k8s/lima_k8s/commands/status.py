@@ -2,12 +2,13 @@
 
 import click
 
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import say, write_json
 
 
 @click.command("status")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @cluster_options
 @format_option("table", "json")
 def command(

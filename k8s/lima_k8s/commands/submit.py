@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,8 @@ import click
 from lima.errors import InputError
 from lima.recipes import load_study
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima_k8s.options import cluster_options, format_option, study_options
+from lima_k8s import completion
+from lima_k8s.options import allow_key_option, cluster_options, format_option, study_options
 from lima_k8s.output import say, write_json
 
 if TYPE_CHECKING:
@@ -28,8 +30,14 @@ LOCAL_STORAGE = "lima-results"
 
 @click.command("submit")
 @click.argument("kind", type=click.Choice(list(LAST_STAGE)))
-@click.option("--recipe", required=True, help="Name of a recipe, or a file as `show` prints it.")
+@click.option(
+    "--recipe",
+    required=True,
+    help="Name of a recipe, or a file as `show` prints it.",
+    shell_complete=completion.recipes,
+)
 @study_options
+@allow_key_option
 @click.option(
     "--storage",
     help="Folder or URI (s3://…) for all results. With --local: lima-results; on a cluster: the "
@@ -37,7 +45,12 @@ LOCAL_STORAGE = "lima-results"
 )
 @click.option("--local", is_flag=True, help="Run on this machine; the command waits for the end.")
 @cluster_options
-@click.option("--cluster", "profile", help="Cluster profile: a name, or a file like those.")
+@click.option(
+    "--cluster",
+    "profile",
+    help="Cluster profile: a name, or a file like those.",
+    shell_complete=completion.profiles,
+)
 @click.option("--queue", help="LocalQueue; default: the profile's, else lima.")
 @click.option("--priority", help="low, normal, high, none, or a WorkloadPriorityClass.")
 @click.option(
@@ -68,6 +81,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    allowed_keys: tuple[str, ...],
     storage: str | None,
     local: bool,
     kube_context: str | None,
@@ -89,6 +103,7 @@ def command(
     inputs contain: one that has changed makes a new run, which is said. Files of this machine that
     runs on a cluster read are brought to the storage, once.
     """
+    _allow(allowed_keys, local=local)
     cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
@@ -133,7 +148,7 @@ def _run_here(
     keep_copies(run.storage, prepared)
     run.run()
     command = "curate show" if kind == "curate" else "aggregate"
-    say(f"results: {storage}\nnext:    lima-k8s {command} {storage}")
+    say(f"results: {storage}\nnext:    lima-k8s {command} {quote(storage)}")
     if output_format == "json":
         write_json({"storage": run.storage.uri, "runs": run.summary()})
 
@@ -155,6 +170,17 @@ def _foretell(run: "LocalRun", output_format: str) -> None:
         click.echo(f"{cell['run_id']}  {cell['arm']} seed {cell['seed']}  {finished}")
         for stage in stages:
             click.echo(f"  {stage.stage:8}  {stage.run}  {stage.state:8}  {stage.why}")
+
+
+def _allow(keys: Sequence[str], *, local: bool) -> None:
+    from lima.judging.key import allow_keys
+
+    if keys and not local:
+        raise InputError(
+            "--allow-key is for --local; in a cluster, name the key in its Secret *_API_KEY or "
+            "*_TOKEN"
+        )
+    allow_keys(keys)
 
 
 def up_to(cell: CellSpec, last: Stage) -> CellSpec:

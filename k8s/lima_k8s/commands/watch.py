@@ -3,12 +3,13 @@
 import click
 
 from lima.errors import InputError
+from lima_k8s import completion
 from lima_k8s.options import cluster_options, format_option
 from lima_k8s.output import write_json
 
 
 @click.command("watch")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @cluster_options
 @format_option("text", "json")
 def command(
@@ -32,4 +33,4 @@ def command(
         raise InputError(f"no runs in namespace {cluster.namespace}; lima-k8s submit starts some")
     if output_format == "json":
         write_json({"namespace": cluster.namespace, "runs": [as_json(view) for view in views]})
-    raise_for(views)
+    raise_for(views, asked_for=run is not None)

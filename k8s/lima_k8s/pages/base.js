@@ -4,17 +4,19 @@ const ENDED = "The command has ended. What was saved until then is kept; start i
 const unreachable = new Error(ENDED);
 let last = Promise.resolve();
 
+// An answer that cannot be read is none: it was cut off, or something between us and the command
+// wrote it.
 async function call(action, body = {}) {
-  let answer;
+  let answer, value;
   try {
     answer = await fetch(action, {
       method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body), keepalive: true,
     });
+    value = await answer.json();
   } catch {
     throw unreachable;
   }
-  const value = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(value.error), {status: answer.status});
+  if (!answer.ok) throw Object.assign(new Error(value?.error ?? ENDED), {refused: value?.refused === true});
   return value;
 }
 

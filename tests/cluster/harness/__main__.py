@@ -12,7 +12,7 @@ import sys
 
 from lima.errors import LimaError
 from tests.cluster.harness.cluster import VARIABLE, Cluster, own_name, sweep
-from tests.cluster.harness.images import import_jobs, prepare_store
+from tests.cluster.harness.images import import_jobs, prepare_store, try_gpu_image
 from tests.cluster.harness.programs import check_programs
 from tests.cluster.harness.trial import prepare
 
@@ -31,7 +31,7 @@ def main() -> int:
 
 def _do(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="harness", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "image", "images", "shell"])
+    parser.add_argument("command", choices=["up", "down", "image", "images", "gpu-image", "shell"])
     parser.add_argument("--name", default="dev", help="the cluster's name (default: dev)")
     arguments = parser.parse_args(words)
     cluster = Cluster(arguments.name)
@@ -47,6 +47,9 @@ def _do(words: list[str]) -> int:
         check_programs()
         sweep()
         prepare_store()
+    elif arguments.command == "gpu-image":
+        check_programs()
+        print(try_gpu_image())
     else:  # inside its namespaces, with its containerd and its iptables
         inside = cluster.box.inside(["bash"])
         os.execvp(inside[0], inside)

@@ -13,13 +13,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lima.errors import ClusterError
+from lima.errors import ClusterError, InputError
 from tests.cluster.harness.daemons import PAUSE, start_daemon, write_configuration
 from tests.cluster.harness.layout import BIN, CACHE, ROOT, Layout
 from tests.cluster.harness.programs import module_folder, run
@@ -31,6 +33,9 @@ JOBS = "localhost/lima-k8s:cpu"
 LOG = IMAGES / "build.log"
 SUITE = "bookworm"
 INCLUDE = "python3,python3-venv,wget,ca-certificates"
+GIB = 2**30
+NEEDED_GIB = 16
+"""While downloads lie beside layers in buildah, in an OCI layout and in containerd; 10 stay."""
 CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 BUILDAH = [
     "buildah",
@@ -72,6 +77,27 @@ def _alone() -> Iterator[None]:
         yield
 
 
+def told(step: str) -> None:
+    """Say what is being made: it may take minutes, of which only the log would tell."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} images: {step}\n")
+
+
+def require_disk() -> None:
+    """Refuse to begin what will not fit on the disk.
+
+    Raises:
+        InputError: there is too little room below `.cache/images`.
+
+    """
+    free = shutil.disk_usage(IMAGES).free / GIB
+    told(f"to be made, once: a quarter of an hour, {NEEDED_GIB} GiB of disk ({free:.0f} free)")
+    if free < NEEDED_GIB:
+        raise InputError(
+            f"{IMAGES}: {free:.0f} GiB are free, and making images takes {NEEDED_GIB}: make room, "
+            "or link .cache to a larger disk"
+        )
+
+
 def prepare_store() -> None:
     """Build all images but our own code, unless they are there: minutes that clusters then save."""
     with _alone():
@@ -93,6 +119,34 @@ def import_jobs(box: Sandbox) -> None:
     with _alone():
         _build_jobs(JOBS)
         _import(box, [JOBS])
+
+
+def try_gpu_image() -> str:
+    """Build the image of `images/Containerfile.gpu` and start what is in it; return what it says.
+
+    No GPU is needed for that. The image goes again: only its size and its versions are wanted.
+    """
+    name = "localhost/lima-k8s:gpu"
+    with _alone():
+        _build_base()
+        _build_jobs(name, variant="gpu")
+        container = run([*BUILDAH, "from", name], env=ENVIRONMENT).strip()
+        try:
+            said = [run([*BUILDAH, "run", container, "--", *words], env=ENVIRONMENT) for words in (
+                ["python", "-c", "import torch; print('torch', torch.__version__, "
+                 "'CUDA', torch.version.cuda)"],
+                ["python", "-m", "lima_k8s", "--version"],
+                ["python", "-m", "lima_jobs.run", "--help"],
+                ["python", "-m", "lima_jobs.storagecheck", "--help"],
+                ["ray", "--version"],
+            )]  # fmt: skip
+            mounted = run([*BUILDAH, "mount", container], env=ENVIRONMENT).strip()
+            size = int(run(["du", "-s", "--block-size=1", mounted]).split()[0]) / 1e9
+        finally:
+            run([*BUILDAH, "rm", container], env=ENVIRONMENT)
+            run([*BUILDAH, "rmi", name], env=ENVIRONMENT)
+    first = [text.strip().splitlines()[0] for text in said]
+    return "\n".join([*first, f"{size:.1f} GB unpacked"])
 
 
 def _digest(*parts: Path | str) -> str:
@@ -138,13 +192,18 @@ def _made_store() -> Path:
 def _make_store(store: Path) -> None:
     for old in {*IMAGES.glob("store-*"), *IMAGES.glob("oci-*")} - {_layout_folder()}:
         shutil.rmtree(old)  # clusters that run have links of their own
+    require_disk()
     runtime = "localhost/lima-runtime:cpu"
+    told(f"1 of 4: a base of Debian {SUITE} (one or two minutes)")
     _build_base()
+    told(f"2 of 4: Python's dependencies (five to ten minutes; follow it: tail -f {LOG})")
     _build_jobs(runtime, "--target", "runtime")
+    told("3 of 4: Kueue and KubeRay")
     _build(_exported(PAUSE), f'FROM {_base()}\nENTRYPOINT ["sleep", "infinity"]\n')
     for name, binary in ((kueue_image(), "kueue"), (kuberay_image(), "ray-operator")):
         _build(_exported(name), OPERATOR.format(binary=binary))
     names = [runtime, PAUSE, kueue_image(), kuberay_image()]
+    told("4 of 4: unpacking them for containerd (two or three minutes)")
     box = Sandbox(Layout(f"images-{os.getpid()}"))
     box.destroy()
     try:
@@ -200,13 +259,15 @@ def _build(name: str, containerfile: str, context: Path = BIN) -> None:
     run([*words, str(context)], stdin=containerfile, env=ENVIRONMENT, log=LOG)
 
 
-def _build_jobs(name: str, *arguments: str) -> None:
+def _build_jobs(name: str, *arguments: str, variant: str = "cpu") -> None:
     builder = " ".join([*BUILDAH, "build", "--layers"])
     # This machine may trust certificates of its own, which the base does not know.
     trust = ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     base = ["--build-arg", f"BASE={_base()}"]
-    words = [f"{ROOT}/images/build", "cpu", *base, *trust, *arguments, "--tag", name]
+    words = [f"{ROOT}/images/build", variant, *base, *trust, *arguments, "--tag", name]
     run(words, env={**ENVIRONMENT, "BUILDER": builder}, log=LOG)
+    if variant != "cpu":
+        return
     # Apart, for buildah 1.28 fails to export what it has from its cache.
     _build(_exported(name), f"FROM {name}\nLABEL lima-k8s.io/exported=true\n")
 

@@ -50,29 +50,41 @@ def run(
 ) -> str:
     """Run a program to its end and return what it wrote; raise ClusterError if it fails.
 
-    With `log` its output is added to that file instead.
+    With `log` its output goes to that file instead, as it comes.
     """
     words = [str(word) for word in argv]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **(env or {})}
-    done = subprocess.run(
-        words,
-        input=stdin,
-        env=environment,
-        text=True,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if log else subprocess.PIPE,
-        check=False,
-    )
     if log:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as stream:
-            stream.write(f"$ {' '.join(words)}\n{done.stdout}")
+        return _run_logged(words, stdin, environment, log)
+    done = subprocess.run(
+        words, input=stdin, env=environment, text=True, cwd=ROOT, capture_output=True, check=False
+    )
     if done.returncode:
-        said = (done.stdout if log else done.stderr).strip()[-2000:]
-        where = f" (all of it in {log})" if log else ""
-        raise ClusterError(f"{' '.join(words[:6])} … ended with {done.returncode}{where}:\n{said}")
+        raise _failed(words, done.returncode, done.stderr)
     return done.stdout
+
+
+def _run_logged(words: list[str], stdin: str | None, environment: dict[str, str], log: Path) -> str:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a+") as stream:
+        stream.write(f"$ {' '.join(words)}\n")
+        stream.flush()
+        before = stream.tell()
+        done = subprocess.run(
+            words, input=stdin, env=environment, text=True, cwd=ROOT, check=False,
+            stdout=stream, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        stream.seek(before)
+        said = stream.read()
+    if done.returncode:
+        raise _failed(words, done.returncode, said, f" (all of it in {log})")
+    return said
+
+
+def _failed(words: Sequence[str], code: int, said: str, where: str = "") -> ClusterError:
+    return ClusterError(
+        f"{' '.join(words[:6])} … ended with {code}{where}:\n{said.strip()[-2000:]}"
+    )
 
 
 @cache

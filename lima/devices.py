@@ -1,0 +1,66 @@
+"""The GPUs of this machine, without the libraries that use them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lima.errors import InputError
+from lima.spec import CellSpec, computes, gpus
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+NONE_VISIBLE = ("", "-1", "NoDevFiles")
+UNCOUNTED = (
+    *("dev/dxg", "dev/kfd", "dev/nvhost*gpu"),
+    "proc/driver/nvidia/capabilities/gpu*/mig/gi*",
+)
+"""GPUs of WSL, AMD and Tegra, and parts of GPUs: there are some; how many, others know."""
+
+
+def gpus_here(root: Path = Path("/")) -> int | None:
+    """Return how many GPUs a process on this machine can use; None: that cannot be told.
+
+    Args:
+        root: of the file system, for tests.
+
+    """
+    visible = os.environ.get(VISIBLE)
+    if visible is not None and visible.strip() in NONE_VISIBLE:
+        return 0
+    if any(any(root.glob(pattern)) for pattern in UNCOUNTED):
+        return None
+    there = len(list(root.glob("dev/nvidia[0-9]*")))
+    return there if visible is None else min(there, len(visible.split(",")))
+
+
+def missing_gpus(cell: CellSpec, there: int | None) -> list[tuple[str, str, str]]:
+    """Return what this machine lacks for the stages of a cell: (path, what is wrong, advice).
+
+    Args:
+        cell: The run.
+        there: GPUs that there are (see `gpus_here`); None: nothing is lacking, as far as known.
+
+    """
+    if there is None:
+        return []
+    found = []
+    for stage, compute in computes(cell).items():
+        needed, path = gpus(compute), f"{stage}.compute"
+        if needed > there:
+            what = f"{stage} asks for GPUs: {needed}, and this machine has {there or 'none'}"
+            advice = f"--set {path}.device=cpu --set {path}.precision=fp32, or a cluster"
+            found.append((f"{path}.device", what, advice))
+    return found
+
+
+def require_gpus(cells: Sequence[CellSpec]) -> None:
+    """Refuse cells whose stages ask for GPUs that this machine does not have.
+
+    Raises:
+        InputError: it says which stage, how many there are, and what to set.
+
+    """
+    there = gpus_here()
+    found = dict.fromkeys(lack for cell in cells for lack in missing_gpus(cell, there))
+    if found:
+        lines = "\n".join(f"  {path}: {what}; {advice}" for path, what, advice in found)
+        raise InputError(f"this machine cannot run this study:\n{lines}")

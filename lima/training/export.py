@@ -1,0 +1,129 @@
+"""Exported weights: a folder as transformers opens it, and a trial of it before the first step."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lima.errors import LimaError, ModelError, whole_reason
+from lima.model.portable import OLDEST, make_portable
+from lima.model.tokens import check_template
+from lima.model.weights import local_files
+from lima.temporary import temporary_folder
+
+FILE_SIZE = "5GB"
+"""Of the largest file of weights: a stop waits for those that are on their way."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with what belongs to it, ready to be saved."""
+
+    model: Any
+    tokenizer: Any
+    eot_id: int
+    pad_id: int
+    name: str
+    """What it was made from, for people."""
+
+    def save(self, folder: Path, weights: dict[str, Any]) -> None:
+        """Write model, tokenizer and model card into `folder`.
+
+        Raises:
+            ModelError: transformers refuses to save the model.
+            StorageError: the files could not be written.
+
+        """
+        with _explained(self.name), local_files(folder):
+            self._settle_generation()
+            self.model.save_pretrained(folder, state_dict=weights, max_shard_size=FILE_SIZE)
+            self.tokenizer.save_pretrained(folder)
+            (folder / "README.md").write_text(self._card(portable=make_portable(folder)), "utf-8")
+
+    def try_out(self, conversations: Sequence[Sequence[str]]) -> None:
+        """Save everything but the weights, and open it: what fails now would fail after an epoch.
+
+        Args:
+            conversations: Some that the model is trained on; the chat template must give the
+                tokens that training reads.
+
+        Raises:
+            ModelError: it cannot be saved, or opened again as it is.
+
+        """
+        from transformers import AutoConfig, AutoTokenizer
+
+        with temporary_folder("lima-weights-") as folder:
+            self.save(folder, {})
+            with _explained(self.name):
+                self._compare(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+                check_template(tokenizer, conversations, self.eot_id)
+
+    def _settle_generation(self) -> None:
+        """Say which tokens begin, end and pad; how to sample is nothing that training decides.
+
+        The settings of the model that training started from are not passed on: transformers saves
+        none that it finds inconsistent, and many published ones are.
+        """
+        from transformers import GenerationConfig
+
+        self.model.generation_config = GenerationConfig(
+            bos_token_id=self.tokenizer.bos_token_id,
+            eos_token_id=self.eot_id,
+            pad_token_id=self.pad_id,
+        )
+        for name in self.model.config._get_generation_parameters():
+            delattr(self.model.config, name)
+
+    def _compare(self, config: Any) -> None:
+        """Build the saved model without memory for it, and compare the shapes of its weights."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.device("meta"):
+            opened = _shapes(AutoModelForCausalLM.from_config(config))
+        saved = _shapes(self.model)
+        if saved != opened:
+            other = sorted(dict(saved.items() ^ opened.items()))
+            raise ModelError(
+                f"{self.name}: its config.json describes another model than its weights make up "
+                f"(they differ in {', '.join(other[:3])}); mend config.json, or choose another "
+                "model"
+            )
+
+    def _card(self, *, portable: bool) -> str:
+        import transformers
+
+        opens = f"{OLDEST} and later" if portable else "5 and later: its positions need that"
+        return (
+            "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n"
+            f"Trained by lima-k8s from {self.name}.\n\n"
+            f"* Written by transformers {transformers.__version__}; opens with transformers "
+            f"{opens}, as far as they know this kind of model.\n"
+            f"* Every turn ends with `{self.tokenizer.convert_ids_to_tokens(self.eot_id)}`. The "
+            "chat template of the tokenizer gives the tokens that the model was trained on; there "
+            "are no roles and no system prompt.\n"
+        )
+
+
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight; ZeRO-3 keeps those of partitioned ones beside them."""
+    return {
+        name: tuple(getattr(weight, "ds_shape", weight.shape))
+        for name, weight in model.named_parameters()
+    }
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (LimaError, OSError):
+        raise
+    except Exception as error:  # of any class, as transformers validates
+        raise ModelError(
+            f"{name}: a model trained from it cannot be saved: {whole_reason(error)}; mend its "
+            "configuration, or choose another model"
+        ) from error
