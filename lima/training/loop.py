@@ -159,7 +159,7 @@ class Trainer:
         data = self.spec.heldout
         if data is None:
             return []
-        examples = loader(self.spec.text_format)(data)
+        examples = self.world.each(lambda: loader(self.spec.text_format)(data))
         encoded = encode_examples(examples, self.spec, self.tokenizer, self.eot_id, path=data.path)
         size, builder = self.spec.batch_size, self._batches(encoded)
         chunks = [range(i, min(i + size, len(encoded))) for i in range(0, len(encoded), size)]

@@ -10,7 +10,7 @@ import pytest
 
 from lima.codec import encode, run_id
 from lima.curation.dataset import load_examples
-from lima.errors import InputError
+from lima.errors import InputError, StorageError
 from lima.inputs.bring import TEXTS, bring, missing, parcels
 from lima.inputs.content import Contents
 from lima.inputs.places import Kind, places
@@ -21,7 +21,7 @@ from lima.shards import read_parquet
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
-from lima_k8s.inputs import Delivery, deliver
+from lima_k8s.delivery import Delivery, deliver
 from lima_k8s.main import run
 from tests.unit.test_submit_inputs import write
 
@@ -222,3 +222,14 @@ def test_two_who_bring_the_same_at_once_do_no_harm(s3_storage: str) -> None:
     assert not missing(storage, wanted)
     for parcel in wanted:
         assert storage.read(parcel.path) == Path(parcel.file.where).read_bytes()
+
+
+def test_whoever_submits_needs_no_right_to_the_storage_where_nothing_is_brought(
+    s3_storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    there = CellSpec("e", "a", generate=GenerateSpec(DataSpec("data/d.jsonl")))
+    assert deliver([there], Delivery(s3_storage)) == (there,)
+    assert "what has changed since earlier runs is not known" in capsys.readouterr().err
+    with pytest.raises(StorageError, match=r"p\.jsonl cannot be brought to the storage"):
+        deliver([cell()], Delivery(s3_storage))

@@ -112,7 +112,7 @@ def command(
         _run_here(kind, cells, place, output_format, dry_run=dry_run, adopt=adopt)
         return
     from lima_k8s.cluster.launch import Target, launch, render, storage_of
-    from lima_k8s.inputs import Delivery, deliver
+    from lima_k8s.delivery import Delivery, deliver
 
     target = Target(kube_context, namespace, profile, queue, priority, storage)
     delivery = Delivery(storage_of(target), adopt=adopt, models=upload_models, dry_run=dry_run)
