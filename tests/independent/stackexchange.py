@@ -356,7 +356,19 @@ def script(tag: str, text: str, before: str) -> str:
     follows = before.isalnum() or before in tuple(")]}|'’∂∇")
     if not text or not follows or len(text) > 40 or text[0] in ("[", HOLE, LOST):
         return text
-    if tag == "sup" and text.casefold() in ("st", "nd", "rd", "th", "tm", "sm", "™", "®", "©"):
+    if tag == "sup" and text.casefold() in (
+        "st",
+        "nd",
+        "rd",
+        "th",
+        "tm",
+        "sm",
+        "™",
+        "®",
+        "©",
+        "′",
+        "″",
+    ):
         return text
     bracketed = text[0] == "(" and text.index(")") == len(text) - 1 if ")" in text else False
     sign = "^" if tag == "sup" else "_"
@@ -404,9 +416,7 @@ def count_references(prose: str, words: dict) -> int:
                 continue
             tails = [rest]
             for _ in range(2):
-                number = re.match(
-                    r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", tails[-1]
-                )
+                number = re.match(r"[ *_]*([#№]? ?\d[\d./-]*|\([^()]*\)|\[[^\[\]]*\])", tails[-1])
                 tails += [tails[-1][number.end() :]] if number else []
             if any(re.match(r"[ *_]*([:=~)\]]|[–—-]([\s–—-]|$)|$)", t) for t in tails) or (
                 word.endswith("s.")
