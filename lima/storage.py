@@ -78,7 +78,7 @@ class Storage:
         """Return the bytes of an object in memory of Arrow's, not of Python's.
 
         What Arrow's threads still hold of Python's memory at the end of a process aborts it: so
-        readers of Parquet take this, and `use_threads=False` for file systems written in Python.
+        readers of Parquet take this, and no threads: a file system may be written in Python.
         """
         with (
             self._explained("read", path),
