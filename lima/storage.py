@@ -86,6 +86,17 @@ class Storage:
         ):
             return stream.read_buffer()
 
+    def open_file(self, path: str) -> pa.NativeFile:
+        """Open an object to read parts of it; of a file system written in Python, read it whole.
+
+        Raises:
+            OSError: it is not there, or cannot be read; of the file system itself.
+
+        """
+        if isinstance(self.filesystem, pafs.PyFileSystem):
+            return pa.BufferReader(self.read_buffer(path))
+        return self.filesystem.open_input_file(self.full_path(path))
+
     def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
         """Write an object whole. Without `replace` the first writer wins; False says it existed."""
         if self.is_local:
