@@ -15,7 +15,7 @@ from lima.curation.stackexchange import read_partition
 from lima.curation.stage import Curation
 from lima.errors import DataError
 from lima.ledger import record_run
-from lima.spec_curate import ArmSpec, CurateSpec, FilterSpec, PartSpec
+from lima.spec_curate import ArmSpec, CurateSpec, FilterSpec, PartSpec, SourceSpec
 from lima.storage import Storage
 from tests import dumps
 from tests.curating import cell, curate, do_unit
@@ -119,7 +119,7 @@ def test_a_site_that_no_list_names_is_named(tmp_path: Path) -> None:
 def test_counts_are_of_all_sources(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 3)
     spec = CurateSpec(
-        (dumps.SourceSpec("examples", (str(tmp_path / "a.jsonl"),)),),
+        (SourceSpec("examples", (str(tmp_path / "a.jsonl"),)),),
         (ArmSpec("train", (PartSpec("examples"),)),),
     )
     curation = Curation(cell(spec), Storage(str(tmp_path / "out")))
