@@ -36,7 +36,7 @@ class Looker(Generic[T]):
         """Since when there has been no answer, of the monotonic clock; None: there was one."""
         self._why = ""
         self._said: float | None = None
-        self._ended = threading.Event()
+        self._ended, self._left = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="looker", daemon=True)
 
     def __enter__(self) -> Self:
@@ -49,6 +49,7 @@ class Looker(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._left.set()
         self._ended.set()
 
     def tell(self) -> None:
@@ -68,12 +69,14 @@ class Looker(Generic[T]):
         """Look once more and show it, unless that takes long."""
         self._ended.set()
         self._thread.join(SAY_AFTER_S)
+        self._left.set()
         self.tell()
 
     def _look_on(self) -> None:
         while not self._ended.wait(self._pause_s):
             self._once()
-        self._once()
+        if not self._left.is_set():  # else the process may be ending
+            self._once()
 
     def _once(self) -> None:
         self._asked = self._asked or time.monotonic()
