@@ -52,11 +52,24 @@ def progress_path(run: str) -> str:
 
 
 def read_progress(storage: Storage, run: str) -> dict[str, Any] | None:
-    """Return a run's last progress record; None before the first."""
+    """Return a run's last progress record; None before the first, or if storage fails."""
+    try:
+        return look_up_progress(storage, run)
+    except StorageError:
+        return None
+
+
+def look_up_progress(storage: Storage, run: str) -> dict[str, Any] | None:
+    """Return a run's last progress record; None before the first.
+
+    Raises:
+        StorageError: storage cannot be reached.
+
+    """
     path = progress_path(run)
     try:
         return dict(json.loads(storage.read(path))) if storage.exists(path) else None
-    except (StorageError, ValueError):
+    except ValueError:
         return None
 
 

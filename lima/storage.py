@@ -131,13 +131,24 @@ class Storage:
         """Return the bytes of an object in memory of Arrow's, not of Python's.
 
         What Arrow's threads still hold of Python's memory at the end of a process aborts it: so
-        readers of Parquet take this, and `use_threads=False` for file systems written in Python.
+        readers of Parquet take this, and no threads: a file system may be written in Python.
         """
         with (
             self._explained("read", path),
             self.filesystem.open_input_file(self.full_path(path)) as stream,
         ):
             return stream.read_buffer()
+
+    def open_file(self, path: str) -> pa.NativeFile:
+        """Open an object to read parts of it; of a file system written in Python, read it whole.
+
+        Raises:
+            OSError: it is not there, or cannot be read; of the file system itself.
+
+        """
+        if isinstance(self.filesystem, pafs.PyFileSystem):
+            return pa.BufferReader(self.read_buffer(path))
+        return self.filesystem.open_input_file(self.full_path(path))
 
     def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
         """Write an object whole. Without `replace` the first writer wins; False says it existed."""

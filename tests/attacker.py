@@ -50,7 +50,7 @@ def main() -> None:
     for port in given["gcs"]:
         with contextlib.suppress(Exception):
             client = GcsClient(address=f"127.0.0.1:{port}")
-            client.internal_kv_put(b"attack", b"code", True, b"fun", timeout=60)
+            client.internal_kv_put(b"attack", b"code", True, b"fun", timeout=600)
             done.append(f"wrote into the store of functions at {port}")
     with ThreadPoolExecutor(1 + len(given["rest"])) as pool:
         done += [said for all_said in pool.map(posted, given["rest"]) for said in all_said]
@@ -72,7 +72,7 @@ def called(grpc: Any, port: int) -> Iterator[str]:
         for method in METHODS:
             token = (("authorization", f"Bearer {os.environ['RAY_AUTH_TOKEN']}"),)
             try:
-                channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=60, metadata=token)
+                channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=600, metadata=token)
                 yield f"{method} was answered"
             except grpc.RpcError as error:
                 seen.add(error.code())

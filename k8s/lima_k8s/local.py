@@ -19,7 +19,7 @@ from lima.devices import require_gpus
 from lima.done import is_done
 from lima.errors import Interrupted, LimaError, StorageError
 from lima.paths import own_folder
-from lima.progress import DONE, read_progress
+from lima.progress import DONE, look_up_progress
 from lima.spec import CellSpec
 from lima.stop import PARENT, VARIABLE
 from lima.storage import Storage
@@ -148,7 +148,7 @@ class LocalRun:
         run = run_id(cell)
         if run in self._done:
             return self._done[run]
-        record = read_progress(self.storage, run) or {}
+        record = look_up_progress(self.storage, run) or {}
         if record.get("stage") == DONE and not is_done(self.storage, cell):
             record = {}  # something that it left has been taken away: it runs again
         return CellState(run, f"{cell.arm} seed {cell.seed}", record)

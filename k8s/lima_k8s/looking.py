@@ -1,6 +1,5 @@
 """Looking at a storage that may not answer, while somebody else has to be heard."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -34,8 +33,10 @@ class Looker(Generic[T]):
         self._look, self._show, self._pause_s, self._place = look, show, pause_s, place
         self._news: list[T] = []
         self._asked: float | None = None
+        """Since when there has been no answer, of the monotonic clock; None: there was one."""
+        self._why = ""
         self._said: float | None = None
-        self._ended = threading.Event()
+        self._ended, self._left = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="looker", daemon=True)
 
     def __enter__(self) -> Self:
@@ -48,6 +49,7 @@ class Looker(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._left.set()
         self._ended.set()
 
     def tell(self) -> None:
@@ -61,21 +63,26 @@ class Looker(Generic[T]):
         elif self._said is None or now - self._said >= SAY_AGAIN_S:
             self._said = now
             since = datetime.now(UTC) - timedelta(seconds=silent)
-            say(f"{self._place} has not answered since {since:%H:%M:%S} UTC")
+            say(f"{self._place} has not answered since {since:%H:%M:%S} UTC{self._why}")
 
     def finish(self) -> None:
         """Look once more and show it, unless that takes long."""
         self._ended.set()
         self._thread.join(SAY_AFTER_S)
+        self._left.set()
         self.tell()
 
     def _look_on(self) -> None:
         while not self._ended.wait(self._pause_s):
             self._once()
-        self._once()
+        if not self._left.is_set():  # else the process may be ending
+            self._once()
 
     def _once(self) -> None:
-        self._asked = time.monotonic()
-        with contextlib.suppress(StorageError):
+        self._asked = self._asked or time.monotonic()
+        try:
             self._news.append(self._look())
-        self._asked = None
+        except StorageError as error:
+            self._why = self._why or f": {error}"
+        else:
+            self._asked, self._why = None, ""

@@ -22,6 +22,7 @@ PREFERENCE = ("chosen", "rejected")
 UNPLACED = (
     *("system", "system_prompt", "tools", "functions", "image", "images", "audio", "audios"),
     *("video", "videos", "tool_calls", "function_call"),
+    *("thinking", "reasoning", "reasoning_content"),
 )
 """What a conversation or a message may hold beside words, and a layout of LIMA cannot."""
 CONTENT = {*LISTS, *PROMPTS, *CONTEXTS, *RESPONSES, *PREFERENCE, *UNPLACED, "history"}
@@ -107,6 +108,8 @@ def conversation(record: Mapping[str, Any], *, chosen: bool = False) -> tuple[st
             text that the layout has no place for.
 
     """
+    if record.get("label") is False:
+        raise ValueError("label is false: a response that people turned down")
     turns, read = _turns({k: v for k, v in record.items() if v is not None}, chosen=chosen)
     if not turns:
         raise ValueError(f"no conversation in a known layout (keys: {', '.join(sorted(record))})")
@@ -152,17 +155,19 @@ def _turns(record: Mapping[str, Any], *, chosen: bool) -> tuple[list[Any], set[s
     """Return the utterances of a record, and the keys that were read."""
     if chosen and "chosen" in record:
         prompt, read = _prompt(record)
-        better = _utterances(record["chosen"], len(prompt))
+        better = _messages(record["chosen"], len(prompt))
+        if len(better) == 1 and not prompt:
+            raise ValueError("a chosen response without a prompt")
         whole = better[: len(prompt)] == prompt  # it begins with the prompt
         return better if whole else [*prompt, *better], {*read, *PREFERENCE}
     for key in LISTS:
         if key in record:
-            return _utterances(record[key], 0), {key}
+            return _conversation(record[key]), {key}
     prompt, read = _prompt(record)
     if not prompt:
         return [], read
     key = _only(record, RESPONSES)
-    return [*prompt, *(_utterances(record[key], len(prompt)) if key else ())], {*read, key}
+    return [*prompt, *(_messages(record[key], len(prompt)) if key else ())], {*read, key}
 
 
 def _prompt(record: Mapping[str, Any]) -> tuple[list[Any], set[str]]:
@@ -170,7 +175,7 @@ def _prompt(record: Mapping[str, Any]) -> tuple[list[Any], set[str]]:
     key, context = _only(record, PROMPTS), _only(record, CONTEXTS)
     found = record.get(key)
     if isinstance(found, list):
-        return _utterances(found, 0), {key}
+        return _messages(found, 0), {key}
     if not isinstance(found, str):
         return [], set()
     if not isinstance(record.get(context, ""), str):
@@ -187,10 +192,18 @@ def _only(record: Mapping[str, Any], keys: Sequence[str]) -> str:
     return there[0] if there else ""
 
 
-def _utterances(value: Any, before: int) -> list[Any]:
-    """Return a text, or a list of texts or messages, as utterances that follow some others."""
+def _conversation(value: Any) -> list[Any]:
+    """Return a text, or a list of texts or messages, as utterances."""
+    items = value if isinstance(value, list) else [value]
+    return [_turn(index, item) for index, item in enumerate(items)]
+
+
+def _messages(value: Any, before: int) -> list[Any]:
+    """Return a text, or a list of messages, as utterances that follow some others."""
     if not isinstance(value, list):
         return [value]
+    if not all(isinstance(item, dict) for item in value):
+        raise ValueError("a list of texts in place of one: which of them is meant?")
     # Of a conversation that is whole, the first is the user's whatever is before.
     first = 0 if _speaker(value[0] if value else None) == 0 else before
     return [_turn(first + i, item) for i, item in enumerate(value)]

@@ -141,7 +141,7 @@ class CandidateStore:
         """Return a shard, or some of its columns: of others no byte is read."""
         path = self.table.path(shard)
         try:
-            with self.storage.filesystem.open_input_file(self.storage.full_path(path)) as stream:
+            with self.storage.open_file(path) as stream:
                 wanted = list(columns) if columns else None
                 return pq.ParquetFile(stream).read(columns=wanted, use_threads=False)
         except pa.ArrowException as error:

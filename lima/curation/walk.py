@@ -53,8 +53,8 @@ _RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺�
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 _RAISABLE = re.compile(r"[0-9+\-−=()ni]+")
 _LOWERABLE = re.compile(r"[0-9+\-−=()]+")
-_MARKS = frozenset({"st", "nd", "rd", "th", "tm", "™", "®", "©", "sm"})
-"""Raised without a meaning that would be lost: ordinals and trade marks."""
+_MARKS = frozenset({"st", "nd", "rd", "th", "tm", "™", "®", "©", "sm", "′", "″"})
+"""Raised without a meaning that would be lost: ordinals, trade marks, primes."""
 MAX_SCRIPT = 40
 """Characters of an exponent or an index; longer ones are small print."""
 

@@ -173,7 +173,7 @@ class Tables:
     def _open(self, shard: Entry) -> pa.NativeFile:
         if not self.storage.is_local and shard.size <= WHOLE_BYTES:
             return pa.BufferReader(self.storage.read_buffer(shard.path))
-        return self.storage.filesystem.open_input_file(self.storage.full_path(shard.path))
+        return self.storage.open_file(shard.path)
 
 
 def _refuse_rows_of_others(metadata: pq.FileMetaData, run: str) -> None:

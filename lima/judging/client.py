@@ -12,14 +12,15 @@ from typing import Any, Protocol, Self
 import aiohttp
 import msgspec
 
-from lima.errors import Interrupted, JudgeError, LimaError
-from lima.judging.attempt import Attempt, is_finished, read_completion
+from lima.errors import Interrupted, LimaError
+from lima.judging.attempt import Attempt, Status, is_finished, read_completion
 from lima.judging.budget import Budget
 from lima.judging.dialect import OBJECTIONS, Dialect, objected, without
 from lima.judging.endpoint import MASK, Answer, Endpoint, TooLongError, read_error
 from lima.judging.likert import build_request
 from lima.judging.peer import Peer, judge_peer
 from lima.judging.ratelimit import LOOK_S, Gate
+from lima.judging.refusals import ending, redirected
 from lima.judging.rubrics import RUBRICS, Rubric
 from lima.spec import JudgeSpec
 from lima.stop import stop_requested
@@ -188,13 +189,13 @@ class Client:
             body = without(wanted, refused)
             attempt = await self._post(body)
             new: frozenset[str] = frozenset()
-            if attempt.http_status in OBJECTIONS:
+            if attempt.http_status in OBJECTIONS and not attempt.answered:
                 # Another request may have learnt meanwhile what this one was sent with.
                 new = objected(body.keys(), attempt.error or "") | self._dialect.refused
             if new <= refused:
                 break
             refused |= new
-        if attempt.answered:
+        if attempt.answered and attempt.http_status not in OBJECTIONS:
             self._dialect.refused |= refused
         return attempt, body
 
@@ -210,7 +211,7 @@ class Client:
             return self._lost(error)
         self._gate.observe(answer.status, answer.headers)
         if answer.redirect:
-            raise self._redirected(answer.redirect, answer.status)
+            raise redirected(self.peer, answer.status, self._safe(answer.redirect))
         if answer.failed:
             return self._refused(answer)
         return self._masked(
@@ -225,34 +226,15 @@ class Client:
 
     def _refused(self, answer: Answer) -> Attempt:
         """Record an HTTP error, or end the run where it would meet every request."""
-        status, body = answer.status, read_error(answer)
-        failure = replace(
-            self._failure(body.message), http_status=status, request_id=answer.request_id
+        body = read_error(answer)
+        failure = self._failure(body.message)
+        if error := ending(self.peer, answer.status, body.code, failure.error or ""):
+            raise error
+        status: Status = "refusal" if body.code in _FILTERED else "api_error"
+        told = replace(
+            failure, status=status, http_status=answer.status, request_id=answer.request_id
         )
-        said, key = f"(HTTP {status}: {failure.error})", self.peer.key
-        variable = key.variable or f"that {key.setting} should name"
-        if status in (401, 403):
-            raise JudgeError(
-                f"{self.peer} refuses the key {said}; check the environment variable {variable}"
-            )
-        if status == 404:
-            raise JudgeError(
-                f"{self.peer} does not know model {self.peer.model!r}, or there is none {said}; "
-                f"check {self.peer.settings}"
-            )
-        if body.code == "insufficient_quota":
-            raise JudgeError(
-                f"{self.peer} says that the account has no credit left {said}; top up the account "
-                f"of the key in {variable}, then start again: {self.peer.kept}"
-            )
-        refused = replace(failure, status="refusal") if body.code in _FILTERED else failure
-        return self._masked(refused)
-
-    def _redirected(self, target: str, status: int) -> JudgeError:
-        return JudgeError(
-            f"{self.peer} sends requests on to {self._safe(target)} (HTTP {status}), where no "
-            f"text of yours is sent; if that is meant, put it into {self.peer.key.where}"
-        )
+        return self._masked(told)
 
     def _lost(self, error: BaseException) -> Attempt:
         """Record that there was no answer, and whether there was a request."""

@@ -57,7 +57,7 @@ class KeyOf:
         host = host_of(self.url, self.where)
         if self.bad_name:
             raise SpecError(f"{self.setting}: {self.bad_name}; {self.better_name}")
-        addresses = _addresses(host) if self._must_look_up else []
+        addresses = _addresses(host) if self._must_look_up and not _is_inside(host) else []
         self._refuse_plain(addresses)
         key = os.environ.get(self.variable, "").strip() if self.variable else NO_KEY
         if not (key.isascii() and key.isprintable()):
@@ -193,6 +193,12 @@ def host_of(url: str, where: str) -> str:
     except ValueError:
         pass
     raise SpecError(f"{where}: {url!r} is not an address like http://HOST:PORT/v1")
+
+
+def _is_inside(host: str) -> bool:
+    """Say whether a name can only be one of this network; some clusters give public addresses."""
+    one_word = host[:1].isalpha() and not {".", ":"} & set(host)
+    return one_word or host.endswith(PRIVATE)
 
 
 def _any_public(addresses: Iterable[_Address]) -> bool:

@@ -7,7 +7,17 @@ import pytest
 
 from lima_k8s.assets import profile, profiles
 from lima_k8s.cluster_spec import load_cluster
-from tests.charts.tools import ROOT, Manifest, call, manifests, of_kind, refused, template
+from tests.charts.tools import (
+    ROOT,
+    Manifest,
+    call,
+    manifests,
+    of_kind,
+    pod_templates,
+    refused,
+    template,
+    values,
+)
 
 
 def queue(cluster: str | None = None, **changes: Any) -> list[Manifest]:
@@ -86,8 +96,12 @@ def test_queue_without_gpus_has_one_flavor() -> None:
 
 def test_queues_of_more_teams_share_what_has_no_namespace() -> None:
     submitters = {"users": ["ada"]}
-    first = queue("eks-p5", submitters=submitters)
-    second = queue("eks-p5", submitters=submitters, namespace="b", clusterQueue="b", shared=False)
+    off = {"enabled": False}
+    first = queue("eks-p5", submitters=submitters, admission=off)
+    second = queue(
+        "eks-p5", submitters=submitters, namespace="b", clusterQueue="b", shared=False,
+        admission=off,
+    )  # fmt: skip
     names = [{(d["kind"], d["metadata"]["name"]) for d in team if "namespace" not in d["metadata"]}
              for team in (first, second)]  # fmt: skip
     assert names[1] == {("Namespace", "b"), ("ClusterQueue", "b"),
@@ -144,8 +158,100 @@ def test_without_submitters_nobody_is_bound_and_secrets_can_be_closed() -> None:
     assert '"runner" is not NAMESPACE/NAME' in refused("lima-queue", wrong)
 
 
+def policy_of_runs(documents: list[Manifest]) -> Manifest:
+    """Return the NetworkPolicy of the pods of runs."""
+    found = {p["metadata"]["name"]: p for p in of_kind(documents, "NetworkPolicy")}
+    closed = found["lima-default-deny"]["spec"]
+    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    return found["lima-runs"]
+
+
+def test_the_port_of_the_storage_is_open() -> None:
+    for endpoint, port in (("http://s3:7070", [7070]), ("https://s3.example.com/x", [])):
+        document = {"cluster": {"storage": {"endpoint": endpoint}}}
+        policy = policy_of_runs(manifests(template("lima-queue", document)))
+        (anywhere,) = [rule for rule in policy["spec"]["egress"] if "to" not in rule]
+        assert [p["port"] for p in anywhere["ports"]] == [443, 6443, *port]
+    closed = of_kind(queue(networkPolicy={"defaultDeny": False}), "NetworkPolicy")
+    assert [p["metadata"]["name"] for p in closed] == ["lima-runs"]
+
+
+FLAVORS = [
+    {"name": "h100", "nodes": 2, "nodeLabels": {"gpu": "h100"}},
+    {"name": "spot", "tolerations": [{"key": "spot"}], "perNode": 4, "topology": False},
+    {"name": "mig", "resource": "nvidia.com/mig-1g.10gb", "perNode": 56, "cpu": 96,
+     "memoryGiB": 900, "fabric": False},
+    {"name": "none", "nodes": 0},
+]  # fmt: skip
+
+
+def test_kinds_of_gpus_are_a_list() -> None:
+    documents = queue("eks-p5", flavors=FLAVORS, prefix="team")
+    found = quotas(documents)
+    assert list(found) == ["team-cpu", "team-h100", "team-spot", "team-mig"]
+    gpu, slices = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
+    assert [q[gpu] for q in found.values()] == [0, 16, 4, 0]
+    assert [q[slices] for q in found.values()] == [0, 0, 0, 56]
+    assert (found["team-mig"]["cpu"], found["team-mig"]["memory"]) == ("96000m", "921600Mi")
+    assert found["team-mig"]["vpc.amazonaws.com/efa"] == 0
+    flavors = {f["metadata"]["name"]: f["spec"] for f in of_kind(documents, "ResourceFlavor")}
+    assert set(flavors) == set(found)
+    # Pods without GPUs do not tolerate these marks.
+    marks = {name: [t["value"] for t in f.get("nodeTaints", [])] for name, f in flavors.items()}
+    assert marks == {
+        "team-cpu": [], "team-h100": ["h100"], "team-spot": ["spot"], "team-mig": ["mig"],
+    }  # fmt: skip
+    assert [name for name, f in flavors.items() if "topologyName" in f] == ["team-h100", "team-mig"]
+    twice = {"queue": {"flavors": [{"name": "a"}, {"name": "a"}]}}
+    assert "two flavors are called" in refused("lima-queue", twice, "-n", "platform")
+
+
+def test_a_run_names_a_kind_of_gpu_or_takes_the_first() -> None:
+    for flavor, expected in (("", {"operator": "Exists"}),
+                             ("spot", {"operator": "Equal", "value": "spot"})):  # fmt: skip
+        (job,) = of_kind(
+            manifests(template("lima-train", values(gpu={"flavor": flavor}))), "RayJob"
+        )
+        pods = pod_templates(job)
+        mark = {"key": "lima-k8s.io/flavor", "effect": "NoSchedule", **expected}
+        assert pods["workers"]["spec"]["tolerations"] == [mark]
+        assert not any("tolerations" in pods[role]["spec"] for role in ("head", "submitter"))
+
+
+def test_what_may_be_borrowed_and_lent() -> None:
+    quota = {"gpuNodes": 1, "cpu": 10, "borrow": 0.5, "lend": 0}
+    (lending,) = of_kind(queue(cohort="all", quota=quota), "ClusterQueue")
+    flavors = lending["spec"]["resourceGroups"][0]["flavors"]
+    limits = {r["name"]: r for r in flavors[0]["resources"]}["cpu"]
+    assert (limits["borrowingLimit"], limits["lendingLimit"]) == ("5000m", "0m")
+    for alone in (queue(quota=quota), queue(cohort="all")):
+        (found,) = of_kind(alone, "ClusterQueue")
+        assert "Limit" not in str(found["spec"]["resourceGroups"])
+
+
+def test_two_releases_share_no_name_in_the_cluster() -> None:
+    names = []
+    for release in ("a-queue", "b-queue"):
+        document = {"queue": {"namespace": release[0], "submitters": {"users": ["ada"]}}}
+        documents = manifests(template("lima-queue", document, release=release))
+        names.append({
+            (d["kind"], d["metadata"]["name"]) for d in documents
+            if "namespace" not in d["metadata"] and d["kind"] != "WorkloadPriorityClass"
+        })  # fmt: skip
+    assert names[0].isdisjoint(names[1])
+    assert len(names[0]) == 14
+
+
+def test_admission_policies_are_an_option_and_need_kubernetes_1_30() -> None:
+    kind = "ValidatingAdmissionPolicy"
+    assert len(of_kind(queue(), kind)) == 4
+    assert not of_kind(queue(admission={"enabled": False}), kind)
+    old = template("lima-queue", {}, "--kube-version", "1.29.0")
+    assert not of_kind(manifests(old), kind)
+
+
 def test_network_policy_opens_only_what_is_named() -> None:
-    (policy,) = of_kind(queue(networkPolicy={"egressPorts": [443, 7070]}), "NetworkPolicy")
+    policy = policy_of_runs(queue(networkPolicy={"egressPorts": [443, 7070]}))
     spec = policy["spec"]
     assert spec["podSelector"]["matchLabels"] == {"app.kubernetes.io/part-of": "lima-k8s"}
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
@@ -166,8 +272,7 @@ def test_pod_monitor_is_an_option() -> None:
 def test_rules_of_the_users_own_and_the_metadata_server() -> None:
     rule = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
     changes = {"extraEgress": [rule], "metadataServer": True}
-    (policy,) = of_kind(queue(networkPolicy=changes), "NetworkPolicy")
-    (usual,) = of_kind(queue(), "NetworkPolicy")
+    policy, usual = policy_of_runs(queue(networkPolicy=changes)), policy_of_runs(queue())
     more = [r for r in policy["spec"]["egress"] if r not in usual["spec"]["egress"]]
     link_local = {"ipBlock": {"cidr": "169.254.0.0/16"}}
     ports = [{"protocol": "TCP", "port": port} for port in (80, 988)]
@@ -205,5 +310,5 @@ def test_the_next_command_names_the_queue_that_was_made() -> None:
 
 
 def test_a_broken_amount_of_a_network_device_is_not_rounded() -> None:
-    values = {"cluster": {"gpu": {"fabric": {"hugepages-2Mi": "1.5Gi"}}}}
-    assert "is not a whole amount such as 32 or 5120Mi" in refused("lima-queue", values)
+    given = {"cluster": {"gpu": {"fabric": {"hugepages-2Mi": "1.5Gi"}}}}
+    assert "is not a whole amount such as 32 or 5120Mi" in refused("lima-queue", given)

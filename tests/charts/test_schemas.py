@@ -19,7 +19,8 @@ CRDS = {
 """The module of each operator, pinned in tests/tools, and where its CRDs lie."""
 BUILT_IN = {
     "ConfigMap", "Pod", "Namespace", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
-    "NetworkPolicy",
+    "NetworkPolicy", "ResourceQuota", "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }  # fmt: skip
 """Judged by a real API server in tests/cluster; the pods also here, within RayJob."""
 

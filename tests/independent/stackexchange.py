@@ -356,7 +356,19 @@ def script(tag: str, text: str, before: str) -> str:
     follows = before.isalnum() or before in tuple(")]}|'’∂∇")
     if not text or not follows or len(text) > 40 or text[0] in ("[", HOLE, LOST):
         return text
-    if tag == "sup" and text.casefold() in ("st", "nd", "rd", "th", "tm", "sm", "™", "®", "©"):
+    if tag == "sup" and text.casefold() in (
+        "st",
+        "nd",
+        "rd",
+        "th",
+        "tm",
+        "sm",
+        "™",
+        "®",
+        "©",
+        "′",
+        "″",
+    ):
         return text
     bracketed = text[0] == "(" and text.index(")") == len(text) - 1 if ")" in text else False
     sign = "^" if tag == "sup" else "_"

@@ -1,6 +1,7 @@
 """Tables as readers that are not ours find them: whole, by their folder, without options."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from lima.evaluation.scan import Tables
 from lima.results import RUNS, TABLES, Table
 from lima.shards import RunTable, older_folder, to_parquet
 from lima.storage import Storage
+from tests.conftest import ROOT
 
 NAMES = ["2024", "2024-01-01", "1e5", "true", "null", "_made", ".hidden", "..", "a b/ü=ö%", "plain"]
 """Experiments that readers would take for numbers, dates, hidden folders, or keys."""
@@ -128,6 +130,7 @@ from lima.evaluation.scan import Tables
 from lima.results import CANDIDATES, JUDGMENTS
 from lima.shards import RunTable, read_parquet
 from lima.storage import Storage
+from tests.conftest import ROOT
 
 storage = Storage(sys.argv[1])
 # The one thread that reads from disks holds nothing of Python's.
@@ -162,3 +165,12 @@ def test_reading_starts_no_thread_that_outlives_it(storage: Storage) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "0\n"
+
+
+def test_nothing_else_reads_parquet_in_threads() -> None:
+    for room in ("lima", "jobs", "k8s"):
+        for path in (ROOT / room).rglob("*.py"):
+            text = path.read_text("utf-8")
+            readers = text.count("ParquetFile(") + text.count("read_table(")
+            assert text.count("use_threads=False") == readers, path
+            assert not {"BytesIO", "py_buffer"} & set(re.findall(r"\w+", text)) or not readers, path

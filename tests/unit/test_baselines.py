@@ -260,6 +260,17 @@ def test_settings_that_an_endpoint_lacks_are_told(
     assert server.requests[-1].body["top_p"] == 0.9
 
 
+def test_a_prompt_that_is_filtered_says_nothing_about_settings(
+    prompts: Path, server: JudgeServer, storage: Storage
+) -> None:
+    filtered = error(400, "not this one", "content_filter")
+    server.answer = lambda r: filtered if "sky" in r.text else Reply("Fine.")
+    baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
+    with pytest.raises(JudgeError, match="1 of 3 prompts"):
+        run(baseline, storage)
+    assert all("repetition_penalty" in request.body for request in server.requests)
+
+
 def test_an_answer_that_was_cut_is_a_response(
     prompts: Path, server: JudgeServer, storage: Storage
 ) -> None:

@@ -256,8 +256,8 @@ def test_cancel_wants_to_know_what(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_closed_secrets_advise_helms_other_driver() -> None:
     said = (
-        "Error: INSTALLATION FAILED: query: failed to query with labels: secrets is forbidden: User "
-        '"ann" cannot list resource "secrets" in API group "" in the namespace "team"'
+        "Error: INSTALLATION FAILED: query: failed to query with labels: secrets is forbidden: "
+        'User "ann" cannot list resource "secrets" in API group "" in the namespace "team"'
     )
     assert "export HELM_DRIVER=configmap" in str(helm_failed(said, ""))
     other = said.replace("secrets", "configmaps")

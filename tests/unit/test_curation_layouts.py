@@ -67,12 +67,25 @@ def test_every_layout_is_read_as_the_reference_says(layout: Layout) -> None:
         ({"instruction": "p", "input": {"a": 1}, "output": "r"}, "input is not text"),
         ({"instruction": "p", "context": "c", "input": "d", "output": "r"}, "input and context"),
         ({"prompt": "p", "input": "c", "history": "x", "output": "r"}, "history"),
-        ({"prompt": ["p"], "input": "c", "output": "r"}, "input"),
+        ({"prompt": [SAYS[0]], "input": "c", "output": "r"}, "input"),
+        ({"prompt": ["p"], "output": "r"}, "list of texts"),
+        ({"prompt": "p", "response": ["r1", "r2"]}, "list of texts"),
+        ({"prompt": "p", "completion": "r", "label": False}, "turned down"),
+        ({"messages": [SAYS[0], {**SAYS[1], "thinking": "Hm."}]}, "thinking"),
+        ({"id": "1", "system_prompt": "s", "question": "p", "response": "r"}, "no conversation"),
+        ({"instruction": "p", "instances": [{"input": "", "output": "r"}]}, "instances"),
+        ({"question_id": 1, "turns": ["p1", "p2"]}, "no conversation"),
+        ({"inputs": "p", "targets": "r"}, "no conversation"),
     ],
 )
 def test_what_would_lose_text_is_refused(record: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         conversation(record)
+
+
+def test_a_chosen_text_needs_its_prompt() -> None:
+    with pytest.raises(ValueError, match="without a prompt"):
+        conversation({"chosen": "Human: p Assistant: r", "rejected": "x"}, chosen=True)
 
 
 def test_what_only_repeats_an_utterance_is_no_loss() -> None:

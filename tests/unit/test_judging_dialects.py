@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -228,6 +229,24 @@ def test_plain_http_to_the_internet_is_refused(url: str) -> None:
     with pytest.raises(InputError, match=r"judge\.base_url.*use https"):
         key_of(url).find()
     assert key_of(url.replace("http:", "https:")).find() == KEY
+
+
+@pytest.mark.parametrize("host", ["134744072", "0x08080808", "8.8.2056", "[::ffff:8.8.8.8]"])
+def test_an_address_of_the_internet_in_disguise_is_refused(host: str) -> None:
+    with pytest.raises(InputError, match="use https"):
+        key_of(f"http://{host}/v1").find()
+
+
+@pytest.mark.parametrize("host", ["judge.models.svc", "judge", "judge.models.svc.cluster.local"])
+def test_a_service_may_have_an_address_that_looks_public(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some clusters give their services such addresses."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("34.118.224.9", 0))])
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert key_of(f"http://{host}:8000/v1").find() == ""
+    with pytest.raises(InputError, match="use https"):
+        key_of("http://judge.models:8000/v1").find()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,6 +266,24 @@ def test_a_storage_that_is_silent_is_told_and_holds_nobody_up(
         while not seen:
             looker.tell()
     assert set(seen) == {"news"}
+
+
+def test_a_storage_that_fails_is_told_with_its_first_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(looking, "SAY_AFTER_S", 0.05)
+    reasons = [f"reason {number}" for number in range(1000)]
+
+    def look() -> str:
+        time.sleep(0.001)
+        raise StorageError(reasons.pop(0))
+
+    with Looker(look, lambda _: None, 0, "storage") as looker:
+        said = ""
+        while not said:
+            looker.tell()
+            said = capsys.readouterr().err
+    assert said.rstrip().endswith("UTC: reason 0")
 
 
 def test_a_look_that_fails_is_no_news() -> None:

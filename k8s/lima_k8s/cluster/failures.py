@@ -39,8 +39,8 @@ def _forbidden_to_helm(message: str) -> ClusterError:
     if right is None or right["resource"] != "secrets":
         return forbidden(message)
     return ClusterError(
-        f"you may not {right['verb']} secrets in namespace {right['namespace']!r}, where Helm would "
-        "keep its records; lima-queue lets you keep them in ConfigMaps: export HELM_DRIVER=configmap"
+        f"you may not {right['verb']} secrets in namespace {right['namespace']!r}, where Helm "
+        "would keep its records; have it keep them in ConfigMaps: export HELM_DRIVER=configmap"
     )
 
 
