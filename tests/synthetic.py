@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lima.codec import canonical_json, encode, run_id, sha256_key
-from lima.results import ATTEMPTS, GENERATIONS, JUDGMENTS, METRICS, RUNS, STEPS, Table
+from lima.results import ATTEMPTS, GENERATIONS, INPUTS, JUDGMENTS, METRICS, RUNS, STEPS, Table
 from lima.shards import identity, run_folder, to_parquet
 from lima.spec import (
     BASE_ARM,
@@ -33,6 +33,7 @@ from lima.spec import (
 )
 from lima.storage import Storage
 
+FINGERPRINT = f"sha256:{'0' * 64}"
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 FAILURES = ("parse_fail", "refusal", "truncated", "api_error")
 SOURCES = ("stackexchange", "reddit", "authored")
@@ -155,6 +156,22 @@ def write_run(storage: Storage, cell: CellSpec, stage: Stage, examples: int | No
         "created_at": START,
     }
     write_shard(storage, RUNS, part, "run", columns)
+    if stage != "judge":
+        _write_input(storage, part, stage)
+
+
+def _write_input(storage: Storage, part: CellSpec, stage: Stage) -> None:
+    """Write that a stage read what it was promised."""
+    columns = {
+        "stage": [stage],
+        "role": f"{stage}.data",
+        "name": "examples.jsonl",
+        "fingerprint": FINGERPRINT,
+        "promised": FINGERPRINT,
+        "read_at": "examples.jsonl",
+        "at": START,
+    }
+    write_shard(storage, INPUTS, part, "inputs", columns)
 
 
 def _tokens(examples: int) -> list[int]:
