@@ -252,11 +252,12 @@ def large_objects(uri: str) -> Content | None:
         StorageError: the store does not answer.
 
     """
-    from lima.inputs.listing import is_hidden
+    from lima.inputs.listing import read_of_model
     from lima.storage import Storage
 
     storage = Storage(uri)
-    entries = [entry for entry in storage.entries("") if not is_hidden(entry.path)]
+    there = {entry.path: entry for entry in storage.entries("")}
+    entries = [there[name] for name in read_of_model(there)]
     size = sum(entry.size for entry in entries)
     if size <= LARGEST_READ:
         return None

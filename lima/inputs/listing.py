@@ -1,9 +1,10 @@
 """Which files belong to a folder that is read, and what they are called in it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from lima.model.copies import needed_files
 from lima.paths import expanded, file_name
 
 SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown")
@@ -13,7 +14,7 @@ XML = ".xml"
 
 
 def folder_files(path: str) -> dict[str, str]:
-    """Return the files of a saved model: name below the folder to path or URI, without hidden ones.
+    """Return the files of a saved model that are read: name below the folder to path or URI.
 
     Raises:
         StorageError: an object store does not answer.
@@ -28,7 +29,13 @@ def folder_files(path: str) -> dict[str, str]:
         folder = expanded(path)
         files = [file for file in folder.rglob("*") if file.is_file()]
         found = {file.relative_to(folder).as_posix(): str(file) for file in files}
-    return {name: found[name] for name in sorted(found) if not is_hidden(name)}
+    return {name: found[name] for name in read_of_model(found)}
+
+
+def read_of_model(names: Collection[str]) -> list[str]:
+    """Return the names of files of a saved model that are read, sorted: no hidden ones, nor the
+    same weights in another format."""
+    return sorted(needed_files([name for name in names if not is_hidden(name)]))
 
 
 def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
