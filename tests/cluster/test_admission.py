@@ -69,7 +69,7 @@ def test_every_recipe_is_admitted(kubectl: Kubectl, namespace: str, name: str) -
 
 
 def test_what_pods_have_besides_is_admitted(kubectl: Kubectl, namespace: str) -> None:
-    """All that `cluster.pods` can say but the node's own network, which a restricted one refuses."""
+    """All that `cluster.pods` can say but the node's own network, which is refused."""
     said = {name: value for name, value in ALL.items() if name != "hostNetwork"}
     [fetch] = said["initContainers"]
     secure = {
