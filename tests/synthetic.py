@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from lima.codec import canonical_json, encode, run_id, sha256_key
+from lima.evaluation.origins import READING
 from lima.results import ATTEMPTS, GENERATIONS, JUDGMENTS, METRICS, RUNS, STEPS, Table
+from lima.results_inputs import INPUTS
 from lima.shards import identity, run_folder, to_parquet
 from lima.spec import (
     BASE_ARM,
@@ -166,6 +168,8 @@ def _write_stage(storage: Storage, study: Study, arm: Arm, cell: CellSpec, stage
     part = stage_cell(cell, stage)
     rng = np.random.default_rng(int(run_id(part), 16))
     write_run(storage, cell, stage, arm.examples)
+    if stage in READING:
+        _write_inputs(storage, part, stage)
     _write_attempts(storage, study, part, stage, rng)
     if stage in ("base", "train"):
         _write_training(storage, study, arm, part, rng)
@@ -173,6 +177,21 @@ def _write_stage(storage: Storage, study: Study, arm: Arm, cell: CellSpec, stage
         _write_generations(storage, study, arm, part, rng)
     else:
         _write_judgments(storage, study, arm, cell, rng)
+
+
+def _write_inputs(storage: Storage, part: CellSpec, stage: Stage) -> None:
+    """Write that a stage read what it was promised."""
+    promised = f"sha256:{'0' * 64}"
+    columns = {
+        "stage": [stage],
+        "role": f"{stage}.data",
+        "name": "data.jsonl",
+        "fingerprint": promised,
+        "promised": promised,
+        "read_at": "data.jsonl",
+        "at": START,
+    }
+    write_shard(storage, INPUTS, part, "inputs", columns)
 
 
 def _write_attempts(
