@@ -344,3 +344,19 @@ def test_large_weights_in_a_bucket_are_named_by_their_store(
     made.fill("first")
     assert run_id(prepared(made)) == run_id(cell)
     made.kind.use(cell, Storage(str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize("where", [HERE, BUCKET])
+def test_the_same_weights_in_another_format_are_no_part_of_a_model(
+    where: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    bucket = Storage(request.getfixturevalue("s3_storage")) if where == BUCKET else None
+    made = Place(KINDS["model"], tmp_path, bucket)
+    made.fill("first")
+    before = run_id(prepared(made))
+    (made.path / "pytorch_model.bin").write_bytes(b"the same once more")
+    (made.path / ".gitattributes").write_text("hidden")
+    made.fill("first")
+    cell = prepared(made)
+    assert run_id(cell) == before
+    made.kind.use(cell, Storage(str(tmp_path / "out")))
