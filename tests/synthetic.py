@@ -14,9 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lima.codec import canonical_json, encode, run_id, sha256_key
-from lima.evaluation.origins import READING
-from lima.results import ATTEMPTS, GENERATIONS, JUDGMENTS, METRICS, RUNS, STEPS, Table
-from lima.results_inputs import INPUTS
+from lima.results import ATTEMPTS, GENERATIONS, INPUTS, JUDGMENTS, METRICS, RUNS, STEPS, Table
 from lima.shards import identity, run_folder, to_parquet
 from lima.spec import (
     BASE_ARM,
@@ -35,6 +33,7 @@ from lima.spec import (
 )
 from lima.storage import Storage
 
+FINGERPRINT = f"sha256:{'0' * 64}"
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 FAILURES = ("parse_fail", "refusal", "truncated", "api_error")
 SOURCES = ("stackexchange", "reddit", "authored")
@@ -157,6 +156,22 @@ def write_run(storage: Storage, cell: CellSpec, stage: Stage, examples: int | No
         "created_at": START,
     }
     write_shard(storage, RUNS, part, "run", columns)
+    if stage != "judge":
+        _write_input(storage, part, stage)
+
+
+def _write_input(storage: Storage, part: CellSpec, stage: Stage) -> None:
+    """Write that a stage read what it was promised."""
+    columns = {
+        "stage": [stage],
+        "role": f"{stage}.data",
+        "name": "examples.jsonl",
+        "fingerprint": FINGERPRINT,
+        "promised": FINGERPRINT,
+        "read_at": "examples.jsonl",
+        "at": START,
+    }
+    write_shard(storage, INPUTS, part, "inputs", columns)
 
 
 def _tokens(examples: int) -> list[int]:
@@ -168,8 +183,6 @@ def _write_stage(storage: Storage, study: Study, arm: Arm, cell: CellSpec, stage
     part = stage_cell(cell, stage)
     rng = np.random.default_rng(int(run_id(part), 16))
     write_run(storage, cell, stage, arm.examples)
-    if stage in READING:
-        _write_inputs(storage, part, stage)
     _write_attempts(storage, study, part, stage, rng)
     if stage in ("base", "train"):
         _write_training(storage, study, arm, part, rng)
@@ -177,21 +190,6 @@ def _write_stage(storage: Storage, study: Study, arm: Arm, cell: CellSpec, stage
         _write_generations(storage, study, arm, part, rng)
     else:
         _write_judgments(storage, study, arm, cell, rng)
-
-
-def _write_inputs(storage: Storage, part: CellSpec, stage: Stage) -> None:
-    """Write that a stage read what it was promised."""
-    promised = f"sha256:{'0' * 64}"
-    columns = {
-        "stage": [stage],
-        "role": f"{stage}.data",
-        "name": "data.jsonl",
-        "fingerprint": promised,
-        "promised": promised,
-        "read_at": "data.jsonl",
-        "at": START,
-    }
-    write_shard(storage, INPUTS, part, "inputs", columns)
 
 
 def _write_attempts(
