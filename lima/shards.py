@@ -10,7 +10,7 @@ Runs that began when folders were named so are read, and go on, where they are.
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +47,11 @@ def run_of(path: str) -> str | None:
     """Return the run that a shard's path names; None: it is not in a run's folder."""
     parts = path.split("/")
     return parts[2].removeprefix(_KEY) if len(parts) == 4 else None
+
+
+def experiment_of(path: str) -> str:
+    """Return the experiment that a shard's path names."""
+    return unquote(path.split("/")[1].removeprefix("experiment="))
 
 
 def identity(cell: CellSpec) -> dict[str, Any]:

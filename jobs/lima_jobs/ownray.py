@@ -73,6 +73,8 @@ def _settings(folder: str) -> dict[str, str]:
         # The workers of training talk to each other past Ray.
         "GLOO_SOCKET_IFNAME": loopback,
         "NCCL_SOCKET_IFNAME": loopback,
+        # torch's own choice is a folder in /tmp of a name that others know, with code in it.
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
     }
 
 

@@ -19,6 +19,10 @@ MIN_TITLE_WORDS = 3
 """Of a title that says all; shorter ones are keywords."""
 
 
+SHORT = "ps"
+"""Of what begins a later edit: the end of so many words that it is sought after a mark only."""
+
+
 @cache
 def words() -> dict[str, Any]:
     """Return the word lists."""
@@ -39,7 +43,8 @@ def references(prose: str) -> int:
     """
     text = _plain(prose)
     automaton, phrases = _references()
-    found, later = len(_MENTION.findall(text)) if "@" in text else 0, False
+    found = len(_MENTION.findall(text)) if "@" in text else 0
+    later = text.startswith(SHORT)
     for number, start, end in automaton.find_matches_as_indexes(text, overlapping=True):
         if _is_whole(text, start, end):
             found += number < phrases
@@ -168,8 +173,10 @@ def _references() -> tuple[Any, int]:
     phrases are references."""
     listed = [phrase for phrases in words()["references"].values() for phrase in phrases]
     # A number may follow a mark directly, which makes it no whole word: `edit2`.
-    numbered = [f"{word}{n}" for word in words()["post_editing"] for n in range(1, 10)]
-    return _automaton([*listed, *words()["post_editing"], *numbered]), len(listed)
+    editing = [word for word in words()["post_editing"] if word != SHORT]
+    numbered = [f"{word}{n}" for word in editing for n in range(1, 10)]
+    short = [f"{mark}{SHORT}" for mark in "\n >*_#=~([–—-"]
+    return _automaton([*listed, *editing, *numbered, *short]), len(listed)
 
 
 def _automaton(phrases: list[str]) -> Any:

@@ -4,7 +4,6 @@ Spaces are put in order for a whole post at once, which is far faster than by pa
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 
 CODE, BREAK, GONE, GAP, PARAGRAPH, LINE, SPACE, HEADING = "\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -51,7 +50,7 @@ class Tidied:
     text: str
     gaps: int
     """Places that lead to what is gone."""
-    cut: Counter[str]
+    cut: dict[str, int]
     """Endings that were cut, by reason: `heading` or `colon`, with nothing but what is gone after
     it, or `source`, which named an address only."""
 
@@ -80,7 +79,7 @@ def tidy(text: str) -> Tidied:
     return Tidied(text, lost, cut)
 
 
-def _paragraphs(text: str) -> tuple[list[str], int, Counter[str]]:
+def _paragraphs(text: str) -> tuple[list[str], int, dict[str, int]]:
     """Return the paragraphs that hold words, in how many places they lead to one that is gone, and
     the endings that were cut."""
     found: list[str] = []
@@ -95,10 +94,10 @@ def _paragraphs(text: str) -> tuple[list[str], int, Counter[str]]:
                 leading.add(gone)
             else:
                 gaps += raw.count(GAP)
-    cut: Counter[str] = Counter()
+    cut: dict[str, int] = {}
     led = gone == len(found)  # what comes last is gone
     while len(found) > 1 and (reason := _loose_end(found[-1], led)):
-        cut[reason] += 1
+        cut[reason] = cut.get(reason, 0) + 1
         found.pop()
         led = True
     return found, gaps + sum(number <= len(found) for number in leading), cut

@@ -12,6 +12,7 @@ import yaml
 from lima.errors import ClusterError
 from lima.recipes import RECIPES
 from lima_k8s.assets import chart_for, profile, profiles
+from tests.charts.test_pods import ALL
 from tests.charts.test_runs import kinds
 from tests.charts.tools import SECRET, STORAGE, manifests, of_kind, pod_templates, template, values
 from tests.cluster.harness.kubectl import Kubectl
@@ -65,6 +66,29 @@ def test_every_recipe_is_admitted(kubectl: Kubectl, namespace: str, name: str) -
             assert not of_kind(stored, "Secret")
             # Kueue's webhook has seen them: it holds what comes with a queue's name.
             assert all(job["spec"]["suspend"] for job in of_kind(stored, "RayJob"))
+
+
+def test_what_pods_have_besides_is_admitted(kubectl: Kubectl, namespace: str) -> None:
+    """All that `cluster.pods` can say but the node's own network, which is refused."""
+    said = {name: value for name, value in ALL.items() if name != "hostNetwork"}
+    [fetch] = said["initContainers"]
+    secure = {
+        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+    said["initContainers"] = [{**fetch, "securityContext": secure}]
+    kubectl("create", "priorityclass", namespace, "--value=1")
+    said["priorityClassName"] = namespace
+    cluster = {"pods": {"all": said}, "caBundle": {"configMap": "ca"}, "deadlineSeconds": 60,
+               "jobLabels": {"team": "a"}, "jobAnnotations": {"note": "b"}}  # fmt: skip
+    cell = next(cell for cell in RECIPES["tiny"]() if cell.arm == "howto-32")
+    text = template("lima-train", values([cell], **cluster), "--namespace", namespace)
+    [job] = of_kind(manifests(text), "RayJob")
+    try:
+        stored = dry_run(kubectl, [job, *pods(job)])
+    finally:
+        kubectl("delete", "priorityclass", namespace)
+    assert [item["kind"] for item in stored].count("Pod") == 3
 
 
 @pytest.mark.parametrize("name", profiles())

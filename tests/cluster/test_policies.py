@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError
+from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import ONE, SMALL, Lima, lima
+from tests.cluster.lima import ONE, SMALL, Lima, lima, write_profile
 from tests.cluster.platform import helm, install, kubectl_of, person
 
 __all__ = ["lima"]
 GPU = "nvidia.com/gpu"
+OWN = "--selector=lima-k8s.io/run"
 
 
 @pytest.fixture
@@ -100,16 +103,32 @@ def test_nobody_passes_the_queue(lima: Lima, kubectl: Kubectl, tmp_path: Path) -
 
 
 def test_a_submitter_runs_studies_under_the_policies(
-    lima: Lima, kubectl: Kubectl, tmp_path: Path
+    lima: Lima, kubectl: Kubectl, s3: S3, tmp_path: Path
 ) -> None:
     """What operators make for a run is let through, and so is `helm test`, which leaves nothing."""
-    ann = person(lima, kubectl, tmp_path, "ann")
+    trusted = Path("/etc/ssl/certs/ca-certificates.crt")
+    kubectl(
+        "create", "configmap", "ca", f"--from-file=ca-bundle.crt={trusted}",
+        f"--namespace={lima.namespace}",
+    )  # fmt: skip
+    besides = {
+        "caBundle": {"configMap": "ca"},
+        "pods": {"all": {"annotations": {"example.com/safe-to-evict": "false"},
+                         "env": {"NO_PROXY": "*"}}},
+    }  # fmt: skip
+    profile = write_profile(tmp_path / "besides.yaml", s3, **besides)
+    ann = replace(person(lima, kubectl, tmp_path, "ann"), profile=profile)
     await_policies(kubectl_of(ann), lima.namespace)
     assert "lima-high is not yours" in ann.submit(*ONE, "--priority", "high", code=2).err
     assert ann.runs() == []
     ann.submit(*SMALL, "--set", "train.epochs=2", "--wait", kind="train")
     [told] = ann.runs()
     assert told["state"] == "done"
+    [submitter] = kubectl.get("pods", f"--namespace={ann.namespace}", OWN)["items"]
+    assert submitter["metadata"]["annotations"]["example.com/safe-to-evict"] == "false"
+    [container] = submitter["spec"]["containers"]
+    given = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert given.items() >= {"NO_PROXY": "*", "AWS_CA_BUNDLE": "/etc/lima-ca/ca-bundle.crt"}.items()
     access = (f"--kubeconfig={ann.environment['KUBECONFIG']}", f"--namespace={ann.namespace}")
     assert "overwrite: the first writer wins" in run(
         ["helm", "test", told["release"], "--logs", *access]

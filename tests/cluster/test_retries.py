@@ -1,5 +1,6 @@
 """What is tried again, and what is not: KubeRay itself knows no reasons."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.cluster.conftest import Say
@@ -35,3 +36,15 @@ def test_bad_input_is_not_tried_again(lima: Lima, kubectl: Kubectl, say: Say) ->
         pass  # Kueue takes its quota back
     mended = lima.submit(*BAD, "--format", "json", kind="train").document
     assert len(mended["renewed"]) == 1  # once its data are there, the same command goes on
+
+
+def test_a_bucket_that_is_not_there_is_not_tried_again(
+    lima: Lima, kubectl: Kubectl, say: Say
+) -> None:
+    nowhere = replace(lima, storage="s3://nowhere/study")
+    nowhere.submit(*SMALL, kind="train")
+    cause = watched(nowhere, say)
+    assert cause["name"] == "bad-input"
+    assert "there is no bucket 'nowhere'" in cause["what"]
+    [job] = kubectl.get("rayjobs", f"--namespace={lima.namespace}")["items"]
+    assert job["status"]["failed"] == 0

@@ -139,5 +139,12 @@ def test_the_token_is_in_no_process_list_and_in_no_file(job: Job) -> None:
     assert token not in job.log.read_text("utf-8")
 
 
+def test_nothing_of_a_study_lies_where_others_can_plant_it(job: Job) -> None:
+    for process in processes(job):
+        if folder := process.environ().get("LIMA_OWN_RAY"):
+            assert process.environ()["TORCHINDUCTOR_CACHE_DIR"].startswith(f"{folder}/")
+            assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
 def test_no_traceback_of_ray_is_in_the_log(job: Job) -> None:
     assert "Traceback" not in job.log.read_text("utf-8")

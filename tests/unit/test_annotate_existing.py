@@ -32,8 +32,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def spec_of(storage: Storage, count: int | None, **changes: Any) -> EvaluationSpec:
-    (generated,) = {p.parent.name.partition("=")[2]
-                    for p in Path(storage.uri).glob("generations/*/*/*.parquet")}  # fmt: skip
+    (generated,) = {p.parent.name for p in Path(storage.uri).glob("generations/*/*/*.parquet")}
     return EvaluationSpec("study", OURS, "absolute", generated, count=count,
                           **{"shared": 0, **changes})  # fmt: skip
 

@@ -34,6 +34,7 @@ VALUES: dict[pa.DataType, Any] = {
     pa.list_(pa.string()): ["a", "b"],
     pa.list_(pa.int32()): [1, 2],
     pa.map_(pa.string(), pa.float64()): [("a", 0.5)],
+    pa.map_(pa.string(), pa.string()): [("a", "ü")],
 }
 Reader = Callable[[Path], list[tuple[str, str]]]
 """A table's folder to `(experiment, run_id)` of every row."""

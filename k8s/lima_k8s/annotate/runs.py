@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from lima.codec import canonical_json
 from lima.errors import InputError
@@ -11,7 +10,7 @@ from lima.evaluation.dialogues import STAGE as CHAT
 from lima.evaluation.lineage import read_spec
 from lima.evaluation.scan import Tables
 from lima.results import GENERATIONS, RUNS
-from lima.shards import read_parquet
+from lima.shards import experiment_of, read_parquet, run_of
 from lima.storage import Storage
 
 
@@ -49,10 +48,9 @@ def generated_runs(storage: Storage, experiment: str | None = None) -> list[Gene
         for entry in storage.entries(GENERATIONS.name)
         if entry.path.endswith(".parquet")
     }
-    for folder, shard in sorted(shards.items()):
-        _, study, run = folder.split("/")
-        name, run_id = unquote(study.partition("=")[2]), run.partition("=")[2]
-        if experiment in (None, name):
+    for shard in (shards[folder] for folder in sorted(shards)):
+        name, run_id = experiment_of(shard), run_of(shard)
+        if run_id and experiment in (None, name):
             row = read_parquet(storage, shard, ["arm", "seed"]).slice(0, 1).to_pylist()[0]
             fact = facts.get(run_id, _Fact())
             found.append(Generated(run_id, name, row["arm"], row["seed"], *fact))
