@@ -18,7 +18,7 @@ from tests.cluster.platform import helm, install, kubectl_of, person
 
 __all__ = ["lima"]
 GPU = "nvidia.com/gpu"
-OWN = "--selector=lima-k8s.io/run"
+SUBMITTER = "--selector=batch.kubernetes.io/job-name"
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_submitter_runs_studies_under_the_policies(
     ann.submit(*SMALL, "--set", "train.epochs=2", "--wait", kind="train")
     [told] = ann.runs()
     assert told["state"] == "done"
-    [submitter] = kubectl.get("pods", f"--namespace={ann.namespace}", OWN)["items"]
+    [submitter] = kubectl.get("pods", f"--namespace={ann.namespace}", SUBMITTER)["items"]
     assert submitter["metadata"]["annotations"]["example.com/safe-to-evict"] == "false"
     [container] = submitter["spec"]["containers"]
     given = {variable["name"]: variable["value"] for variable in container["env"]}
