@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lima.curation.stage import Curation, Unit
+from lima.inputs.record import SHARD, record_inputs
+from lima.results_inputs import INPUTS
+from lima.shards import RunTable
 from lima.spec import CellSpec
 from lima.spec_curate import CurateSpec
 from lima.storage import Storage
@@ -20,7 +23,10 @@ def cell(spec: CurateSpec) -> CellSpec:
 
 def curate(spec: CurateSpec, storage: Path, order: Order = list) -> dict[str, Any]:
     """Do what is left of a run and return its summary; `order` shuffles units and partitions."""
-    curation = Curation(cell(spec), Storage(str(storage)))
+    opened = Storage(str(storage))
+    if not RunTable(opened, INPUTS, cell(spec)).has(SHARD):
+        record_inputs(opened, cell(spec), "curate")
+    curation = Curation(cell(spec), opened)
     for unit in order(curation.units()):
         if not curation.is_finished(unit):
             do_unit(curation, unit, order)
