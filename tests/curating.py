@@ -24,10 +24,11 @@ def cell(spec: CurateSpec) -> CellSpec:
 def curate(spec: CurateSpec, storage: Path, order: Order = list) -> dict[str, Any]:
     """Do what is left of a run and return its summary; `order` shuffles units and partitions."""
     opened = Storage(str(storage))
+    curation = Curation(cell(spec), opened)
+    units = curation.units()
     if not RunTable(opened, INPUTS, cell(spec)).has(SHARD):
         record_inputs(opened, cell(spec), "curate")
-    curation = Curation(cell(spec), opened)
-    for unit in order(curation.units()):
+    for unit in order(units):
         if not curation.is_finished(unit):
             do_unit(curation, unit, order)
     return curation.assemble()
