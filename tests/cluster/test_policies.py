@@ -127,7 +127,7 @@ def test_a_submitter_runs_studies_under_the_policies(
     [submitter] = kubectl.get("pods", f"--namespace={ann.namespace}", SUBMITTER)["items"]
     assert submitter["metadata"]["annotations"]["example.com/safe-to-evict"] == "false"
     [container] = submitter["spec"]["containers"]
-    given = {variable["name"]: variable["value"] for variable in container["env"]}
+    given = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert given.items() >= {"NO_PROXY": "*", "AWS_CA_BUNDLE": "/etc/lima-ca/ca-bundle.crt"}.items()
     access = (f"--kubeconfig={ann.environment['KUBECONFIG']}", f"--namespace={ann.namespace}")
     assert "overwrite: the first writer wins" in run(
