@@ -20,6 +20,7 @@ from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 from tests import dumps
 from tests.curating import cell, contents, curate
 from tests.integration.runs import Job
+from tests.promised import promised
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> CurateSpec:
     lines = [json.dumps({"conversations": [f"Prompt {n}?", f"Response {n}."]}) for n in range(50)]
     (root / "own.jsonl").write_text("\n".join(lines), "utf-8")
     balanced = {"balance": "temperature", "order": "score"}
-    return CurateSpec(
+    asked = CurateSpec(
         sources=(
             SourceSpec("stackexchange", ("dumps",)),
             SourceSpec("examples", ("own.jsonl",), pool="own"),
@@ -75,6 +76,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> CurateSpec:
         ),
         root=str(root),
     )
+    # As `submit` names it, which one of the tests does.
+    (named,) = promised([cell(asked)])
+    assert named.curate
+    return named.curate
 
 
 @pytest.fixture(scope="module")
