@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from lima.codec import encode
+from lima.inputs.content import Contents
+from lima.inputs.prepare import prepare
 from lima.results import JUDGMENTS
 from lima.shards import RunTable
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
@@ -59,7 +61,10 @@ class Study:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def rows(self, cell: CellSpec) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = RunTable(self.storage, JUDGMENTS, cell).read().to_pylist()
+        """Return the judgments of a cell, under the id that `submit` gives its run."""
+        others = [other for other in self.cells if other.arm != cell.arm]
+        named, *_ = prepare([cell, *others], Contents(), storage=self.storage).cells
+        rows: list[dict[str, Any]] = RunTable(self.storage, JUDGMENTS, named).read().to_pylist()
         return rows
 
 
