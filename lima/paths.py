@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from urllib.parse import quote
 
 from lima.errors import InputError
 
@@ -65,3 +66,11 @@ def own_folder(path: Path) -> Path:
             "trusted; remove it, or name another place in TMPDIR"
         )
     return path
+
+
+def experiment_folders(experiment: str) -> tuple[str, str]:
+    """Return the name of an experiment's folder in each table, and its older name."""
+    name = quote(experiment, safe="")
+    # Readers pass over folders that begin so, and a lone dot means another folder.
+    visible = f"%{ord(name[0]):02X}{name[1:]}" if name.startswith((".", "_")) else name
+    return visible, f"experiment={name}"

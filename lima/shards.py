@@ -10,27 +10,20 @@ Runs that began when folders were named so are read, and go on, where they are.
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lima.codec import run_id, spec_hash
 from lima.errors import DataError
+from lima.paths import experiment_folders
 from lima.results import Table
 from lima.spec import CellSpec
 from lima.storage import Storage
 
 _KEY = "run_id="
 """Before the run id in the names of older folders."""
-
-
-def experiment_folders(experiment: str) -> tuple[str, str]:
-    """Return the name of an experiment's folder in each table, and its older name."""
-    name = quote(experiment, safe="")
-    # Readers pass over folders that begin so, and a lone dot means another folder.
-    visible = f"%{ord(name[0]):02X}{name[1:]}" if name.startswith((".", "_")) else name
-    return visible, f"experiment={name}"
 
 
 def run_folder(table: Table, experiment: str, run: str) -> str:

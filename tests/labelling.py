@@ -20,8 +20,9 @@ from lima.codec import canonical_json, encode, run_id, sha256_key
 from lima.evaluation.scan import Tables
 from lima.results import ANNOTATIONS, GENERATIONS, RUNS
 from lima.shards import RunTable
-from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
+from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, Stage, TrainSpec
 from lima.storage import Storage
+from tests.synthetic import write_input
 
 OURS, OTHER = "lima-secret-65b", "rival-secret-4"
 """Arms whose names must not reach a page."""
@@ -71,10 +72,11 @@ def annotations(folder: Path) -> list[dict[str, Any]]:
     return Tables(Storage(str(folder))).read(ANNOTATIONS, columns).to_pylist()
 
 
-def _record(storage: Storage, cell: CellSpec, stage: str, parent: str | None) -> None:
+def _record(storage: Storage, cell: CellSpec, stage: Stage, parent: str | None) -> None:
     row = {"stage": stage, "parent_run_id": parent, "spec": canonical_json(encode(cell))}
     rest = {"examples": 10, "versions": "{}", "created_at": now()}
     RunTable(storage, RUNS, cell).write("run", [row | rest])
+    write_input(storage, cell, stage)
 
 
 def _row(cell: CellSpec, number: int, arm: str, epoch: int | None) -> dict[str, Any]:

@@ -157,10 +157,10 @@ def write_run(storage: Storage, cell: CellSpec, stage: Stage, examples: int | No
     }
     write_shard(storage, RUNS, part, "run", columns)
     if stage != "judge":
-        _write_input(storage, part, stage)
+        write_input(storage, part, stage)
 
 
-def _write_input(storage: Storage, part: CellSpec, stage: Stage) -> None:
+def write_input(storage: Storage, part: CellSpec, stage: Stage) -> None:
     """Write that a stage read what it was promised."""
     columns = {
         "stage": [stage],

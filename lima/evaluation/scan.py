@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lima.errors import DataError, StorageError
+from lima.paths import experiment_folders
 from lima.results import Table
-from lima.shards import experiment_folders, run_of
+from lima.shards import run_of
 from lima.storage import Entry, Storage
 
 T = TypeVar("T")

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from lima.lint.facts import Facts
 from lima.lint.finding import Check, Finding
-from lima.results import RUNS
-from lima.shards import run_folder
+from lima.paths import experiment_folders
 from lima.spec import CellSpec
 
 MOST = 255
@@ -14,7 +13,7 @@ MOST = 255
 
 def check_experiment(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
     """Check that a folder can be named after the experiment."""
-    folder = run_folder(RUNS, cell.experiment, "").split("/")[1]
+    folder = experiment_folders(cell.experiment)[0]
     if (bytes_ := len(folder.encode())) > MOST:
         yield Finding(
             "error",

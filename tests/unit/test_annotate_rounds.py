@@ -186,7 +186,7 @@ def test_an_epoch_is_chosen_and_the_next_stage_uses_it(
     assert run([*arguments, "--chosen"]) == 2
     assert "no epoch of run" in capsys.readouterr().err
     assert run([*arguments, "--choose", "6"]) == 2
-    assert "nobody has compared" in capsys.readouterr().err
+    assert "no such round of labelling" in capsys.readouterr().err
     assert list(Path(epochs.uri).glob("choices/*")) == []
     _prefer_epoch(epochs, 6, capsys)
     assert run([*arguments, "--choose", "9"]) == 2

@@ -141,7 +141,7 @@ def test_lint_judges(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["shw"], "No such command 'shw'. Did you mean 'show'?"),
-        (["show"], "Missing argument 'RECIPE'"),
+        (["show"], "Missing argument 'RECIPE-or-RUN'"),
         (["show", "tiny", "--sett", "x"], "No such option '--sett'. (Did you mean"),
         (["show", "tiny", "--format", "xml"], "'xml' is not one of 'yaml', 'json'"),
         (["show", "tiny", "--seed", "x"], "'x' is not a valid integer"),
