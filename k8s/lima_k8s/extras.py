@@ -11,14 +11,14 @@ DISTRIBUTION, EXTRA = "lima-k8s", "jobs"
 OURS = ("lima", "lima_k8s", "lima_jobs")
 
 
-def require_jobs(what: str) -> None:
-    """Refuse what starts jobs on this machine if their libraries are not installed.
+def require_jobs(what: str, library: str = "ray") -> None:
+    """Refuse what needs one of the jobs' libraries if it is not installed.
 
     Raises:
         InputError: it says how to install them.
 
     """
-    if importlib.util.find_spec("ray") is None:
+    if importlib.util.find_spec(library) is None:
         raise InputError(f"{what} needs the jobs' libraries; {advice()}")
 
 

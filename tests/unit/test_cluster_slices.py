@@ -37,6 +37,9 @@ class Listed(Cluster):
     def places(self, queue: str) -> None:
         return None
 
+    def may_get(self, kind: Kind, name: str = "") -> dict[str, Any] | None:
+        return None
+
 
 def a_slice(
     name: str, minutes: int, *true: str, waits: str = "", evictions: int = 0, **because: str

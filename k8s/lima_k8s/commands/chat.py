@@ -7,6 +7,7 @@ import click
 
 from lima.errors import InputError
 from lima_k8s import completion
+from lima_k8s.extras import require_jobs
 from lima_k8s.output import say
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def _conversations(storage: "Storage", options: dict[str, Any]) -> "Conversation
         selection = DataSpec(options["prompts"], count=options["count"])
         openings = [example.prompt[0] for example in load_examples(selection)]
     if spec.base_url:
+        require_jobs("an endpoint", "aiohttp")
         allow_keys([options["api_key_env"]])  # no study file, but whoever talks has named it
         responder: Any = EndpointResponder(spec, options["api_key_env"])
     else:
