@@ -5,7 +5,7 @@ import pyarrow as pa
 from lima.columns import IDENTITY, TIME, Column, Table, maybe
 
 INPUTS = Table(
-    "inputs",
+    "run_inputs",
     "an input of a run, as it was when the run first started",
     (
         *IDENTITY,
