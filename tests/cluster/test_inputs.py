@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lima.spec import CellSpec, DataSpec
 from lima.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import Lima, lima, queue, quota
+from tests.cluster.lima import Lima, lima, queue, quota_for
 from tests.cluster.studies import (
     assert_same,
     await_free_quota,
@@ -19,7 +21,13 @@ from tests.integration.runs import study_cell
 from tests.models import make_base
 from tests.promised import promised
 
-__all__ = ["lima", "queue", "quota"]
+__all__ = ["lima", "queue"]
+
+
+@pytest.fixture
+def quota() -> dict[str, str]:
+    """Return quota for a run that is larger than those of `tiny`."""
+    return quota_for(6)
 
 
 def write_examples(path: Path, word: str, count: int) -> str:
@@ -59,7 +67,7 @@ def test_submit_brings_data_prompts_and_model_once(
     assert "not submitted again" in again
 
     [told] = lima.until(lambda runs: runs[0]["state"] in ("done", "failed", "blocked"))
-    assert told["state"] == "done", told
+    assert told["state"] == "done", lima.json("explain", told["name"])
     await_no_live_pods(kubectl, lima.namespace)
     await_free_quota(kubectl, lima.namespace)
     assert_same(cell, storage, here)
