@@ -121,7 +121,7 @@ def folders(job: Job) -> list[Path]:
 
 def others_may_read() -> bool:
     """Say whether another user can run what the attacker is made of."""
-    places = (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2])
+    places = (Path(sys.prefix), Path(__file__).parents[2])
     folders = {folder for place in places for folder in (place, *place.parents)}
     return all(folder.stat().st_mode & 0o005 == 0o005 for folder in folders)
 
