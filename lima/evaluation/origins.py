@@ -25,7 +25,7 @@ class Origins:
     """What the runs of a study come from.
 
     Args:
-        inputs: Rows of the table `inputs`, by run.
+        inputs: Rows of the table `run_inputs`, by run.
         versions: Of the software and the image of each attempt, by run.
 
     """

@@ -5,7 +5,6 @@ ETag is, or its size and time where the store tells no ETag.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import sqlite3
@@ -13,6 +12,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from lima.errors import StorageError
+from lima.filelock import held
 
 SETTLED_S = 2.0
 """A file that changed this shortly ago may change again without another time of change: clocks of
@@ -79,19 +81,11 @@ class Memory:
     def alone(self, place: str) -> Iterator[None]:
         """Let one process of this machine at a time find out about a place; others then know."""
         name = hashlib.sha256(place.encode()).hexdigest()[:16]
-        try:
-            folder = self._place().parent / "locks"
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        except (OSError, RuntimeError):
+        with contextlib.ExitStack() as stack:
+            # Where there is no place for a lock, each finds out for itself.
+            with contextlib.suppress(StorageError, RuntimeError):
+                stack.enter_context(held(self._place().parent / "locks" / name))
             yield
-            return
-        try:
-            with contextlib.suppress(OSError):  # a file system that cannot: each finds out itself
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     def _place(self) -> Path:
         return self.file or cache_folder() / "fingerprints.sqlite"

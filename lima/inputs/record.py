@@ -1,4 +1,4 @@
-"""The table `inputs`: what each run reads, recorded when it first starts.
+"""The table `run_inputs`: what each run reads, recorded when it first starts.
 
 A run whose inputs could not be looked at when it was submitted is named by their paths. What it
 found there at its first start is then what it was promised: other content later is refused.

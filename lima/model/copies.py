@@ -1,14 +1,13 @@
 """Which files of a saved model are copied to a machine, and that only one worker copies them."""
 
 import contextlib
-import fcntl
 import logging
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from lima.filelock import held
+
 log = logging.getLogger(__name__)
-POLL_S = 0.2
 OTHER_WEIGHTS = {
     ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".tflite", ".ot",
 }  # fmt: skip
@@ -37,19 +36,10 @@ def one_at_a_time(file: Path, doing: str) -> Iterator[None]:
         doing: What another process is waited for to do, for the log.
 
     """
-    with file.open("w") as stream:
-        said = False
-        while not _taken(stream.fileno()):
-            if not said:
-                log.info("waiting for another worker of this machine, which %s", doing)
-                said = True
-            time.sleep(POLL_S)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(file, wait=False))
+        except BlockingIOError:
+            log.info("waiting for another worker of this machine, which %s", doing)
+            stack.enter_context(held(file))
         yield
-
-
-def _taken(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -137,20 +137,7 @@ def make_app(store: Store, origin: str, *, guarded: bool) -> FastAPI:
     own = App(store, origin, guarded)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def only_own(request: Request, go_on: Next) -> Response:
-        if not own.allowed(request):
-            return _refusal(HTTPStatus.NOT_FOUND, "nothing is here")
-        return await go_on(request)
-
-    @app.exception_handler(AnyHTTPException)
-    async def refused(_: Request, error: AnyHTTPException) -> Response:
-        return _refusal(HTTPStatus(error.status_code), error.detail)
-
-    @app.exception_handler(sqlite3.Error)
-    async def not_kept(_: Request, error: sqlite3.Error) -> Response:
-        say(f"warning: {store.path}: nothing can be saved ({error}); the pages try again")
-        return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the server cannot save it ({error})")
+    _guard(app, own)
 
     async def invited(secret: str) -> Annotator:
         found = await run_in_threadpool(holder, store, secret)
@@ -197,6 +184,25 @@ def make_app(store: Store, origin: str, *, guarded: bool) -> FastAPI:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
 
     return app
+
+
+def _guard(app: FastAPI, own: App) -> None:
+    """Refuse what the pages do not ask for, and answer every error as the pages read it."""
+
+    @app.middleware("http")
+    async def only_own(request: Request, go_on: Next) -> Response:
+        if not own.allowed(request):
+            return _refusal(HTTPStatus.NOT_FOUND, "nothing is here")
+        return await go_on(request)
+
+    @app.exception_handler(AnyHTTPException)
+    async def refused(_: Request, error: AnyHTTPException) -> Response:
+        return _refusal(HTTPStatus(error.status_code), error.detail)
+
+    @app.exception_handler(sqlite3.Error)
+    async def not_kept(_: Request, error: sqlite3.Error) -> Response:
+        say(f"warning: {own.store.path}: nothing can be saved ({error}); the pages try again")
+        return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the server cannot save it ({error})")
 
 
 async def _read(request: Request, kind: type[Any]) -> Any:
