@@ -6,7 +6,7 @@ STORAGE/checkpoints/run_id=R/state/step=00000031.json    the manifest that commi
 What a manifest names may still have been planted by whoever can write to storage: files are read
 as tensors and plain values, never as code (see `statefiles`).
 
-Randomness needs no saving: every draw is addressed by seed, step, part and worker.
+Randomness needs no saving: every draw is addressed (see `dropout`), whatever came before.
 """
 
 import hashlib

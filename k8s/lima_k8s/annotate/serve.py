@@ -8,8 +8,6 @@ from lima.errors import InputError
 from lima_k8s.annotate.invitations import Annotator
 from lima_k8s.annotate.store import Store
 
-LOOPBACK = "127.0.0.1"
-
 
 @dataclass(frozen=True)
 class Place:

@@ -7,7 +7,6 @@ from lima_k8s.findings import Told
 
 Raw = dict[str, Any]
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-RUN_LABEL = "lima-k8s.io/run"
 MAIN = {"head": "ray-head", "worker": "ray-worker", "submitter": "ray-job-submitter"}
 """The container that KubeRay takes for Ray's: the first of its pod."""
 

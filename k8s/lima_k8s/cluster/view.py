@@ -1,7 +1,7 @@
 """One run as a person sees it: cluster and storage put together."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -169,8 +169,3 @@ def as_json(view: View) -> dict[str, Any]:
         "storage": run.storage,
         "created": run.created.isoformat() if run.created else None,
     }
-
-
-def without_records(view: View) -> View:
-    """Return a view of the cluster alone, by which `watch` tells whether anything changed."""
-    return replace(view, records=None, eta_s=None)
