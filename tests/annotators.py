@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-GONE = re.compile(r"net::ERR_(CONNECTION|SOCKET_NOT_CONNECTED|EMPTY_RESPONSE)")
+# How the browser itself reports a server that was killed; a refused answer has a status instead.
+GONE = re.compile(r"net::ERR_(?!BLOCKED)")
 
 
 class Person:
@@ -37,7 +38,6 @@ class Person:
         return int(self.tab.inner_text("#counts b"))
 
     def _said(self, message: Any) -> None:
-        # A server that was killed is told by the browser itself, in one of several ways.
         if message.type == "error" and not GONE.search(message.text):
             self.problems.append(message.text)
 

@@ -1,6 +1,8 @@
 """Storage that goes away while answers are paid for: what is said, and that nothing is lost."""
 
+import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -156,14 +158,22 @@ def test_a_folder_that_takes_nothing_loses_nothing(server: JudgeServer, tmp_path
     journal = tmp_path / "study" / "journal"
 
     def block() -> None:
-        journal.rename(tmp_path / "journal")
-        journal.touch()
+        while not journal.is_dir():
+            time.sleep(0.01)
+        for number in itertools.count():
+            journal.rename(tmp_path / f"journal-{number}")
+            try:
+                journal.touch(exist_ok=False)
+            except FileExistsError:  # a writer made the folder anew meanwhile
+                continue
+            return
 
     server.answer = after(9, block)
     with pytest.raises(StorageError, match="paid for wait in"):
         judge(cell, storage)
     journal.unlink()
-    (tmp_path / "journal").rename(journal)
+    for part in tmp_path.glob("journal-*"):
+        shutil.copytree(part, journal, dirs_exist_ok=True)
     judge(cell, storage)
     assert rows(cell, storage) == COUNT
     assert set(server.paid.values()) == {1}
