@@ -75,6 +75,19 @@ ATTEMPTS = Table(
         Column("resumed_from", pa.int64(), "step of the state it began from", nullable=True),
         maybe("versions", pa.string(), "JSON: of lima-k8s, torch and the like", later=True),
         maybe("image", pa.string(), "container image; null: no container", later=True),
+        maybe(
+            "idle_seconds",
+            pa.float64(),
+            "of these, that training stood still to copy and save states and weights, s",
+            later=True,
+        ),
+        maybe(
+            "saves",
+            pa.string(),
+            "JSON: of each state and weights that came to be whole its kind, step, bytes, "
+            "stall_seconds that training stood still and seconds until it was whole",
+            later=True,
+        ),
     ),
 )
 
@@ -93,6 +106,13 @@ STEPS = Table(
         Column("target_tokens", pa.int64(), "that carry loss"),
         Column("seconds", pa.float64(), "wall time of the step, s"),
         Column("at", TIME, "end of the step"),
+        maybe(
+            "stall_seconds",
+            pa.float64(),
+            "that training stood still after the step to copy a state or weights, or waited for "
+            "those before, s; null: it did not",
+            later=True,
+        ),
     ),
 )
 

@@ -10,10 +10,11 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -222,12 +223,17 @@ class Storage:
                 chunk_size=CHUNK,
             )
 
-    def write_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
-        """Write an object of an object store piece by piece, in parts; the last writer wins.
+    def write_pieces(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write an object piece by piece, to an object store in parts; the last writer wins.
 
         What goes wrong on the way, a request to stop too, leaves no object. (A process that is
         killed leaves none either: parts are no object before the last one.)
         """
+        if self.is_local:
+            with self._explained("write", path), _beside(Path(self.full_path(path))) as file:
+                for piece in pieces:
+                    file.write(piece)
+            return
         with self._explained("write", path):
             stream = self.filesystem.open_output_stream(self.full_path(path), compression=None)
         try:
@@ -260,26 +266,16 @@ class Storage:
         finally:
             partial.unlink(missing_ok=True)
 
-    def upload_folder(
-        self, source: Path, path: str, go_on: Callable[[], bool] = lambda: True
-    ) -> list[Entry]:
-        """Copy all files of a local folder to below `path`; return what was written.
-
-        `go_on` is asked before each file; at its first no, the rest is left out.
-        """
+    def upload_folder(self, source: Path, path: str) -> list[Entry]:
+        """Copy all files of a local folder to below `path`; return what was written."""
         files = sorted(p for p in source.rglob("*") if p.is_file())
         entries = [
             Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files
         ]
 
-        def upload(file: Path, entry: Entry) -> Entry | None:
-            if not go_on():
-                return None
-            self.upload(file, entry.path)
-            return entry
-
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            return [entry for entry in pool.map(upload, files, entries) if entry]
+            list(pool.map(self.upload, files, [entry.path for entry in entries]))
+        return entries
 
     def download_folder(
         self, path: str, target: Path, wanted: Collection[str] | None = None
@@ -384,30 +380,53 @@ def _write_local(path: Path, data: bytes, replace: bool) -> bool:
             return False
         if not path.is_file():  # the owner of the machine could lose a device
             raise OSError(errno.EEXIST, f"{path} is no regular file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as stream:
+    if replace:
+        with _beside(path) as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            partial.replace(path)
-            return True
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
         return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        with _synced(partial) as stream:
+            stream.write(data)
+        os.link(partial, path)
+    except FileExistsError:
+        return False
     finally:
         partial.unlink(missing_ok=True)
+    return True
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """Write beside the target, which what is written replaces in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        with _synced(partial) as stream:
+            yield stream
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _synced(file: Path) -> Iterator[BinaryIO]:
+    with file.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def _copy_local(source: Path, path: Path) -> None:
     import shutil
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial = _partial(path)
     try:
         shutil.copyfile(source, partial)
         partial.replace(path)

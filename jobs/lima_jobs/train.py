@@ -7,10 +7,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from lima.codec import decode, encode, run_id
+from lima.codec import canonical_json, decode, encode, run_id
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
 from lima.progress import Progress
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
@@ -18,7 +18,7 @@ from lima.stop import stop_requested
 from lima.storage import Storage
 from lima.temporary import remove_left_behind
 from lima.training.records import StepRecord, completion_path
-from lima.training.size import collective_timeout_s
+from lima.training.size import COLLECTIVE_TIMEOUT_S
 from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
@@ -82,11 +82,6 @@ class _Work:
     def backend(self) -> str:
         """What the workers talk to each other by."""
         return "nccl" if self.compute.device == "cuda" else "gloo"
-
-    @property
-    def wait_s(self) -> int:
-        """Seconds that they wait for each other in a collective."""
-        return collective_timeout_s(stage_cell(self.cell, self.stage))
 
     def encoded(self) -> dict[str, Any]:
         """Return it as workers elsewhere are given it."""
@@ -156,7 +151,7 @@ def _fit_together(work: _Work) -> LimaError | None:
             # Its warnings come with tracebacks, of what passes on a busy machine.
             logging_config=LoggingConfig("ERROR"),
         ),
-        torch_config=Unmet() if own else TorchConfig(work.backend, "env", work.wait_s),
+        torch_config=Unmet() if own else TorchConfig(work.backend, "env", COLLECTIVE_TIMEOUT_S),
     )
     try:
         return cast("LimaError | None", unless_stopped(trainer.fit).return_value)
@@ -229,7 +224,7 @@ def _world_of_ray(work: _Work) -> Iterator["World"]:
     if folder := private_folder():
         from lima_jobs.meeting import private_world
 
-        with private_world(work.backend, folder, work.wait_s) as world:
+        with private_world(work.backend, folder, COLLECTIVE_TIMEOUT_S) as world:
             yield world
         return
     context = ray.train.get_context()
@@ -241,7 +236,8 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     """Train as one worker of `world`; return what ended it early."""
     from lima.ledger import attempt
     from lima.stop import busy
-    from lima.training.loop import Hooks, Trainer
+    from lima.training.hooks import Hooks, Saved
+    from lima.training.loop import Trainer
 
     progress = Progress(work.storage, work.run)
 
@@ -253,8 +249,20 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
             tokens_per_second=round(record.tokens / record.seconds),
         )  # fmt: skip
 
+    def on_idle(seconds: float, ended: dict[str, Any]) -> None:
+        ended["idle_seconds"] = ended.get("idle_seconds", 0.0) + seconds
+
     def train(ended: dict[str, Any]) -> None:
-        hooks = Hooks(lambda record, total: on_step(record, total, ended), stop_requested)
+        saves: list[dict[str, Any]] = []
+
+        def on_saved(saved: Saved) -> None:
+            saves.append(asdict(saved))
+            ended["saves"] = canonical_json(saves)
+
+        hooks = Hooks(
+            lambda record, total: on_step(record, total, ended), stop_requested,
+            on_saved, lambda seconds: on_idle(seconds, ended),
+        )  # fmt: skip
         cell = stage_cell(work.cell, work.stage)
         Trainer(cell, work.spec, work.storage, world, hooks).train()
 

@@ -135,7 +135,7 @@ class Saving:
     exports: int
     export_gib: float
     export_s: float
-    """Of the weights of one epoch: one worker writes them."""
+    """Of the weights of one epoch: every node writes its part."""
 
     @property
     def hours(self) -> float:
@@ -244,7 +244,7 @@ def saving(spec: TrainSpec, shape: ShapeSpec, examples: int, nodes: int, mib_s: 
     plan = Plan(examples, spec.epochs, spec.batch_size, seed=0)
     steps = range(1, plan.total_steps + 1)
     parameters, precision = shape_parameters(shape), spec.compute.precision
-    state, export = SAVED_BYTES[precision] * parameters, EXPORTED_BYTES[precision] * parameters
+    state, export = SAVED_BYTES * parameters, EXPORTED_BYTES[precision] * parameters
     rate = mib_s * 2**20
     return Saving(
         states=sum(state_is_due(spec, plan, step) for step in steps),
@@ -252,7 +252,7 @@ def saving(spec: TrainSpec, shape: ShapeSpec, examples: int, nodes: int, mib_s: 
         state_s=state / nodes / rate,
         exports=len(exported_epochs(spec)),
         export_gib=export / GIB,
-        export_s=export / rate,
+        export_s=export / nodes / rate,
     )
 
 

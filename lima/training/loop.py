@@ -3,8 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,10 +30,8 @@ from lima.model.loading import (
     torch_dtype,
 )
 from lima.model.tokens import Encoded, refuse_end_of_sequence
-from lima.model.weights import commit_weights, weights_epochs
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
-from lima.temporary import temporary_folder
 from lima.training.batches import (
     Batch,
     BatchBuilder,
@@ -54,27 +51,16 @@ from lima.training.engine import (
     start_engine,
 )
 from lima.training.export import Trained
+from lima.training.hooks import Hooks
 from lima.training.lengths import Lengths
 from lima.training.plan import Plan, exports_after, learning_rate, state_is_due
 from lima.training.records import Records, StepRecord, mark_complete
-from lima.training.state import StateStore
+from lima.training.saver import Saver
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
 TRIED_DIALOGUES = 50
 """On which the exported chat template is tried before the first step."""
-KEPT_STATES = 2
-"""While a run trains: one to resume from, and one before it, should that be damaged."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the surroundings want to know and to say while training runs."""
-
-    on_step: Callable[[StepRecord, int], None]
-    """Called by worker 0 after each step, with the total of steps."""
-    should_stop: Callable[[], bool]
-    """Asked after each step: whether to save the state and stop."""
 
 
 class Trainer:
@@ -88,8 +74,8 @@ class Trainer:
         self.world, self.hooks = world, hooks
         self.run = run_id(cell)
         self.records = Records(storage, cell)
-        kept = spec.checkpoints.keep_states or KEPT_STATES
-        self.states = StateStore(storage, self.run, world, kept)
+        keep = spec.checkpoints.keep_states
+        self.saver = Saver(self.records, world, hooks, run=self.run, keep=keep)
         self._load()
 
     def _load(self) -> None:
@@ -105,6 +91,7 @@ class Trainer:
         self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
         self._equip(model)
         self.engine = start_engine(model, spec, self.config)
+        self.saver.equip(self.engine, self.trained)
         encoded = encode_examples(examples, spec, self.tokenizer, eot_id)
         self.batches, self.heldout = self._batches(encoded), self._heldout()
         self.world.led(lambda: self._tell_lengths(lengths_of(encoded, spec)))
@@ -170,30 +157,55 @@ class Trainer:
 
         Raises:
             Interrupted: it was asked to stop; the state after the last step is saved.
+            LimaError: it cannot go on, or what it saves cannot be written.
 
         """
-        step = self.states.restore(self.engine)
-        self.world.led(lambda: self.records.rewind(step))
-        self._export_due(step)  # what an earlier attempt saved the state of, and no more
+        try:
+            step = self._train(self.saver.restore())
+        finally:
+            self.saver.close()
+        self.world.led(lambda: mark_complete(self.storage, self.run, step))
+        self.world.led(self._drop_states)
+
+    def _train(self, step: int) -> int:
+        """Train from after `step` to the last step; return it."""
+        # What an earlier attempt saved the state of, and no more.
+        epochs = exports_after(self.spec, self.plan, step)
+        self.saver.save(step, epochs, due=False, must=False, busy=False)
         while step < self.plan.total_steps:
             step += 1
             self._step(step)
             for epoch in self.plan.epochs_ending_at(step):
                 self._measure(epoch, step)
-            stop = self.world.any(self.hooks.should_stop())
-            if stop or state_is_due(self.spec, self.plan, step):
-                self._save(step)
-            left = step < self.plan.total_steps or exports_after(self.spec, self.plan, step)
-            if stop and left:
-                raise Interrupted(f"stopped on request after step {step}; the state is saved")
-            self._export_due(step)
-        self.world.led(lambda: mark_complete(self.storage, self.run, step))
-        self.world.led(self._drop_states)
+            self._save(step)
+        self.saver.finish()
+        return step
+
+    def _save(self, step: int) -> None:
+        """Save what is due after `step`, beside the steps that follow.
+
+        Raises:
+            Interrupted: a stop was requested; all that was begun is saved, and the state.
+            LimaError: what was to be saved before cannot be written.
+
+        """
+        stop, failed, busy = self.world.any(
+            self.hooks.should_stop(), self.saver.background.failed, self.saver.background.busy
+        )
+        if failed:
+            self.saver.check()
+        epochs, last = exports_after(self.spec, self.plan, step), step == self.plan.total_steps
+        due = state_is_due(self.spec, self.plan, step)
+        must = stop or last or (due and self.spec.checkpoints.keep_states is not None)
+        self.saver.save(step, [] if stop else epochs, due=due, must=must, busy=busy)
+        if stop and (not last or epochs):
+            self.saver.finish()
+            raise Interrupted(f"stopped on request after step {step}; the state is saved")
 
     def _drop_states(self) -> None:
         """Delete what was kept to resume from, as far as it was not asked for."""
         try:
-            self.states.keep_last(self.spec.checkpoints.keep_states or 0)
+            self.saver.states.keep_last(self.spec.checkpoints.keep_states or 0)
         except StorageError as error:  # everything that matters is there
             log.warning("states of a complete run stay; `lima-k8s prune` frees them: %s", error)
 
@@ -262,11 +274,6 @@ class Trainer:
         self.records.pending.append(record)
         self.hooks.on_step(record, self.plan.total_steps)
 
-    def _export_due(self, step: int) -> None:
-        """Export weights, after the state they are those of: a failure must not cost the epoch."""
-        for epoch in exports_after(self.spec, self.plan, step):
-            self._export(epoch)
-
     def _measure(self, epoch: int, step: int) -> None:
         """Write held-out loss and perplexity (section 3: perplexity is looked at, not trusted)."""
         if not self.heldout:
@@ -281,44 +288,6 @@ class Trainer:
         loss = self.world.sum(summed)[0] / tokens
         values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
         self.world.led(lambda: self.records.measured(epoch, step, values, tokens))
-
-    def _export(self, epoch: int) -> None:
-        """Write the weights as transformers opens them, unless they are there already.
-
-        Raises:
-            Interrupted: a stop was requested meanwhile; the same command exports them.
-            ModelError: they cannot be saved.
-
-        """
-        if self.world.led(lambda: epoch in weights_epochs(self.storage, self.run)):
-            return
-        weights = self.engine._zero3_consolidated_16bit_state_dict()
-        if not self.world.led(lambda: self._upload(epoch, weights), self._pass_on_stop):
-            raise Interrupted(
-                f"stopped on request before the weights of epoch {epoch} were exported; the state "
-                "is saved, and the same command exports them"
-            )
-
-    def _upload(self, epoch: int, weights: dict[str, Any]) -> bool:
-        """Save weights on this worker's disk, and copy them to storage; False: asked to stop."""
-        if self._must_stop():
-            return False
-        with temporary_folder("lima-weights-") as folder:
-            self.trained.save(folder, weights)
-            return commit_weights(self.storage, self.run, epoch, folder, self._must_stop)
-
-    def _pass_on_stop(self) -> None:
-        """Tell the worker that exports that this one's machine must go."""
-        if self.hooks.should_stop():
-            self.world.raise_flag()
-
-    def _must_stop(self) -> bool:
-        """Say whether this worker, or one that waits for it, was asked to stop."""
-        return self.hooks.should_stop() or self.world.flag_is_raised()
-
-    def _save(self, step: int) -> None:
-        self.world.led(self.records.flush)
-        self.states.save(self.engine, step)
 
     def _address(self, *parts: object) -> int:
         """Return the seed of one draw: a function of what it is for, not of what came before."""

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from lima.clock import now
@@ -31,6 +31,7 @@ class StepRecord:
     target_tokens: int
     seconds: float
     at: datetime
+    stall_seconds: float | None = None
 
 
 class Records:
@@ -53,12 +54,23 @@ class Records:
                 log.warning("rows %s belong to work that was lost; they are written again", shard)
                 self.storage.delete(self.steps.path(shard))
 
-    def flush(self) -> None:
-        """Write the collected steps as one shard; must precede the saving of their state."""
+    def stalled(self, seconds: float) -> None:
+        """Add to the last step what training stood still after it, in seconds."""
         if self.pending:
-            first, last = self.pending[0].step, self.pending[-1].step
-            self.steps.write(f"steps-{first:08d}-{last:08d}", [asdict(r) for r in self.pending])
-            self.pending = []
+            last = self.pending[-1]
+            whole = (last.stall_seconds or 0.0) + seconds
+            self.pending[-1] = replace(last, stall_seconds=whole)
+
+    def take(self) -> list[StepRecord]:
+        """Return the collected steps, and collect anew."""
+        taken, self.pending = self.pending, []
+        return taken
+
+    def write(self, rows: list[StepRecord]) -> None:
+        """Write steps as one shard; must precede the state after them."""
+        if rows:
+            name = f"steps-{rows[0].step:08d}-{rows[-1].step:08d}"
+            self.steps.write(name, [asdict(row) for row in rows])
 
     def measured(self, epoch: int, step: int, values: dict[str, float], tokens: int) -> None:
         """Write the measurements of the checkpoint of an epoch as one shard."""

@@ -52,7 +52,8 @@ def ours(base: Path) -> float:
 
     from lima.storage import Storage
     from lima.training.engine import prepare_environment
-    from lima.training.loop import Hooks, Trainer
+    from lima.training.hooks import Hooks
+    from lima.training.loop import Trainer
     from lima.training.records import StepRecord
     from lima.training.world import World
 

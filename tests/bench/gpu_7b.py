@@ -71,7 +71,8 @@ def train(folder: Path, arguments: argparse.Namespace) -> list[StepRecord]:
 
     from lima.storage import Storage
     from lima.training.engine import prepare_environment
-    from lima.training.loop import Hooks, Trainer
+    from lima.training.hooks import Hooks
+    from lima.training.loop import Trainer
     from lima.training.world import World
 
     cuda = arguments.device == "cuda"

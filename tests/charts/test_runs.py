@@ -155,8 +155,9 @@ def test_grace_period_grows_with_the_state_and_falls_with_the_pods() -> None:
         return int(spec["terminationGracePeriodSeconds"])
 
     stop = {"stateGiB": 1000, "uploadMiBps": 500, "marginSeconds": 100}
-    assert grace(stop=stop) == 100 + 512  # 250 GiB a pod, on 4 pods
-    assert grace(stop=stop, gpu={"perNode": 4}) == 100 + 256
+    # 250 GiB a pod, on 4 pods: the state on its way, weights of a third of it, the newest state.
+    assert grace(stop=stop) == 100 + 1195
+    assert grace(stop=stop, gpu={"perNode": 4}) == 100 + 598
     assert grace(stop={**stop, "stateGiB": 0}) == 100
 
 

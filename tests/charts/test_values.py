@@ -91,7 +91,7 @@ def test_size_of_the_state_by_name_shape_and_gpus() -> None:
 
     (cell,) = lima_65b()
     assert cell.train
-    assert state_gib(cell) == pytest.approx(65e9 * 14 / 2**30, abs=0.1)
+    assert state_gib(cell) == pytest.approx(65e9 * 12 / 2**30, abs=0.1)
     unknown = replace(cell.train, model=ModelSpec("s3://bucket/model"))
     assert state_gib(replace(cell, train=unknown)) == 32 * GPU_BYTES / 2**30
     on_cpu = replace(unknown, compute=ComputeSpec(device="cpu", precision="fp32"))

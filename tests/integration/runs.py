@@ -30,7 +30,7 @@ from lima.storage import Storage
 from tests.models import small_cell
 from tests.promised import promised
 
-VOLATILE = {"at", "seconds", "created_at"}
+VOLATILE = {"at", "seconds", "stall_seconds", "created_at"}
 """Columns that tell the time, and so differ between two runs of the same spec."""
 ROWS: dict[str, tuple[Table, ...]] = {
     "train": (RUNS, STEPS, METRICS),

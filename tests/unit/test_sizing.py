@@ -144,14 +144,14 @@ def test_saving_is_part_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     document = planned(capsys, "lima_65b", "--gpu", "H100", "--nodes", "4")
     saving = document["stages"][0]["saving"]
     assert (saving["states"], saving["exports"]) == (15, 6)
-    assert saving["state_gib"] == pytest.approx(848, abs=5)
-    assert saving["states"] * saving["state_s"] / 3600 == pytest.approx(3.6, abs=0.05)
-    assert saving["exports"] * saving["export_s"] / 3600 == pytest.approx(0.8, abs=0.05)
-    assert saving["hours"] == pytest.approx(4.4, abs=0.1)
+    assert saving["state_gib"] == pytest.approx(727, abs=5)
+    assert saving["states"] * saving["state_s"] / 3600 == pytest.approx(3.1, abs=0.05)
+    assert saving["exports"] * saving["export_s"] / 3600 == pytest.approx(0.2, abs=0.05)
+    assert saving["hours"] == pytest.approx(3.3, abs=0.1)
     assert run(["plan", "lima_65b", "--gpu", "H100", "--nodes", "4"]) == 0
     text = capsys.readouterr().out
-    assert "15 saves of 8" in text
-    assert "3.6 h, and 6 exports of 12" in text
+    assert "15 saves of 7" in text
+    assert "3.1 h, and 6 exports of 12" in text
 
 
 def test_a_logit_takes_fourteen_bytes_on_its_way_back() -> None:

@@ -76,19 +76,6 @@ def test_a_name_that_leads_out_of_its_folder_is_not_written(
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_is_uploaded_until_told_to_stop(storage: Storage, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(30):
-        (source / f"{number:02}").write_bytes(b"x")
-    left = iter([True] * 3 + [False] * 27)
-    written = storage.upload_folder(source, "w", lambda: next(left))
-    assert sorted(written, key=lambda e: e.path) == [
-        Entry(e.path, e.size) for e in storage.entries("w")
-    ]
-    assert len(written) == 3
-
-
 def test_concurrent_local_writers_leave_one_whole_object(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     wins: list[bool] = []

@@ -15,7 +15,8 @@ from lima.results import STEPS
 from lima.shards import RunTable
 from lima.spec import CellSpec
 from lima.storage import Storage
-from lima.training.loop import Hooks, Trainer
+from lima.training.hooks import Hooks
+from lima.training.loop import Trainer
 from lima.training.world import World
 from tests.models import make_base, small_cell
 

@@ -78,12 +78,13 @@ limits:
 {{- end -}}
 
 {{/*
-Seconds that a pod may take to go: it saves its share of the state.
+Seconds that a pod may take to go: it writes its share of what is on its way, which is a state and
+weights (a third of a state at most), and of the newest state.
 
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .Values.cluster "pods" 4) }}
 */}}
 {{- define "lima-common.graceSeconds" -}}
 {{- $share := divf (mulf (float64 .cluster.stop.stateGiB) 1024) (max 1 .pods) -}}
-{{- $upload := divf $share (float64 .cluster.stop.uploadMiBps) | ceil | int64 -}}
+{{- $upload := divf (mulf $share 7) (mulf (float64 .cluster.stop.uploadMiBps) 3) | ceil | int64 -}}
 {{- add (int64 .cluster.stop.marginSeconds) $upload -}}
 {{- end -}}
