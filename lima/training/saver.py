@@ -9,7 +9,7 @@ writes what was copied, one thing after another, so that
 """
 
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from lima.model.weights import commit_weights, weights_epochs, weights_path
@@ -19,7 +19,7 @@ from lima.training.background import Background
 from lima.training.export import Trained
 from lima.training.hooks import Hooks, Saved
 from lima.training.records import Records
-from lima.training.sharding import INDEX, Shards, gather_shards
+from lima.training.sharding import FILE_BYTES, INDEX, Shards, gather_shards
 from lima.training.state import StateStore
 from lima.training.tensorfiles import pieces
 from lima.training.world import World
@@ -39,6 +39,7 @@ class Saver:
         self.run, self.hooks = run, hooks
         self.states = StateStore(self.storage, run, world, keep or KEPT_STATES)
         self.background = Background()
+        self.file_bytes = FILE_BYTES
         self._put_off = False
         self._exporting: Future[None] | None = None
 
@@ -73,17 +74,22 @@ class Saver:
         # Waits are never in a collective, which has a time limit.
         if busy and saves:
             self.world.each(self.background.drain)
-        elif self._exporting:  # the host has memory for one
-            self.world.each(self._exporting.result)
+        elif epochs:  # the host has memory for the weights of one
+            self.world.each(self._await_export)
         aside = self.state.take() if saves else None
-        shards = {epoch: gather_shards(self.engine, self.world) for epoch in epochs}
+        gathered = [gather_shards(self.engine, self.world, self.file_bytes) for _ in epochs]
         stall = time.perf_counter() - started
         self._stood_still(stall)
         if aside is not None:
             self._put_off = False
             self._add_state(step, aside, started, stall)
-        for epoch, own in shards.items():
-            self._add_weights(step, epoch, own, started, stall)
+        for epoch, shards in zip(epochs, gathered, strict=True):
+            self._add_weights(step, epoch, shards, started, stall)
+
+    def _await_export(self) -> None:
+        if self._exporting:
+            wait([self._exporting])
+            self.background.check()
 
     def _stood_still(self, seconds: float) -> None:
         if self.world.leads:

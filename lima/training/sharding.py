@@ -42,7 +42,7 @@ class Shards:
         return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
-def gather_shards(engine: Any, world: World, file_bytes: int = FILE_BYTES) -> Shards:
+def gather_shards(engine: Any, world: World, file_bytes: int) -> Shards:
     """Gather the weights of a DeepSpeed engine (ZeRO-3), in the type that they are trained in.
 
     Args:
@@ -103,13 +103,20 @@ def _units(model: Any) -> Iterable[Sequence[str]]:
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     names = [n for n in names if n not in tied and n not in (model._keys_to_ignore_on_save or ())]
-    if not getattr(model, "_weight_conversions", None):
+    if not _is_converted(model):
         return [[name] for name in names]
     units: dict[str, list[str]] = {}
     for name in names:
         layer = _LAYER.match(name)
         units.setdefault(layer[0] if layer else name, []).append(name)
     return list(units.values())
+
+
+def _is_converted(model: Any) -> bool:
+    from transformers.core_model_loading import WeightConverter
+
+    conversions = getattr(model, "_weight_conversions", None) or ()
+    return any(isinstance(conversion, WeightConverter) for conversion in conversions)
 
 
 def _as_saved(model: Any, names: Sequence[str], *, buffers: bool) -> dict[str, Tensor]:
