@@ -204,6 +204,14 @@ class TrainSpec:
     optimizer: OptimizerSpec = OptimizerSpec()
     checkpoints: CheckpointSpec = CheckpointSpec()
     compute: ComputeSpec = ComputeSpec()
+    on_workers: Annotated[
+        AtLeastOne | None,
+        Meta(
+            description="Workers that it runs on from now on; null: `compute.workers`, by which "
+            "the run is named. A run goes on from its last state on any number; its losses then "
+            "differ in their last digits, and its rows tell the workers of each step."
+        ),
+    ] = field(default=None, metadata=OPERATIONAL)
 
 
 @dataclass(frozen=True)
@@ -269,6 +277,11 @@ def gpus(compute: ComputeSpec) -> int:
     return compute.workers * compute.gpus_per_worker if compute.device == "cuda" else 0
 
 
+def training_compute(spec: TrainSpec) -> ComputeSpec:
+    """Return what a training holds: the workers that it was moved to, or those of its name."""
+    return replace(spec.compute, workers=spec.on_workers or spec.compute.workers)
+
+
 def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
     """Return what the stages of `cell` hold that need workers with a model.
 
@@ -278,7 +291,7 @@ def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
         "base": cell.base, "train": cell.train, "generate": cell.generate,
     }  # fmt: skip
     return {
-        stage: spec.compute
+        stage: training_compute(spec) if isinstance(spec, TrainSpec) else spec.compute
         for stage, spec in stages.items()
         if spec is not None and not is_baseline(spec.model)
     }

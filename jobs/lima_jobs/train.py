@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 from lima.codec import canonical_json, decode, encode, run_id
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
 from lima.progress import Progress
-from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
+from lima.spec import (
+    CellSpec,
+    ComputeSpec,
+    Stage,
+    TrainSpec,
+    gpus,
+    stage_cell,
+    training_compute,
+)
 from lima.stop import stop_requested
 from lima.storage import Storage
 from lima.temporary import remove_left_behind
@@ -76,7 +84,7 @@ class _Work:
     @property
     def compute(self) -> ComputeSpec:
         """The workers that it asks for."""
-        return self.spec.compute
+        return training_compute(self.spec)
 
     @property
     def backend(self) -> str:

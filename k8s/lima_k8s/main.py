@@ -32,6 +32,7 @@ COMMANDS = {
     "agreement": "How far people and models agree, and what each rater favours.",
     "compare-paper": "Every number of the paper beside ours, with exact intervals.",
     "report": "Write a study's figures as one self-contained page.",
+    "verify": "Certify that a training went as if undisturbed.",
     "prune": "Free what nothing in a storage needs any more.",
 }
 """Kept here, so that --help imports no command; a test compares it with the commands' own."""

@@ -4,17 +4,19 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from lima.addresses import address_seed, draws, dropout_address
 from lima.clock import now
 from lima.codec import run_id
 from lima.curation.dataset import Example, loader
 from lima.errors import Interrupted, ModelError, StorageError
 from lima.ledger import record_lengths
 from lima.model.attention import attend_within_examples
-from lima.model.dropout import Place, ResidualDropout, address_seed
+from lima.model.dropout import Place, ResidualDropout
 from lima.model.families import is_packable
 from lima.model.loading import (
     SCRATCH,
@@ -164,6 +166,7 @@ class Trainer:
             step = self._train(self.saver.restore())
         finally:
             self.saver.close()
+            self.records.close()
         self.world.led(lambda: mark_complete(self.storage, self.run, step))
         self.world.led(self._drop_states)
 
@@ -223,8 +226,15 @@ class Trainer:
                 f"training diverges: step {step} has loss {loss:g} and no usable gradients; lower "
                 f"optimizer.lr_start (now {self.spec.optimizer.lr_start}) or use precision fp32"
             )
+        drawn = self._drawn(batch, step)
         if self.world.leads:
-            self._record(step, loss, rate, batch, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._record(step, batch, loss=loss, rate=rate, drawn=drawn, seconds=seconds)
+
+    def _drawn(self, batch: Batch, step: int) -> int:
+        """Return the number that stands for what all workers read and drew."""
+        read = [span.example for micro in batch.micro_batches for span in micro.spans]
+        return int(self.world.sum(draws(self.cell.seed, step, read))[0])
 
     def _accumulate(self, batch: Batch, step: int) -> torch.Tensor:
         """Run all parts of a step and update the weights; return this worker's summed loss."""
@@ -243,10 +253,8 @@ class Trainer:
 
     def _address_dropout(self, micro: MicroBatch, step: int) -> None:
         if self.dropout:
-            address = f"{self.cell.seed}/dropout/{step}"
-            self.dropout.place(
-                [Place(*span[:3], f"{address}/{span.example}") for span in micro.spans]
-            )
+            address = partial(dropout_address, self.cell.seed, step)
+            self.dropout.place([Place(*s[:3], address(s.example)) for s in micro.spans])
 
     def _loss(self, micro: MicroBatch) -> torch.Tensor:
         """Return the summed loss in nats of the tokens that carry it."""
@@ -257,7 +265,9 @@ class Trainer:
         loss: torch.Tensor = self.engine(**packed_inputs(micro, device))
         return loss
 
-    def _record(self, step: int, loss: float, rate: float, batch: Batch, seconds: float) -> None:
+    def _record(
+        self, step: int, batch: Batch, *, loss: float, rate: float, drawn: int, seconds: float
+    ) -> None:
         norm = self.engine.get_global_grad_norm()
         record = StepRecord(
             step=step,
@@ -270,8 +280,10 @@ class Trainer:
             target_tokens=batch.target_tokens,
             seconds=seconds,
             at=now(),
+            workers=self.world.size,
+            draws=drawn,
         )
-        self.records.pending.append(record)
+        self.records.add(record)
         self.hooks.on_step(record, self.plan.total_steps)
 
     def _measure(self, epoch: int, step: int) -> None:

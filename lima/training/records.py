@@ -12,6 +12,7 @@ from lima.results import METRICS, STEPS
 from lima.shards import RunTable, bad_shard
 from lima.spec import CellSpec
 from lima.storage import Storage
+from lima.training.chain import Trace, link
 
 log = logging.getLogger(__name__)
 _SHARD = re.compile(r"steps-(\d{8})-(\d{8})")
@@ -31,6 +32,9 @@ class StepRecord:
     target_tokens: int
     seconds: float
     at: datetime
+    workers: int
+    draws: int
+    chain: str = ""
     stall_seconds: float | None = None
 
 
@@ -43,6 +47,8 @@ class Records:
         self.steps = RunTable(storage, STEPS, cell)
         self.metrics = RunTable(storage, METRICS, cell)
         self.pending: list[StepRecord] = []
+        self._chain = ""
+        self._trace: Trace | None = None
 
     def rewind(self, step: int) -> None:
         """Drop the rows of steps after `step`: their work was lost and will be done again."""
@@ -53,6 +59,21 @@ class Records:
             if int(name[1]) > step:
                 log.warning("rows %s belong to work that was lost; they are written again", shard)
                 self.storage.delete(self.steps.path(shard))
+        kept = self.steps.read(["step", "chain"]).to_pylist()
+        self._chain = next((r["chain"] or "" for r in kept if r["step"] == step), "")
+
+    def add(self, record: StepRecord) -> None:
+        """Collect a step, with its link to the one before."""
+        self._chain = link(self._chain, asdict(record))
+        self.pending.append(replace(record, chain=self._chain))
+        if self._trace is None:
+            self._trace = Trace(self.storage, str(self.steps.identity["run_id"]))
+        self._trace.add(asdict(self.pending[-1]))
+
+    def close(self) -> None:
+        """Write what lost steps would be compared with."""
+        if self._trace:
+            self._trace.close()
 
     def stalled(self, seconds: float) -> None:
         """Add to the last step what training stood still after it, in seconds."""

@@ -2,7 +2,7 @@
 
 import re
 
-from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec, TrainSpec, gpus
+from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec, TrainSpec, gpus, training_compute
 
 GIB = 2**30
 GPU_BYTES = 80 * GIB
@@ -28,7 +28,7 @@ def state_gib(cell: CellSpec) -> float:
 def _state_bytes(spec: TrainSpec) -> float:
     parameters = model_parameters(spec.model)
     if parameters is None:
-        return _largest_state(spec.compute)
+        return _largest_state(training_compute(spec))
     return parameters * SAVED_BYTES
 
 

@@ -19,7 +19,7 @@ of a model is never spread over two pods. `stages` are those that this chart run
     {{- if eq (int $fit) 0 -}}
       {{- fail (printf "%s.compute.gpus_per_worker is %d, but a node has %d GPUs (cluster.gpu.perNode)" $stage $copy (get $room $device)) -}}
     {{- end -}}
-    {{- $workers := int ($compute.workers | default 1) -}}
+    {{- $workers := int ($spec.on_workers | default $compute.workers | default 1) -}}
     {{- $need := div (add $workers (sub $fit 1)) $fit -}}
     {{- $each := mul (div (add $workers (sub $need 1)) $need) $copy -}}
     {{- $_ := set $pods $device (max (get $pods $device) $need) -}}

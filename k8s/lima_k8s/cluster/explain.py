@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
+from lima.spec import training_compute
 from lima_k8s.cluster.model import (
     ClusterQueue,
     Flavor,
@@ -268,6 +269,12 @@ def _waits_for(
         yield "looks-again"
 
 
+def _trains_together(view: View) -> bool:
+    """Say whether a run trains with several workers, so that it could go on with fewer."""
+    spec = view.run.cell.train if view.run.cell else None
+    return spec is not None and training_compute(spec).workers > 1
+
+
 def _changes(
     *,
     view: View,
@@ -292,6 +299,8 @@ def _changes(
         changes.append(f"{_amounts(taken_here)} must become free")
     elif not needs and holding:
         changes.append("a run that holds quota must end")
+    if missing and _trains_together(view):
+        changes.append("or submit it with fewer workers (--set train.on_workers=N): it goes on")
     if ahead:
         changes.append(f"{len(ahead)} before it must start or leave: lima-k8s cancel RUN")
     lower = [w for w in holding if w.priority < workload.priority]

@@ -78,6 +78,7 @@ def command(
 
 
 def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dict[str, Any]]:
+    from lima.spec import training_compute
     from lima_k8s.sizing import generation_memory, saving, step_pace, training_memory
 
     found, workers = [], nodes * per_node
@@ -92,8 +93,9 @@ def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dic
         row["step_s"] = [pace.best_s, pace.worst_s]
         row["mfu"] = [pace.mfu(gpu, pace.worst_s), pace.mfu(gpu, pace.best_s)]
         row["bound_by"] = "network" if pace.communication_s > pace.compute_s else "arithmetic"
-        if spec.compute.workers != workers:
+        if training_compute(spec).workers != workers:
             row["set"] = f"{stage}.compute.workers={workers}"
+            row["set_to_move"] = f"{stage}.on_workers={workers}"
         if spec.data.count:
             steps = -(-spec.epochs * spec.data.count // spec.batch_size)
             row["steps"] = steps
@@ -159,7 +161,10 @@ def _write(stages: list[dict[str, Any]]) -> None:
                 "memory (--gpu), or --set train.compute.offload=optimizer"
             )
         elif "set" in s:
-            say(f"{s['arm']}/{s['stage']}: submit with --set {s['set']}")
+            say(
+                f"{s['arm']}/{s['stage']}: submit with --set {s['set']}, or, to move a run that "
+                f"has begun, with --set {s['set_to_move']}"
+            )
 
 
 def _written(saving: dict[str, Any]) -> str:
