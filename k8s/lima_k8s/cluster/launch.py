@@ -108,6 +108,7 @@ def launch(
     from lima_k8s.cluster.helm import Helm
 
     submission = prepare(kind, cells, target)
+    _warn_of_stops(submission)
     helm = Helm.here(target.context, target.namespace)
 
     def connect() -> Cluster:
@@ -121,6 +122,26 @@ def launch(
         _wait(connect(), submission)
     else:
         _tell_next(submission, target)
+
+
+def _warn_of_stops(submission: Submission) -> None:
+    """Say how long stops may take, by what earlier runs of these studies have measured."""
+    from lima.errors import StorageError
+    from lima.storage import Storage
+    from lima_k8s.cluster_spec import cluster_spec
+    from lima_k8s.savings import measured, stop_warning
+
+    cluster = cluster_spec(submission.cluster)
+    rates: dict[str, float | None] = {}
+    for experiment in {cell.experiment for cell in submission.cells}:
+        try:
+            rates[experiment] = measured(Storage(cluster.storage.uri), experiment)
+        except StorageError:  # pods may reach what this machine does not
+            rates[experiment] = None
+    told = {stop_warning(c, cluster, rates[c.experiment]): c for c in submission.cells}
+    for warning in told:
+        if warning:
+            say(f"warning: {warning}")
 
 
 def render(kind: str, cells: Sequence[CellSpec], target: Target, output_format: str) -> None:
