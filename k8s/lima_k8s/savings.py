@@ -14,7 +14,13 @@ from lima.results import ATTEMPTS
 from lima.spec import CellSpec, ShapeSpec, TrainSpec, computes, gpus
 from lima.storage import Storage
 from lima.training.plan import Plan, exported_epochs, state_is_due
-from lima.training.size import EXPORTED_BYTES, SAVED_BYTES, shape_parameters, state_gib
+from lima.training.size import (
+    EXPORTED_BYTES,
+    SAVED_BYTES,
+    copy_bytes,
+    shape_parameters,
+    state_gib,
+)
 from lima_k8s.cluster_spec import ClusterSpec
 
 GIB, MIB = 2**30, 2**20
@@ -67,7 +73,7 @@ def saving(
         state_gib=state / GIB,
         state_s=state / rate,
         stall_s=state / workers / COPY_BYTES_S,
-        host_gib=state / workers / GIB,
+        host_gib=copy_bytes(round(state / workers), pinned=True) / GIB,
         exports=len(exported_epochs(spec)),
         export_gib=export / GIB,
         export_s=export / rate,
