@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from lima.codec import canonical_json, decode, encode, run_id
+from lima.common.temporary import remove_left_behind
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
-from lima.progress import Progress
+from lima.runs.progress import Progress
+from lima.runs.stop import stop_requested
 from lima.spec import (
     CellSpec,
     ComputeSpec,
@@ -22,12 +23,11 @@ from lima.spec import (
     stage_cell,
     training_compute,
 )
-from lima.stop import stop_requested
-from lima.storage import Storage
-from lima.temporary import remove_left_behind
-from lima.training.records import StepRecord, completion_path
-from lima.training.size import COLLECTIVE_TIMEOUT_S
-from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima.spec.codec import canonical_json, decode, encode, run_id
+from lima.store.storage import Storage
+from lima.training.state_size import COLLECTIVE_TIMEOUT_S
+from lima.training.step_rows import StepRecord, completion_path
+from lima_jobs.machines import elastic, joined, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -242,8 +242,8 @@ def _world_of_ray(work: _Work) -> Iterator["World"]:
 
 def _train_in(world: "World", work: _Work) -> LimaError | None:
     """Train as one worker of `world`; return what ended it early."""
-    from lima.ledger import attempt
-    from lima.stop import busy
+    from lima.runs.ledger import attempt
+    from lima.runs.stop import busy
     from lima.training.hooks import Hooks, Saved
     from lima.training.loop import Trainer
 

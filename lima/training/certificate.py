@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lima.addresses import draws
+from lima.common.addresses import draws
 from lima.errors import DataError, InputError
-from lima.inputs.history import cell_of
-from lima.results import RUNS, STEPS
-from lima.shards import RunTable
+from lima.preparing.history import cell_of
 from lima.spec import CellSpec, Stage, TrainSpec, stage_cell
-from lima.storage import Storage
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import RUNS, STEPS
 from lima.training.chain import LINKED, link, read_traces
-from lima.training.plan import Plan, learning_rate
+from lima.training.schedule import Plan, learning_rate
 
 ROUNDING = 1e-6
 """Relative difference of losses that other counts of workers may have."""

@@ -10,18 +10,16 @@ were taken in their place.
 import hashlib
 import json
 import threading
-import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from lima.clock import now
-from lima.codec import canonical_json
+from lima.common.clock import now
 from lima.errors import StorageError
-from lima.model.weights import checkpoints_path
-from lima.progress import INTERVAL_S
-from lima.storage import Storage
+from lima.model.checkpoint_manifest import checkpoints_path
+from lima.spec.codec import canonical_json
+from lima.store.storage import Storage
 
 LINKED = (
     "step", "epoch", "loss", "learning_rate", "gradient_norm", "examples", "tokens",
@@ -58,15 +56,12 @@ class Trace:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, "trace")
         self._writing: Future[None] | None = None
-        self._next = 0.0
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add a step; it is written at once, or with a later one if the last write is young."""
+        """Add a step; it is written at once, unless a write is under way: then with the next."""
         with self._lock:
             self._steps.append({name: row[name] for name in (*LINKED, "chain")})
-        due = time.monotonic() >= self._next
-        if due and (self._writing is None or self._writing.done()):
-            self._next = time.monotonic() + INTERVAL_S
+        if self._writing is None or self._writing.done():
             self._writing = self._pool.submit(self._write)
 
     def _write(self) -> None:

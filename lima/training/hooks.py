@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lima.training.records import StepRecord
+from lima.training.step_rows import StepRecord
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ import time
 from concurrent.futures import Future, wait
 from typing import Any
 
-from lima.model.weights import commit_weights, weights_epochs, weights_path
-from lima.temporary import temporary_folder
+from lima.common.temporary import temporary_folder
+from lima.model.checkpoint_manifest import commit_weights, weights_epochs, weights_path
 from lima.training.aside import Aside, EngineState
 from lima.training.background import Background
 from lima.training.export import Trained
 from lima.training.hooks import Hooks, Saved
-from lima.training.records import Records
 from lima.training.sharding import FILE_BYTES, INDEX, Shards, gather_shards
 from lima.training.state import StateStore
+from lima.training.step_rows import Records
 from lima.training.tensorfiles import pieces
 from lima.training.world import World
 
@@ -118,7 +118,9 @@ class Saver:
         self, step: int, epoch: int, shards: Shards, started: float, stall: float
     ) -> None:
         def write() -> None:
-            parts = self.world.collect(lambda: self._write(epoch, shards), self.background.go_on)
+            parts = self.world.collect(
+                f"weights/{epoch}", lambda: self._write(epoch, shards), self.background.go_on
+            )
             if self.world.leads:
                 files = {name: size for part in parts for name, size in part.items()}
                 commit_weights(self.storage, self.run, epoch, files)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lima.errors import InputError
-from lima.model.weights import checkpoints_path
-from lima.storage import Storage
+from lima.model.checkpoint_manifest import checkpoints_path
+from lima.store.storage import Storage
 from lima.training.aside import KINDS, Aside
 from lima.training.statefiles import StateReader
 from lima.training.tensorfiles import pieces
@@ -67,7 +67,7 @@ class StateStore:
 
         """
         path = self._path(step)
-        parts = self.world.collect(lambda: self._write(aside, path, go_on), go_on)
+        parts = self.world.collect(f"state/{step}", lambda: self._write(aside, path, go_on), go_on)
         if not self.world.leads:
             return 0
         files = {name: value for part in parts for name, value in part.items()}

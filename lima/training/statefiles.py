@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lima.storage import Storage
+from lima.store.storage import Storage
 from lima.training.aside import KINDS, Aside, Slice, slice_of
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lima.storage import CHUNK
+from lima.store.storage import CHUNK
 
 ALIGNMENT = 8
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
