@@ -24,7 +24,8 @@ FULL_OBJECT = "FULL_OBJECT"
 """Type of a checksum that is one of an object's bytes, and not of the checksums of its parts."""
 GONE = ("NoSuchUpload", "InvalidPart", "InvalidRequest", "404", "NoSuchKey")
 """What a store says of an upload that another has finished or given up, or began otherwise."""
-REFUSED = ("403", "AccessDenied")
+REFUSED = ("403", "AccessDenied", "NotImplemented", "MethodNotAllowed")
+"""What a store says to those who may not ask it, or of what it does not know."""
 
 
 class GoneError(StorageError):

@@ -19,6 +19,8 @@ class Line:
         self._open.set()
         self.is_cut = False
         self.url = ""
+        self.sent = self.received = 0
+        """Bytes that went to the server, and that came from it."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -62,12 +64,17 @@ class Line:
         ends = {writer, forth}
         self._writers |= ends
         with contextlib.suppress(OSError):
-            await asyncio.gather(self._pass(reader, forth), self._pass(back, writer))
+            await asyncio.gather(
+                self._pass(reader, forth, "sent"), self._pass(back, writer, "received")
+            )
         self._writers -= ends
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, counted: str
+    ) -> None:
         while data := await source.read(1 << 16):
             await self._open.wait()
+            setattr(self, counted, getattr(self, counted) + len(data))
             target.write(data)
             await target.drain()
         target.close()
