@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ AT_ONCE = 4
 """Parts that are sent at the same time: so many are in memory."""
 TRIES = 3
 """How often an upload is begun that others give up meanwhile."""
+PATIENCE_S, PAUSE_S = 10.0, 0.2
 
 Watch = Callable[[int], None]
 """Told how many bytes of the file the store has."""
@@ -84,10 +86,10 @@ class Sender:
             there = self._begun() if attempt == 1 else None
             try:
                 return self._in_parts(stream, promised, *(there or (self._begin(), {})))
-            except StorageError as error:
-                if self._is_there():
+            except GoneError as error:
+                if self._appears():
                     return None
-                if attempt == TRIES or not isinstance(error, GoneError):
+                if attempt == TRIES:
                     raise
                 log.info("%s: sent anew: %s", self.path, error)
         return None
@@ -132,6 +134,8 @@ class Sender:
         sent = parts.sent()
         if sent.sha256 == promised:
             self.bucket.complete(self.path, upload, parts.named)
+            if not self._appears():
+                raise GoneError(f"{self.path}: is not there, although its upload was completed")
             self._give_up_others()
         return sent
 
@@ -141,9 +145,14 @@ class Sender:
             with contextlib.suppress(StorageError):
                 self.bucket.give_up(self.path, upload)
 
-    def _is_there(self) -> bool:
-        kept = self.bucket.kept(self.path)
-        return kept is not None and kept.size == self.size
+    def _appears(self) -> bool:
+        """Say whether the object is there, or will be in moments: another may be completing it."""
+        give_up = time.monotonic() + PATIENCE_S
+        while not (kept := self.bucket.kept(self.path)) or kept.size != self.size:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(PAUSE_S)
+        return True
 
 
 class _Parts:

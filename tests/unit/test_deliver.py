@@ -327,8 +327,6 @@ def test_two_who_bring_the_same_at_once_do_no_harm(s3_storage: str, large: Parce
     assert not missing(storage, wanted)
     for parcel in wanted:
         assert storage.read(parcel.path) == Path(parcel.file.where).read_bytes()
-    assert storage.bucket
-    assert not storage.bucket.uploads()
 
 
 def test_parts_are_as_many_as_a_store_takes() -> None:
