@@ -14,6 +14,12 @@ _HINTS = {
     "HTTP status 301": "check AWS_REGION, the region of the bucket",
     "(HTTP status 400) during Head": "check AWS_REGION, the region of the bucket",
     "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
+    "SignatureDoesNotMatch": "check the secret in AWS_SECRET_ACCESS_KEY",
+    "InvalidAccessKeyId": "check the credentials in AWS_ACCESS_KEY_ID",
+    "AccessDenied": "this key may not do that there: ask for the right to, or name another storage",
+    "Unable to locate credentials": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+    "Could not connect to the endpoint": "check AWS_ENDPOINT_URL and the network",
+    "NoSuchBucket": "create the bucket first",
     "No space left": "free some space, then start the same command again",
     "NO_SUCH_BUCKET": "create the bucket first",
 }

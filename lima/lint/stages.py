@@ -206,7 +206,9 @@ def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterato
     data = facts.data(spec, load)
     optional = f", or leave it out: --set {path}=null" if path.endswith("heldout") else ""
     if is_remote(spec.path):
-        yield Finding("note", path, f"{spec.path} is on object storage and was not looked at")
+        yield Finding(
+            "note", path, f"{spec.path} is on object storage: its examples are not read here"
+        )
     if data.missing:
         yield Finding(
             "error",

@@ -48,9 +48,11 @@ def command(
 ) -> None:
     """Judge a recipe or a file before anything is started.
 
-    Looks at the values that will really be used, offline. With --cluster also at the profile, and
-    by the rules of KubeRay and Kueue at the manifests that `submit` would install, for each KIND
-    that the study has; a file of such manifests is judged by itself. Errors make the exit code 2.
+    Looks at the values that will really be used, and says of each input whether it is there, its
+    size and its fingerprint; buckets and hubs are asked for them for seconds, and read nothing of.
+    With --cluster also at the profile, and by the rules of KubeRay and Kueue at the manifests that
+    `submit` would install, for each KIND that the study has; a file of such manifests is judged by
+    itself. Errors make the exit code 2.
     """
     from lima.judging.key import allow_keys
     from lima_k8s.cluster.linting import is_manifests, lint_cluster, lint_manifests
@@ -64,7 +66,7 @@ def command(
         findings = lint_manifests(recipe)
     else:
         cells = load_study(recipe, overrides, arms, seeds)
-        findings = [*lint(cells, facts), *input_findings(look(cells, offline=True))]
+        findings = [*lint(cells, facts), *input_findings(look(cells, brief=True))]
         if profile:
             findings = lint_cluster(findings, cells, kinds_of(cells), profile)
         else:

@@ -66,7 +66,7 @@ def command(
     stages = [
         s for cell in reversed(alike.values()) for s in _stages(cell, gpu, nodes, gpus_per_node)
     ]
-    inputs = documents(look(cells, offline=True))
+    inputs = documents(look(cells, brief=True))
     if output_format == "json":
         asked = {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node}
         write_json({**asked, "stages": stages, "inputs": inputs})
