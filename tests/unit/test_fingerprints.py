@@ -1,5 +1,8 @@
 """What names a run: inputs that are replaced, restored, moved, touched; here and in a bucket."""
 
+import base64
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -16,15 +19,19 @@ from lima.curation.picks import Pick, dump_picks
 from lima.curation.stage import Curation
 from lima.errors import ChangedInputError, InputError
 from lima.generation.baseline import run_baseline
-from lima.inputs import content
-from lima.inputs.content import Contents
+from lima.inputs import objects
+from lima.inputs.content import Content, Contents
+from lima.inputs.fingerprint import of_bytes
+from lima.inputs.memory import Memory
 from lima.inputs.places import places
 from lima.inputs.prepare import prepare
+from lima.inputs.upload import Sender
 from lima.model.loading import local_model
 from lima.progress import Progress
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, Stage, TrainSpec
 from lima.spec_curate import ArmSpec, AssemblySpec, CurateSpec, PartSpec, SourceSpec
 from lima.storage import Storage
+from tests.cut_line import line_to
 
 HERE, BUCKET = "here", "bucket"
 
@@ -325,7 +332,7 @@ def test_what_is_not_here_is_unknown_and_named_by_its_path() -> None:
 def test_large_weights_in_a_bucket_are_named_by_their_store(
     s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "LARGEST_READ", 4)
+    monkeypatch.setattr(objects, "LARGEST_READ", 4)
     made = Place(KINDS["model"], tmp_path, Storage(s3_storage))
     made.fill("first")
     cell = prepared(made)
@@ -360,3 +367,71 @@ def test_the_same_weights_in_another_format_are_no_part_of_a_model(
     cell = prepared(made)
     assert run_id(cell) == before
     made.kind.use(cell, Storage(str(tmp_path / "out")))
+
+
+def _kept(storage: Storage, name: str, data: bytes) -> None:
+    """Write an object of which the store keeps the sha256."""
+    assert storage.bucket
+    storage.bucket.put(name, data, base64.b64encode(hashlib.sha256(data).digest()).decode())
+
+
+@pytest.mark.parametrize("how", ["whole", "in parts", "without"])
+def test_a_full_checksum_of_the_store_is_taken_and_no_other(
+    how: str, s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, data = Storage(s3_storage), os.urandom(9 << 20)
+    if how == "whole":
+        _kept(storage, "d.jsonl", data)
+    elif how == "in parts":
+        assert storage.bucket
+        sender = Sender(storage.bucket, "d.jsonl", len(data), lambda _: None)
+        sender.send(io.BytesIO(data), hashlib.sha256(data).hexdigest())
+        kept = storage.bucket.kept("d.jsonl")
+        assert kept
+        assert kept.checksum
+        assert kept.checksum.endswith("-2"), "a checksum of the parts, which names no content"
+    else:
+        storage.write("d.jsonl", data)
+    with line_to(os.environ["AWS_ENDPOINT_URL"]) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
+        place = places(_training(f"{s3_storage}/d.jsonl", "data"))[0]
+        found = Contents(memory=Memory(tmp_path / "memory")).of(place)
+        assert isinstance(found, Content)
+        assert found.fingerprint == of_bytes(data)
+        assert (line.received > len(data)) == (how != "whole")
+
+
+def test_large_weights_whose_checksums_are_kept_are_named_as_on_this_machine(
+    s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "LARGEST_READ", 4)
+    made = Place(KINDS["model"], tmp_path, None)
+    made.fill("first")
+    here, made.bucket = run_id(prepared(made)), Storage(s3_storage)
+    for file in made.path.iterdir():
+        _kept(made.bucket, f"{made.path.name}/{file.name}", file.read_bytes())
+    assert run_id(prepared(made)) == here
+    made.kind.use(prepared(made), Storage(str(tmp_path / "out")))
+
+
+def test_an_object_that_changes_while_it_is_read_is_refused(
+    s3_storage: str, tmp_path: Path
+) -> None:
+    storage = Storage(s3_storage)
+    storage.write("d.jsonl", bytes(3 << 20))
+
+    def replaced(where: str, done: int, total: int) -> None:
+        storage.write("d.jsonl", b"another", replace=True)
+
+    place = places(_training(f"{s3_storage}/d.jsonl", "data"))[0]
+    with pytest.raises(InputError, match=r"d\.jsonl: changes while it is read"):
+        Contents(memory=Memory(tmp_path / "memory"), watch=replaced).of(place)
+
+
+def test_picks_that_are_not_in_their_bucket_are_none_yet(s3_storage: str, tmp_path: Path) -> None:
+    made = Place(KINDS["picks"], tmp_path, Storage(s3_storage))
+    missing = prepared(made)
+    made.kind.use(missing, Storage(str(tmp_path / "out")))
+    made.path.write_bytes(b"")
+    made._upload()
+    assert run_id(prepared(made)) == run_id(missing)

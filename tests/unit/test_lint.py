@@ -204,7 +204,12 @@ def test_the_steps_are_said() -> None:
         ),
         (["train.data.count=43"], "error", "train.data.count", "43 examples are asked for, 42"),
         (["train.data.path=authored:nothing"], "error", "train.data", "no such examples"),
-        (["train.data.path=s3://b/x.jsonl"], "note", "train.data", "its examples are not read here"),
+        (
+            ["train.data.path=s3://b/x.jsonl"],
+            "note",
+            "train.data",
+            "its examples are not read here",
+        ),
         (["train.data.sources=[x]"], "error", "train.data", "no examples with a source like x"),
         (["train.data.path=pydoc:topics"], "error", "train.data", "needs a response"),
         (["train.heldout.path=gone"], "error", "train.heldout.path", "not on this machine"),
