@@ -21,6 +21,8 @@ class Line:
         self.url = ""
         self.sent = self.received = 0
         """Bytes that went to the server, and that came from it."""
+        self.taken = 0
+        """Connections."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -57,6 +59,7 @@ class Line:
         if self.is_cut:
             writer.transport.abort()
             return
+        self.taken += 1
         if task := asyncio.current_task():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -49,7 +49,7 @@ class Hub:
             with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
                 return str(json.load(answer)["sha"])
         except urllib.error.HTTPError as error:
-            return Unknown(f"could not ask: the hub at {hub} answers {error.code}")
+            return Unknown(f"the hub at {hub} answers {error.code}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._silent = Unknown(f"could not ask: the hub at {hub} does not answer ({error})")
             return self._silent
