@@ -1,7 +1,6 @@
 """What is said of a run at its end: rows of `examples`, its summary, and its card."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from lima.curation.arms import DrawnArm
@@ -11,6 +10,7 @@ from lima.curation.card import Arm, dataset_card
 from lima.curation.sources import pools, pools_of, resolved
 from lima.curation.store import ShardRecord, losses, total
 from lima.curation.table1 import table1, token_counter
+from lima.paths import is_here
 from lima.spec_curate import CurateSpec
 
 
@@ -133,4 +133,4 @@ def _kind(choice: Choice, spec: CurateSpec) -> str:
 def _file_or_name(tokenizer: str, spec: CurateSpec) -> str:
     """Return the path of a tokenizer's file or folder; of one that is not there, the hub's name."""
     path = resolved(tokenizer, spec)
-    return path if Path(path).expanduser().exists() else tokenizer
+    return path if "://" in path or is_here(path) else tokenizer

@@ -151,7 +151,9 @@ class Contents:
         if "://" in path and (large := large_objects(path)):
             return Content(large.fingerprint, large.size)
         files = folder_files(path)
-        return self._tree(files) if files else Unknown("nothing there", is_absent=True)
+        if files:
+            return self._tree(files)
+        return self._one(path) if "://" in path else Unknown("nothing there", is_absent=True)
 
     def _tree(self, files: Mapping[str, str]) -> Content | Unknown:
         found = self._files(files)

@@ -182,10 +182,6 @@ KINDS = {
 }  # fmt: skip
 
 
-ONLY_HERE = {("sites", BUCKET), ("tokenizer", BUCKET)}
-"""What is read from files of this machine alone."""
-
-
 class Place:
     """Where an input lies, here or in a bucket, and what can be done to it there."""
 
@@ -230,9 +226,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _articles(tmp_path / "articles.jsonl", "bake")
 
 
-@pytest.fixture(
-    params=[(k, p) for k in KINDS for p in (HERE, BUCKET) if (k, p) not in ONLY_HERE], ids="-".join
-)
+@pytest.fixture(params=[(k, p) for k in KINDS for p in (HERE, BUCKET)], ids="-".join)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     name, where = request.param
     bucket = Storage(request.getfixturevalue("s3_storage")) if where == BUCKET else None
@@ -284,8 +278,6 @@ def test_moved_and_renamed_it_is_the_same_run(place: Place, tmp_path: Path) -> N
 
 def test_the_same_here_and_in_a_bucket_is_the_same_run(s3_storage: str, tmp_path: Path) -> None:
     for name, kind in KINDS.items():
-        if (name, BUCKET) in ONLY_HERE:
-            continue
         ids = set()
         for bucket in (None, Storage(s3_storage)):
             made = Place(kind, tmp_path, bucket)
