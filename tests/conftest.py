@@ -127,13 +127,21 @@ def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def s3_environment(server: str) -> dict[str, str]:
+    """Return what names the S3 server and its credentials."""
+    return {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "testkey",
+        "AWS_SECRET_ACCESS_KEY": "testsecret",
+        "AWS_REGION": "us-east-1",
+    }
+
+
 @pytest.fixture
 def s3_storage(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Return the URI of an empty prefix on the S3 server, with its credentials set."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
     return f"s3://study/{tmp_path.name}"
 
 
