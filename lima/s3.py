@@ -127,7 +127,9 @@ class Bucket:
         except GoneError:
             return None
         is_full = told.get("ChecksumType") == FULL_OBJECT
-        return Kept(told["ContentLength"], told["ETag"], told.get("ChecksumSHA256"), is_full)
+        return Kept(
+            told["ContentLength"], told.get("ETag", ""), told.get("ChecksumSHA256"), is_full
+        )
 
     def put(self, path: str, data: bytes, checksum: str) -> None:
         """Write a small object; the store checks it by its SHA-256 (base64), and keeps that."""
@@ -240,6 +242,7 @@ def try_bucket(uri: str) -> None:
 @contextlib.contextmanager
 def _as_ours(where: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -248,6 +251,8 @@ def _as_ours(where: str) -> Iterator[None]:
         kind = GoneError if code in GONE else RefusedError if code in REFUSED else StorageError
         kind = BucketError if code == "NoSuchBucket" else kind
         raise kind(f"{where}: {reason(error)}") from error
+    except ResponseParserError as error:  # a portal of a network, or another server
+        raise StorageError(f"{where}: what answers is no S3 server") from error
     except BotoCoreError as error:
         raise StorageError(f"{where}: {reason(error)}") from error
 

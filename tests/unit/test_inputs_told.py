@@ -19,7 +19,7 @@ from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec
 from lima.storage import Storage
 from lima_k8s.main import run
 from tests.cut_line import line_to
-from tests.unit.test_hub_commits import NEW, OLD, commits
+from tests.unit.test_hub_commits import NEW, OLD, commits, hub
 
 __all__ = ["commits"]
 DATA = b'{"conversations": ["Hello?"], "source": "x"}\n'
@@ -114,6 +114,15 @@ def test_what_cannot_be_asked_is_said_and_is_no_error(
     assert level == "note"
     assert said.startswith(f"{uri}, fingerprint unknown: could not ask: ")
     assert why in said
+
+
+def test_what_is_no_s3_server_is_said(
+    s3_storage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub({"/study?list-type=2&max-keys=1&encoding-type=url": "sign in first"}) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        level, said = linted(cell(f"{s3_storage}/p"), capsys)
+    assert (level, said.rpartition(": ")[2]) == ("note", "what answers is no S3 server")
 
 
 def test_a_server_that_says_nothing_is_given_up(

@@ -49,8 +49,8 @@ def command(
     """Judge a recipe or a file before anything is started.
 
     Looks at the values that will really be used, and says of each input whether it is there, its
-    size and its fingerprint; buckets and hubs are asked for them for seconds, and read nothing of.
-    With --cluster also at the profile, and by the rules of KubeRay and Kueue at the manifests that
+    size and its fingerprint; buckets and hubs are asked for seconds, and no object is read. With
+    --cluster also at the profile, and by the rules of KubeRay and Kueue at the manifests that
     `submit` would install, for each KIND that the study has; a file of such manifests is judged by
     itself. Errors make the exit code 2.
     """
