@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lima.errors import InputError, LimaError, StorageError
-from lima.inputs.fingerprint import COMMIT, of_bytes, of_stream, of_tree
+from lima.inputs.fingerprint import COMMIT, digits, of_bytes, of_stream, of_tree
 from lima.inputs.hub import Hub
 from lima.inputs.memory import Memory, State, Unknown
 from lima.inputs.objects import THREADS, Objects, large_objects
@@ -79,7 +79,7 @@ class Contents:
             StorageError: an object store does not answer.
 
         """
-        key = (place.kind, place.paths, place.revision, place.source)
+        key = (place.kind, place.paths, _revision(place), place.source)
         if key not in self._known:
             self._known[key] = self._in_brief(place) if self.brief else self._of(place)
         return self._known[key]
@@ -107,7 +107,7 @@ class Contents:
             return Content(of_bytes(b""), 0) if is_absent else found
         if place.kind == "file":
             return self._one(place.paths[0])
-        return self._model(place.paths[0], place.revision)
+        return self._model(place.paths[0], _revision(place))
 
     def _one(self, path: str) -> Content | Unknown:
         """Return the content of one file."""
@@ -229,6 +229,12 @@ class Contents:
                 self.watch(where, done, size)
 
         return more
+
+
+def _revision(place: Place) -> str | None:
+    """Return which revision of a hub's model is meant: a commit that was promised, or a branch."""
+    promised = place.fingerprint or ""
+    return digits(promised) if promised.startswith(COMMIT) else place.revision
 
 
 def shipped(path: str) -> Content | None:

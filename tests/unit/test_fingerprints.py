@@ -168,6 +168,10 @@ KINDS = {
     "responses": Kind(
         "generate", _examples, lambda p: _generating(model=f"responses:{p}"), _ask_file, "r.jsonl"
     ),
+    "questions": Kind(
+        "generate", _examples, lambda p: _generating(model=f"responses:articles.jsonl#{p}"),
+        _ask_file, "q.jsonl",
+    ),
     "model": Kind(
         "generate", _folder, lambda p: _generating(model=p),
         lambda cell, storage: cell.generate and local_model(cell.generate.model, storage),

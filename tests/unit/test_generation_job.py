@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import lima_jobs.generate
+from lima.codec import run_id
 from lima.curation.dataset import load_examples
 from lima.errors import ChangedInputError, Interrupted, LimaError, ModelError
 from lima.model.loading import scratch_model
@@ -37,6 +39,7 @@ from lima_jobs.generate import run_generate
 from lima_jobs.session import ray_session
 from tests.conftest import s3_environment
 from tests.promised import promised
+from tests.unit.test_hub_commits import NEW, OLD
 
 pytestmark = pytest.mark.slow
 
@@ -44,10 +47,17 @@ PROMPTS, SHARDS = 12, 6
 RUN = "progress"
 
 
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cache of a hub, which is empty yet."""
+    return tmp_path_factory.mktemp("hub")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def ray(cell: CellSpec, s3_server: str) -> Iterator[None]:
-    """Start Ray, whose workers reach the bucket too."""
+def ray(cell: CellSpec, s3_server: str, hub_cache: Path) -> Iterator[None]:
+    """Start Ray, whose workers reach the bucket and the cache of the hub too."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(hub_cache))
         for name, value in s3_environment(s3_server).items():
             patch.setenv(name, value)
         with ray_session([cell]):
@@ -225,6 +235,32 @@ def test_what_is_replaced_under_a_killed_worker_is_refused_and_restored_it_goes_
     place.write("p.jsonl", before, replace=True)
     run_generate(own, storage, Progress(storage, RUN))
     assert responses(own, storage) == responses(cell, undisturbed)
+
+
+def test_a_branch_of_a_hub_that_moves_under_a_killed_worker_changes_nothing(
+    cell: CellSpec, undisturbed: Storage, hub_cache: Path, tmp_path: Path
+) -> None:
+    assert cell.generate
+    model = hub_cache / "models--team--tiny"
+    for commit in (OLD, NEW):
+        shutil.copytree(cell.generate.model.path, model / "snapshots" / commit)
+    torch.manual_seed(1)
+    other = model / "snapshots" / NEW
+    scratch_model(ShapeSpec(300, 32, 2, 4, 64, 512), 300).save_pretrained(other)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(OLD)
+    own = altered(cell, model=replace(cell.generate.model, path="team/tiny"))
+    (own,), storage = promised([replace(own, judge=None)]), Storage(str(tmp_path))
+    assert own.generate
+    assert own.generate.model.fingerprint == f"commit:{OLD}"
+    moved = (model / "refs" / "main").write_text
+    killer = Killer(table(own, storage), 1, 1, lambda: moved(NEW))
+    killer.start()
+    run_generate(own, storage, Progress(storage, RUN))
+    assert len(killer.killed) == 1
+    assert responses(own, storage) == responses(cell, undisturbed)
+    assert {row["model"] for row in rows(own, storage)} == {f"team/tiny@{OLD}"}
+    assert run_id(promised([own])[0]) == run_id(own), "what was promised stays promised"
 
 
 def responses(cell: CellSpec, storage: Storage) -> list[tuple[str, int, str]]:
