@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lima.common.paths import expanded, file_name
 from lima.errors import InputError, LimaError, StorageError
 from lima.inputs.fingerprint import COMMIT, digits, of_bytes, of_stream, of_tree
 from lima.inputs.hub import Hub
 from lima.inputs.memory import Memory, State, Unknown
 from lima.inputs.objects import THREADS, Objects, large_objects
 from lima.inputs.places import Place
-from lima.paths import expanded, file_name
-from lima.reachable import require_answer
+from lima.store.reachable import require_answer
 
 NOT_HERE = Unknown("not on this machine", is_absent=True)
 
@@ -239,7 +239,7 @@ def _revision(place: Place) -> str | None:
 
 def shipped(path: str) -> Content | None:
     """Return the content of examples that ship with this package or with Python."""
-    from lima.curation.dataset import PYDOC, shipped_bytes
+    from lima.data.examples import PYDOC, shipped_bytes
 
     try:
         data = shipped_bytes(path)

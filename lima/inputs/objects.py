@@ -10,7 +10,7 @@ from lima.inputs.fingerprint import SHA256, of_objects, of_stream, of_tree
 from lima.inputs.memory import Memory, State, Unknown
 
 if TYPE_CHECKING:
-    from lima.storage import Entry, Storage
+    from lima.store.storage import Entry, Storage
 
 LARGEST_READ = 4 << 30
 """Bytes of a folder of a bucket up to which it is read for its fingerprint: of 65B, 130 GB would
@@ -56,7 +56,7 @@ class Objects:
             StorageError: its store does not answer.
 
         """
-        from lima.storage import Storage
+        from lima.store.storage import Storage
 
         folder, _, name = uri.rpartition("/")
         storage = Storage(folder)
@@ -79,7 +79,7 @@ class Objects:
 
 
 def _refusal(bucket: str) -> Unknown | None:
-    from lima.s3 import try_bucket
+    from lima.store.s3 import try_bucket
 
     scheme = bucket.partition("://")[0]
     if scheme == LOCAL:
@@ -107,7 +107,7 @@ def large_objects(uri: str) -> Found | None:
 
     """
     from lima.inputs.listing import read_of_model
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
     storage = Storage(uri)
     there = {entry.path: entry for entry in storage.entries("")}

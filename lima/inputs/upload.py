@@ -18,7 +18,7 @@ from itertools import count
 from typing import BinaryIO
 
 from lima.errors import StorageError
-from lima.s3 import SHA256, Bucket, GoneError, Part
+from lima.store.s3 import SHA256, Bucket, GoneError, Part
 
 log = logging.getLogger(__name__)
 MIB = 1 << 20

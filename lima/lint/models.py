@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from lima.codec import RUN_ID_LENGTH
+from lima.common.paths import is_here
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
 from lima.model.loading import RUN, SCRATCH
-from lima.paths import is_here
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
-from lima.training.plan import exported_epochs
+from lima.spec.codec import RUN_ID_LENGTH
+from lima.training.schedule import exported_epochs
 
 
 def cell_models(cell: CellSpec) -> list[tuple[Stage, ModelSpec]]:

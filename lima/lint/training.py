@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from lima.curation.dataset import loader
+from lima.data.examples import loader
 from lima.lint.facts import Facts
 from lima.lint.finding import Check, Finding
 from lima.lint.stages import check_data
 from lima.spec import CellSpec, TrainSpec
-from lima.training.plan import Plan, exported_epochs, learning_rate
+from lima.training.schedule import Plan, exported_epochs, learning_rate
 
 
 def check_training(cell: CellSpec, facts: Facts) -> Iterator[Finding]:

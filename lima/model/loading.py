@@ -8,24 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lima.codec import run_id, sha256_key
+from lima.common.paths import own_folder
+from lima.common.temporary import temporary_folder
 from lima.errors import HubError, LimaError, ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, OBJECTS, digits
+from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
 from lima.model.context import context_length
 from lima.model.copies import needed_files, one_at_a_time
+from lima.model.end_of_turn import add_special_tokens, train_tokenizer
 from lima.model.foreign import refuse_code
 from lima.model.segments import read_segments_alike
-from lima.model.tokens import add_special_tokens, train_tokenizer
-from lima.model.weights import check_weights, weights_epochs, weights_path
-from lima.paths import own_folder
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
-from lima.temporary import temporary_folder
+from lima.spec.codec import run_id, sha256_key
 
 if TYPE_CHECKING:
     import torch
 
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
 SCRATCH = "scratch"
 RUN = "run:"
@@ -70,7 +70,7 @@ def local_model(spec: ModelSpec, storage: "Storage") -> str:
     if spec.path.startswith(RUN):
         return str(_exported(spec, storage))
     if "://" in spec.path:
-        from lima.storage import Storage
+        from lima.store.storage import Storage
 
         return str(_checked(_cached(Storage(spec.path), "", spec.path), spec))
     folder = Path(spec.path).expanduser()

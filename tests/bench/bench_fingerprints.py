@@ -17,8 +17,8 @@ from lima.inputs.content import Contents
 from lima.inputs.memory import SETTLED_S, Memory
 from lima.inputs.places import Place
 from lima.spec import CellSpec, DataSpec, GenerateSpec
-from lima.storage import Storage
-from lima_k8s.inputs import keep_copies, look, say_changes
+from lima.store.storage import Storage
+from lima_k8s.study.inputs import keep_copies, look, say_changes
 
 SIZE, BLOCK = 1 << 30, 1 << 24
 GOAL_RATIO = 1.25
