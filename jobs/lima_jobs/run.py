@@ -38,10 +38,10 @@ from lima.spec.codec import decode, run_id
 from lima.store.reachable import POD_PATIENCE_S, require_answer
 from lima.store.storage import Storage
 from lima_jobs.giveup import not_again_on_bad_input
-from lima_jobs.joblog import kept_log
+from lima_jobs.joblog import kept_log, set_up_logging
 from lima_jobs.machines import joined
 from lima_jobs.outage import outlast
-from lima_jobs.session import ray_session, set_up_logging
+from lima_jobs.session import ray_session
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
 PARENT_POLL_S = 1.0

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lima.common.temporary import remove_left_behind
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
+from lima.model.checkpoint_manifest import completion_path
 from lima.runs.progress import Progress
 from lima.runs.stop import stop_requested
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
 from lima.spec.codec import decode, encode, run_id
 from lima.store.storage import Storage
 from lima.training.state_size import collective_timeout_s
-from lima.training.step_rows import StepRecord, completion_path
+from lima.training.step_rows import StepRecord
 from lima_jobs.machines import elastic, joined, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
@@ -193,7 +194,7 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     work = _Work.decoded(config)
     prepare_environment(work.compute.device)
 
-    from lima_jobs.session import set_up_logging
+    from lima_jobs.joblog import set_up_logging
 
     set_up_logging()
     remove_left_behind()

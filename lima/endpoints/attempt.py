@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lima.common.clock import now
-from lima.judging.rubrics import LIKERT, RUBRICS, Reading, Rubric
+from lima.endpoints.reading import Reading, Rubric
+from lima.judging.rubrics import LIKERT, RUBRICS
 
 Status = Literal["ok", "parse_fail", "refusal", "truncated", "api_error"]
 

@@ -18,10 +18,11 @@ from lima.endpoints.dialect import OBJECTIONS, Dialect, objected, without
 from lima.endpoints.http import MASK, Answer, Endpoint, TooLongError, read_error
 from lima.endpoints.peer import Peer, judge_peer
 from lima.endpoints.ratelimit import LOOK_S, Gate
+from lima.endpoints.reading import Rubric
 from lima.endpoints.refusals import ending, redirected
 from lima.errors import Interrupted, LimaError
 from lima.judging.likert import build_request
-from lima.judging.rubrics import RUBRICS, Rubric
+from lima.judging.rubrics import RUBRICS
 from lima.runs.stop import stop_requested
 from lima.spec import JudgeSpec
 

@@ -9,8 +9,8 @@ from lima.endpoints.client import Client, Patience
 from lima.endpoints.dialect import SETTINGS
 from lima.endpoints.keys import baseline_key
 from lima.endpoints.peer import Peer
+from lima.endpoints.reading import Reading, Rubric
 from lima.errors import SpecError
-from lima.judging.rubrics import Reading, Rubric
 from lima.runs.stop import stop_requested
 from lima.spec import CellSpec, DecodingSpec
 from lima.spec.codec import canonical_json, sha256_key

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lima.common.paths import expanded, file_name
-from lima.model.copies import needed_files
+from lima.inputs.model_files import needed_files
 
 SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown")
 """Of files of curation, whatever the kind of their source; with those of Reddit."""
@@ -48,8 +48,8 @@ def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
         StorageError: an object store does not answer.
 
     """
-    from lima.curation.reading.record_files import files
     from lima.curation.sources.reddit import SUFFIXES as OF_REDDIT
+    from lima.store.files import files
 
     found: dict[str, str] = {}
     seen: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import DataError
-from lima.rating.items import Response, Responses, item_id
+from lima.rating.responses import Response, Responses, item_id
 from lima.spec.codec import sha256_key
 from lima.store.scan import Tables
 from lima.store.storage import Storage

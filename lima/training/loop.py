@@ -15,7 +15,7 @@ from lima.data.examples import Example, loader
 from lima.data.trimming import Lengths
 from lima.errors import Interrupted, ModelError, StorageError
 from lima.model.attention import attend_within_examples
-from lima.model.checkpoint_manifest import commit_weights, weights_epochs
+from lima.model.checkpoint_manifest import commit_weights, mark_complete, weights_epochs
 from lima.model.end_of_turn import Encoded, refuse_end_of_sequence
 from lima.model.families import is_packable
 from lima.model.loading import (
@@ -57,7 +57,7 @@ from lima.training.engine import (
 from lima.training.export import Trained
 from lima.training.schedule import Plan, exports_after, learning_rate, state_is_due
 from lima.training.state import StateStore
-from lima.training.step_rows import Records, StepRecord, mark_complete
+from lima.training.step_rows import Records, StepRecord
 from lima.training.world import World
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, records, stem
+from lima.curation.reading.record_files import Record, records
 from lima.data.layouts import join, refuse_unread
 from lima.data.plain_text import tidy
+from lima.store.files import files, stem
 
 SOURCE = "alpaca"
 LICENCE = "CC BY-NC 4.0"

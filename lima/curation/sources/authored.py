@@ -28,10 +28,11 @@ from typing import Any
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, open_bytes, records, stem
+from lima.curation.reading.record_files import Record, open_bytes, records
 from lima.curation.text.style import style_measures
 from lima.data.layouts import conversation
 from lima.data.plain_text import one_line
+from lima.store.files import files, stem
 
 SOURCE = "authored"
 MARKDOWN = (".md", ".markdown")

@@ -12,9 +12,10 @@ from importlib import resources
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, records, stem
+from lima.curation.reading.record_files import Record, records
 from lima.curation.text.near_duplicates import words
 from lima.data.layouts import conversation
+from lima.store.files import files, stem
 
 LICENCE = "CC BY-NC-SA"
 """Of the release as a whole, "or stricter where the source is stricter"."""

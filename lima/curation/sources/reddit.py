@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, records
+from lima.curation.reading.record_files import Record, records
 from lima.data.plain_text import one_line, tidy, without_links
+from lima.store.files import files
 
 LICENCE = "Reddit user content"
 SUFFIXES = (

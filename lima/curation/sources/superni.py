@@ -10,9 +10,10 @@ from typing import Any
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import document, files, stem
+from lima.curation.reading.record_files import document
 from lima.data.plain_text import tidy
 from lima.spec.codec import sha256_key
+from lima.store.files import files, stem
 
 SOURCE = "natural_instructions"
 LICENCE = "Apache-2.0"

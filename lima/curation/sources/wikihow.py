@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import files, stem
 from lima.curation.sources.wikihow_files import (
     Article,
     Section,
@@ -15,6 +14,7 @@ from lima.curation.sources.wikihow_files import (
     read_categories,
 )
 from lima.data.plain_text import one_line, tidy, without_links
+from lima.store.files import files, stem
 
 SOURCE = "wikihow"
 LICENCE = "CC BY-NC-SA 3.0"

@@ -17,8 +17,8 @@ from lima.evaluation.cells.measures import read_efforts
 from lima.judging.preference import TOLD, build_comparison, parse_label
 from lima.lint import lint
 from lima.rating.instructions import INSTRUCTIONS
-from lima.rating.items import item_id
 from lima.rating.labels import read_labels
+from lima.rating.responses import item_id
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress
 from lima.runs.stop import VARIABLE

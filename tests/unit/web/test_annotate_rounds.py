@@ -174,7 +174,7 @@ def _prefer_epoch(storage: Storage, best: int, capsys: pytest.CaptureFixture[str
 
 
 def _texts(storage: Storage, of_run: str) -> list[str]:
-    from lima.rating.items import read_responses
+    from lima.rating.responses import read_responses
 
     return [response.text for response in read_responses(storage, of_run).values()]
 

@@ -2,7 +2,7 @@
 
 LAST_LINES = 3
 LEVEL = " ERROR "
-"""Before the message of an error, as `lima_jobs.session.set_up_logging` writes it."""
+"""Before the message of an error, as `lima_jobs.joblog.set_up_logging` writes it."""
 
 
 def own_errors(log: str) -> list[str]:
