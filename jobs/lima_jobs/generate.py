@@ -95,7 +95,7 @@ class GenerateWorker:
 
         Not part of `__init__`, where an error would look like a death.
         """
-        self.loaded, self.engine = load_engine(self.cell, self.storage)
+        self.loaded = load_engine(self.cell, self.storage)
         return str(ray.get_runtime_context().get_node_id())
 
     def generate(self, shard: PromptShard) -> int | None:
@@ -106,9 +106,7 @@ class GenerateWorker:
         if stop_requested():
             return None
         with busy():
-            rows = generate_shard(
-                self.engine, self.loaded.tokenizer, self.loaded.eot_id, self.cell, shard
-            )
+            rows = generate_shard(self.loaded, self.cell, shard)
             self.table.write(shard.name, rows)
         return int(sum(row["response_tokens"] for row in rows))
 

@@ -1,4 +1,4 @@
-"""What an attempt to have a response scored came to, and how an answer is read."""
+"""What an attempt to have an answer came to, and how the answer is read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lima.common.clock import now
-from lima.endpoints.reading import Reading, Rubric
-from lima.judging.rubrics import LIKERT, RUBRICS
+from lima.endpoints.reading import Reader, Reading
 
 Status = Literal["ok", "parse_fail", "refusal", "truncated", "api_error"]
 
@@ -21,7 +20,7 @@ MOST_TOKENS = 10**9
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request to the judge; the fields are columns of the table `judgments`, but for `sent`.
+    """One request; the fields are columns of the table `judgments`, but for `sent`.
 
     `sent` is false where there was no connection to send it over.
     """
@@ -100,10 +99,10 @@ def read_completion(
     body: bytes,
     http_status: int,
     request_id: str | None,
-    rubric: Rubric = RUBRICS[LIKERT],
-    limit: str = "judge.max_tokens",
+    reader: Reader,
+    limit: str,
 ) -> Attempt:
-    """Turn the body of an answer into an attempt, its words read as `rubric` says.
+    """Turn the body of an answer into an attempt, its words read by `reader`.
 
     An answer must have a choice with a message, and nothing else: what it cost is lost otherwise.
 
@@ -111,7 +110,7 @@ def read_completion(
         body: JSON.
         http_status: under which it came.
         request_id: the endpoint's name for it.
-        rubric: how its words are read.
+        reader: how its words are read.
         limit: setting that limits its length.
 
     """
@@ -126,7 +125,7 @@ def read_completion(
         )
     choice = completion.choices[0]
     usage = completion.usage if isinstance(completion.usage, dict) else {}
-    status, reading, error_text = _outcome(choice, rubric, limit)
+    status, reading, error_text = _read_choice(choice, reader, limit)
     return Attempt(
         status,
         score=reading.score,
@@ -141,7 +140,7 @@ def read_completion(
     )
 
 
-def _outcome(choice: _Choice, rubric: Rubric, limit: str) -> tuple[Status, Reading, str | None]:
+def _read_choice(choice: _Choice, reader: Reader, limit: str) -> tuple[Status, Reading, str | None]:
     """Return status, what was read and what went wrong.
 
     A refusal is what the protocol marks as one, or an answer without words. Words that sound
@@ -157,9 +156,9 @@ def _outcome(choice: _Choice, rubric: Rubric, limit: str) -> tuple[Status, Readi
         if message.reasoning_content or message.reasoning:
             return "truncated", nothing, f"words of reasoning alone, no answer; raise {limit}"
         return "refusal", nothing, "an answer without words"
-    reading = rubric.read(words or "")
+    reading = reader.read(words or "")
     if reading is None:
-        error = f"the verdict does not end with {rubric.wanted} on its own line, or ends with two"
+        error = f"the verdict does not end with {reader.wanted} on its own line, or ends with two"
         return "parse_fail", nothing, error
     return "ok", reading, None
 

@@ -1,32 +1,25 @@
 """How an answer is read: what its words say, as whoever asked wants to know it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a verdict says: a score, or a label."""
+    """What an answer says: a score, a label, or nothing beside its words."""
 
     score: float | None = None
     label: str | None = None
 
 
-@dataclass(frozen=True)
-class Rubric:
-    """A way to judge.
+class Reader(Protocol):
+    """Reads answers."""
 
-    Args:
-        name: what `judge.rubric` says.
-        hash: sha256 of its whole wording.
-        read: reads a verdict; None where it does not end as it was asked to.
-        wanted: what a verdict ends with, in words.
-        told: sha256 of what people are told, where they can be asked too.
+    @property
+    def wanted(self) -> str:
+        """What an answer has to end with, in words."""
+        ...
 
-    """
-
-    name: str
-    hash: str
-    read: Callable[[str], Reading | None]
-    wanted: str
-    told: str | None = None
+    def read(self, words: str) -> Reading | None:
+        """Return what an answer says; None where it does not end as it was asked to."""
+        ...

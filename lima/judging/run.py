@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from lima.common.money import ZERO, dollars
 from lima.endpoints.attempt import Attempt, is_finished
-from lima.endpoints.budget import Budget, attempt_cost
-from lima.endpoints.client import Judge
 from lima.endpoints.journal import Journal
 from lima.endpoints.keeping import keep_aside, with_what_waits
-from lima.endpoints.spending import Spending
 from lima.endpoints.storing import Storing
 from lima.errors import JudgeError, LimaError, StorageError
+from lima.judging.budget import Budget, attempt_cost
+from lima.judging.judge import Judge
+from lima.judging.spending import Spending
 from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_ledger
 from lima.runs.ledger import attempt
 from lima.runs.progress import INTERVAL_S, Progress

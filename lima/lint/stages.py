@@ -7,6 +7,7 @@ from lima.common.paths import is_here
 from lima.data.examples import Loader, load_examples
 from lima.endpoints.keys import KeyOf, baseline_key, host_of, judge_key
 from lima.errors import SpecError
+from lima.judging.rubrics import RUBRICS
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.lint.models import cell_models, check_model
@@ -130,14 +131,15 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
 
 def _check_comparisons(cell: CellSpec, spec: JudgeSpec) -> Iterator[Finding]:
     """Check what responses are compared with."""
-    if spec.rubric == "preference" and not spec.baselines:
+    pairs = RUBRICS[spec.rubric].pairs
+    if pairs and not spec.baselines:
         yield Finding(
             "error",
             "judge.baselines",
             "a preference needs something to compare with",
             "--set 'judge.baselines=[\"ARM\"]', arms or run ids of the same storage",
         )
-    if spec.rubric == "preference" and cell.arm in spec.baselines:
+    if pairs and cell.arm in spec.baselines:
         alone = set(spec.baselines) == {cell.arm}
         yield Finding(
             "note",

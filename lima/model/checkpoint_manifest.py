@@ -12,7 +12,6 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from lima.errors import ModelError, StorageError
-from lima.store.storage import Storage
 
 if TYPE_CHECKING:
     from lima.store.storage import Storage
@@ -117,6 +116,6 @@ def completion_path(run: str) -> str:
     return f"{checkpoints_path(run)}/complete.json"
 
 
-def mark_complete(storage: Storage, run: str, steps: int) -> None:
+def mark_complete(storage: "Storage", run: str, steps: int) -> None:
     """Say that all steps are done and all rows and weights are on storage."""
     storage.write(completion_path(run), json.dumps({"steps": steps}).encode())

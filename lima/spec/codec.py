@@ -14,6 +14,7 @@ import msgspec
 from lima.errors import SpecError
 from lima.spec.cell import CellSpec, Stage, stage_cell
 from lima.spec.credentials import refuse_credentials
+from lima.spec.names import names_of
 
 T = TypeVar("T")
 RUN_ID_LENGTH = 16
@@ -145,18 +146,24 @@ def type_text(annotation: object) -> str:
     """Return the type and the range of a field in words, as `integer >= 1 or null`."""
     arguments = typing.get_args(annotation)
     if hasattr(annotation, "__metadata__"):
-        return type_text(arguments[0]) + _range_text(annotation.__metadata__)
+        names = names_of(annotation.__metadata__)
+        plain = type_text(arguments[0]) + _range_text(annotation.__metadata__)
+        return _one_of(names) if names else plain
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_text(a) for a in arguments)
     if origin is typing.Literal:
-        return "one of " + ", ".join(json.dumps(a) for a in arguments)
+        return _one_of(arguments)
     if origin in (tuple, dict):
         list_or_mapping, item = ("list", 0) if origin is tuple else ("mapping", 1)
         return f"{list_or_mapping} of {type_text(arguments[item])}"
     if spec_type(annotation):
         return "mapping"
     return _TYPE_NAMES[annotation]
+
+
+def _one_of(values: typing.Iterable[object]) -> str:
+    return "one of " + ", ".join(json.dumps(value) for value in values)
 
 
 def unknown_key(key: str, known: typing.Iterable[str], where: str) -> SpecError:
@@ -208,6 +215,7 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
         raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
     if isinstance(value, str):
         refuse_credentials(value, where or "spec")
+        _refuse_unknown_name(kind, value, where)
     # Only as deep as the types go: what was given may be nested without end.
     if isinstance(value, list):
         if is_list(kind):
@@ -222,6 +230,13 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
         if key not in fields:
             raise unknown_key(str(key), fields, where)
         _refuse_unknown(fields[key], item, f"{where}.{key}" if where else str(key))
+
+
+def _refuse_unknown_name(kind: object, value: str, where: str) -> None:
+    """Refuse a name that a field of these names does not have."""
+    names = names_of(getattr(kind, "__metadata__", ()))
+    if names is not None and value not in names:
+        raise SpecError(f"{where}: expected {_one_of(names)}, got {_shown(value)}")
 
 
 def _explain(message: str, kind: object, value: object, where: str) -> str:

@@ -22,6 +22,7 @@ from lima.evaluation.statistics.tallies import (
     tally_judgments,
     tally_responses,
 )
+from lima.judging.rubrics import RUBRICS
 from lima.runs.lineage import Chain
 from lima.spec import Stage
 from lima.store.scan import Tables
@@ -240,8 +241,9 @@ def _score_measures(
     owed = [c.runs["generate"] for c in scoring if c.runs.get("generate") in results.responses]
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
     waiting = max(0, responses - finals) if owed else None
-    bounds = mean_bounds(total, scored, finals - scored + (waiting or 0))
-    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=SCORES)
+    scale = _scale(scoring)
+    bounds = mean_bounds(total, scored, finals - scored + (waiting or 0), *scale)
+    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=scale)
     return {
         "judged": finals,
         "scored": scored,
@@ -254,6 +256,13 @@ def _score_measures(
         "bound_high": bounds[1] if bounds else None,
         "cost": cost + comparing,
     }
+
+
+def _scale(chains: Sequence[Chain]) -> tuple[float, float]:
+    """Return least and greatest score that cells could get; the paper's if no rubric says so."""
+    names = {str((chain.spec.get("judge") or {}).get("rubric")) for chain in chains}
+    scales = [s for n in names if (rubric := RUBRICS.get(n)) and (s := rubric.scale)] or [SCORES]
+    return min(low for low, _ in scales), max(high for _, high in scales)
 
 
 def _training_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lima.endpoints.dialect import objected
 from lima.endpoints.http import completions_url
 from lima.endpoints.keys import ALLOWED, KeyOf
 from lima.errors import InputError, JudgeError, SpecError
+from lima.judging.likert import LIKERT
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import VERDICT, JudgeServer, Reply, Request, error, server
 from tests.helpers.scoring import score
@@ -119,7 +120,7 @@ def completion(message: Any = VERDICT, usage: object = None, reason: str = "stop
 def test_a_verdict_counts_however_its_tokens_are_told(
     usage: object, told: tuple[int | None, int | None]
 ) -> None:
-    attempt = read_completion(completion(usage=usage), 200, None)
+    attempt = read_completion(completion(usage=usage), 200, None, LIKERT, "judge.max_tokens")
     assert (attempt.status, attempt.score) == ("ok", 5.0)
     assert (attempt.prompt_tokens, attempt.completion_tokens) == told
 
@@ -144,7 +145,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str | None]] = {
 @pytest.mark.parametrize("name", MESSAGES)
 def test_messages_of_other_dialects(name: str) -> None:
     message, status, words = MESSAGES[name]
-    attempt = read_completion(completion(message), 200, None)
+    attempt = read_completion(completion(message), 200, None, LIKERT, "judge.max_tokens")
     assert (attempt.status, attempt.verdict) == (status, words)
     assert (attempt.score == 5.0) == (status == "ok")
 
@@ -160,7 +161,7 @@ def test_messages_of_other_dialects(name: str) -> None:
     ],
 )
 def test_what_is_no_completion_is_an_error(body: bytes) -> None:
-    attempt = read_completion(body, 200, None)
+    attempt = read_completion(body, 200, None, LIKERT, "judge.max_tokens")
     assert (attempt.status, attempt.answered) == ("api_error", False)
 
 

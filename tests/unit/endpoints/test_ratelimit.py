@@ -7,9 +7,9 @@ from email.utils import format_datetime
 import pytest
 
 from lima.endpoints import client, ratelimit
-from lima.endpoints.peer import judge_peer
 from lima.endpoints.ratelimit import Gate, asked_pause
 from lima.errors import JudgeError
+from lima.judging.judge import judge_peer
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import JudgeServer, Reply, Request, error, replies, server
 from tests.helpers.scoring import score

@@ -12,10 +12,10 @@ import pytest
 from lima.common.money import ZERO
 from lima.endpoints import client
 from lima.endpoints.attempt import Attempt
-from lima.endpoints.budget import Budget
-from lima.endpoints.client import Judge
-from lima.endpoints.spending import Spending
 from lima.errors import DataError, Interrupted, JudgeError, StorageError
+from lima.judging.budget import Budget
+from lima.judging.judge import Judge
+from lima.judging.spending import Spending
 from lima.runs.stop import VARIABLE, request_stop
 from lima.spec import JudgeSpec
 from lima.store.storage import Storage

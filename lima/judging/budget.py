@@ -32,7 +32,7 @@ class Budget:
             spec: Limit and prices.
             before: What earlier attempts may have spent, US dollars.
             keep: Told what this attempt may have spent so far, before it is spent (see
-                `lima.endpoints.spending`).
+                `lima.judging.spending`).
 
         Raises:
             SpecError: there is a budget, but no prices to hold it with.
