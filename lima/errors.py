@@ -9,6 +9,7 @@
     ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
+    │   ├── NoAnswerError        storage is away: that it refuses, or lacks something, is an answer
     │   └── BucketError          exit code 2: there is no such bucket, which is bad input too
     ├── HubError                 exit code 3: a hub of models does not answer
     └── ClusterError             exit code 3: the cluster could not be reached, or refuses
@@ -60,6 +61,10 @@ class StorageError(LimaError):
     """Storage could not be reached, read or written."""
 
     exit_code = 3
+
+
+class NoAnswerError(StorageError):
+    """Storage gave no answer: the same may work in a while."""
 
 
 class HubError(LimaError):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from lima.common.paths import is_here
 from lima.data.examples import Loader, load_examples
+from lima.endpoints.address import address_problem
 from lima.endpoints.keys import KeyOf, baseline_key, host_of, judge_key
 from lima.errors import SpecError
 from lima.judging.rubrics import RUBRICS
@@ -192,15 +193,12 @@ def check_baseline(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
         file = source.removeprefix(RESPONSES).partition("#")[0]
         if not (is_remote(file) or is_here(file)):
             fix = f"put the file there, or name yours: --set {path}={RESPONSES}FILE"
-            yield Finding("error", path, f"{file} is not on this machine", fix)
+            yield Finding("error", path, f"{file} is not on this machine", fix, here_alone=True)
         return
-    try:
-        key = baseline_key(spec)
-    except SpecError as error:
-        reason, _, fix = str(error).removeprefix(f"{path}: ").partition("; ")
-        yield Finding("error", path, reason, fix)
+    if problem := address_problem(source):
+        yield Finding("error", path, *problem)
         return
-    yield from _check_key(key, "the endpoint")
+    yield from _check_key(baseline_key(spec), "the endpoint")
 
 
 def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterator[Finding]:
@@ -215,6 +213,7 @@ def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterato
             f"{path}.path",
             f"{spec.path} is not on this machine",
             f"put the file there, or name yours: --set {path}.path=FILE{optional}",
+            here_alone=True,
         )
     if data.problem:
         yield Finding("error", path, data.problem, f"mend it, or --set {path}.path=FILE{optional}")

@@ -73,7 +73,7 @@ def command(
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
     lengths = _lengths(cells, facts) if verbose else []
     if output_format == "json":
-        document = {"findings": [asdict(f) for f in findings], "counts": counts}
+        document = {"findings": [_finding(f) for f in findings], "counts": counts}
         write_json(document | ({"lengths": [_as_json(m) for m in lengths]} if verbose else {}))
     else:
         for finding in findings:
@@ -89,6 +89,11 @@ def _lengths(cells: Sequence[CellSpec], facts: Facts) -> list[Measured]:
     """Return the lengths of all data sets that are here, each once."""
     found = (measure(cell, stage, facts) for stage in ("base", "train") for cell in cells)
     return list(dict.fromkeys(measured for measured in found if measured))
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """Return the keys of a finding that are an interface."""
+    return {name: value for name, value in asdict(finding).items() if name != "here_alone"}
 
 
 def _as_json(measured: Measured) -> dict[str, Any]:
