@@ -51,6 +51,17 @@ def progress_path(run: str) -> str:
     return f"progress/run_id={run}.json"
 
 
+def progress_runs(storage: Storage) -> list[str]:
+    """Return the ids of the runs that have said how far they are.
+
+    Raises:
+        StorageError: storage cannot be reached.
+
+    """
+    names = (entry.path.rpartition("/")[2] for entry in storage.entries("progress"))
+    return [name.removeprefix("run_id=").removesuffix(".json") for name in names]
+
+
 def read_progress(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return a run's last progress record; None before the first, or if storage fails."""
     try:

@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lima.common.paths import own_folder
 from lima.common.temporary import temporary_folder
 from lima.errors import Interrupted, LimaError, StorageError
 from lima.runs.devices import require_gpus
 from lima.runs.done import is_done
 from lima.runs.job_end import read_job_end
+from lima.runs.job_record import JobRecord, write_job
 from lima.runs.progress import DONE, look_up_progress
 from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec
@@ -36,7 +39,6 @@ OBJECT_STORE_POLL_S = 5.0
 READERS = 8
 """Progress records that are read at the same time."""
 LAST_LINES = 12
-"""What every error of a job says that ended because it was asked to."""
 
 
 class LocalRun:
@@ -113,7 +115,11 @@ class LocalRun:
         with _stop_requests() as requests, temporary_folder("lima-run-") as folder:
             specs = folder / "specs.json"
             specs.write_text(json.dumps({"runs": [encode(cell) for cell in left]}), "utf-8")
-            code = self._follow(_start(specs, self.storage.uri, folder, log), requests)
+            job = _start(specs, self.storage.uri, folder, log)
+            record = JobRecord.of(job.pid, log, left)
+            write_job(self.storage, record)
+            code = self._follow(job, requests)
+            write_job(self.storage, msgspec.structs.replace(record, exit_code=code))
         if code:
             lines = log.read_text("utf-8", errors="replace").splitlines()
             raise failure(code, lines, log, stopped=requests.count > 0)

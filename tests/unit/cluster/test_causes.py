@@ -11,7 +11,8 @@ from lima_k8s.cluster.causes.causes import CAUSES, find_cause
 from lima_k8s.cluster.causes.job_log import job_errors
 from lima_k8s.cluster.causes.kueue_quota_messages import never_fits
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Cause, Condition, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.read.model import Condition, Event, Pod, Queue, Workload
+from lima_k8s.runs.model import Cause, Run
 
 RUN = Run("diverse-32-s0-44ff9a06", uid="u", queue="lima", storage="s3://b/x", suspended=True)
 QUEUE = Queue("lima", "lima")

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from lima.runs.job_end import read_job_end
 from lima_k8s.cluster.causes.job_log import job_errors
 from lima_k8s.cluster.causes.queueing import from_queue
-from lima_k8s.cluster.read.model import Cause, Container, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.read.model import Container, Event, Pod, Queue, Workload
+from lima_k8s.runs.model import Cause, Run
 
 CAUSES = {
     "image-pull-failure": "An image cannot be pulled.",

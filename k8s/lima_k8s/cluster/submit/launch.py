@@ -9,9 +9,9 @@ import click
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima.spec.codec import run_id
-from lima_k8s.cluster.read.model import Run
 from lima_k8s.cluster.read.uris import is_for_pods, plain
 from lima_k8s.cluster.submit.releases import Outcome, Submission, priority_class, submit
+from lima_k8s.runs.model import Run
 from lima_k8s.study.findings import refuse_errors
 from lima_k8s.terminal.output import say, write_json
 
@@ -164,7 +164,8 @@ def _tell_next(submission: Submission, target: Target) -> None:
 
 
 def _wait(cluster: Any, submission: Submission) -> None:
-    from lima_k8s.cluster.watch.follow import raise_for, watch
+    from lima_k8s.cluster.watch.follow import watch
+    from lima_k8s.runs.view import raise_for
 
     ids = {run_id(cell) for cell in submission.cells}
 

@@ -10,7 +10,6 @@ from lima.errors import InputError, LimaError
 from lima.spec import CellSpec
 from lima.spec.codec import encode, run_id, sha256_key
 from lima_k8s.cluster.read.api import Cluster
-from lima_k8s.cluster.read.model import Run
 from lima_k8s.cluster.read.snapshot import read_runs
 from lima_k8s.cluster.read.uris import plain
 from lima_k8s.cluster.submit.admission import Raw, require_admission
@@ -19,6 +18,7 @@ from lima_k8s.cluster.submit.removal import await_installed, remove, take_back, 
 from lima_k8s.cluster.submit.requirements import require_priority, require_queue, require_references
 from lima_k8s.profile.assets import chart, chart_for
 from lima_k8s.profile.cluster_spec import ClusterSpec
+from lima_k8s.runs.model import Run
 from lima_k8s.terminal.output import say
 
 MAX_RUNS = 50

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from lima.errors import ClusterError
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.api import CONFIGMAPS, PODS, RAYJOBS, SECRETS, Cluster, Raw
-from lima_k8s.cluster.read.model import Pod, Run
+from lima_k8s.cluster.read.model import Pod
 from lima_k8s.cluster.submit.helm import Helm
+from lima_k8s.runs.model import Run
 
 POLL_S = 1.0
 PENDING_S = 120.0

@@ -8,7 +8,6 @@ from typing import Any
 from lima_k8s.cluster.read.model import (
     ClusterQueue,
     Flavor,
-    Place,
     PodSet,
     Queue,
     Quota,
@@ -18,7 +17,9 @@ from lima_k8s.cluster.read.model import (
     Workload,
 )
 from lima_k8s.cluster.read.snapshot import order
-from lima_k8s.cluster.watch.view import STATES, View
+from lima_k8s.cluster.watch.view import ClusterView
+from lima_k8s.runs.model import Place
+from lima_k8s.runs.view import STATES
 
 GIB = Decimal(2**30)
 NOTHING = Decimal(0)
@@ -75,7 +76,7 @@ class Explanation:
 
 
 def explain(
-    view: View, snapshot: Snapshot, queue: Queue | None, supply: Supply | None = None
+    view: ClusterView, snapshot: Snapshot, queue: Queue | None, supply: Supply | None = None
 ) -> Explanation:
     """Return why a run does not run, or that it does.
 
@@ -270,7 +271,7 @@ def _waits_for(
 
 def _changes(
     *,
-    view: View,
+    view: ClusterView,
     workload: Workload,
     needs: Sequence[Need],
     ahead: Sequence[Workload],

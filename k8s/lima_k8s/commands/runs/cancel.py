@@ -33,9 +33,10 @@ def command(
     state first, within its grace period. RUNS as in `lima-k8s status`; each may name several.
     """
     from lima_k8s.cluster.read.api import Cluster
-    from lima_k8s.cluster.read.snapshot import choose, read_runs
+    from lima_k8s.cluster.read.snapshot import read_runs
     from lima_k8s.cluster.submit.helm import Helm
     from lima_k8s.cluster.submit.removal import remove, remove_empty, wait_until_gone
+    from lima_k8s.runs.choose import choose
 
     if bool(runs) == every:
         raise InputError("name the runs to cancel, or say --all")

@@ -25,10 +25,11 @@ def command(
     """
     from lima.common.clock import now
     from lima_k8s.cluster.read.api import Cluster
-    from lima_k8s.cluster.read.snapshot import choose, queue_of, read, read_supply
+    from lima_k8s.cluster.read.snapshot import queue_of, read, read_supply
     from lima_k8s.cluster.watch.explain import as_json, explain
     from lima_k8s.cluster.watch.logs import with_last_words
     from lima_k8s.cluster.watch.view import views
+    from lima_k8s.runs.choose import choose
     from lima_k8s.study.inputs import promised, told
 
     cluster = Cluster(kube_context, namespace)

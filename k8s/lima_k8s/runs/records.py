@@ -1,6 +1,6 @@
 """What runs wrote to their storage about themselves: how far they are, what they cost."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lima.errors import LimaError
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima_k8s.cluster.read.model import Run
+from lima_k8s.runs.model import Run
 
 if TYPE_CHECKING:
     from lima.store.storage import Storage
@@ -57,12 +57,30 @@ class Reader:
 
 
 def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
-    from lima.runs.progress import read_progress
     from lima.store.reachable import require_answer
     from lima.store.storage import Storage
 
     require_answer(uri)  # the cluster may reach what this machine cannot
-    storage = Storage(uri)
+    return read_records(Storage(uri), runs, now, {run.name for run in runs if run.job_runs})
+
+
+def read_records(
+    storage: "Storage", runs: Sequence[Run], now: datetime, running: Collection[str]
+) -> dict[str, Records]:
+    """Return the records of runs of one storage by their names.
+
+    Args:
+        storage: Of all of them.
+        runs: Their specs are known.
+        now: Until when an attempt of a run that is `running` is charged.
+        running: Names of runs whose job runs.
+
+    Raises:
+        LimaError: storage cannot be reached.
+
+    """
+    from lima.runs.progress import read_progress
+
     storage.entries("progress")  # says what is wrong, which a single record does not
     with ThreadPoolExecutor(THREADS) as pool:
         progress = list(pool.map(lambda run: read_progress(storage, run.run_id) or {}, runs))
@@ -72,7 +90,7 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
             _counted(run, rows),
             now,
             record,
-            running=run.job_runs,
+            running=run.name in running,
         )
         for run, record in zip(runs, progress, strict=True)
     }
