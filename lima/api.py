@@ -27,7 +27,8 @@ from lima.recipes.paper import load_study as _load_study
 from lima.runs.job_end import read_job_end
 from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec
-from lima.spec.codec import closest, encode, run_id
+from lima.spec.codec import encode, run_id
+from lima.spec.hints import closest
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from lima.common.clock import now
 from lima.endpoints.reading import Reader, Reading
-
-Status = Literal["ok", "parse_fail", "refusal", "truncated", "api_error"]
+from lima.store.values import Status
 
 RATE_LIMITED = 429
 _WORTH_A_RETRY = (408, 409, 425, RATE_LIMITED)

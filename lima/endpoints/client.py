@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import aiohttp
 import msgspec
 
-from lima.endpoints.attempt import Attempt, Status, is_finished, read_completion
+from lima.endpoints.attempt import Attempt, is_finished, read_completion
 from lima.endpoints.dialect import OBJECTIONS, Dialect, objected, without
 from lima.endpoints.http import MASK, Answer, Endpoint, TooLongError, read_error
 from lima.endpoints.peer import Peer
@@ -21,6 +21,7 @@ from lima.endpoints.reading import Reader
 from lima.endpoints.refusals import ending, redirected
 from lima.errors import Interrupted, LimaError
 from lima.runs.stop import stop_requested
+from lima.store.values import Status
 
 BACKOFF_S = 1.0
 """Wait after the first failure; it doubles with each, and up to as much is added by chance."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lima.errors import LimaError, ModelError
 from lima.generation.addressed_noise import (
@@ -16,6 +16,7 @@ from lima.generation.padding import let_padding_look
 from lima.generation.processors import NO_TOKEN, build_processors
 from lima.model.context import context_length
 from lima.spec import DecodingSpec
+from lima.store.values import FinishReason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 JOIN = 8
 """New rows start when this part of a batch is free (one place in eight)."""
-
-FinishReason = Literal["eot", "length", "prompt_too_long"]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from lima.spec import (
     ShapeSpec,
     TrainSpec,
 )
-from lima.spec.codec import closest, shortened
+from lima.spec.codec import shortened
+from lima.spec.hints import closest
 
 Recipe = Callable[[], tuple[CellSpec, ...]]
 

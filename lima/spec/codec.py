@@ -14,6 +14,7 @@ import msgspec
 from lima.errors import SpecError
 from lima.spec.cell import CellSpec, Stage, stage_cell
 from lima.spec.credentials import refuse_credentials
+from lima.spec.hints import closest
 from lima.spec.names import names_of
 
 T = TypeVar("T")
@@ -169,15 +170,6 @@ def _one_of(values: typing.Iterable[object]) -> str:
 def unknown_key(key: str, known: typing.Iterable[str], where: str) -> SpecError:
     """Return the error for a key that no spec has, with the closest one that exists."""
     return SpecError(f"{where or 'spec'}: unknown key {key!r}; {closest(key, known, 'known keys')}")
-
-
-def closest(name: str, known: typing.Iterable[str], kind: str) -> str:
-    """Return a hint for a name that does not exist: a close one, else all of them."""
-    import difflib
-
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"{kind}: {', '.join(names)}"
 
 
 _TYPE_NAMES: dict[object, str] = {

@@ -13,8 +13,9 @@ from lima.spec import ComputeSpec, ModelSpec
 from lima.spec.codec import encode
 from lima.training.state_size import model_parameters, shape_parameters, state_gib
 from lima_k8s.codegen.charts import render
-from lima_k8s.profile.assets import CHARTS, chart, profile, profiles, read_profile
+from lima_k8s.profile.assets import chart, profile, profiles, read_profile
 from lima_k8s.profile.cluster_spec import RAY_VERSION, cluster_spec, cluster_values, load_cluster
+from lima_k8s.profile.kinds import CHARTS
 from tests.charts.tools import ROOT
 
 

@@ -162,10 +162,10 @@ def test_a_package_of_others_adds_to_a_study(installed: Path, tmp_path: Path) ->
     assert "4 examples from the last to the first" in job.log.read_text("utf-8")
     tables = Tables(job.storage)
     curated = tables.read(EXAMPLES, ["conversation"])["conversation"].to_pylist()
-    assert sorted(curated) == [
-        ["What is note one?", "The text of one."],
-        ["What is note two?", "The text of two."],
-    ]
+    assert {tuple(turns or ()) for turns in curated} == {
+        ("What is note one?", "The text of one."),
+        ("What is note two?", "The text of two."),
+    }
     said = tables.read(GENERATIONS, ["prompt", "response"]).to_pylist()
     assert all(row["prompt"][-1] in row["response"] for row in said)
     judged = tables.read(JUDGMENTS, ["rubric", "score", "run_id"]).to_pylist()

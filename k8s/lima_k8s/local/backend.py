@@ -16,7 +16,7 @@ from lima.runs.done import is_done
 from lima.runs.job_end import CellEnd, JobEnd, read_job_end
 from lima.runs.job_record import JobRecord, decoded, read_jobs
 from lima.runs.lease import is_held
-from lima.runs.progress import DONE, progress_runs
+from lima.runs.progress import DONE, eta_seconds, progress_runs
 from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import run_id
 from lima.store.scan import Tables
@@ -26,7 +26,7 @@ from lima_k8s.runs.choose import choose
 from lima_k8s.runs.display import display
 from lima_k8s.runs.model import Cause, Run
 from lima_k8s.runs.records import Records, read_records, stage_ids
-from lima_k8s.runs.view import State, View, eta_seconds
+from lima_k8s.runs.view import State, View
 
 POLL_S = 1.0
 OBJECT_STORE_POLL_S = 5.0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lima.errors import InputError
-from lima.spec.codec import closest
+from lima.spec.hints import closest
 from lima_k8s.runs.model import Run
 
 MIN_RUN_ID = 4

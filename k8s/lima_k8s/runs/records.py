@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lima.errors import LimaError
+from lima.runs.effort import effort_of
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
 from lima_k8s.runs.model import Run
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from lima.store.storage import Storage
 
 THREADS = 16
-HOUR = 3600.0
 COLUMNS = ("run_id", "attempt_id", "event", "at", "outcome", "reason", "gpus", "seconds")
 
 
@@ -135,21 +135,14 @@ def attempts_of(
     An attempt without an end is charged until `now` if its run is `running`. Else it was killed,
     and is charged until it last lived, as the ledger will when the next attempt closes it.
     """
-    started: dict[str, dict[str, Any]] = {}
-    ended: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        (started if row["event"] == "started" else ended)[row["attempt_id"]] = row
-    alive = now if running else _last_life(progress)
-    seconds = 0.0
-    for name, row in started.items():
-        end = ended.get(name)
-        lasted = end["seconds"] if end else ((alive or row["at"]) - row["at"]).total_seconds()
-        seconds += max(lasted or 0.0, 0.0) * row["gpus"]
-    last = max(ended.values(), key=lambda row: row["at"], default=None)
+    listed = list(rows)
+    effort = effort_of(listed, now if running else _last_life(progress))
+    ended = (row for row in listed if row["event"] == "ended")
+    last = max(ended, key=lambda row: row["at"], default=None)
     return Records(
         progress=progress or {},
-        attempts=len(started),
-        gpu_hours=seconds / HOUR,
+        attempts=effort.attempts,
+        gpu_hours=effort.gpu_hours,
         last_outcome=(last or {}).get("outcome") or "",
         last_reason=(last or {}).get("reason") or "",
     )

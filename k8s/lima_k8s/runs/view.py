@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from lima.errors import LimaError
-from lima.runs.progress import DONE
 from lima_k8s.runs.model import Cause, Place, Run
 from lima_k8s.runs.records import Records
 
@@ -68,24 +66,6 @@ def retry_text(view: View) -> str:
     known = records and records.last_outcome not in ("", "completed")
     why = records.last_reason if records and known else view.run.message
     return f"start {view.run.failed_starts + 1}; the last one failed{f': {why}' if why else ''}"
-
-
-def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
-    """Return the seconds until a stage ends, if it goes on as it went since this attempt began.
-
-    `since` in a progress record is the first that this attempt said of the stage, so that what
-    earlier attempts did does not count as work of this one.
-    """
-    since = progress.get("since")
-    if not since or progress.get("stage") == DONE:
-        return None
-    done = progress["done"] - since["done"]
-    at = datetime.fromisoformat(progress["at"])
-    spent = (at - datetime.fromisoformat(since["at"])).total_seconds()
-    if done <= 0 or spent <= 0:
-        return None
-    left = (progress["total"] - progress["done"]) * spent / done
-    return max(float(left) - (now - at).total_seconds(), 0.0)
 
 
 def as_json(view: View) -> dict[str, Any]:

@@ -26,12 +26,12 @@ from lima.evaluation.report.figures_of_runs import Panel, panels
 from lima.evaluation.report.sample_responses import read_samples
 from lima.evaluation.report.tables import shown, study_tables
 from lima.evaluation.statistics.correlation import RankCorrelation
-from lima.evaluation.statistics.tallies import STATUSES
 from lima.rating.dialogues import STAGE as CHAT_STAGE
 from lima.runs.lineage import Chain, experiments
 from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import RUNS
+from lima.store.values import STATUSES
 
 if TYPE_CHECKING:
     import jinja2

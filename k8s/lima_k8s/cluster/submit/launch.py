@@ -126,11 +126,12 @@ def launch(
 def render(kind: str, cells: Sequence[CellSpec], target: Target, output_format: str) -> None:
     """Write the manifests that would be installed; nothing is asked of the cluster."""
     from lima_k8s.cluster.submit.helm import Helm
-    from lima_k8s.profile.assets import chart, chart_for
+    from lima_k8s.profile.assets import chart
+    from lima_k8s.profile.kinds import CHARTS
 
     submission = prepare(kind, cells, target)
     helm = Helm.here(target.context, target.namespace)
-    folder = chart(chart_for(kind))
+    folder = chart(CHARTS[kind])
     texts = {
         release: helm.template(release, folder, values) for release, values in submission.releases()
     }

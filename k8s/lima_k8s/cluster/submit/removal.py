@@ -56,7 +56,7 @@ def remove(cluster: Cluster, helm: Helm, runs: Sequence[Run], there: Collection[
 
 def remove_empty(cluster: Cluster, helm: Helm, there: Collection[Run]) -> list[str]:
     """Forget the releases of our charts that hold no run any more; return their names."""
-    from lima_k8s.profile.assets import CHARTS
+    from lima_k8s.profile.kinds import CHARTS
 
     held = {run.release for run in there}
     empty = [

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from lima.runs.progress import eta_seconds
 from lima_k8s.cluster.causes.causes import find_cause
 from lima_k8s.cluster.read.model import Snapshot, Workload
 from lima_k8s.cluster.read.snapshot import events_of, queue_of
 from lima_k8s.runs.model import Cause, Run
 from lima_k8s.runs.records import Records
-from lima_k8s.runs.view import State, View, eta_seconds
+from lima_k8s.runs.view import State, View
 
 FRESH_S = 300.0
 """Seconds after its admission in which pods that made way for a run may still be ending."""

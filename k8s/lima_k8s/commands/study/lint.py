@@ -54,7 +54,7 @@ def command(
     """
     from lima.endpoints.keys import allow_keys
     from lima_k8s.cluster.submit.lint import is_manifests, lint_cluster, lint_manifests
-    from lima_k8s.commands.study.submit import kinds_of
+    from lima_k8s.profile.kinds import kinds_of
     from lima_k8s.study.inputs import input_findings, look
 
     allow_keys(allowed_keys)
