@@ -12,8 +12,6 @@ from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopbac
 log = logging.getLogger(__name__)
 STARTS = 3
 """Times that Ray is started: on a very busy machine it gives itself up after half a minute."""
-
-
 DEFAULTS = {
     # A worker that died is seen at once instead of after seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",

@@ -19,7 +19,8 @@ from lima_k8s.cluster.read.model import (
     Toleration,
     Workload,
 )
-from lima_k8s.cluster.watch.explain import explain, needs_of
+from lima_k8s.cluster.watch.explain import explain
+from lima_k8s.cluster.watch.quota_by_flavor import needs_of
 from lima_k8s.cluster.watch.view import views
 from lima_k8s.runs.model import Run
 

@@ -49,7 +49,8 @@ def command(
 
 
 def _write(explanation: "Explanation") -> None:
-    from lima_k8s.cluster.watch.explain import NAMED, amount_text
+    from lima_k8s.cluster.watch.explain import NAMED
+    from lima_k8s.cluster.watch.quota_by_flavor import amount_text
 
     click.echo(f"{explanation.name}: {explanation.state}: {explanation.summary}")
     if place := explanation.place:
