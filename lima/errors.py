@@ -6,7 +6,7 @@
     │   ├── DataError            examples, prompts, a table on storage
     │   ├── ModelError           a model or a tokenizer
     │   └── ChangedInputError    an input is not what the run was promised
-    ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
+    ├── EndpointError               exit code 1: the judge endpoint refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
     │   ├── NoAnswerError        storage is away: that it refuses, or lacks something, is an answer
@@ -49,8 +49,8 @@ class ChangedInputError(InputError):
     """An input holds something else than what the run was submitted with."""
 
 
-class JudgeError(LimaError):
-    """The judge endpoint refuses everything, so asking on is pointless."""
+class EndpointError(LimaError):
+    """An endpoint, a judge's or a baseline's, refuses everything: asking on is pointless."""
 
 
 class Interrupted(LimaError):  # noqa: N818 - the field's word (KeyboardInterrupt, Preempted)

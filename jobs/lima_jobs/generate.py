@@ -31,7 +31,7 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 from lima_jobs.machines import (
     DEPARTURE_S,
-    joined,
+    in_cluster,
     machines,
     missing_machines,
     out_of_patience,
@@ -186,7 +186,7 @@ class _Pool:
     def _require_machines(self) -> None:
         """Give up if nobody works, and the machine for a worker has been missing for too long."""
         works = any(shard for _, shard in self.busy.values())
-        missing = missing_machines(self.needs) if joined() and not works else ""
+        missing = missing_machines(self.needs) if in_cluster() and not works else ""
         if not missing:
             self.missing_since = None
             return

@@ -15,7 +15,7 @@ from lima.runs.progress import read_progress
 from lima.runs.stop import stop_requested
 from lima.store.reachable import require_answer
 from lima.store.storage import Storage
-from lima_jobs.machines import SAY_S, WAIT_MINUTES, joined, wait_minutes
+from lima_jobs.machines import SAY_S, WAIT_MINUTES, in_cluster, wait_minutes
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _ended_by_outage(work: Callable[[], None], storage: Storage) -> Exception | 
         raise
     except Exception as error:
         # Ray's own words for it are many.
-        if joined() and (isinstance(error, NoAnswerError) or _is_away(storage)):
+        if in_cluster() and (isinstance(error, NoAnswerError) or _is_away(storage)):
             return error
         raise
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lima.errors import LimaError
-from lima_jobs.machines import joined
+from lima_jobs.machines import in_cluster
 from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopback
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,12 @@ def started_ray(cpus: int) -> Iterator[None]:
     """
     # Workers on other machines have only the environment of their pod.
     joining = {"address": "auto", "runtime_env": {"env_vars": DEFAULTS}}
-    with contextlib.nullcontext(joining) if joined() else own_ray(cpus) as options:
+    with contextlib.nullcontext(joining) if in_cluster() else own_ray(cpus) as options:
         import ray
 
         _start_ray(options)
         try:
-            if not joined():
+            if not in_cluster():
                 require_loopback()
             yield
         finally:

@@ -40,7 +40,7 @@ from lima.store.reachable import POD_PATIENCE_S, require_answer
 from lima.store.storage import Storage
 from lima_jobs.giveup import not_again_on_bad_input
 from lima_jobs.joblog import kept_log, set_up_logging
-from lima_jobs.machines import joined
+from lima_jobs.machines import in_cluster
 from lima_jobs.outage import outlast
 from lima_jobs.session import ray_session
 
@@ -185,11 +185,11 @@ def main() -> None:
         _stop_on_signals()
         _stop_without(os.environ.get(PARENT))
         cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
-        if joined():
+        if in_cluster():
             _require_storage(storage)
         runs = [run_id(cell) for cell in cells]
         # On this machine, whoever started the job keeps its log.
-        kept = kept_log(storage, runs) if joined() else contextlib.nullcontext()
+        kept = kept_log(storage, runs) if in_cluster() else contextlib.nullcontext()
         ends: list[CellEnd] = []
         with busy(), kept, _exit_code_of_errors(ends):
             _run(cells, storage, arguments.only or STAGES, ends)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lima.errors import InputError
 from lima.spec import CellSpec, computes, gpus
-from lima_jobs.machines import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
+from lima_jobs.machines import PREFLIGHT, elastic, in_cluster, stop_reaches_all, wait_for_machines
 from lima_jobs.rayinit import DEFAULTS, started_ray
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    own = not joined()
+    own = not in_cluster()
     if own and not any(cell.curate or computes(cell) for cell in cells):
         yield side_by_side(cells, {"CPU": os.cpu_count() or 1})
         return

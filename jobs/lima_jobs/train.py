@@ -20,7 +20,7 @@ from lima.spec.codec import decode, encode, run_id
 from lima.store.storage import Storage
 from lima.training.state_size import collective_timeout_s
 from lima.training.step_rows import StepRecord
-from lima_jobs.machines import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima_jobs.machines import elastic, in_cluster, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -43,12 +43,12 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
     """
     if storage.exists(completion_path(run_id(cell, stage))):
         return
-    before = machines() if joined() else {}
+    before = machines() if in_cluster() else {}
     progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
     work = _Work(cell, stage, storage, progress.run)
     fit = _fit_alone if work.compute.workers == 1 else _fit_together
     while ended_by := fit(work):
-        if not isinstance(ended_by, Interrupted) or not joined():
+        if not isinstance(ended_by, Interrupted) or not in_cluster():
             raise ended_by
         log.info("a machine of the workers must go: %s", ended_by)
         wait_for_departure(before)

@@ -14,7 +14,7 @@ import msgspec
 
 from lima.endpoints.attempt import Attempt, is_finished, read_completion
 from lima.endpoints.dialect import OBJECTIONS, Dialect, objected, without
-from lima.endpoints.http import MASK, Answer, Endpoint, TooLongError, read_error
+from lima.endpoints.http import MASK, Endpoint, HttpAnswer, TooLongError, read_error
 from lima.endpoints.peer import Peer
 from lima.endpoints.ratelimit import LOOK_S, Gate
 from lima.endpoints.reading import Reader
@@ -234,7 +234,7 @@ class Client:
             )
         )
 
-    def _refused(self, answer: Answer) -> Attempt:
+    def _refused(self, answer: HttpAnswer) -> Attempt:
         """Record an HTTP error, or end the run where it would meet every request."""
         body = read_error(answer)
         failure = self._failure(body.message)

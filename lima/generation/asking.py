@@ -27,7 +27,7 @@ def request_text(prompt: Sequence[str], seed: int, prompt_key: str, sample: int)
 
 
 def with_seed(prompt: Sequence[str], seed: int) -> str:
-    """Return what a `Responder` is asked with: utterances, and the seed that is sent."""
+    """Return what a `ResponseClient` is asked with: utterances, and the seed that is sent."""
     return canonical_json([list(prompt), seed])
 
 
@@ -41,7 +41,7 @@ class AnyWords:
         return Reading()
 
 
-class Responder(Client):
+class ResponseClient(Client):
     """Asks an endpoint for responses."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Responder(Client):
         }
 
 
-def baseline_responder(cell: CellSpec) -> Responder:
+def baseline_responder(cell: CellSpec) -> ResponseClient:
     """Return who is asked for the responses of a baseline.
 
     Raises:
@@ -97,7 +97,7 @@ def baseline_responder(cell: CellSpec) -> Responder:
         length_setting="generate.decoding.max_new_tokens",
         kept="what was answered is kept",
     )
-    return Responder(peer, generate.endpoint, generate.decoding)
+    return ResponseClient(peer, generate.endpoint, generate.decoding)
 
 
 def not_applied(decoding: DecodingSpec, attempt: Attempt) -> list[str]:

@@ -37,7 +37,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Response:
+class SampledResponse:
     """A sampled response.
 
     `token_ids` come without EOT. `logprob` (nats) is that of all sampled tokens, EOT included,
@@ -52,7 +52,7 @@ class Response:
 class Engine(Protocol):
     """Samples responses; a response depends on its request and the engine's seed alone."""
 
-    def generate(self, requests: Sequence[Request]) -> list[Response]:
+    def generate(self, requests: Sequence[Request]) -> list[SampledResponse]:
         """Return the responses in the order of the requests.
 
         A prompt that leaves the context no room is answered by an empty response with the
@@ -80,7 +80,7 @@ class TransformersEngine:
         self.context = context_length(model.config.to_dict())
         let_padding_look(model)
 
-    def generate(self, requests: Sequence[Request]) -> list[Response]:
+    def generate(self, requests: Sequence[Request]) -> list[SampledResponse]:
         """See `Engine.generate`.
 
         Raises:
@@ -100,7 +100,7 @@ class TransformersEngine:
             ),
         )
         self._decode_in_memory(decoded)
-        return [Response(row.token_ids, row.finish_reason, row.logprob) for row in rows]
+        return [SampledResponse(row.token_ids, row.finish_reason, row.logprob) for row in rows]
 
     def _limit(self, request: Request) -> int:
         """Return how many tokens may be sampled: 0 or less if the prompt fills the context."""

@@ -142,7 +142,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     return plan_items(evaluation, storage)
 
 
-def write_ledger(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
+def write_pairs(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
     """Write the pairs of a comparison and their orders to `items`, once."""
     rows = [task.item.row() for task in tasks if task.item]
     if rows:

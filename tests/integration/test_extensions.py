@@ -38,7 +38,7 @@ from lima.curation.candidates.candidate import Candidate
 from lima.curation.sources.kinds import add_source
 from lima.curation.sources.source_kind import SourceKind
 from lima.endpoints.reading import Reading
-from lima.generation.engine import Response
+from lima.generation.engine import SampledResponse
 from lima.generation.engines import ENGINES, LoadedEngine
 from lima.judging.rubric import Rubric
 from lima.judging.rubrics import RUBRICS
@@ -50,7 +50,7 @@ class Echo:
     """Responds with the prompt's own tokens."""
 
     def generate(self, requests):
-        return [Response(list(r.token_ids[:-1]), "eot", 0.0) for r in requests]
+        return [SampledResponse(list(r.token_ids[:-1]), "eot", 0.0) for r in requests]
 
 
 def load(spec, model, seed, storage):

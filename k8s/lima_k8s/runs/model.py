@@ -55,7 +55,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePlace:
     """A place in a queue, counted from 1."""
 
     in_queue: int

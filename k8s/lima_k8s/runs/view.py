@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lima.errors import LimaError
-from lima_k8s.runs.model import Cause, Place, Run
+from lima_k8s.runs.model import Cause, QueuePlace, Run
 from lima_k8s.runs.records import Records
 
 State = Literal[
@@ -32,7 +32,7 @@ class View:
 
     run: Run
     state: State
-    place: Place | None = None
+    place: QueuePlace | None = None
     cause: Cause | None = None
     records: Records | None = None
     eta_s: float | None = None

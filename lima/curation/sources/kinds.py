@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lima.common.paths import joined
+from lima.common.paths import below
 from lima.curation.candidates.candidate import Candidate
 from lima.curation.reading.damage import Damage
 from lima.curation.sources import alpaca, authored, lima_release, reddit, superni, wikihow
@@ -49,7 +49,7 @@ def pools(spec: CurateSpec) -> list[str]:
 
 def resolved(path: str, spec: CurateSpec) -> str:
     """Return a path of a source as it is opened."""
-    return joined(spec.root, path)
+    return below(spec.root, path)
 
 
 def read_source(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:

@@ -27,7 +27,7 @@ class Study:
     perplexities: dict[str, Points]
 
 
-def read_study(tables: Tables) -> Study:
+def read_study_data(tables: Tables) -> Study:
     """Read all that a report needs.
 
     Raises:

@@ -13,7 +13,7 @@ from lima.endpoints.attempt import Attempt, read_completion
 from lima.endpoints.dialect import objected
 from lima.endpoints.http import completions_url
 from lima.endpoints.keys import ALLOWED, KeyOf
-from lima.errors import InputError, JudgeError, SpecError
+from lima.errors import EndpointError, InputError, SpecError
 from lima.judging.likert import LIKERT
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import VERDICT, JudgeServer, Reply, Request, error, server
@@ -193,7 +193,7 @@ def test_a_deployment_of_azure_is_asked_with_its_key(server: JudgeServer) -> Non
 def test_a_redirect_is_not_followed(server: JudgeServer, status: int) -> None:
     elsewhere = f"{server.base_url}/elsewhere"
     server.answer = lambda _: Reply(status=status, raw="", headers={"location": elsewhere})
-    with pytest.raises(JudgeError, match=r"sends requests on to .*/elsewhere .*judge\.base_url"):
+    with pytest.raises(EndpointError, match=r"sends requests on to .*/elsewhere .*judge\.base_url"):
         score(JudgeSpec(base_url=server.base_url), "Because.")
     assert [r.path for r in server.requests] == ["/v1/chat/completions"]
 

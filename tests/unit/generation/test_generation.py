@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lima.data.examples import Example
 from lima.errors import ModelError, SpecError
-from lima.generation.engine import Request, Response, TransformersEngine
+from lima.generation.engine import Request, SampledResponse, TransformersEngine
 from lima.generation.processors import build_processors
 from lima.generation.run import generate_shard, load_engine, pending_shards, plan_shards
 from lima.model.end_of_turn import encode_prompt, train_tokenizer
@@ -56,7 +56,7 @@ def requests(lengths: Sequence[int] = (3, 17, 1, 30, 8, 8), samples: int = 2) ->
     return [Request(p, f"key{i}", s) for i, p in enumerate(prompts) for s in range(samples)]
 
 
-def tokens(responses: Sequence[Response]) -> list[list[int]]:
+def tokens(responses: Sequence[SampledResponse]) -> list[list[int]]:
     return [response.token_ids for response in responses]
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from lima_k8s.runs.model import Place, Run
+from lima_k8s.runs.model import QueuePlace, Run
 
 Resources = dict[str, Decimal]
 """Amounts by resource name, in the resource's own unit: cores, bytes, devices."""
@@ -285,7 +285,7 @@ class Snapshot:
     events: dict[str, tuple[Event, ...]] = field(default_factory=dict)
     """By the name of the object they are about."""
     queues: dict[str, Queue] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, QueuePlace] = field(default_factory=dict)
     """By the name of the workload."""
     others: tuple[Workload, ...] = ()
     """Workloads in the namespace that are not ours."""

@@ -18,7 +18,7 @@ from lima_k8s.cluster.read.api import (
     Cluster,
 )
 from lima_k8s.cluster.read.model import Event, Pod, Queue, Snapshot, Supply, Workload
-from lima_k8s.runs.model import Place, Run
+from lima_k8s.runs.model import QueuePlace, Run
 
 
 def read_runs(cluster: Cluster) -> tuple[Run, ...]:
@@ -138,20 +138,20 @@ def _by_object(events: Iterable[Event]) -> dict[str, tuple[Event, ...]]:
     return found
 
 
-def _places(cluster: Cluster, workloads: Sequence[Workload]) -> dict[str, Place]:
+def _places(cluster: Cluster, workloads: Sequence[Workload]) -> dict[str, QueuePlace]:
     """Return the places of everything that waits, by Kueue's own count where it gives it."""
     waiting = [w for w in workloads if not w.has_quota and not w.finished and w.active]
-    places: dict[str, Place] = {}
+    places: dict[str, QueuePlace] = {}
     for queue in sorted({w.queue for w in waiting if w.queue}):
         told = cluster.places(queue)
         if told is not None:
             places |= {
-                item["metadata"]["name"]: Place(
+                item["metadata"]["name"]: QueuePlace(
                     item["positionInLocalQueue"] + 1, item["positionInClusterQueue"] + 1
                 )
                 for item in told
             }
             continue
         line = sorted((w for w in waiting if w.queue == queue), key=order)
-        places |= {w.name: Place(i) for i, w in enumerate(line, 1)}
+        places |= {w.name: QueuePlace(i) for i, w in enumerate(line, 1)}
     return places

@@ -15,7 +15,7 @@ from lima_k8s.cluster.read.model import (
 from lima_k8s.cluster.read.snapshot import order
 from lima_k8s.cluster.watch.quota_by_flavor import Need, amount_text, amounts_text, needs_of
 from lima_k8s.cluster.watch.view import ClusterView
-from lima_k8s.runs.model import Place
+from lima_k8s.runs.model import QueuePlace
 from lima_k8s.runs.view import STATES
 
 NAMED = 5
@@ -37,7 +37,7 @@ class Explanation:
     name: str
     state: str
     summary: str
-    place: Place | None = None
+    place: QueuePlace | None = None
     ahead: tuple[str, ...] = ()
     """Our runs and other workloads of the namespace that come before it."""
     holding: tuple[str, ...] = ()
