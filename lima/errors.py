@@ -6,7 +6,7 @@
     │   ├── DataError            examples, prompts, a table on storage
     │   ├── ModelError           a model or a tokenizer
     │   └── ChangedInputError    an input is not what the run was promised
-    ├── EndpointError               exit code 1: the judge endpoint refuses the whole run
+    ├── EndpointError            exit code 1: a judge or a baseline refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
     │   ├── NoAnswerError        storage is away: that it refuses, or lacks something, is an answer

@@ -136,7 +136,7 @@ class Client:
             before: Attempts of an earlier run, which count.
 
         Raises:
-            JudgeError: the endpoint refuses the key, the model or the account, or the budget
+            EndpointError: the endpoint refuses the key, the model or the account, or the budget
                 leaves no room for the request.
             Interrupted: a stop was requested before an attempt.
 
