@@ -162,7 +162,7 @@ def test_a_job_asks_for_its_judge_s_key_before_hours_of_training(tmp_path: Path)
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 2
-    [line] = done.stderr.splitlines()
+    [line, _] = done.stderr.splitlines()
     assert "the endpoint at https://8.8.8.8/v1 needs a key" in line
     assert not (tmp_path / "study").exists()
 

@@ -44,7 +44,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     metadata = getattr(annotation, "__metadata__", ())
     if metadata:
         names = names_of(metadata)
-        return (
+        bare = typing.get_args(annotation)[0]
+        return st.sampled_from([*names]) if names else bounded(bare, metadata)
             st.sampled_from([*names])
             if names
             else bounded(typing.get_args(annotation)[0], metadata)
