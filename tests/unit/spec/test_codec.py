@@ -43,13 +43,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     """Any value that the type of a field allows."""
     metadata = getattr(annotation, "__metadata__", ())
     if metadata:
-        names = names_of(metadata)
-        bare = typing.get_args(annotation)[0]
+        bare, names = typing.get_args(annotation)[0], names_of(metadata)
         return st.sampled_from([*names]) if names else bounded(bare, metadata)
-            st.sampled_from([*names])
-            if names
-            else bounded(typing.get_args(annotation)[0], metadata)
-        )
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, UnionType):
         return st.one_of(*(values(a) for a in arguments))
