@@ -88,9 +88,13 @@ def test_a_study_in_another_terminal(study: Study, server: JudgeServer) -> None:
         assert re.search(rf"{run['run_id']}\s+made\s+0\s+running\s+judge \d/4 responses", shown)
         log = study.call("logs", run["run_id"][:6]).stdout
         assert f"{run['run_id']}: made seed 0: judge" in log
+        cancelled = study.call("cancel", "made/0", "--yes", "--wait")
+        assert (cancelled.returncode, cancelled.stdout) == (0, "")
+        assert f"stopping {run['run_id']}" in cancelled.stderr
     finally:
         job.terminate()
-        job.communicate()
+        said = job.communicate()[1]
+    assert "stopped; finished work is kept" in said
     stopped = study.status()
     assert (stopped["state"], stopped["cause"]) == ("stopped", None)
 
@@ -99,6 +103,7 @@ def test_a_study_in_another_terminal(study: Study, server: JudgeServer) -> None:
     done = study.status()
     assert (done["state"], done["attempts"], done["run_id"]) == ("done", 3, run["run_id"])
     assert study.call("watch").returncode == 0
+    assert "no runs to cancel" in study.call("cancel", "--all", "--yes").stderr
 
 
 @pytest.mark.slow
@@ -113,12 +118,18 @@ def test_a_study_that_failed(study: Study, server: JudgeServer) -> None:
     assert followed.returncode == 1
     assert "no such model" in followed.stderr
     assert "no such model" in study.call("logs", "made/0").stdout
+    explained = study.call("explain", "made/0").stdout
+    assert f"{run['run_id']}: failed: run-failed: " in explained
+    assert "submit it again" in explained
 
 
 def test_what_names_no_run(study: Study) -> None:
     none = study.call("status")
     assert none.returncode == 0
     assert f"no runs in {study.storage}" in none.stderr
+    unknown = study.call("logs", "made/0")
+    assert unknown.returncode == 2
+    assert f"there are no runs in {study.storage}" in unknown.stderr
     both = study.call("status", "-n", "lima")
     assert both.returncode == 2
     assert "leave out --context and -n" in both.stderr

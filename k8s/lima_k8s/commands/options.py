@@ -116,11 +116,21 @@ def backend_of(storage: str | None, kube_context: str | None, namespace: str | N
         from lima_k8s.cluster.watch.backend import ClusterRuns
 
         return ClusterRuns(kube_context, namespace)
-    if kube_context or namespace:
-        raise InputError("--storage names runs without a cluster; leave out --context and -n")
+    refuse_both(storage, kube_context, namespace)
     from lima_k8s.local.backend import StorageRuns
 
     return StorageRuns(storage)
+
+
+def refuse_both(storage: str | None, kube_context: str | None, namespace: str | None) -> None:
+    """Refuse options that name two places.
+
+    Raises:
+        InputError: they do.
+
+    """
+    if storage and (kube_context or namespace):
+        raise InputError("--storage names runs without a cluster; leave out --context and -n")
 
 
 def cluster_options(function: F) -> F:

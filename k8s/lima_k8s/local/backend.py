@@ -4,8 +4,11 @@ Jobs that `submit --local` started are found by their records; runs without one,
 cluster, by what they wrote about themselves.
 """
 
+import contextlib
+import os
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from lima.runs.done import is_done
 from lima.runs.job_end import CellEnd, JobEnd, read_job_end
 from lima.runs.job_record import JobRecord, decoded, read_jobs
 from lima.runs.lease import is_held
-from lima.runs.progress import DONE, eta_seconds, progress_runs
+from lima.runs.progress import DONE, eta_seconds, progress_runs, read_progress
 from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import run_id
 from lima.store.scan import Tables
@@ -49,6 +52,22 @@ class _Known:
         return next((c for c in (self.end.cells if self.end else ()) if c.run in ids), None)
 
 
+@dataclass(frozen=True)
+class Cancellation:
+    """Runs, and the jobs that have to stop for them."""
+
+    runs: list[Run]
+    jobs: list[JobRecord]
+
+    def send(self, *, wait: bool) -> None:
+        """Ask the jobs to save their work and end; `wait`: until they have."""
+        for job in self.jobs:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(job.pid, signal.SIGTERM)
+        while wait and any(job.alive for job in self.jobs):
+            time.sleep(POLL_S)
+
+
 class StorageRuns:
     """See `lima_k8s.runs.backend.Backend`."""
 
@@ -75,7 +94,7 @@ class StorageRuns:
     def states(self, run: str | None) -> list[View]:
         """See `Backend`."""
         known = self._known()
-        chosen = choose([*known], run)
+        chosen = self._choose(known, run)
         records = read_records(self.storage, chosen, now(), ())
         views = [self._view(r, known[r], records[r.name]) for r in chosen]
         running = {view.run.name for view in views if view.state == "running"}
@@ -96,7 +115,7 @@ class StorageRuns:
     def logs(self, run: str, *, follow: bool) -> tuple[str, Iterator[str]]:
         """See `Backend`: that of the last job that had the run, with its other runs."""
         known = self._known()
-        chosen = choose([*known], run)
+        chosen = self._choose(known, run)
         if len(chosen) != 1:
             names = ", ".join(r.name for r in chosen)
             raise InputError(f"{run!r} names {len(chosen)} runs: {names}")
@@ -107,12 +126,45 @@ class StorageRuns:
             raise InputError(f"the log of {chosen[0].name} is at {job.log} of {job.host}")
         return chosen[0].name, _lines(job, follow=follow)
 
+    def to_cancel(self, texts: Sequence[str | None]) -> "Cancellation":
+        """Return what it takes to cancel some runs: a job is stopped with all of its runs.
+
+        Raises:
+            InputError: none of them is being worked on by a job of this machine, or one of such a
+                job is not named.
+
+        """
+        known = self._known()
+        named = {run for text in texts for run in self._choose(known, text)}
+        wanted = {run.name: run for run in named if not self._is_over(known[run])}
+        jobs = {job.name: job for run in wanted.values() if (job := known[run].job) and job.alive}
+        if wanted and not jobs:
+            raise InputError(
+                f"no job of this machine works on {', '.join(sorted(wanted))}; where one does, "
+                "stop it there"
+            )
+        left = sorted(
+            run.name
+            for run, of in known.items()
+            if of.job and of.job.name in jobs and run.name not in wanted and not self._is_over(of)
+        )
+        if left:
+            raise InputError(f"their job works on {', '.join(left)} too: name these as well")
+        return Cancellation([*wanted.values()], [*jobs.values()])
+
+    def _is_over(self, known: _Known) -> bool:
+        record = read_progress(self.storage, run_id(known.cell)) or {}
+        return self._is_done(known.cell, record)
+
     def _uploaded(self, run: Run) -> Iterator[str]:
         """Return the log that a job in a cluster has left."""
         entries = self.storage.entries(f"logs/run_id={run.run_id}")
         if not entries:
             raise InputError(f"{run.name} has left no log in {self.storage.uri}")
         return iter(self.storage.read(entries[-1].path).decode(errors="replace").splitlines())
+
+    def _choose(self, known: Mapping[Run, _Known], text: str | None) -> list[Run]:
+        return choose([*known], text, f"there are no runs in {self.storage.uri}")
 
     def _known(self) -> dict[Run, _Known]:
         """Return all runs: of the records of jobs, the last of which counts, and of others."""

@@ -1,4 +1,4 @@
-"""What can be done with runs, wherever they run: on a cluster, or on one machine."""
+"""What is asked of runs, wherever they run: on a cluster, or on one machine."""
 
 from collections.abc import Iterator
 from typing import Protocol

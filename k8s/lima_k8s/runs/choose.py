@@ -8,14 +8,16 @@ from lima_k8s.runs.model import Run
 
 MIN_RUN_ID = 4
 """Digits of a run id that are enough to name a run."""
+NONE = "there are no runs in this namespace; try -n NAMESPACE"
 
 
-def choose(runs: Sequence[Run], text: str | None) -> list[Run]:
+def choose(runs: Sequence[Run], text: str | None, none: str = NONE) -> list[Run]:
     """Return the runs that `text` names: a name, a run id or its beginning, or arm/seed.
 
     Args:
         runs: All that there are.
         text: None: all of them.
+        none: What to say where there are no runs at all.
 
     Raises:
         InputError: it names none, or a beginning is that of several.
@@ -36,5 +38,5 @@ def choose(runs: Sequence[Run], text: str | None) -> list[Run]:
     if begins:
         raise InputError(f"{text!r} begins {', '.join(r.name for r in begins)}; write more of it")
     if not runs:
-        raise InputError(f"no run {text!r}: there are no runs in this namespace; try -n NAMESPACE")
+        raise InputError(f"no run {text!r}: {none}")
     raise InputError(f"no run {text!r}; {closest(text, [r.name for r in runs], 'runs')}")
