@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lima.common.temporary import temporary_folder
 from lima.errors import InputError, Interrupted, LimaError
 from lima.recipes.overrides import changed, overrides_of
-from lima.recipes.paper import load_study as _load_study
+from lima.recipes.registry import load_study as _load_study
 from lima.runs.job_end import read_job_end
 from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import RECIPES, lima_65b, tiny
+from lima.recipes.paper import lima_65b
+from lima.recipes.registry import RECIPES
 from lima.spec import CellSpec, ComputeSpec, GenerateSpec, gpus
 from lima.spec.codec import decode, encode, run_id
 from lima_k8s.main import cli

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import encode
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT

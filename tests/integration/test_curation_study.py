@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lima.model.checkpoint_manifest import weights_epochs
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import stage_cell
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable

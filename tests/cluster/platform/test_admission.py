@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError
-from lima.recipes.paper import RECIPES
+from lima.recipes.registry import RECIPES
 from lima_k8s.profile.assets import profile, profiles
 from lima_k8s.profile.kinds import CHARTS
 from tests.charts.test_pods import ALL

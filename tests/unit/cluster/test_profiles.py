@@ -9,7 +9,8 @@ import yaml
 
 from lima.errors import InputError
 from lima.recipes.curation import curate_lima
-from lima.recipes.paper import ablations_7b, lima_65b, tiny
+from lima.recipes.demo import tiny
+from lima.recipes.paper import ablations_7b, lima_65b
 from lima.spec import CellSpec
 from lima_k8s.cluster.rules.study import cluster_findings
 from lima_k8s.cluster.submit.helm import Helm

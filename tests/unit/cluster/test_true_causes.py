@@ -9,7 +9,7 @@ import pytest
 
 from lima.errors import InputError, LimaError
 from lima.evaluation.aggregate.table import aggregate
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.ledger import attempt, record_run
 from lima.spec import ComputeSpec
 from lima.spec.codec import run_id

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lima.errors import InputError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.ledger import attempt, record_run
 from lima.runs.progress import Progress, eta_seconds, read_progress
 from lima.spec import ComputeSpec

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lima.errors import InputError, LimaError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import run_id
 from lima_k8s.cluster.read.api import Cluster
 from lima_k8s.cluster.read.model import Queue, Snapshot

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import lima.errors
 from lima import __version__
 from lima.errors import EndpointError, LimaError, SpecError, StorageError
-from lima.recipes.paper import RECIPES, load_study
+from lima.recipes.registry import RECIPES, load_study
 from lima.spec.yamltext import load_yaml
 from lima_k8s import commands
 from lima_k8s.main import COMMANDS, cli, command_named, run

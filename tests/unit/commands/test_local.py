@@ -13,7 +13,7 @@ import pytest
 
 from lima.endpoints.keys import ALLOWED
 from lima.errors import InputError, Interrupted, LimaError, ModelError, StorageError
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.runs.done import is_done, mark_done
 from lima.runs.job_end import CellEnd, JobEnd
 from lima.runs.progress import DONE, Progress, read_progress

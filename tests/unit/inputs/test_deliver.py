@@ -15,7 +15,7 @@ from lima.inputs.places import Kind, places
 from lima.model.loading import local_model
 from lima.preparing.bring import TEXTS, bring, missing, parcels
 from lima.preparing.prepare import prepare
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.spec.codec import encode, run_id
 from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec

@@ -14,7 +14,7 @@ import pytest
 
 from lima.data.examples import HOME, load_examples
 from lima.errors import DataError, InputError, StorageError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.job_end import read_job_end
 from lima.spec import DataSpec, JudgeSpec
 from lima.spec.codec import encode

@@ -11,7 +11,7 @@ import pytest
 import lima_jobs.outage
 import lima_jobs.run
 from lima.errors import Interrupted, LimaError, NoAnswerError, StorageError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.progress import Progress
 from lima.runs.stop import VARIABLE, request_stop
 from lima.spec.codec import run_id

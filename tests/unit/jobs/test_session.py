@@ -8,7 +8,7 @@ import ray
 
 import lima_jobs.session
 from lima.errors import LimaError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
 from lima_jobs.ownray import own_ray, require_loopback
 from lima_jobs.rayinit import STARTS, _start_ray

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from lima.errors import SpecError
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, TrainSpec
 from lima.spec.codec import (
     canonical_json,

@@ -10,7 +10,7 @@ from lima.lint import LEVELS, Finding, lint
 from lima.lint.facts import Facts
 from lima.lint.lengths import Measured, lines, measure
 from lima.lint.machine import of_this_machine
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import allow_key_option, format_option, study_options

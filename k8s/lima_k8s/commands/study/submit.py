@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lima.errors import InputError
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import (
