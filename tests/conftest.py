@@ -35,10 +35,20 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study", "test_my_data")
+LONGEST = (
+    "test_study", "test_curation_job", "test_generation_job", "test_my_data", "test_other_users",
+    "test_curation_study", "test_report_command", "test_saving", "test_training_job",
+)  # fmt: skip
 """Files of minutes: begun first, so that no process is left alone with one of them at the end."""
+MOST_PROCESSES = 8
+"""Some gigabytes each."""
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes test: one more than cores, since many a test waits for Ray."""
+    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

@@ -239,7 +239,7 @@ def _revision(place: Place) -> str | None:
 
 def shipped(path: str) -> Content | None:
     """Return the content of examples that ship with this package or with Python."""
-    from lima.data.examples import PYDOC, shipped_bytes
+    from lima.inputs.shipped import PYDOC, shipped_bytes
 
     try:
         data = shipped_bytes(path)

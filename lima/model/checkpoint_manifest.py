@@ -109,3 +109,13 @@ def commit_weights(
     files = {e.path.removeprefix(f"{path}/"): e.size for e in entries}
     storage.write(f"{path}.json", json.dumps({"files": files}, indent=1).encode())
     return True
+
+
+def completion_path(run: str) -> str:
+    """Return where the mark lies that says that a training run is complete."""
+    return f"{checkpoints_path(run)}/complete.json"
+
+
+def mark_complete(storage: "Storage", run: str, steps: int) -> None:
+    """Say that all steps are done and all rows and weights are on storage."""
+    storage.write(completion_path(run), json.dumps({"steps": steps}).encode())

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from lima.common.paths import expanded
-from lima.data.examples import PYDOC, shipped_bytes
 from lima.errors import InputError, StorageError
 from lima.inputs.content import Content, File, Watch
 from lima.inputs.copies import copy_path, folder_of
 from lima.inputs.fingerprint import SHA256, digits, of_stream
 from lima.inputs.places import Kind, Place, map_places
+from lima.inputs.shipped import PYDOC, shipped_bytes
 from lima.inputs.upload import Sender
 from lima.preparing.prepare import Prepared
 from lima.spec import CellSpec

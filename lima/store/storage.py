@@ -21,7 +21,7 @@ import pyarrow.fs as pafs
 from lima.common.paths import expanded
 from lima.errors import BucketError, InputError, StorageError
 from lima.spec.credentials import refuse_credentials
-from lima.store.errors import reason, refuse_slips
+from lima.store.errors import kind_of, reason, refuse_slips, storage_error
 from lima.store.s3 import CONNECT_S, READ_S, Bucket, Server
 
 TRANSFERS = 8
@@ -326,8 +326,7 @@ class Storage:
             yield
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
-            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
-            raise kind(f"cannot {what} {where}: {reason(error, what)}") from error
+            raise storage_error(error, what, where) from error
 
 
 def _is_hidden(entry: Entry) -> bool:
@@ -353,7 +352,7 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(_not_opened(uri, error)) from error
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(_not_opened(uri, error)) from error
+        raise kind_of(error)(_not_opened(uri, error)) from error
 
 
 def _not_opened(uri: str, error: Exception) -> str:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
-from lima.spec.codec import closest
+from lima.spec.hints import closest
 from lima.training.schedule import Plan, exported_epochs, state_is_due
 from lima.training.state_size import EXPORTED_BYTES, LOGITS, SAVED_BYTES, shape_parameters
 

@@ -41,10 +41,9 @@ class Sites:
 
 def _text(path: str | None) -> str:
     if path is None:
-        return (resources.files("lima") / "curation" / "sites.yaml").read_text("utf-8")
-    from lima.curation.reading.record_files import (
-        open_bytes,  # its library takes longer than all of lint
-    )
+        return (resources.files("lima.curation.stackexchange") / "sites.yaml").read_text("utf-8")
+    # Its library takes longer than all of lint.
+    from lima.curation.reading.record_files import open_bytes
 
     with open_bytes(path) as stream:
         return stream.read().decode("utf-8")

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Run, Snapshot, Workload
-from lima_k8s.cluster.watch.explain import WAITS, Explanation, amount_text, as_json, explain
+from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Snapshot, Workload
+from lima_k8s.cluster.watch.explain import WAITS, Explanation, as_json, explain
+from lima_k8s.cluster.watch.quota_by_flavor import amount_text
 from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
 from tests.conftest import ROOT
 from tests.unit.cluster.test_flavors import supply
 

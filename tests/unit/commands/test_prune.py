@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from lima.common.temporary import temporary_folder
-from lima.model.checkpoint_manifest import checkpoints_path, weights_epochs, weights_path
+from lima.model.checkpoint_manifest import (
+    checkpoints_path,
+    completion_path,
+    mark_complete,
+    weights_epochs,
+    weights_path,
+)
 from lima.prune import FINDERS, KINDS, find
 from lima.rating.selection import Standing, record_choice
 from lima.runs.lease import lease
@@ -21,7 +27,6 @@ from lima.runs.ledger import attempt, record_run
 from lima.spec import CellSpec, CheckpointSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
-from lima.training.step_rows import completion_path, mark_complete
 from lima_k8s.commands.runs.prune import KINDS as OFFERED
 from lima_k8s.main import run
 

@@ -24,7 +24,7 @@ from lima.inputs.upload import AT_ONCE, MOST_PARTS, SMALLEST_PART, part_size
 from lima.model.loading import local_model
 from lima.preparing.bring import TEXTS, Parcel, bring, missing, parcels
 from lima.preparing.prepare import prepare
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.spec.codec import encode, run_id
 from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec

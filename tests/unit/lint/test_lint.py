@@ -8,7 +8,7 @@ import pytest
 
 from lima.lint import Finding, lint
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import RECIPES, load_study
+from lima.recipes.registry import RECIPES, load_study
 from lima.spec import (
     CellSpec,
     CheckpointSpec,

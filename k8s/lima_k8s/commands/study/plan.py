@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import format_option, study_options
 from lima_k8s.profile.cluster_spec import StopSpec
