@@ -13,7 +13,7 @@ import pytest
 from lima.inputs.content import Contents
 from lima.inputs.memory import Unknown
 from lima.inputs.places import places
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec
 from lima.spec.codec import encode
 from lima.store.storage import Storage
