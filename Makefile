@@ -12,7 +12,7 @@ TRANSFORMERS4 := 'transformers==4.57.*' 'tokenizers<=0.23.0' 'huggingface-hub<1.
 DEMO := lima-results/demo
 CLUSTER_TESTS := tests/cluster
 # A file of tests stays in one process: its tests share what takes long to make.
-SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 # Without bytecode on disk every start compiles torch and its like anew, for 10 s.
 unexport PYTHONDONTWRITEBYTECODE
 

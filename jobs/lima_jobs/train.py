@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lima.common.temporary import remove_left_behind
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
+from lima.model.checkpoint_manifest import completion_path
 from lima.runs.progress import Progress
 from lima.runs.stop import stop_requested
 from lima.spec import (
@@ -26,8 +27,8 @@ from lima.spec import (
 from lima.spec.codec import canonical_json, decode, encode, run_id
 from lima.store.storage import Storage
 from lima.training.state_size import COLLECTIVE_TIMEOUT_S
-from lima.training.step_rows import StepRecord, completion_path
-from lima_jobs.machines import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima.training.step_rows import StepRecord
+from lima_jobs.machines import elastic, in_cluster, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -50,12 +51,12 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
     """
     if storage.exists(completion_path(run_id(cell, stage))):
         return
-    before = machines() if joined() else {}
+    before = machines() if in_cluster() else {}
     progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
     work = _Work(cell, stage, storage, progress.run)
     fit = _fit_alone if work.compute.workers == 1 else _fit_together
     while ended_by := fit(work):
-        if not isinstance(ended_by, Interrupted) or not joined():
+        if not isinstance(ended_by, Interrupted) or not in_cluster():
             raise ended_by
         log.info("a machine of the workers must go: %s", ended_by)
         wait_for_departure(before)
@@ -196,7 +197,7 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     work = _Work.decoded(config)
     prepare_environment(work.compute.device)
 
-    from lima_jobs.session import set_up_logging
+    from lima_jobs.joblog import set_up_logging
 
     set_up_logging()
     remove_left_behind()

@@ -46,6 +46,7 @@ def check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Find
             f"{path}.path",
             f"{model.path} is not on this machine",
             f"--set {path}.path=FOLDER-OR-HUB-NAME",
+            here_alone=True,
         )
 
 

@@ -134,6 +134,7 @@ def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> I
             f"{stage}.model",
             f"{model.name} is not on this machine: the job checks its context length, its pad "
             "token and its end-of-sequence token when it loads it",
+            here_alone=True,
         )
     if model.context and spec.max_length > model.context:
         yield Finding(

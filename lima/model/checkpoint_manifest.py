@@ -92,3 +92,13 @@ def commit_weights(storage: "Storage", run: str, epoch: int, files: dict[str, in
     """Say that the weights of an epoch are whole: `files` are the bytes of each, by name."""
     content = json.dumps({"files": dict(sorted(files.items()))}, indent=1)
     storage.write(f"{weights_path(run, epoch)}.json", content.encode(), replace=True)
+
+
+def completion_path(run: str) -> str:
+    """Return where the mark lies that says that a training run is complete."""
+    return f"{checkpoints_path(run)}/complete.json"
+
+
+def mark_complete(storage: "Storage", run: str, steps: int) -> None:
+    """Say that all steps are done and all rows and weights are on storage."""
+    storage.write(completion_path(run), json.dumps({"steps": steps}).encode())

@@ -51,6 +51,17 @@ def progress_path(run: str) -> str:
     return f"progress/run_id={run}.json"
 
 
+def progress_runs(storage: Storage) -> list[str]:
+    """Return the ids of the runs that have said how far they are.
+
+    Raises:
+        StorageError: storage cannot be reached.
+
+    """
+    names = (entry.path.rpartition("/")[2] for entry in storage.entries("progress"))
+    return [name.removeprefix("run_id=").removesuffix(".json") for name in names]
+
+
 def read_progress(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return a run's last progress record; None before the first, or if storage fails."""
     try:
@@ -85,3 +96,21 @@ def unscored_text(record: Mapping[str, Any]) -> str:
         return str(figures.get("unscored", ""))
     failed = figures.get("failed") if record.get("stage") == "judge" else 0
     return f"{failed} of {record['total']} responses unscored" if failed else ""
+
+
+def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
+    """Return the seconds until a stage ends, if it goes on as it went since this attempt began.
+
+    `since` in a progress record is the first that this attempt said of the stage, so that what
+    earlier attempts did does not count as work of this one.
+    """
+    since = progress.get("since")
+    if not since or progress.get("stage") == DONE:
+        return None
+    done = progress["done"] - since["done"]
+    at = datetime.fromisoformat(progress["at"])
+    spent = (at - datetime.fromisoformat(since["at"])).total_seconds()
+    if done <= 0 or spent <= 0:
+        return None
+    left = (progress["total"] - progress["done"]) * spent / done
+    return max(float(left) - (now - at).total_seconds(), 0.0)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from lima.spec import names
 from lima.spec.curate import CurateSpec, SourceSpec
 from lima.spec.endpoints import EndpointSpec
 from lima.spec.endpoints import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
@@ -167,10 +168,9 @@ class ComputeSpec:
         int, Meta(ge=1, description="Examples of full length that one worker holds at a time.")
     ] = 1
     batching: Annotated[
-        Literal["packed", "padded"],
-        Meta(
-            description="Examples of a batch one after another, or each in a row of its own; "
-            "training only."
+        str,
+        names.BATCH_BUILDERS.meta(
+            "Examples of a batch one after another, or each in a row of its own; training only."
         ),
     ] = field(default="packed", metadata=LATER)
 
@@ -247,6 +247,9 @@ class GenerateSpec:
     ] = 16
     compute: ComputeSpec = ComputeSpec()
     endpoint: EndpointSpec = field(default=EndpointSpec(), metadata=OPERATIONAL)
+    engine: Annotated[
+        str, names.ENGINES.meta("What turns prompts into responses; of a model that is loaded.")
+    ] = field(default="transformers", metadata=LATER)
 
 
 @dataclass(frozen=True)

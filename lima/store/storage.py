@@ -22,10 +22,9 @@ import pyarrow.fs as pafs
 from lima.common.paths import expanded
 from lima.errors import BucketError, InputError, StorageError
 from lima.spec.credentials import refuse_credentials
-from lima.store.errors import reason, refuse_slips
+from lima.store.errors import kind_of, reason, refuse_slips, storage_error
+from lima.store.s3 import CONNECT_S, READ_S, Bucket, Server
 
-S3_ATTEMPTS = "8"
-"""Of each request, with growing pauses: a minute in all."""
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
@@ -59,6 +58,8 @@ class Storage:
         refuse_credentials(uri, "the storage")
         self.filesystem, self.root = _open(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        is_s3 = isinstance(self.filesystem, pafs.S3FileSystem)
+        self.bucket = Bucket(self.root) if is_s3 else None
         self._has_bucket = False
         # Absolute: other processes open the same storage from other folders.
         self.uri = self.root if self.is_local else uri.rstrip("/")
@@ -95,6 +96,17 @@ class Storage:
             told = dict(stream.metadata() or {})
         return bytes(told.get("ETag", b"")).decode()
 
+    def checksum(self, path: str, etag: str) -> str | None:
+        """Return the sha256 (hex) that a store keeps of all bytes of an object with this ETag.
+
+        None: it keeps none, or one of other checksums, those of the parts that were sent.
+        """
+        with contextlib.suppress(StorageError):  # whoever reads it next is told
+            kept = self.bucket.kept(path) if self.bucket else None
+            if kept and kept.etag.strip('"') == etag.strip('"'):
+                return kept.sha256
+        return None
+
     def require_bucket(self) -> None:
         """Refuse a bucket that is not there: looking up and listing objects say only that none is.
 
@@ -102,9 +114,9 @@ class Storage:
             BucketError: there is no such bucket, as far as the credentials may know.
 
         """
-        bucket = self.root.partition("/")[0]
-        if not isinstance(self.filesystem, pafs.S3FileSystem):
+        if self.bucket is None:
             return
+        bucket = self.bucket.name
         try:
             info = self.filesystem.get_file_info(bucket)
         except (OSError, pa.ArrowException):
@@ -178,7 +190,7 @@ class Storage:
         return [entry for entry in self._entries(path) if not _is_hidden(entry)]
 
     def unfinished(self) -> list[Entry]:
-        """Return what is being written, or was by a writer that was killed; stores hide theirs."""
+        """Return what is being written to a folder, or was by a writer that was killed."""
         if not self.is_local:
             return []
         return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
@@ -310,8 +322,7 @@ class Storage:
             yield
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
-            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
-            raise kind(f"cannot {what} {where}: {reason(error, what)}") from error
+            raise storage_error(error, what, where) from error
 
 
 def _is_hidden(entry: Entry) -> bool:
@@ -337,7 +348,7 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(_not_opened(uri, error)) from error
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(_not_opened(uri, error)) from error
+        raise kind_of(error)(_not_opened(uri, error)) from error
 
 
 def _not_opened(uri: str, error: Exception) -> str:
@@ -348,17 +359,14 @@ def _not_opened(uri: str, error: Exception) -> str:
 
 
 def _s3() -> pafs.FileSystem:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    attempts = os.environ.get("AWS_MAX_ATTEMPTS") or S3_ATTEMPTS
-    if not attempts.isdecimal() or attempts == "0":
-        raise InputError(f"AWS_MAX_ATTEMPTS={attempts}: not a number of attempts from 1")
+    server = Server.of_environment()
     return pafs.S3FileSystem(
-        endpoint_override=endpoint,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),  # type: ignore[call-arg]  # old stubs
-        connect_timeout=10,
-        request_timeout=60,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),
+        endpoint_override=server.endpoint,
+        region=server.region,
+        tls_ca_file_path=server.ca_bundle,  # type: ignore[call-arg]  # old stubs
+        connect_timeout=CONNECT_S,
+        request_timeout=READ_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=server.attempts),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lima.common.addresses import draws
 from lima.errors import DataError, InputError
-from lima.preparing.history import cell_of
+from lima.runs.recorded_spec import cell_of
 from lima.spec import CellSpec, Stage, TrainSpec, stage_cell
 from lima.store.shards import RunTable
 from lima.store.storage import Storage

@@ -15,6 +15,7 @@ from lima.data.examples import Example, loader
 from lima.data.trimming import Lengths
 from lima.errors import Interrupted, ModelError, StorageError
 from lima.model.attention import attend_within_examples
+from lima.model.checkpoint_manifest import mark_complete
 from lima.model.end_of_turn import Encoded, refuse_end_of_sequence
 from lima.model.families import is_packable
 from lima.model.loading import (
@@ -36,10 +37,10 @@ from lima.spec import CellSpec, TrainSpec
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
 from lima.training.batches import (
+    BATCH_BUILDERS,
     Batch,
     BatchBuilder,
     MicroBatch,
-    PackedBatches,
     PaddedBatches,
     encode_examples,
     lengths_of,
@@ -57,7 +58,7 @@ from lima.training.export import Trained
 from lima.training.hooks import Hooks
 from lima.training.saver import Saver
 from lima.training.schedule import Plan, exports_after, learning_rate, state_is_due
-from lima.training.step_rows import Records, StepRecord, mark_complete
+from lima.training.step_rows import Records, StepRecord
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,9 @@ class Trainer:
         """Add to a model what only training needs of it."""
         rate, compute = self.spec.residual_dropout, self.spec.compute
         self.dropout = ResidualDropout(model, rate) if rate > 0 else None
-        self.packs = compute.batching == "packed" and is_packable(model)
-        if self.packs:
+        chosen = BATCH_BUILDERS[compute.batching]
+        self.builder = chosen if is_packable(model) or not chosen.packs else PaddedBatches
+        if self.builder.packs:
             attend_within_examples(model)
             predict_from_head(model)
         if compute.gradient_checkpointing:
@@ -140,8 +142,7 @@ class Trainer:
         return model, tokenizer, eot_id, pad_id
 
     def _batches(self, encoded: Sequence[Encoded]) -> BatchBuilder:
-        kind = PackedBatches if self.packs else PaddedBatches
-        return kind(encoded, self.spec, self.pad_id, batch_size=self.spec.batch_size)
+        return self.builder(encoded, self.spec, self.pad_id, batch_size=self.spec.batch_size)
 
     def _heldout(self) -> list[Batch]:
         """Return this worker's part of the held-out examples, the same count on each."""
@@ -259,7 +260,7 @@ class Trainer:
     def _loss(self, micro: MicroBatch) -> torch.Tensor:
         """Return the summed loss in nats of the tokens that carry it."""
         device = self.world.device
-        if not self.packs:
+        if not self.builder.packs:
             logits = self.engine(input_ids=micro.input_ids.to(device), use_cache=False).logits
             return total_loss(logits, micro.labels.to(device))
         loss: torch.Tensor = self.engine(**packed_inputs(micro, device))

@@ -1,13 +1,11 @@
 """The rows that a training run leaves, in step with its saved states."""
 
-import json
 import logging
 import re
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from lima.common.clock import now
-from lima.model.checkpoint_manifest import checkpoints_path
 from lima.spec import CellSpec
 from lima.store.shards import RunTable, bad_shard
 from lima.store.storage import Storage
@@ -98,13 +96,3 @@ class Records:
         common = {"epoch": epoch, "step": step, "tokens": tokens, "at": now()}
         rows = [{**common, "name": name, "value": value} for name, value in values.items()]
         self.metrics.write(f"epoch-{epoch:04d}", rows)
-
-
-def completion_path(run: str) -> str:
-    """Return where the mark lies that says that a training run is complete."""
-    return f"{checkpoints_path(run)}/complete.json"
-
-
-def mark_complete(storage: Storage, run: str, steps: int) -> None:
-    """Say that all steps are done and all rows and weights are on storage."""
-    storage.write(completion_path(run), json.dumps({"steps": steps}).encode())

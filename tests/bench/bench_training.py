@@ -26,7 +26,7 @@ SKIPPED_STEPS = 3
 
 def bench_cell(base: Path) -> CellSpec:
     """Return a training cell with the shape and the batches of recipe `tiny`."""
-    from lima.recipes.paper import TINY_TRAIN
+    from lima.recipes.demo import TINY_TRAIN
 
     compute = ComputeSpec(
         device="cpu",

@@ -10,9 +10,11 @@ import pytest
 from lima.recipes.paper import lima_65b
 from lima.spec import CellSpec
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Run, Snapshot, Workload
-from lima_k8s.cluster.watch.explain import WAITS, Explanation, amount_text, as_json, explain
+from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Snapshot, Workload
+from lima_k8s.cluster.watch.explain import WAITS, Explanation, as_json, explain
+from lima_k8s.cluster.watch.quota_by_flavor import amount_text
 from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
 from tests.conftest import ROOT
 from tests.unit.cluster.test_flavors import supply
 

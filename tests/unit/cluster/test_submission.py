@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lima.errors import InputError
-from lima.recipes.paper import lima_65b, tiny
+from lima.recipes.demo import tiny
+from lima.recipes.paper import lima_65b
 from lima.spec.codec import encode, run_id
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.submit.launch import Target, prepare

@@ -8,7 +8,7 @@ import pytest
 
 from lima.lint import Finding, lint
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import RECIPES, load_study
+from lima.recipes.registry import RECIPES, load_study
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -206,7 +206,12 @@ def test_the_steps_are_said() -> None:
         ),
         (["train.data.count=43"], "error", "train.data.count", "43 examples are asked for, 42"),
         (["train.data.path=authored:nothing"], "error", "train.data", "no such examples"),
-        (["train.data.path=s3://b/x.jsonl"], "note", "train.data", "was not looked at"),
+        (
+            ["train.data.path=s3://b/x.jsonl"],
+            "note",
+            "train.data",
+            "its examples are not read here",
+        ),
         (["train.data.sources=[x]"], "error", "train.data", "no examples with a source like x"),
         (["train.data.path=pydoc:topics"], "error", "train.data", "needs a response"),
         (["train.heldout.path=gone"], "error", "train.heldout.path", "not on this machine"),

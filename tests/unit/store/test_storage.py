@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.errors import InputError, StorageError
-from lima.store.errors import reason
+from lima.errors import BucketError, InputError, NoAnswerError, StorageError
+from lima.store.errors import reason, storage_error
 from lima.store.storage import Entry, Storage
 from lima_k8s.main import run
 
@@ -192,6 +192,23 @@ def test_a_key_that_may_only_read_is_told_from_a_wrong_one() -> None:
     assert "may not write there" in reason(denied, "write")
     assert "AWS_SECRET_ACCESS_KEY" not in reason(denied, "write")
     assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in reason(denied, "read")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("When listing: AWS Error NETWORK_CONNECTION: Couldn't connect", NoAnswerError),
+        ("AWS Error UNKNOWN (HTTP status 503) during PutObject operation", NoAnswerError),
+        ("[Errno 116] Stale file handle: 'x'", NoAnswerError),
+        ("AWS Error NO_SUCH_BUCKET during CreateMultipartUpload", BucketError),
+        ("AWS Error ACCESS_DENIED during PutObject operation", StorageError),
+        ("[Errno 28] No space left on device: 'x'", StorageError),
+    ],
+)
+def test_an_outage_is_told_from_an_answer(said: str, kind: type[StorageError]) -> None:
+    error = storage_error(OSError(said), "write", "s3://b/study/x")
+    assert type(error) is kind
+    assert str(error).startswith(f"cannot write s3://b/study/x: {said}")
 
 
 def test_a_missing_bucket_is_no_empty_study(

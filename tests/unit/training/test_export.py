@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from lima.errors import Interrupted, ModelError, StorageError
-from lima.model.checkpoint_manifest import weights_epochs, weights_path
+from lima.model.checkpoint_manifest import completion_path, weights_epochs, weights_path
 from lima.spec import CellSpec, CheckpointSpec, DataSpec
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
-from lima.training.step_rows import completion_path
 from tests.helpers.models import make_base, small_cell
 from tests.helpers.training import make_trainer, step_rows, train, weights
 

@@ -15,7 +15,12 @@ from safetensors.torch import save_file
 
 from lima.data.examples import training_examples
 from lima.errors import DataError, Interrupted, ModelError, StorageError
-from lima.model.checkpoint_manifest import local_files, weights_epochs, weights_path
+from lima.model.checkpoint_manifest import (
+    completion_path,
+    local_files,
+    weights_epochs,
+    weights_path,
+)
 from lima.model.end_of_turn import encode_dialogue
 from lima.model.loading import load_for_inference
 from lima.spec import CellSpec, CheckpointSpec, DataSpec, ModelSpec, OptimizerSpec
@@ -27,7 +32,6 @@ from lima.training.hooks import Hooks
 from lima.training.loop import Trainer
 from lima.training.schedule import Plan, learning_rate
 from lima.training.statefiles import StateReader
-from lima.training.step_rows import completion_path
 from lima.training.world import World
 from tests.helpers.models import make_base, small_cell
 from tests.helpers.training import step_rows, train, weights

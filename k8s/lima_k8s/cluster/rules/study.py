@@ -15,7 +15,7 @@ from lima_k8s.study.savings import stop_warning
 
 def not_of_this_machine(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what a pod does not care about: whether a file is on this machine."""
-    return [f for f in findings if "is not on this machine" not in f.message]
+    return [f for f in findings if not f.here_alone]
 
 
 def cluster_findings(cluster: ClusterSpec) -> list[Finding]:

@@ -9,9 +9,9 @@ import click
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima.spec.codec import run_id
-from lima_k8s.cluster.read.model import Run
 from lima_k8s.cluster.read.uris import is_for_pods, plain
 from lima_k8s.cluster.submit.releases import Outcome, Submission, priority_class, submit
+from lima_k8s.runs.model import Run
 from lima_k8s.study.findings import refuse_errors
 from lima_k8s.terminal.output import say, write_json
 
@@ -147,11 +147,12 @@ def _warn_of_stops(submission: Submission) -> None:
 def render(kind: str, cells: Sequence[CellSpec], target: Target, output_format: str) -> None:
     """Write the manifests that would be installed; nothing is asked of the cluster."""
     from lima_k8s.cluster.submit.helm import Helm
-    from lima_k8s.profile.assets import chart, chart_for
+    from lima_k8s.profile.assets import chart
+    from lima_k8s.profile.kinds import CHARTS
 
     submission = prepare(kind, cells, target)
     helm = Helm.here(target.context, target.namespace)
-    folder = chart(chart_for(kind))
+    folder = chart(CHARTS[kind])
     texts = {
         release: helm.template(release, folder, values) for release, values in submission.releases()
     }
@@ -185,7 +186,8 @@ def _tell_next(submission: Submission, target: Target) -> None:
 
 
 def _wait(cluster: Any, submission: Submission) -> None:
-    from lima_k8s.cluster.watch.follow import raise_for, watch
+    from lima_k8s.cluster.watch.follow import watch
+    from lima_k8s.runs.view import raise_for
 
     ids = {run_id(cell) for cell in submission.cells}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import format_option, study_options
 from lima_k8s.profile.cluster_spec import StopSpec
@@ -72,7 +72,7 @@ def command(
         for cell in reversed(alike.values())
         for s in _stages(cell, gpu, nodes, gpus_per_node, mib_s)
     ]
-    inputs = documents(look(cells, offline=True))
+    inputs = documents(look(cells, brief=True))
     if output_format == "json":
         asked = {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node}
         write_json({**asked, "stages": stages, "inputs": inputs})
