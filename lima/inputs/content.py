@@ -11,7 +11,8 @@ from lima.inputs.fingerprint import COMMIT, of_bytes, of_objects, of_stream, of_
 from lima.inputs.hub import commit_of
 from lima.inputs.memory import Memory, State, Unknown
 from lima.inputs.places import Place
-from lima.paths import expanded, file_name
+from lima.model.gguf import is_gguf
+from lima.paths import PACKAGE, expanded, file_name
 from lima.reachable import require_answer
 
 if TYPE_CHECKING:
@@ -136,9 +137,11 @@ class Contents:
         here = expanded(path)
         if here.is_file():
             return self._one(path)
+        if "://" in path and is_gguf(path):
+            return self._one(path)
         if "://" in path or here.is_dir():
             return self._folder(path)
-        if path.startswith((".", "/", "~")):
+        if path.startswith((".", "/", "~", PACKAGE)):
             return NOT_HERE
         if self.offline:
             return Unknown("a hub is not asked here")

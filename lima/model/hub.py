@@ -7,7 +7,7 @@ from pathlib import Path
 from lima.codec import run_id
 from lima.errors import HubError, ModelError
 from lima.model.loading import RUN, SCRATCH
-from lima.paths import is_here
+from lima.paths import PACKAGE, is_here
 from lima.results import GENERATIONS
 from lima.shards import RunTable
 from lima.spec import CellSpec, ModelSpec, Stage, computes, stage_cell
@@ -39,7 +39,7 @@ def require_models(cells: Iterable[CellSpec], storage: Storage) -> None:
 def _of_hubs(cell: CellSpec, storage: Storage) -> Iterator[tuple[Stage, ModelSpec]]:
     for stage in computes(cell):
         model: ModelSpec = getattr(cell, stage).model
-        elsewhere = model.path == SCRATCH or model.path.startswith((RUN, ".", "/", "~"))
+        elsewhere = model.path == SCRATCH or model.path.startswith((RUN, PACKAGE, ".", "/", "~"))
         if elsewhere or "://" in model.path or is_here(model.path):
             continue
         if not _has_results(cell, stage, storage):

@@ -22,15 +22,15 @@ from lima.model.loading import (
     check_context,
     fit_vocabulary,
     knows_eot,
-    load_tokenizer,
     local_model,
     pretrained_model,
     resolve_run,
     scratch_model,
     scratch_tokenizer,
+    tokenizer_to_train,
     torch_dtype,
 )
-from lima.model.tokens import Encoded, refuse_end_of_sequence
+from lima.model.tokens import Encoded
 from lima.model.weights import commit_weights, weights_epochs
 from lima.spec import CellSpec, TrainSpec
 from lima.storage import Storage
@@ -100,7 +100,8 @@ class Trainer:
         model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
         check_context(model, spec.max_length)
         name = spec.model.path
-        self.trained = Trained(model, self.tokenizer, eot_id, pad_id, name)
+        dialogue = spec.text_format == "dialogue"
+        self.trained = Trained(model, self.tokenizer, eot_id, pad_id, name, ends_turns=dialogue)
         self.eot_id, self.pad_id = eot_id, pad_id
         self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
         self._equip(model)
@@ -142,8 +143,7 @@ class Trainer:
             return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
         path = self.world.each(lambda: local_model(spec, self.storage))
         known = knows_eot(path, spec)
-        tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
-        refuse_end_of_sequence(tokenizer, spec.eot_token)
+        tokenizer, eot_id, pad_id = tokenizer_to_train(path, spec)
         with partitioned_loading(self.config):
             model = pretrained_model(path, spec, torch_dtype(self.spec.compute))
             if self.spec.text_format == "dialogue":
