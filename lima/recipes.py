@@ -122,7 +122,7 @@ def smol() -> tuple[CellSpec, ...]:
     """
     arms = {"sentence": DataSpec("authored:sentence"), "points": DataSpec("authored:points")}
     before = CellSpec("smol", "before", generate=replace(SMOL_GENERATE, model=SMOLLM2))
-    return (before, *(_cell_smol(arm, data) for arm, data in arms.items()))
+    return (*(_cell_smol(arm, data) for arm, data in arms.items()), before)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -284,12 +284,13 @@ SMOL_COMPUTE = replace(TINY_COMPUTE, precision="bf16")
 SMOL_TRAIN = TrainSpec(
     model=SMOLLM2,
     data=DataSpec("authored:sentence"),
-    epochs=2,
+    epochs=6,
     batch_size=8,
     max_length=256,
     residual_dropout=0.0,
     optimizer=OptimizerSpec(lr_start=5e-5, lr_end=5e-6),
-    checkpoints=CheckpointSpec(first_epoch=2, last_epoch=2, state_every_steps=1000),
+    # A state takes 2 GB: none but the last, from which weights are exported.
+    checkpoints=CheckpointSpec(first_epoch=6, last_epoch=6, state_every_steps=1000),
     compute=SMOL_COMPUTE,
 )
 SMOL_GENERATE = GenerateSpec(

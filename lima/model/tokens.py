@@ -148,9 +148,7 @@ def check_template(tokenizer: Any, conversations: Sequence[Sequence[str]], eot_i
         if any(token in text for token in special for text in conversation):
             continue
         trained = encode_dialogue(tokenizer, conversation, eot_id).ids
-        served = list(
-            tokenizer.apply_chat_template(messages_of(conversation), return_dict=False)
-        )
+        served = list(tokenizer.apply_chat_template(messages_of(conversation), return_dict=False))
         # A model's own template may go on after the last end of turn: with a line break.
         if served[: len(trained)] != trained or (served != trained and not own):
             raise ModelError(

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lima.devices import has_bf16
 from lima.lint import Finding, lint
+from lima.model.tokens import lima_template
 from lima.overrides import apply_overrides
 from lima.recipes import RECIPES, load_study
 from lima.results import RUNS
@@ -74,6 +76,7 @@ def record(*utterances: str) -> str:
 @pytest.fixture(autouse=True)
 def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lima.lint.stages.has_bf16", lambda: False)
     write_data(Path("mine.jsonl"), 42)
 
 
@@ -265,6 +268,45 @@ def test_a_model_folder_is_read(tmp_path: Path) -> None:
     assert "pad token of model" in one(found, "error", "train.model.eot_token").message
     own = findings("base=null", "train.model.path=./model", "train.model.eot_token=<|end|>")
     assert "end-of-sequence token" in one(own, "error", "train.model.eot_token").message
+
+
+def test_the_template_of_a_chat_tuned_model(tmp_path: Path) -> None:
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    mine = ["base=null", "train.model.path=./chat"]
+    path = "train.model.chat_template"
+    own = [f"{path}=own", "generate.model.chat_template=own"]
+    assert "no chat template of its own" in one(findings(*mine, *own), "error", path).message
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    replaced = one(findings(*mine), "warning", path)
+    assert "which is replaced: turns end with '<|eot|>'" in replaced.message
+    assert "--set train.model.chat_template=own --set 'train.model.eot_token=<|im_end|>'" in (
+        replaced.fix
+    )
+    ends = [f"{stage}.model.eot_token=<|im_end|>" for stage in ("train", "generate")]
+    assert not [f for f in findings(*mine, *own, *ends) if f.path.startswith("train.model.")]
+    half = findings(*mine, own[0], *ends)
+    assert "expects 'lima'" in one(half, "error", "generate.model.chat_template").message
+    (folder / "chat_template.jinja").write_text(lima_template("<|eot|>"))
+    assert not [f for f in findings(*mine) if f.path == path], "ours, of an earlier run"
+
+
+def test_a_gguf_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").touch()
+    found = findings("base=null", "train.model.path=./tiny.gguf")
+    assert "the job unpacks it" in one(found, "note", "train.model").message
+    assert not [f for f in found if f.level == "error"]
+    gone = findings("base=null", "train.model.path=package:no_such_one/x.gguf")
+    assert "is not installed" in one(gone, "error", "train.model.path").message
+
+
+def test_bf16_where_the_cpu_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lima.lint.stages.has_bf16", lambda: has_bf16(tmp_path))
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("flags\t\t: avx2 avx512_bf16 avx512f\n")
+    assert not [f for f in findings("train.compute.precision=bf16") if f.level != "note"]
 
 
 def test_runs_that_cannot_be_told_apart() -> None:
