@@ -73,6 +73,24 @@ def look_up_progress(storage: Storage, run: str) -> dict[str, Any] | None:
         return None
 
 
+def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
+    """Return the seconds until a stage ends, if it goes on as it went since this attempt began.
+
+    `since` in a progress record is the first that this attempt said of the stage, so that what
+    earlier attempts did does not count as work of this one.
+    """
+    since = progress.get("since")
+    if not since or progress.get("stage") == DONE:
+        return None
+    done = progress["done"] - since["done"]
+    at = datetime.fromisoformat(progress["at"])
+    spent = (at - datetime.fromisoformat(since["at"])).total_seconds()
+    if done <= 0 or spent <= 0:
+        return None
+    left = (progress["total"] - progress["done"]) * spent / done
+    return max(float(left) - (now - at).total_seconds(), 0.0)
+
+
 def unscored_text(record: Mapping[str, Any]) -> str:
     """Return how many responses a judge left without a score, of how many; empty: none.
 

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from lima.board import Board
 from lima.curation.dataset import load_examples
 from lima.errors import Interrupted, LimaError
 from lima.generation.baseline import run_baseline
@@ -75,12 +76,15 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
     if not pending:
         return
     with attempt(storage, cell, "generate", spec.compute, progress.run):
-        tokens, started = 0, time.monotonic()
+        tokens, started, board = 0, time.monotonic(), Board(storage, cell)
         with contextlib.closing(_Pool(cell, storage, pending)) as pool:
             for shard, sampled in pool.run():
                 done, tokens = done + len(shard.prompts), tokens + sampled
                 rate = round(tokens / (time.monotonic() - started), 1)
                 progress.update("generate", done, total, "prompts", tokens_per_second=rate)
+                each = sampled / len(shard.prompts) / spec.decoding.samples
+                board.add(done, {"tokens_per_second": rate, "tokens_a_response": each})
+        board.flush()
 
 
 class GenerateWorker:

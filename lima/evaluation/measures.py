@@ -56,7 +56,9 @@ class Training:
 class Effort:
     """The attempts at a run, and their hours as far as their ends are known."""
 
-    attempts: int = 0
+    stage_starts: int = 0
+    retries: int = 0
+    """Starts of a stage after its first."""
     failed: int = 0
     interrupted: int = 0
     killed: int = 0
@@ -299,7 +301,8 @@ def _effort(rows: list[dict[str, Any]]) -> Effort:
     running = int(bool(starts) and starts[-1] in endless)
     outcomes = [row["outcome"] for row in ends]
     return Effort(
-        attempts=len(starts),
+        stage_starts=len(starts),
+        retries=max(len(starts) - 1, 0),
         failed=outcomes.count("failed"),
         interrupted=outcomes.count("interrupted"),
         # The next attempt writes the end of one that was killed, if it still can.

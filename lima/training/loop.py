@@ -259,7 +259,7 @@ class Trainer:
             seconds=seconds,
             at=now(),
         )
-        self.records.pending.append(record)
+        self.records.stepped(record)
         self.hooks.on_step(record, self.plan.total_steps)
 
     def _export_due(self, step: int) -> None:

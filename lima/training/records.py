@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from lima.board import Board
 from lima.clock import now
 from lima.model.weights import checkpoints_path
 from lima.results import METRICS, STEPS
@@ -14,6 +15,8 @@ from lima.spec import CellSpec
 from lima.storage import Storage
 
 log = logging.getLogger(__name__)
+CURVES = ("loss", "learning_rate", "gradient_norm", "epoch")
+"""Of a step, that TensorBoard shows."""
 _SHARD = re.compile(r"steps-(\d{8})-(\d{8})")
 
 
@@ -41,6 +44,7 @@ class Records:
         self.storage = storage
         self.steps = RunTable(storage, STEPS, cell)
         self.metrics = RunTable(storage, METRICS, cell)
+        self.board = Board(storage, cell)
         self.pending: list[StepRecord] = []
 
     def rewind(self, step: int) -> None:
@@ -52,9 +56,20 @@ class Records:
             if int(name[1]) > step:
                 log.warning("rows %s belong to work that was lost; they are written again", shard)
                 self.storage.delete(self.steps.path(shard))
+        self.board.rewind(step)
+
+    def stepped(self, record: StepRecord) -> None:
+        """Note a step, which is written with the next state."""
+        self.pending.append(record)
+        self.board.add(
+            record.step,
+            {name: getattr(record, name) for name in CURVES}
+            | {"tokens_per_second": record.tokens / record.seconds},
+        )
 
     def flush(self) -> None:
         """Write the collected steps as one shard; must precede the saving of their state."""
+        self.board.flush()
         if self.pending:
             first, last = self.pending[0].step, self.pending[-1].step
             self.steps.write(f"steps-{first:08d}-{last:08d}", [asdict(r) for r in self.pending])
@@ -65,6 +80,7 @@ class Records:
         common = {"epoch": epoch, "step": step, "tokens": tokens, "at": now()}
         rows = [{**common, "name": name, "value": value} for name, value in values.items()]
         self.metrics.write(f"epoch-{epoch:04d}", rows)
+        self.board.add(step, values)
 
 
 def completion_path(run: str) -> str:

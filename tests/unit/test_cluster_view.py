@@ -12,16 +12,17 @@ from rich.console import Console
 from lima.codec import encode, run_id
 from lima.errors import InputError
 from lima.ledger import attempt, record_run
-from lima.progress import Progress, read_progress
+from lima.progress import Progress, eta_seconds, read_progress
 from lima.recipes import tiny
 from lima.spec import ComputeSpec
 from lima.storage import Storage
 from lima_k8s.cluster import parse
 from lima_k8s.cluster.model import Cause, Condition, Run, Workload
 from lima_k8s.cluster.records import Reader, attempts_of
-from lima_k8s.cluster.show import duration_text, table_of
+from lima_k8s.cluster.show import table_of
 from lima_k8s.cluster.snapshot import choose
-from lima_k8s.cluster.view import State, View, eta_seconds, state_of
+from lima_k8s.cluster.view import State, View, state_of
+from lima_k8s.output import duration_text
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CELL = tiny()[0]
@@ -113,9 +114,9 @@ def test_attempts_and_gpu_hours_add_up() -> None:
         row("b", "started", 40),
     ]
     found = attempts_of(rows, NOON + timedelta(minutes=70), running=True)
-    assert (found.attempts, found.gpu_hours) == (2, 8.0)
+    assert (found.stage_starts, found.retries, found.gpu_hours) == (2, 1, 8.0)
     assert (found.last_outcome, found.last_reason) == ("interrupted", "stopped on request")
-    assert attempts_of([], NOON).attempts == 0
+    assert attempts_of([], NOON).stage_starts == 0
 
 
 @pytest.mark.parametrize(
@@ -163,10 +164,10 @@ def test_records_come_from_what_jobs_write(tmp_path: Any) -> None:
     reader = Reader()
     found = reader.read([run, other], NOON)
     assert reader.problems == {}
-    assert found["r"].attempts == 1
+    assert (found["r"].stage_starts, found["r"].retries) == (1, 0)
     assert found["r"].progress["stage"] == "train"
     # The base model is shared: its attempt is one of both cells.
-    assert found["o"].attempts == 1
+    assert (found["o"].stage_starts, found["o"].retries) == (1, 0)
     assert found["o"].progress == {}
 
 

@@ -77,7 +77,7 @@ def test_a_dialogue_that_the_template_rewrites(folder: Path) -> None:
 
 def test_what_cannot_be_kept(folder: Path) -> None:
     own = ModelSpec(str(folder), eot_token=END, chat_template="own")
-    with pytest.raises(ModelError, match="it has none; set model.chat_template=lima"):
+    with pytest.raises(ModelError, match="it has none; set"):
         load_tokenizer(str(folder), own)
     tokenizer, _ = kept(folder, CHATML)
     tokenizer.save_pretrained(folder / "chat")
@@ -90,5 +90,5 @@ def test_what_cannot_be_kept(folder: Path) -> None:
         load_tokenizer(chat, wrong)
     other = ModelSpec(chat, eot_token="<|pad|>", chat_template="own")
     loaded, eot_id, _ = load_tokenizer(chat, other)
-    with pytest.raises(ModelError, match="does not end a response with model.eot_token"):
+    with pytest.raises(ModelError, match="does not end a response with"):
         encode_dialogue(loaded, ["a", "b"], eot_id)

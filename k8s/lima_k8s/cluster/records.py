@@ -24,7 +24,9 @@ class Records:
 
     progress: dict[str, Any] = field(default_factory=dict)
     """Its last progress record; empty before the first."""
-    attempts: int = 0
+    stage_starts: int = 0
+    retries: int = 0
+    """Starts of a stage after its first."""
     gpu_hours: float = 0.0
     last_outcome: str = ""
     last_reason: str = ""
@@ -130,7 +132,8 @@ def attempts_of(
     last = max(ended.values(), key=lambda row: row["at"], default=None)
     return Records(
         progress=progress or {},
-        attempts=len(started),
+        stage_starts=len(started),
+        retries=len(started) - len({row.get("run_id") for row in started.values()}),
         gpu_hours=seconds / HOUR,
         last_outcome=(last or {}).get("outcome") or "",
         last_reason=(last or {}).get("reason") or "",

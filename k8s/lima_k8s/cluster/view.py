@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from lima.progress import DONE
+from lima.progress import eta_seconds
 from lima_k8s.cluster.causes import find_cause
 from lima_k8s.cluster.model import Cause, Place, Run, Snapshot, Workload
 from lima_k8s.cluster.records import Records
@@ -119,24 +119,6 @@ def state_of(run: Run, workload: Workload | None, cause: Cause | None) -> State:
     return "running" if run.job_runs else "starting"
 
 
-def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
-    """Return the seconds until a stage ends, if it goes on as it went since this attempt began.
-
-    `since` in a progress record is the first that this attempt said of the stage, so that what
-    earlier attempts did does not count as work of this one.
-    """
-    since = progress.get("since")
-    if not since or progress.get("stage") == DONE:
-        return None
-    done = progress["done"] - since["done"]
-    at = datetime.fromisoformat(progress["at"])
-    spent = (at - datetime.fromisoformat(since["at"])).total_seconds()
-    if done <= 0 or spent <= 0:
-        return None
-    left = (progress["total"] - progress["done"]) * spent / done
-    return max(float(left) - (now - at).total_seconds(), 0.0)
-
-
 def as_json(view: View) -> dict[str, Any]:
     """Return a view as it is written by --format json."""
     run, records = view.run, view.records
@@ -158,7 +140,8 @@ def as_json(view: View) -> dict[str, Any]:
         "progress": view.progress or None,
         "eta_s": round(view.eta_s, 1) if view.eta_s is not None else None,
         "failed_starts": run.failed_starts,
-        "attempts": records.attempts if records else None,
+        "stage_starts": records.stage_starts if records else None,
+        "retries": records.retries if records else None,
         "gpu_hours": round(records.gpu_hours, 4) if records else None,
         "last_attempt": (
             {"outcome": records.last_outcome, "reason": records.last_reason}
