@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lima.errors import ModelError
+from lima.paths import expanded
 
 SUFFIX = ".gguf"
 LIBRARY = "gguf"
@@ -62,3 +63,25 @@ def _drop_quantisation(model: Any) -> None:
     for name in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(model.config, name):
             delattr(model.config, name)
+
+
+def main() -> None:
+    """Unpack a GGUF file for other programs: `python -m lima.model.gguf FILE FOLDER`."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(description="Write the model of a GGUF file as transformers opens it.")
+    parser.add_argument("file", help="a path, or package:NAME/FILE")
+    parser.add_argument("folder", type=Path, help="to write to")
+    given = parser.parse_args()
+    file = expanded(given.file)
+    if not (is_gguf(given.file) and file.is_file()):
+        parser.error(f"{given.file}: no GGUF file there")
+    try:
+        require_library(given.file)
+    except ModelError as error:
+        parser.error(str(error))
+    unpack(file, given.folder)
+
+
+if __name__ == "__main__":
+    main()
