@@ -46,6 +46,8 @@ class CellState:
     @property
     def left(self) -> str:
         """How long its stage will yet take, as far as that can be told."""
+        if not self.record or self.record.get("done") == self.record.get("total"):
+            return ""
         left = duration_text(eta_seconds(self.record, datetime.now(UTC)))
         return f"{left} left" if left else ""
 
