@@ -76,11 +76,11 @@ cluster-test: .venv/ready cluster-tools
 
 # Written in place: a test compares these pages with the code.
 docs: .venv/ready
-	$(BIN)/python -m lima_k8s.reference docs/reference
+	$(BIN)/python -m lima_k8s.codegen.reference docs/reference
 
 # Values, schemas and READMEs of the charts; tests compare them with the code.
 charts: .venv/ready chart-tools
-	$(BIN)/python -m lima_k8s.charts charts
+	$(BIN)/python -m lima_k8s.codegen.charts charts
 	.cache/bin/helm-docs --chart-search-root charts --template-files ./README.md.gotmpl \
 		--sort-values-order file --log-level warning
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lima.codec import closest, encode, run_id
+from lima.common.temporary import temporary_folder
 from lima.errors import InputError, Interrupted, LimaError
-from lima.overrides import changed, meant_for, overrides_of
-from lima.recipes import load_study as _load_study
+from lima.recipes.overrides import changed, meant_for, overrides_of
+from lima.recipes.paper import load_study as _load_study
+from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec
-from lima.stop import PARENT, VARIABLE
-from lima.temporary import temporary_folder
+from lima.spec.codec import closest, encode, run_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,10 +72,10 @@ class Study:
             LimaError: a run failed; the message says why.
 
         """
-        from lima.devices import require_gpus
-        from lima.done import is_done
-        from lima.judging.key import require_keys
-        from lima.storage import Storage
+        from lima.endpoints.keys import require_keys
+        from lima.runs.devices import require_gpus
+        from lima.runs.done import is_done
+        from lima.store.storage import Storage
 
         opened = Storage(storage)
         if wrong := [f for f in self.lint() if f.level == "error"]:
@@ -111,9 +111,9 @@ class Results:
             StorageError: storage cannot be reached.
 
         """
-        from lima.evaluation.scan import Tables
-        from lima.results import TABLES
-        from lima.storage import Storage
+        from lima.store.scan import Tables
+        from lima.store.storage import Storage
+        from lima.store.tables import TABLES
 
         if name not in TABLES:
             raise InputError(f"no table {name!r}; {closest(name, TABLES, 'tables')}")
@@ -136,8 +136,8 @@ class Results:
             DataError: there are no runs, or shards that cannot be read.
 
         """
-        from lima.evaluation.aggregate import aggregate
-        from lima.storage import Storage
+        from lima.evaluation.aggregate.table import aggregate
+        from lima.store.storage import Storage
 
         return aggregate(Storage(self.storage), list(by), note=lambda _: None)
 

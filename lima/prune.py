@@ -15,13 +15,13 @@ from itertools import groupby
 from typing import Any
 
 from lima.errors import DataError
-from lima.evaluation.checkpoints import read_choices
-from lima.evaluation.scan import Tables
-from lima.lease import is_held
-from lima.ledger import COMPLETED
+from lima.evaluation.cells.checkpoint_choice import read_choices
 from lima.model.loading import EARLIER_STAGES, RUN
-from lima.results import ATTEMPTS, RUNS
-from lima.storage import Entry, Storage
+from lima.runs.lease import is_held
+from lima.runs.ledger import COMPLETED
+from lima.store.scan import Tables
+from lima.store.storage import Entry, Storage
+from lima.store.tables import ATTEMPTS, RUNS
 
 STATES, CHECKPOINTS, LEFTOVERS = "states", "checkpoints", "leftovers"
 KINDS = (STATES, CHECKPOINTS, LEFTOVERS)

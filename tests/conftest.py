@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.chromium import chromium
+from tests.helpers.web.chromium import chromium
 
 # A busy machine is no failure: no test has a time limit. The same code is told the same twice;
 # it is runs in random order that look for examples of which nobody has thought.

@@ -21,18 +21,18 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lima.codec import run_id, sha256_key
-from lima.curation.damage import Damage
-from lima.curation.split import SplitSite
+from lima.common.paths import own_folder
+from lima.curation.candidates.table import counts
+from lima.curation.reading.damage import Damage
+from lima.curation.stackexchange.posts_by_question import SplitSite
 from lima.curation.stage import Curation, Unit
-from lima.curation.store import counts
 from lima.errors import Interrupted, LimaError
-from lima.ledger import attempt
-from lima.paths import own_folder
-from lima.progress import Progress
+from lima.runs.ledger import attempt
+from lima.runs.progress import Progress
+from lima.runs.stop import stop_requested
 from lima.spec import CellSpec, ComputeSpec
-from lima.stop import stop_requested
-from lima.storage import Storage
+from lima.spec.codec import run_id, sha256_key
+from lima.store.storage import Storage
 
 log = logging.getLogger(__name__)
 MAX_LOSSES = 5

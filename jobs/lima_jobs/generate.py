@@ -11,8 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from lima.board import Board
-from lima.curation.dataset import load_examples
+from lima.data.examples import load_examples
 from lima.errors import Interrupted, LimaError
 from lima.generation.baseline import run_baseline
 from lima.generation.run import (
@@ -23,14 +22,15 @@ from lima.generation.run import (
     pending_shards,
     plan_shards,
 )
-from lima.ledger import attempt
-from lima.progress import Progress
-from lima.results import GENERATIONS
-from lima.shards import RunTable
+from lima.runs.board import Board
+from lima.runs.ledger import attempt
+from lima.runs.progress import Progress
+from lima.runs.stop import busy, stop_requested
 from lima.spec import CellSpec, is_baseline, stage_cell
-from lima.stop import busy, stop_requested
-from lima.storage import Storage
-from lima_jobs.cluster import (
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import GENERATIONS
+from lima_jobs.machines import (
     DEPARTURE_S,
     joined,
     machines,

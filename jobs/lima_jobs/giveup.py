@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 
 from lima.errors import InputError
-from lima.stop import stop_requested
-from lima_jobs.cluster import joined
+from lima.runs.stop import stop_requested
+from lima_jobs.machines import joined
 
 log = logging.getLogger(__name__)
 

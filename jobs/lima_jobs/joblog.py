@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lima.errors import StorageError
-from lima.storage import Storage
+from lima.store.storage import Storage
 
 INTERVAL_S = 10.0
 MOST_BYTES = 32 << 20

@@ -1,9 +1,9 @@
 """The judge stage: requests from the driver, which needs no worker and no accelerator."""
 
 from lima.judging.run import judge_responses
-from lima.progress import Progress
+from lima.runs.progress import Progress
 from lima.spec import CellSpec
-from lima.storage import Storage
+from lima.store.storage import Storage
 
 
 def run_judge(cell: CellSpec, storage: Storage, progress: Progress) -> None:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from lima.errors import InputError, Interrupted, StorageError
-from lima.progress import read_progress
-from lima.reachable import require_answer
-from lima.stop import stop_requested
-from lima.storage import Storage
-from lima_jobs.cluster import SAY_S, WAIT_MINUTES, joined, wait_minutes
+from lima.runs.progress import read_progress
+from lima.runs.stop import stop_requested
+from lima.store.reachable import require_answer
+from lima.store.storage import Storage
+from lima_jobs.machines import SAY_S, WAIT_MINUTES, joined, wait_minutes
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ more. Until it returns, Kubernetes kills nothing, up to the grace period of the 
 
 import time
 
-from lima.stop import busy_processes, request_stop
+from lima.runs.stop import busy_processes, request_stop
 
 POLL_S = 0.2
 LINGER_S = 1.0

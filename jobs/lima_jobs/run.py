@@ -24,22 +24,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lima.codec import decode, run_id
-from lima.done import is_done, mark_done
+from lima.endpoints.keys import require_keys
 from lima.errors import Interrupted, LimaError, SpecError
-from lima.inputs.record import record_inputs
-from lima.judging.key import require_keys
-from lima.lease import lease
-from lima.ledger import close_killed, record_run
 from lima.model.hub import require_models
-from lima.progress import DONE, Progress
-from lima.reachable import POD_PATIENCE_S, require_answer
+from lima.runs.done import is_done, mark_done
+from lima.runs.inputs_record import record_inputs
+from lima.runs.lease import lease
+from lima.runs.ledger import close_killed, record_run
+from lima.runs.progress import DONE, Progress
+from lima.runs.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
-from lima.storage import Storage
-from lima_jobs.cluster import joined
+from lima.spec.codec import decode, run_id
+from lima.store.reachable import POD_PATIENCE_S, require_answer
+from lima.store.storage import Storage
 from lima_jobs.giveup import not_again_on_bad_input
 from lima_jobs.joblog import kept_log
+from lima_jobs.machines import joined
 from lima_jobs.outage import outlast
 from lima_jobs.session import ray_session, set_up_logging
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lima.errors import InputError, LimaError
 from lima.spec import CellSpec, computes, gpus
-from lima_jobs.cluster import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
+from lima_jobs.machines import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
 from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopback
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import sys
 import uuid
 
 from lima.errors import LimaError, StorageError
-from lima.reachable import POD_PATIENCE_S, require_answer
-from lima.storage import Storage
+from lima.store.reachable import POD_PATIENCE_S, require_answer
+from lima.store.storage import Storage
 
 FIRST, SECOND = b"written first", b"written second"
 

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from lima.codec import decode, encode, run_id
+from lima.common.temporary import remove_left_behind
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
-from lima.progress import Progress
+from lima.runs.progress import Progress
+from lima.runs.stop import stop_requested
 from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
-from lima.stop import stop_requested
-from lima.storage import Storage
-from lima.temporary import remove_left_behind
-from lima.training.records import StepRecord, completion_path
-from lima.training.size import collective_timeout_s
-from lima_jobs.cluster import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima.spec.codec import decode, encode, run_id
+from lima.store.storage import Storage
+from lima.training.state_size import collective_timeout_s
+from lima.training.step_rows import StepRecord, completion_path
+from lima_jobs.machines import elastic, joined, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -239,8 +239,8 @@ def _world_of_ray(work: _Work) -> Iterator["World"]:
 
 def _train_in(world: "World", work: _Work) -> LimaError | None:
     """Train as one worker of `world`; return what ended it early."""
-    from lima.ledger import attempt
-    from lima.stop import busy
+    from lima.runs.ledger import attempt
+    from lima.runs.stop import busy
     from lima.training.loop import Hooks, Trainer
 
     progress = Progress(work.storage, work.run)

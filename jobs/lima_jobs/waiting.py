@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from lima.errors import Interrupted
-from lima.stop import busy_processes, stop_requested
+from lima.runs.stop import busy_processes, stop_requested
 from lima_jobs.ownray import private_folder
 
 T = TypeVar("T")

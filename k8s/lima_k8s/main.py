@@ -9,7 +9,7 @@ import click
 
 from lima import __version__
 from lima.errors import LimaError
-from lima_k8s.output import say
+from lima_k8s.terminal.output import say
 
 COMMANDS = {
     "recipes": "List the recipes: the paper's studies and a small one.",
@@ -37,6 +37,14 @@ COMMANDS = {
     "prune": "Free what nothing in a storage needs any more.",
 }
 """Kept here, so that --help imports no command; a test compares it with the commands' own."""
+
+FOLDERS = {
+    "study": ("recipes", "show", "init", "lint", "submit", "plan"),
+    "runs": ("status", "watch", "logs", "explain", "cancel", "prune"),
+    "people": ("curate", "chat", "annotate", "import-labels"),
+    "results": ("aggregate", "export", "agreement", "compare-paper", "report"),
+}
+"""Folder of `lima_k8s.commands` to the commands in it."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -80,7 +88,8 @@ class LazyGroup(click.Group):
 
 def command_named(name: str) -> click.Command:
     """Import a command; `compare-paper` is in the module `compare_paper`."""
-    module = import_module(f"lima_k8s.commands.{name.replace('-', '_')}")
+    folder = next(folder for folder, names in FOLDERS.items() if name in names)
+    module = import_module(f"lima_k8s.commands.{folder}.{name.replace('-', '_')}")
     command: click.Command = module.command
     return command
 
@@ -137,7 +146,7 @@ def run(arguments: list[str], program: str = "lima-k8s") -> int:
 def _unforeseen(error: Exception, program: str) -> int:
     """Say what went wrong: a library that is not installed, which no command asks for, or a bug."""
     if isinstance(error, ModuleNotFoundError):
-        from lima_k8s.extras import lacking
+        from lima_k8s.local.jobs_libraries import lacking
 
         if lack := lacking(error):
             say(f"error: {lack}")

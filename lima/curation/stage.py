@@ -21,30 +21,30 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lima.codec import canonical_json, run_id
-from lima.curation.arms import check_arms, draw_arms
-from lima.curation.assembly import to_jsonl
-from lima.curation.attribution import entries, ledger_csv, ledger_markdown
-from lima.curation.candidate import Candidate
-from lima.curation.checked import check_files, check_sources
-from lima.curation.damage import Damage
-from lima.curation.dump import Dump, find_dumps
-from lima.curation.hands import hands_digest
-from lima.curation.outcome import arm_summary, example_rows, pool_summaries, run_card
-from lima.curation.sites import DIALOGUES, LANGUAGES, REST, load_sites
-from lima.curation.sources import pools, pools_of, read_source, resolved
-from lima.curation.split import SplitSite, split
-from lima.curation.stackexchange import is_dialogue, read_partition
-from lima.curation.store import CandidateStore, Row, ShardRecord, counts
+from lima.curation.arms.assembly import to_jsonl
+from lima.curation.arms.by_hand import hands_digest
+from lima.curation.arms.draw import check_arms, draw_arms
+from lima.curation.candidates.candidate import Candidate
+from lima.curation.candidates.table import CandidateStore, Row, ShardRecord, counts
+from lima.curation.card.attribution import entries, ledger_csv, ledger_markdown
+from lima.curation.card.end_of_run import arm_summary, example_rows, pool_summaries, run_card
+from lima.curation.card.inputs_section import inputs_section
+from lima.curation.reading.checked_files import check_files, check_sources
+from lima.curation.reading.damage import Damage
+from lima.curation.sources.kinds import pools, pools_of, read_source, resolved
+from lima.curation.stackexchange.dump import Dump, find_dumps
+from lima.curation.stackexchange.posts_by_question import SplitSite, split
+from lima.curation.stackexchange.sites import DIALOGUES, LANGUAGES, REST, load_sites
+from lima.curation.stackexchange.threads import is_dialogue, read_partition
 from lima.errors import DataError, LimaError
-from lima.inputs.card import inputs_section
 from lima.inputs.places import of_stage
 from lima.inputs.promise import check_place
-from lima.results import EXAMPLES
-from lima.shards import RunTable
 from lima.spec import CellSpec, stage_cell
-from lima.spec_curate import CurateSpec, SourceSpec
-from lima.storage import Storage
+from lima.spec.codec import canonical_json, run_id
+from lima.spec.curate import CurateSpec, SourceSpec
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import EXAMPLES
 
 SITES = "curate.sites"
 SHARD_ROWS = 20_000

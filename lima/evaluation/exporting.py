@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lima.errors import DataError, InputError
-from lima.evaluation.scan import Tables
-from lima.results import GENERATIONS
-from lima.storage import Storage
+from lima.store.scan import Tables
+from lima.store.storage import Storage
+from lima.store.tables import GENERATIONS
 
 COLUMNS = ["run_id", "experiment", "arm", "seed", "prompt_key", "prompt_index", "sample", "source",
            "prompt", "response", "finish_reason", "generation_key", "at"]  # fmt: skip

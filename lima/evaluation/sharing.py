@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lima import __version__
-from lima.evaluation.aggregate import aggregate_rows
-from lima.evaluation.lineage import read_spec
-from lima.evaluation.scan import Tables
+from lima.common.paths import file_name
+from lima.evaluation.aggregate.table import aggregate_rows
 from lima.inputs.fingerprint import short
-from lima.model.weights import check_weights, weights_epochs, weights_path
-from lima.paths import file_name
-from lima.results import INPUTS, RUNS
-from lima.storage import Entry, Storage
+from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
+from lima.runs.lineage import read_spec
+from lima.store.scan import Tables
+from lima.store.storage import Entry, Storage
+from lima.store.tables import INPUTS, RUNS
 
 CARD = "README.md"
 LEDGERS = ("attribution.md", "attribution.csv")

@@ -9,27 +9,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
-from lima.clock import now
-from lima.codec import run_id, sha256_key
-from lima.curation.dataset import Example, load_examples
+from lima.common.clock import now
+from lima.data.examples import Example, load_examples
+from lima.endpoints.attempt import Attempt
+from lima.endpoints.dialect import SETTINGS
+from lima.endpoints.journal import Journal
+from lima.endpoints.keeping import keep_aside, with_what_waits
+from lima.endpoints.storing import Storing
 from lima.errors import DataError, JudgeError, LimaError, StorageError
-from lima.generation.endpoint import Responder, baseline_responder, not_applied, request_text
-from lima.generation.layouts import read_responses_file, text_key
-from lima.generation.philox import seed_address
+from lima.generation.addressed_noise import seed_address
+from lima.generation.asking import Responder, baseline_responder, not_applied, request_text
+from lima.generation.response_files import read_responses_file, text_key
 from lima.generation.run import generate_spec, plan_shards
 from lima.inputs.places import of_stage
 from lima.inputs.promise import check_place
-from lima.judging.attempt import Attempt
-from lima.judging.dialect import SETTINGS
-from lima.judging.journal import Journal
-from lima.judging.keeping import keep_aside, with_what_waits
-from lima.judging.storing import Storing
-from lima.ledger import attempt as ledger_attempt
-from lima.progress import Progress
-from lima.results import GENERATIONS
-from lima.shards import RunTable
+from lima.runs.ledger import attempt as ledger_attempt
+from lima.runs.progress import Progress
 from lima.spec import RESPONSES, CellSpec, ComputeSpec, stage_cell
-from lima.storage import Storage
+from lima.spec.codec import run_id, sha256_key
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import GENERATIONS
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -7,18 +7,18 @@ from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta
 
-from lima.codec import RUN_ID_LENGTH, encode, sha256_key
+from lima.endpoints.attempt import Attempt
+from lima.endpoints.keys import KeyOf
+from lima.endpoints.peer import Peer
 from lima.errors import LimaError
+from lima.generation.addressed_noise import seed_address
 from lima.generation.engine import Request, TransformersEngine
-from lima.generation.philox import seed_address
-from lima.judging.attempt import Attempt
-from lima.judging.key import KeyOf
-from lima.judging.peer import Peer
+from lima.model.end_of_turn import encode_prompt
 from lima.model.loading import load_for_inference
-from lima.model.tokens import encode_prompt
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec
-from lima.spec_judge import EndpointSpec
-from lima.storage import Storage
+from lima.spec.codec import RUN_ID_LENGTH, encode, sha256_key
+from lima.spec.endpoints import EndpointSpec
+from lima.store.storage import Storage
 
 PATIENCE = EndpointSpec(concurrency=1, attempts=4, timeout_s=120.0)
 """With an endpoint, while somebody waits for the answer."""
@@ -154,7 +154,7 @@ class EndpointResponder:
         )
 
     async def _ask(self, prompt: Sequence[str]) -> list[Attempt]:
-        from lima.generation import endpoint  # it takes the libraries of the jobs
+        from lima.generation import asking as endpoint  # it takes the libraries of the jobs
 
         decoding = self.spec.decoding
         # A person stops it, not a file.

@@ -6,8 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lima.errors import LimaError, ModelError
+from lima.generation.addressed_noise import (
+    address_words,
+    gumbel_noise,
+    gumbel_noise_of,
+    seed_address,
+)
 from lima.generation.padding import let_padding_look
-from lima.generation.philox import address_words, gumbel_noise, gumbel_noise_of, seed_address
 from lima.generation.processors import NO_TOKEN, build_processors
 from lima.model.context import context_length
 from lima.spec import DecodingSpec

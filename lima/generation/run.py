@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lima.clock import now
-from lima.codec import run_id, sha256_key
-from lima.curation.dataset import Example
+from lima.common.clock import now
+from lima.data.examples import Example
 from lima.errors import SpecError
+from lima.generation.addressed_noise import seed_address
 from lima.generation.engine import Engine, Request, TransformersEngine
-from lima.generation.philox import seed_address
+from lima.model.end_of_turn import encode_prompt
 from lima.model.loading import LoadedModel, load_for_inference, resolve_run
-from lima.model.tokens import encode_prompt
-from lima.shards import RunTable
 from lima.spec import CellSpec, GenerateSpec, ModelSpec
-from lima.storage import Storage
+from lima.spec.codec import run_id, sha256_key
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lima.common.paths import PACKAGE, expanded, file_name
 from lima.errors import InputError, LimaError, StorageError
 from lima.inputs.fingerprint import COMMIT, of_bytes, of_objects, of_stream, of_tree
 from lima.inputs.hub import commit_of
 from lima.inputs.memory import Memory, State, Unknown
 from lima.inputs.places import Place
 from lima.model.gguf import is_gguf
-from lima.paths import PACKAGE, expanded, file_name
-from lima.reachable import require_answer
+from lima.store.reachable import require_answer
 
 if TYPE_CHECKING:
-    from lima.storage import Entry, Storage
+    from lima.store.storage import Entry, Storage
 
 LARGEST_READ = 4 << 30
 """Bytes of a folder of a bucket up to which it is read for its fingerprint: of 65B, 130 GB would
@@ -201,7 +201,7 @@ class Contents:
         return File(str(path), size, found)
 
     def _object(self, uri: str) -> File | Unknown:
-        from lima.storage import Storage
+        from lima.store.storage import Storage
 
         if self.home:
             self._require_answer(uri)
@@ -256,7 +256,7 @@ def large_objects(uri: str) -> Content | None:
 
     """
     from lima.inputs.listing import read_of_model
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
     storage = Storage(uri)
     there = {entry.path: entry for entry in storage.entries("")}
@@ -272,7 +272,7 @@ def large_objects(uri: str) -> Content | None:
 
 def shipped(path: str) -> Content | None:
     """Return the content of examples that ship with this package or with Python."""
-    from lima.curation.dataset import PYDOC, shipped_bytes
+    from lima.data.examples import PYDOC, shipped_bytes
 
     try:
         data = shipped_bytes(path)

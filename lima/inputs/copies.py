@@ -3,10 +3,10 @@
 What lies there is named by its content, so that it is written once, whoever writes it.
 """
 
+from lima.common.paths import file_name
 from lima.inputs.fingerprint import digits
 from lima.inputs.places import Place
-from lima.paths import file_name
-from lima.storage import Storage
+from lima.store.storage import Storage
 
 FOLDER = "inputs"
 

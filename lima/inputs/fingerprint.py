@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from lima.codec import sha256_key
+from lima.spec.codec import sha256_key
 
 SHA256, TREE, OBJECTS, COMMIT = "sha256:", "tree:", "objects:", "commit:"
 BLOCK = 1 << 20

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from lima.common.paths import expanded, file_name
 from lima.model.copies import needed_files
-from lima.paths import expanded, file_name
 
 SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown")
 """Of files of curation, whatever the kind of their source; with those of Reddit."""
@@ -21,7 +21,7 @@ def folder_files(path: str) -> dict[str, str]:
 
     """
     if "://" in path:
-        from lima.storage import Storage
+        from lima.store.storage import Storage
 
         root = path.rstrip("/")
         found = {e.path: f"{root}/{e.path}" for e in Storage(path).entries("")}
@@ -48,8 +48,8 @@ def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
         StorageError: an object store does not answer.
 
     """
-    from lima.curation.records import files
-    from lima.curation.reddit import SUFFIXES as OF_REDDIT
+    from lima.curation.reading.record_files import files
+    from lima.curation.sources.reddit import SUFFIXES as OF_REDDIT
 
     found: dict[str, str] = {}
     seen: Counter[str] = Counter()

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lima.common.filelock import held
 from lima.errors import StorageError
-from lima.filelock import held
 
 SETTLED_S = 2.0
 """A file that changed this shortly ago may change again without another time of change: clocks of

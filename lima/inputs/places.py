@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lima.paths import file_name, joined
+from lima.common.paths import file_name, joined
 from lima.spec import (
     ENDPOINT,
     RESPONSES,
@@ -19,7 +19,7 @@ from lima.spec import (
     TrainSpec,
     cell_stages,
 )
-from lima.spec_curate import CurateSpec, SourceSpec
+from lima.spec.curate import CurateSpec, SourceSpec
 
 Kind = Literal["data", "responses", "model", "source", "picks", "file", "tokenizer"]
 MADE_HERE = ("scratch", "run:", ENDPOINT)

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from lima.codec import sha256_key
+from lima.spec.codec import sha256_key
 
 UTTERANCE = """\
 [{role} {code}]

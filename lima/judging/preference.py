@@ -8,9 +8,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from lima.codec import sha256_key
-from lima.judging.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER
 from lima.judging.likert import ROLES, UTTERANCE
+from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER
+from lima.spec.codec import sha256_key
 
 TOLD = INSTRUCTIONS["preference"]
 

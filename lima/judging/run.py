@@ -7,22 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from lima.common.money import ZERO, dollars
+from lima.endpoints.attempt import Attempt, is_finished
+from lima.endpoints.budget import Budget, attempt_cost
+from lima.endpoints.client import Judge
+from lima.endpoints.journal import Journal
+from lima.endpoints.keeping import keep_aside, with_what_waits
+from lima.endpoints.spending import Spending
+from lima.endpoints.storing import Storing
 from lima.errors import JudgeError, LimaError, StorageError
-from lima.judging.attempt import Attempt, is_finished
-from lima.judging.budget import Budget, attempt_cost
-from lima.judging.client import Judge
-from lima.judging.journal import Journal
-from lima.judging.keeping import keep_aside, with_what_waits
-from lima.judging.spending import Spending
-from lima.judging.storing import Storing
 from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_ledger
-from lima.ledger import attempt
-from lima.money import ZERO, dollars
-from lima.progress import INTERVAL_S, Progress
-from lima.results import JUDGMENTS
-from lima.shards import RunTable
+from lima.runs.ledger import attempt
+from lima.runs.progress import INTERVAL_S, Progress
 from lima.spec import CellSpec, ComputeSpec, stage_cell
-from lima.storage import Storage
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import JUDGMENTS
 
 log = logging.getLogger(__name__)
 

@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from lima.codec import run_id, sha256_key
+from lima.common.money import ZERO
+from lima.endpoints.attempt import Attempt
+from lima.endpoints.budget import attempt_cost
 from lima.errors import DataError, SpecError
-from lima.evaluation.items import EvaluationSpec, Item, generation_runs, plan_items
 from lima.inputs.check import check
 from lima.inputs.fingerprint import SHA256
-from lima.judging.attempt import Attempt
-from lima.judging.budget import attempt_cost
 from lima.judging.likert import RUBRIC_HASH, build_request
 from lima.judging.preference import PREFERENCE_HASH, build_comparison
 from lima.judging.rubrics import PREFERENCE, RUBRICS
-from lima.money import ZERO
-from lima.results import GENERATIONS, ITEMS
-from lima.shards import RunTable
+from lima.rating.items import EvaluationSpec, Item, generation_runs, plan_items
 from lima.spec import CellSpec, JudgeSpec, stage_cell
-from lima.storage import Storage
+from lima.spec.codec import run_id, sha256_key
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import GENERATIONS, ITEMS
 
 log = logging.getLogger(__name__)
 

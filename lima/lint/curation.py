@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
+from lima.common.paths import is_here
 from lima.errors import DataError
 from lima.lint.facts import Facts, is_remote
 from lima.lint.finding import Check, Finding
-from lima.paths import is_here
 from lima.spec import CellSpec
-from lima.spec_curate import CurateSpec
+from lima.spec.curate import CurateSpec
 
 
 def check_curation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
@@ -15,8 +15,8 @@ def check_curation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
     spec = cell.curate
     if spec is None:
         return
-    from lima.curation.arms import check_arms
-    from lima.curation.sources import pools
+    from lima.curation.arms.draw import check_arms
+    from lima.curation.sources.kinds import pools
 
     try:
         check_arms(spec, pools(spec))
@@ -34,7 +34,7 @@ def check_curation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
 
 
 def _check_files(spec: CurateSpec) -> Iterator[Finding]:
-    from lima.curation.sources import resolved
+    from lima.curation.sources.kinds import resolved
 
     for source in spec.sources:
         for path in source.paths:
@@ -60,7 +60,7 @@ def _check_files(spec: CurateSpec) -> Iterator[Finding]:
 
 def _check_tokenizer(spec: CurateSpec) -> Iterator[Finding]:
     """Look for a file that names itself one; any other name may be one of the hub."""
-    from lima.curation.sources import resolved
+    from lima.curation.sources.kinds import resolved
 
     name = spec.assembly.tokenizer
     full = resolved(name, spec) if name and name.endswith(".json") else ""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lima.curation.dataset import AUTHORED, PYDOC, Loader
+from lima.common.paths import expanded, is_here
+from lima.data.examples import AUTHORED, PYDOC, Loader
 from lima.errors import DataError
 from lima.model.context import context_length
+from lima.model.end_of_turn import EOS, PAD
 from lima.model.gguf import is_gguf
 from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
-from lima.model.tokens import EOS, PAD
-from lima.paths import expanded, is_here
 from lima.spec import CellSpec, DataSpec, ModelSpec, TrainSpec
 
 T = TypeVar("T")

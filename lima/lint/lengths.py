@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lima.curation.dataset import Example, loader
+from lima.common.paths import expanded
+from lima.data.examples import Example, loader
+from lima.data.trimming import Lengths, histogram
 from lima.errors import DataError
 from lima.lint.facts import Facts, model_of, token_of
 from lima.lint.finding import Check, Finding
+from lima.model.end_of_turn import BOS, EOS, trained_bpe
 from lima.model.loading import SCRATCH
-from lima.model.tokens import BOS, EOS, trained_bpe
-from lima.paths import expanded
 from lima.spec import CellSpec, ModelSpec, TrainSpec
-from lima.training.lengths import Lengths, histogram
 
 CHARACTERS = 4
 """Of English a token, about, by LLaMA's tokenizer."""

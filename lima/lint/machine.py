@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lima.devices import gpus_here, missing_gpus
 from lima.lint.finding import Finding
+from lima.runs.devices import gpus_here, missing_gpus
 from lima.spec import CellSpec
 
 

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from lima.codec import RUN_ID_LENGTH
+from lima.common.paths import PACKAGE, is_here
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
 from lima.model.gguf import is_gguf
 from lima.model.loading import RUN, SCRATCH, not_installed
-from lima.paths import PACKAGE, is_here
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
-from lima.training.plan import exported_epochs
+from lima.spec.codec import RUN_ID_LENGTH
+from lima.training.schedule import exported_epochs
 
 
 def cell_models(cell: CellSpec) -> list[tuple[Stage, ModelSpec]]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from lima.common.paths import experiment_folders
 from lima.lint.facts import Facts
 from lima.lint.finding import Check, Finding
-from lima.paths import experiment_folders
 from lima.spec import CellSpec
 
 MOST = 255

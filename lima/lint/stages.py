@@ -3,15 +3,15 @@
 import os
 from collections.abc import Iterator
 
-from lima.curation.dataset import Loader, load_examples
-from lima.devices import has_bf16
+from lima.common.paths import is_here
+from lima.data.examples import Loader, load_examples
+from lima.endpoints.keys import KeyOf, baseline_key, host_of, judge_key
 from lima.errors import SpecError
-from lima.judging.key import KeyOf, baseline_key, host_of, judge_key
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.lint.models import cell_models, check_model
 from lima.model.loading import RUN
-from lima.paths import is_here
+from lima.runs.devices import has_bf16
 from lima.spec import RESPONSES, CellSpec, DataSpec, JudgeSpec, cell_stages, computes, is_baseline
 
 

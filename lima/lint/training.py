@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from lima.curation.dataset import loader
+from lima.data.examples import loader
 from lima.lint.facts import Facts, ModelFacts
 from lima.lint.finding import Check, Finding
 from lima.lint.stages import check_data
-from lima.model.tokens import lima_template
+from lima.model.end_of_turn import lima_template
 from lima.spec import CellSpec, TrainSpec
-from lima.training.plan import Plan, exported_epochs, learning_rate
+from lima.training.schedule import Plan, exported_epochs, learning_rate
 
 
 def check_training(cell: CellSpec, facts: Facts) -> Iterator[Finding]:

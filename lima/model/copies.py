@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from lima.filelock import held
+from lima.common.filelock import held
 
 log = logging.getLogger(__name__)
 OTHER_WEIGHTS = {

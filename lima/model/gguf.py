@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lima.common.paths import expanded
 from lima.errors import ModelError
-from lima.paths import expanded
 
 SUFFIX = ".gguf"
 LIBRARY = "gguf"

@@ -8,30 +8,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lima.codec import run_id, sha256_key
+from lima.common.paths import PACKAGE, expanded, file_name, own_folder
+from lima.common.temporary import temporary_folder
 from lima.errors import HubError, LimaError, ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, OBJECTS, digits
+from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
 from lima.model.context import context_length
 from lima.model.copies import needed_files, one_at_a_time
-from lima.model.foreign import refuse_code
-from lima.model.gguf import is_gguf, require_library, unpack
-from lima.model.segments import read_segments_alike
-from lima.model.tokens import (
+from lima.model.end_of_turn import (
     add_special_tokens,
     keep_special_tokens,
     refuse_end_of_sequence,
     train_tokenizer,
 )
-from lima.model.weights import check_weights, weights_epochs, weights_path
-from lima.paths import PACKAGE, expanded, file_name, own_folder
+from lima.model.foreign import refuse_code
+from lima.model.gguf import is_gguf, require_library, unpack
+from lima.model.segments import read_segments_alike
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
-from lima.temporary import temporary_folder
+from lima.spec.codec import run_id, sha256_key
 
 if TYPE_CHECKING:
     import torch
 
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
 SCRATCH = "scratch"
 RUN = "run:"
@@ -76,7 +76,7 @@ def local_model(spec: ModelSpec, storage: "Storage") -> str:
     if spec.path.startswith(RUN):
         return str(_exported(spec, storage))
     if "://" in spec.path:
-        from lima.storage import Storage
+        from lima.store.storage import Storage
 
         if is_gguf(spec.path):
             return str(_unpacked(_checked(_fetched(spec.path), spec), spec))
@@ -101,7 +101,7 @@ def not_installed(path: str) -> str:
 
 def _fetched(uri: str) -> Path:
     """Return the local copy of a file of an object store; one worker of a machine makes it."""
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
     folder, _, name = uri.rpartition("/")
     storage = Storage(folder)

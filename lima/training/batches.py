@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from lima.curation.dataset import Example
+from lima.data.examples import Example
+from lima.data.trimming import Lengths
 from lima.errors import DataError
-from lima.model.tokens import Encoded, encode_dialogue, encode_text
+from lima.model.end_of_turn import Encoded, encode_dialogue, encode_text
 from lima.spec import TrainSpec
-from lima.training.lengths import Lengths
 from lima.training.packing import pack
 
 IGNORED = -100

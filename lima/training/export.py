@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lima.common.temporary import temporary_folder
 from lima.errors import LimaError, ModelError, whole_reason
+from lima.model.checkpoint_manifest import local_files
+from lima.model.end_of_turn import check_template
 from lima.model.portable import OLDEST, make_portable
 from lima.model.template import has_own_template, keep_template
-from lima.model.tokens import check_template
-from lima.model.weights import local_files
-from lima.temporary import temporary_folder
 
 FILE_SIZE = "5GB"
 """Of the largest file of weights: a stop waits for those that are on their way."""

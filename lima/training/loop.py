@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from lima.clock import now
-from lima.codec import run_id
-from lima.curation.dataset import Example, loader
+from lima.common.clock import now
+from lima.common.temporary import temporary_folder
+from lima.data.examples import Example, loader
+from lima.data.trimming import Lengths
 from lima.errors import Interrupted, ModelError, StorageError
-from lima.ledger import record_lengths
 from lima.model.attention import attend_within_examples
-from lima.model.dropout import Place, ResidualDropout, address_seed
+from lima.model.checkpoint_manifest import commit_weights, weights_epochs
+from lima.model.end_of_turn import Encoded
 from lima.model.families import is_packable
 from lima.model.loading import (
     SCRATCH,
@@ -30,11 +31,11 @@ from lima.model.loading import (
     tokenizer_to_train,
     torch_dtype,
 )
-from lima.model.tokens import Encoded
-from lima.model.weights import commit_weights, weights_epochs
+from lima.model.residual_dropout import Place, ResidualDropout, address_seed
+from lima.runs.ledger import record_lengths
 from lima.spec import CellSpec, TrainSpec
-from lima.storage import Storage
-from lima.temporary import temporary_folder
+from lima.spec.codec import run_id
+from lima.store.storage import Storage
 from lima.training.batches import (
     Batch,
     BatchBuilder,
@@ -54,10 +55,9 @@ from lima.training.engine import (
     start_engine,
 )
 from lima.training.export import Trained
-from lima.training.lengths import Lengths
-from lima.training.plan import Plan, exports_after, learning_rate, state_is_due
-from lima.training.records import Records, StepRecord, mark_complete
+from lima.training.schedule import Plan, exports_after, learning_rate, state_is_due
 from lima.training.state import StateStore
+from lima.training.step_rows import Records, StepRecord, mark_complete
 from lima.training.world import World
 
 log = logging.getLogger(__name__)

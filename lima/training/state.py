@@ -19,10 +19,10 @@ from typing import Any
 
 import torch.distributed as dist
 
+from lima.common.temporary import temporary_folder
 from lima.errors import DataError, InputError
-from lima.model.weights import checkpoints_path, local_files
-from lima.storage import CHUNK, Storage
-from lima.temporary import temporary_folder
+from lima.model.checkpoint_manifest import checkpoints_path, local_files
+from lima.store.storage import CHUNK, Storage
 from lima.training.statefiles import foreign_types
 from lima.training.world import World
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from lima.codec import run_id
-from lima.results import STEPS
-from lima.shards import RunTable
 from lima.spec import stage_cell
-from lima.storage import Storage
+from lima.spec.codec import run_id
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import STEPS
 from tests.cluster.conftest import cluster, kubectl, namespace, s3
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import Lima, lima, queue, quota
-from tests.cluster.studies import OWN_PODS, await_progress, scratch_cell, write_study
+from tests.cluster.helpers.lima import Lima, lima, queue, quota
+from tests.cluster.helpers.studies import OWN_PODS, await_progress, scratch_cell, write_study
 
 __all__ = ["cluster", "kubectl", "lima", "namespace", "queue", "quota", "s3"]
 STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ +INFO (.*)$", re.MULTILINE)

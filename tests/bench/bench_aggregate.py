@@ -58,7 +58,7 @@ def query(folder: str) -> str:
 
 
 def write_study(folder: str) -> None:
-    from lima.storage import Storage
+    from lima.store.storage import Storage
     from tests.bench.judgments import write_many_judgments
 
     if not (Path(folder) / "judgments").exists():
@@ -100,8 +100,8 @@ def measure(folder: str) -> dict[str, float]:
     """Compare calls and whole processes over the study in `folder`; print and return ratios."""
     import duckdb
 
-    from lima.evaluation.aggregate import aggregate_rows
-    from lima.storage import Storage
+    from lima.evaluation.aggregate.table import aggregate_rows
+    from lima.store.storage import Storage
 
     write_study(folder)
     rows = aggregate_rows(Storage(folder))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from lima.evaluation.agreement import all_agreements
-from lima.evaluation.labels import VALUES, Label
+from lima.evaluation.agreement.tie_discounted import all_agreements
+from lima.rating.labels import VALUES, Label
 
 LABELS, DRAWS, PLAIN_DRAWS = 100_000, 10_000, 20
 GROUPS = {"crowd": 2, "author": 2, "model": 1}

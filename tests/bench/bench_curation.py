@@ -76,10 +76,10 @@ def _moved(row: bytes, copy: int) -> bytes:
 
 def own(dumps: str, out: str, processes: int) -> dict[str, Any]:
     """Put the rows aside, then write the candidates, in as many processes."""
-    from lima.curation.damage import Damage
+    from lima.curation.reading.damage import Damage
     from lima.curation.stage import Curation
-    from lima.storage import Storage
-    from tests.curating import cell
+    from lima.store.storage import Storage
+    from tests.helpers.curation.curating import cell
 
     curation = Curation(cell(_spec(dumps)), Storage(out))
     (unit,) = curation.units()
@@ -97,8 +97,8 @@ def own(dumps: str, out: str, processes: int) -> dict[str, Any]:
 
 def _partition(dumps: str, out: str, partition: int) -> Any:
     from lima.curation.stage import Curation
-    from lima.storage import Storage
-    from tests.curating import cell
+    from lima.store.storage import Storage
+    from tests.helpers.curation.curating import cell
 
     curation = Curation(cell(_spec(dumps)), Storage(out))
     (unit,) = curation.units()
@@ -106,7 +106,7 @@ def _partition(dumps: str, out: str, partition: int) -> Any:
 
 
 def _spec(dumps: str) -> Any:
-    from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
+    from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
 
     return CurateSpec(
         sources=(SourceSpec("stackexchange", (dumps,)),),
@@ -223,7 +223,9 @@ def _judge() -> Callable[[str], bool]:
     """Return whether prose holds a word of the first person or a phrase of a reference."""
     import yaml
 
-    words = yaml.safe_load((ROOT / "lima" / "curation" / "words.yaml").read_text())
+    words = yaml.safe_load(
+        (ROOT / "lima" / "curation" / "stackexchange" / "words.yaml").read_text()
+    )
     phrases = [phrase for kind in words["references"].values() for phrase in kind]
     anyone = re.compile(r"\b(?:I|[Mm]e|[Mm]y|[Mm]yself)\b")
     others = re.compile("|".join(rf"(?<!\w){re.escape(p)}(?!\w)" for p in phrases), re.IGNORECASE)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lima.curation.dataset import load_examples
+from lima.data.examples import load_examples
 from lima.spec import DataSpec, DecodingSpec
 
 pytestmark = pytest.mark.bench

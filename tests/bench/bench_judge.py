@@ -13,14 +13,14 @@ import openai
 import pytest
 
 from lima.judging.run import judge_responses
-from lima.progress import Progress
-from lima.results import JUDGMENTS
-from lima.shards import RunTable
+from lima.runs.progress import Progress
 from lima.spec import JudgeSpec
-from lima.storage import Storage
-from tests.responses import responded_cell
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import JUDGMENTS
+from tests.helpers.responses import responded_cell
 
-SERVER = Path(__file__).parents[1] / "judge_server.py"
+SERVER = Path(__file__).parents[1] / "helpers" / "judge_server.py"
 IN_FLIGHT = 64
 
 

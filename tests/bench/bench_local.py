@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from lima.recipes import load_study
-from lima.results import ATTEMPTS, RUNS, STEPS, Table
-from lima.shards import RunTable
+from lima.recipes.paper import load_study
 from lima.spec import CellSpec, Stage, stage_cell
-from lima.storage import Storage
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import ATTEMPTS, RUNS, STEPS, Table
 
 LIMA = str(Path(sys.executable).with_name("lima-k8s"))
 ONE = ("--arm", "howto-32", "--seed", "0")

@@ -81,10 +81,10 @@ def ours(folder: Path, batching: str) -> float:
     import torch
     import torch.distributed as dist
 
-    from lima.storage import Storage
+    from lima.store.storage import Storage
     from lima.training.engine import prepare_environment
     from lima.training.loop import Hooks, Trainer
-    from lima.training.records import StepRecord
+    from lima.training.step_rows import StepRecord
     from lima.training.world import World
 
     os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
@@ -111,7 +111,7 @@ def encoded_rows(folder: Path) -> tuple[Any, list[dict[str, list[int]]]]:
     """Return model and examples as the peers take them: our own token ids."""
     from transformers import AutoModelForCausalLM
 
-    from lima.curation.dataset import training_examples
+    from lima.data.examples import training_examples
     from lima.model.loading import fit_vocabulary, load_tokenizer
     from lima.training.batches import encode_examples
 

@@ -50,8 +50,8 @@ PEER = "import duckdb, sys; duckdb.execute(sys.argv[1]).fetchall()"
 
 def write_study(folder: str) -> None:
     """Write a million responses of some hundred characters and their scores, once."""
-    from lima.storage import Storage
-    from tests.synthetic import Arm, Study, cells, write_run
+    from lima.store.storage import Storage
+    from tests.helpers.synthetic import Arm, Study, cells, write_run
 
     if (Path(folder) / "judgments").exists():
         return
@@ -106,11 +106,11 @@ def _shards(rows: int, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _write_shard(folder: str, cell: Any, shard: int, drawn: dict[str, Any]) -> None:
-    from lima.codec import run_id
-    from lima.results import GENERATIONS, JUDGMENTS
     from lima.spec import stage_cell
-    from lima.storage import Storage
-    from tests.synthetic import SOURCES, START, write_shard
+    from lima.spec.codec import run_id
+    from lima.store.storage import Storage
+    from lima.store.tables import GENERATIONS, JUDGMENTS
+    from tests.helpers.synthetic import SOURCES, START, write_shard
 
     run, places = run_id(cell, "generate"), zip(drawn["prompt_index"], drawn["sample"], strict=True)
     keys = [hashlib.sha256(f"{run}/{p}/{s}".encode()).hexdigest() for p, s in places]
@@ -168,11 +168,11 @@ def _cpu_seconds(command: list[str]) -> float:
 
 def _refuse_other_numbers(folder: str, expected: list[Any]) -> None:
     """Check that the report says of each arm what DuckDB says of it."""
-    from lima.evaluation.measures import summarise
-    from lima.evaluation.scan import Tables
-    from lima.evaluation.series import series_of
-    from lima.evaluation.study import lengths_of, quantile, read_study
-    from lima.storage import Storage
+    from lima.evaluation.cells.lines import series_of
+    from lima.evaluation.cells.measures import summarise
+    from lima.evaluation.cells.study_data import lengths_of, quantile, read_study
+    from lima.store.scan import Tables
+    from lima.store.storage import Storage
 
     study = read_study(Tables(Storage(folder)))
     for series, row in zip(series_of(study.chains), expected, strict=True):

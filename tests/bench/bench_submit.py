@@ -16,13 +16,13 @@ import yaml
 from tests.cluster.conftest import cluster, kubectl, namespace, s3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import BIN
-from tests.cluster.lima import LIMA, ONE, Lima, lima, queue, quota
+from tests.cluster.helpers.lima import LIMA, ONE, Lima, lima, queue, quota
 
 __all__ = ["cluster", "kubectl", "lima", "namespace", "queue", "quota", "s3"]
 ROUNDS = 9
 GOAL = 3.0
-IMPORTS = "import lima_k8s.main, lima_k8s.commands.submit, lima_k8s.cluster.launch"
-KUBERNETES = "from lima_k8s.cluster.api import _library; _library()"
+IMPORTS = "import lima_k8s.main, lima_k8s.commands.study.submit, lima_k8s.cluster.submit.launch"
+KUBERNETES = "from lima_k8s.cluster.read.api import _library; _library()"
 
 
 def ended(command: Sequence[str]) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lima.spec import CellSpec, ComputeSpec, DataSpec, ModelSpec
-from tests.models import make_base
+from tests.helpers.models import make_base
 
 pytestmark = pytest.mark.bench
 ROUNDS = 3
@@ -26,7 +26,7 @@ SKIPPED_STEPS = 3
 
 def bench_cell(base: Path) -> CellSpec:
     """Return a training cell with the shape and the batches of recipe `tiny`."""
-    from lima.recipes import TINY_TRAIN
+    from lima.recipes.paper import TINY_TRAIN
 
     compute = ComputeSpec(
         device="cpu",
@@ -50,10 +50,10 @@ def ours(base: Path) -> float:
     import torch
     import torch.distributed as dist
 
-    from lima.storage import Storage
+    from lima.store.storage import Storage
     from lima.training.engine import prepare_environment
     from lima.training.loop import Hooks, Trainer
-    from lima.training.records import StepRecord
+    from lima.training.step_rows import StepRecord
     from lima.training.world import World
 
     os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
@@ -75,10 +75,10 @@ def bare(base: Path) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from lima.curation.dataset import training_examples
+    from lima.data.examples import training_examples
     from lima.model.loading import fit_vocabulary, load_tokenizer
     from lima.training.batches import PaddedBatches, encode_examples
-    from lima.training.plan import Plan
+    from lima.training.schedule import Plan
 
     spec = bench_cell(base).train
     assert spec is not None

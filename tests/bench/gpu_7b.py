@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lima.model.tokens import train_tokenizer
+from lima.model.end_of_turn import train_tokenizer
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -24,7 +24,7 @@ from lima.spec import (
     ModelSpec,
     TrainSpec,
 )
-from lima.training.records import StepRecord
+from lima.training.step_rows import StepRecord
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 operations a second by NVIDIA's data sheets."""
@@ -69,7 +69,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> list[StepRecord]:
     import torch
     import torch.distributed as dist
 
-    from lima.storage import Storage
+    from lima.store.storage import Storage
     from lima.training.engine import prepare_environment
     from lima.training.loop import Hooks, Trainer
     from lima.training.world import World
@@ -108,7 +108,7 @@ def generate(folder: Path, arguments: argparse.Namespace) -> tuple[int, float]:
     """Sample a batch of responses; return its tokens and seconds."""
     from lima.generation.engine import Request, TransformersEngine
     from lima.model.loading import load_for_inference
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
     cuda = arguments.device == "cuda"
     compute = ComputeSpec(device=arguments.device, precision="bf16" if cuda else "fp32")

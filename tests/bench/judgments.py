@@ -4,10 +4,19 @@ import hashlib
 
 import numpy as np
 
-from lima.results import JUDGMENTS
 from lima.spec import CellSpec
-from lima.storage import Storage
-from tests.synthetic import FAILURES, START, TOPICS, Arm, Study, cells, write_run, write_shard
+from lima.store.storage import Storage
+from lima.store.tables import JUDGMENTS
+from tests.helpers.synthetic import (
+    FAILURES,
+    START,
+    TOPICS,
+    Arm,
+    Study,
+    cells,
+    write_run,
+    write_shard,
+)
 
 
 def write_many_judgments(storage: Storage, rows: int, shards: int, arms: int, seeds: int) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from lima.codec import encode, field_types, spec_type
-from lima.recipes import lima_65b
-from lima_k8s.assets import profile, profiles
-from lima_k8s.cluster_spec import ClusterSpec, ImageSpec, load_cluster
-from lima_k8s.queue_spec import QueueSpec
+from lima.recipes.paper import lima_65b
+from lima.spec.codec import encode, field_types, spec_type
+from lima_k8s.profile.assets import profile, profiles
+from lima_k8s.profile.cluster_spec import ClusterSpec, ImageSpec, load_cluster
+from lima_k8s.profile.queue_spec import QueueSpec
 from tests.charts.tools import (
     REGISTRY,
     ROOT,

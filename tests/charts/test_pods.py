@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lima.codec import encode, field_types, spec_type
-from lima.recipes import lima_65b
-from lima_k8s.cluster.rules import manifest_findings
-from lima_k8s.cluster_spec import ClusterSpec, PodSpec, merge
-from lima_k8s.queue_spec import QueueSpec
+from lima.recipes.paper import lima_65b
+from lima.spec.codec import encode, field_types, spec_type
+from lima_k8s.cluster.rules.manifests import manifest_findings
+from lima_k8s.profile.cluster_spec import ClusterSpec, PodSpec, merge
+from lima_k8s.profile.queue_spec import QueueSpec
 from tests.charts.restricted import violations
 from tests.charts.tools import (
     REGISTRY,

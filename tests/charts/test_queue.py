@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from lima_k8s.assets import profile, profiles
-from lima_k8s.cluster_spec import load_cluster
+from lima_k8s.profile.assets import profile, profiles
+from lima_k8s.profile.cluster_spec import load_cluster
 from tests.charts.tools import (
     ROOT,
     Manifest,

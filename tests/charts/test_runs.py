@@ -10,14 +10,14 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from lima.codec import decode, encode, run_id
-from lima.overrides import apply_overrides
-from lima.recipes import RECIPES, lima_65b, tiny
+from lima.recipes.overrides import apply_overrides
+from lima.recipes.paper import RECIPES, lima_65b, tiny
 from lima.spec import CellSpec, ComputeSpec, GenerateSpec, gpus
-from lima_k8s.assets import chart_for, profile, profiles
-from lima_k8s.cluster_spec import load_cluster
-from lima_k8s.commands.submit import up_to
+from lima.spec.codec import decode, encode, run_id
+from lima_k8s.commands.study.submit import up_to
 from lima_k8s.main import cli
+from lima_k8s.profile.assets import chart_for, profile, profiles
+from lima_k8s.profile.cluster_spec import load_cluster
 from tests.charts.restricted import violations
 from tests.charts.tools import (
     SECRET,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lima_k8s.assets import CHARTS, profile, profiles
+from lima_k8s.profile.assets import CHARTS, profile, profiles
 from tests.charts.tools import ROOT, call, manifests, of_kind, template, values
 
 CRDS = {

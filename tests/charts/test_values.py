@@ -7,14 +7,14 @@ import pytest
 import yaml
 
 from lima import __version__
-from lima.codec import encode
 from lima.errors import InputError, SpecError
-from lima.recipes import lima_65b
+from lima.recipes.paper import lima_65b
 from lima.spec import ComputeSpec, ModelSpec
-from lima.training.size import model_parameters, shape_parameters, state_gib
-from lima_k8s.assets import CHARTS, chart, profile, profiles, read_profile
-from lima_k8s.charts import render
-from lima_k8s.cluster_spec import RAY_VERSION, cluster_spec, cluster_values, load_cluster
+from lima.spec.codec import encode
+from lima.training.state_size import model_parameters, shape_parameters, state_gib
+from lima_k8s.codegen.charts import render
+from lima_k8s.profile.assets import CHARTS, chart, profile, profiles, read_profile
+from lima_k8s.profile.cluster_spec import RAY_VERSION, cluster_spec, cluster_values, load_cluster
 from tests.charts.tools import ROOT
 
 
@@ -86,8 +86,8 @@ def test_cluster_refuses_what_no_cluster_has() -> None:
 def test_size_of_the_state_by_name_shape_and_gpus() -> None:
     from dataclasses import replace
 
-    from lima.recipes import tiny
-    from lima.training.size import GPU_BYTES
+    from lima.recipes.paper import tiny
+    from lima.training.state_size import GPU_BYTES
 
     (cell,) = lima_65b()
     assert cell.train
@@ -105,7 +105,7 @@ def test_size_of_the_state_by_name_shape_and_gpus() -> None:
 
 def test_parameters_of_a_shape_are_those_of_transformers() -> None:
     from lima.model.loading import scratch_model
-    from lima.recipes import TINY_BASE
+    from lima.recipes.paper import TINY_BASE
 
     shape = TINY_BASE.model.shape
     assert shape

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lima.codec import encode
 from lima.spec import CellSpec
-from lima_k8s.output import yaml_text
+from lima.spec.codec import encode
+from lima_k8s.terminal.output import yaml_text
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".cache" / "bin"

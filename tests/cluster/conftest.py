@@ -18,7 +18,7 @@ from tests.cluster.harness.cluster import VARIABLE, Cluster
 from tests.cluster.harness.daemons import S3_ACCESS_KEY, S3_SECRET_KEY
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import S3_PORT
-from tests.cluster.outage import Proxy, proxy
+from tests.cluster.helpers.outage import Proxy, proxy
 
 LONGEST = ("test_cohort", "test_ablation", "test_outage", "test_preemption", "test_judge",
            "test_generate", "test_train", "test_many", "test_watch", "test_retries", "test_whole",

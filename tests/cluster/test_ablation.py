@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
-from lima.overrides import apply_overrides
-from lima.recipes import tiny
-from lima.storage import Storage
+from lima.recipes.overrides import apply_overrides
+from lima.recipes.paper import tiny
+from lima.store.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import TINY, Lima, lima, queue, quota, two_of_four
-from tests.cluster.studies import assert_same, await_free_quota, await_no_live_pods, run_here
-from tests.promised import promised
+from tests.cluster.helpers.lima import TINY, Lima, lima, queue, quota, two_of_four
+from tests.cluster.helpers.studies import (
+    assert_same,
+    await_free_quota,
+    await_no_live_pods,
+    run_here,
+)
+from tests.helpers.promised import promised
 
 __all__ = ["lima", "queue", "quota"]
 ONE_EPOCH = ("base.epochs=1", "base.checkpoints.first_epoch=1", "base.checkpoints.last_epoch=1")

@@ -5,7 +5,7 @@ import subprocess
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import LIMA, ONE, TINY, Lima, lima, queue, quota, two_of_four
+from tests.cluster.helpers.lima import LIMA, ONE, TINY, Lima, lima, queue, quota, two_of_four
 
 __all__ = ["lima", "queue", "quota"]
 KINDS = "rayjobs,rayclusters,workloads,pods,jobs,services,configmaps,secrets"
@@ -59,7 +59,7 @@ def test_a_cancelled_run_may_be_submitted_again(lima: Lima) -> None:
 def test_results_stay(lima: Lima, s3: S3) -> None:
     import pyarrow.fs as pafs
 
-    from lima.storage import Storage
+    from lima.store.storage import Storage
 
     storage = Storage(lima.storage)
     storage.write("progress/run_id=x.json", b"{}")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import TINY, Lima, change_queue, lima, queue, quota, two_of_four
+from tests.cluster.helpers.lima import TINY, Lima, change_queue, lima, queue, quota, two_of_four
 
 __all__ = ["lima", "queue", "quota"]
 

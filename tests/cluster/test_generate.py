@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from lima.spec import CellSpec, DecodingSpec
-from lima.storage import Storage
+from lima.store.storage import Storage
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import Lima, lima, queue, quota, write_profile
-from tests.cluster.studies import (
+from tests.cluster.helpers.lima import Lima, lima, queue, quota, write_profile
+from tests.cluster.helpers.studies import (
     assert_same,
     await_free_quota,
     await_no_live_pods,

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from lima.spec import CellSpec, DataSpec
-from lima.storage import Storage
+from lima.store.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import Lima, lima, queue, quota_for
-from tests.cluster.studies import (
+from tests.cluster.helpers.lima import Lima, lima, queue, quota_for
+from tests.cluster.helpers.studies import (
     assert_same,
     await_free_quota,
     await_no_live_pods,
     run_here,
     write_study,
 )
+from tests.helpers.models import make_base
+from tests.helpers.promised import promised
 from tests.integration.runs import study_cell
-from tests.models import make_base
-from tests.promised import promised
 
 __all__ = ["lima", "queue"]
 

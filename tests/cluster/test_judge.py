@@ -10,19 +10,19 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from lima.curation.dataset import load_examples
-from lima.results import ITEMS, JUDGMENTS, Table
-from lima.shards import RunTable
+from lima.data.examples import load_examples
 from lima.spec import CellSpec, ComputeSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
-from lima.storage import Storage
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import ITEMS, JUDGMENTS, Table
 from tests.cluster.conftest import S3
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import LIMA, Lima, lima, queue, quota, write_profile
-from tests.cluster.outage import proxy
-from tests.cluster.studies import write_study
-from tests.judge_server import JudgeServer, Reply, Request, running
+from tests.cluster.helpers.lima import LIMA, Lima, lima, queue, quota, write_profile
+from tests.cluster.helpers.outage import proxy
+from tests.cluster.helpers.studies import write_study
+from tests.helpers.judge_server import JudgeServer, Reply, Request, running
 
 __all__ = ["lima", "queue", "quota"]
 PROMPTS = DataSpec("authored:test", count=6)

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from lima.codec import run_id
-from lima.ledger import attempt, record_run
-from lima.progress import Progress
-from lima.recipes import tiny
+from lima.recipes.paper import tiny
+from lima.runs.ledger import attempt, record_run
+from lima.runs.progress import Progress
 from lima.spec import ComputeSpec
-from lima.storage import Storage
-from lima_k8s.cluster.api import Cluster
-from lima_k8s.cluster.snapshot import read
+from lima.spec.codec import run_id
+from lima.store.storage import Storage
+from lima_k8s.cluster.read.api import Cluster
+from lima_k8s.cluster.read.snapshot import read
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import TINY, Lima, lima, queue, quota
-from tests.promised import promised
+from tests.cluster.helpers.lima import TINY, Lima, lima, queue, quota
+from tests.helpers.promised import promised
 
 __all__ = ["lima", "queue", "quota"]
 NOTHING = {"cpu": "0", "memory": "0"}

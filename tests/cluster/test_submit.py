@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from lima.codec import encode
-from lima.recipes import tiny
+from lima.recipes.paper import tiny
+from lima.spec.codec import encode
 from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import (
+from tests.cluster.helpers.lima import (
     KUEUE,
     ONE,
     SMALL,

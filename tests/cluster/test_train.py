@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from lima.codec import encode, run_id
-from lima.storage import Storage
+from lima.spec.codec import encode, run_id
+from lima.store.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import LIMA, Lima, lima, queue, quota
-from tests.cluster.studies import (
+from tests.cluster.helpers.lima import LIMA, Lima, lima, queue, quota
+from tests.cluster.helpers.studies import (
     OWN_PODS,
     assert_same,
     await_free_quota,

@@ -13,7 +13,7 @@ import yaml
 
 from tests.cluster.conftest import S3, Say
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.lima import SMALL, Lima, change_queue, lima, queue, quota, write_profile
+from tests.cluster.helpers.lima import SMALL, Lima, change_queue, lima, queue, quota, write_profile
 
 __all__ = ["lima", "queue", "quota"]
 

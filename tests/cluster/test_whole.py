@@ -16,7 +16,7 @@ from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
-from tests.cluster.lima import (
+from tests.cluster.helpers.lima import (
     LIMA,
     ONE,
     SMALL,

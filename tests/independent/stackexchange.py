@@ -14,7 +14,7 @@ import yaml
 from lxml import etree
 from lxml import html as lxml_html
 
-WORDS = Path(__file__).parents[2] / "lima" / "curation" / "words.yaml"
+WORDS = Path(__file__).parents[2] / "lima" / "curation" / "stackexchange" / "words.yaml"
 BLOCKS = set(
     """
     address article aside blockquote body center dd details div dl dt figcaption figure

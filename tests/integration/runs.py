@@ -12,11 +12,8 @@ from typing import Any
 
 import psutil
 
-from lima.codec import encode, run_id
-from lima.model.weights import weights_epochs, weights_path
-from lima.progress import read_progress
-from lima.results import GENERATIONS, METRICS, RUNS, STEPS, Table
-from lima.shards import RunTable
+from lima.model.checkpoint_manifest import weights_epochs, weights_path
+from lima.runs.progress import read_progress
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -26,9 +23,12 @@ from lima.spec import (
     GenerateSpec,
     stage_cell,
 )
-from lima.storage import Storage
-from tests.models import small_cell
-from tests.promised import promised
+from lima.spec.codec import encode, run_id
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import GENERATIONS, METRICS, RUNS, STEPS, Table
+from tests.helpers.models import small_cell
+from tests.helpers.promised import promised
 
 VOLATILE = {"at", "seconds", "created_at"}
 """Columns that tell the time, and so differ between two runs of the same spec."""

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from lima.codec import encode
-from lima.curation.split import RANGE
+from lima.curation.stackexchange.posts_by_question import RANGE
 from lima.spec import CellSpec
-from lima.spec_curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
-from tests import dumps
-from tests.curating import cell, contents, curate
+from lima.spec.codec import encode
+from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
+from tests.helpers.curation import dumps
+from tests.helpers.curation.curating import cell, contents, curate
+from tests.helpers.promised import promised
 from tests.integration.runs import Job
-from tests.promised import promised
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ def run(spec: CurateSpec) -> CellSpec:
 
 
 def _left_behind(run: CellSpec) -> list[Path]:
-    from lima.codec import run_id
+    from lima.spec.codec import run_id
 
     return list(Path(tempfile.gettempdir()).glob(f"lima-curate-{run_id(run)}-*"))
 

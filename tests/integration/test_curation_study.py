@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from lima.codec import run_id
-from lima.model.weights import weights_epochs
-from lima.recipes import load_study
-from lima.results import STEPS
-from lima.shards import RunTable
+from lima.model.checkpoint_manifest import weights_epochs
+from lima.recipes.paper import load_study
 from lima.spec import stage_cell
-from lima.storage import Storage
-from tests.promised import promised
+from lima.spec.codec import run_id
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import STEPS
+from tests.helpers.promised import promised
 
 pytestmark = pytest.mark.slow
 

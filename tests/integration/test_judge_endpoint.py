@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from lima.codec import encode
 from lima.inputs.content import Contents
-from lima.inputs.prepare import prepare
-from lima.results import JUDGMENTS
-from lima.shards import RunTable
+from lima.preparing.prepare import prepare
+from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
-from lima.stop import VARIABLE
-from lima.storage import Storage
-from tests.judge_server import Reply, Request, error, running
+from lima.spec.codec import encode
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import JUDGMENTS
+from tests.helpers.judge_server import Reply, Request, error, running
 
 CODE = "import sys; from lima_k8s.main import run; sys.exit(run(sys.argv[1:]))"
 SAID = "Fine.\n{0}\n{0}"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.yamltext import load_yaml
-from tests.models import make_base
+from lima.spec.yamltext import load_yaml
+from tests.helpers.models import make_base
 
 pytestmark = pytest.mark.slow
 DOCS = Path(__file__).parents[2] / "docs"

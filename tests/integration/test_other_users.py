@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from lima.spec import CellSpec, CheckpointSpec
+from tests.helpers.models import make_base, small_cell
 from tests.integration.runs import Job, study_cell
-from tests.models import make_base, small_cell
 
 pytestmark = pytest.mark.slow
 GUESS = "0" * 64
@@ -136,7 +136,7 @@ def test_another_user_can_do_nothing_to_a_study(job: Job, token: str) -> None:
     assert given["gcs"]
     assert len(given["grpc"]) > 5
     attack = subprocess.run(
-        [sys.executable, "-m", "tests.attacker"],
+        [sys.executable, "-m", "tests.helpers.attacker"],
         input=json.dumps(given | {"token": token}),
         capture_output=True,
         text=True,

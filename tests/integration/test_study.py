@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lima.codec import encode, run_id
-from lima.progress import read_progress
-from lima.results import ATTEMPTS
-from lima.shards import RunTable
+from lima.runs.progress import read_progress
 from lima.spec import CellSpec, stage_cell
-from lima.storage import Storage
+from lima.spec.codec import encode, run_id
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import ATTEMPTS
+from tests.helpers.models import PARTITIONED, make_base
 from tests.integration.runs import Job, rows, study_cell, weights
-from tests.models import PARTITIONED, make_base
 
 pytestmark = pytest.mark.slow
 

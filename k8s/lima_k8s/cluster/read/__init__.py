@@ -1,0 +1,1 @@
+"""Reading a cluster: the API server, and what it says as plain values."""

@@ -1,0 +1,1 @@
+"""What a cluster would refuse, judged before it is asked."""

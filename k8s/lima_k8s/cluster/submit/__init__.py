@@ -1,0 +1,1 @@
+"""Submitting runs to a cluster, and taking them off it."""

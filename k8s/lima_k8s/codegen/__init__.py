@@ -1,0 +1,1 @@
+"""What is written from the code: the values of the charts, the reference pages."""

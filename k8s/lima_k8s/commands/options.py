@@ -1,0 +1,104 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from lima.errors import InputError
+from lima_k8s.commands import completion
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def study_options(function: F) -> F:
+    """Add the options that choose and change the runs of a study: overrides, arms, seeds."""
+    for option in (
+        click.option(
+            "--seed", "seeds", multiple=True, type=int, help="Only this seed; repeatable."
+        ),
+        click.option(
+            "--arm",
+            "arms",
+            multiple=True,
+            help="Only this arm; repeatable.",
+            shell_complete=completion.arms,
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Change a value of every run, as train.epochs=3; null removes; repeatable.",
+            shell_complete=completion.settings,
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def allow_key_option(function: F) -> F:
+    """Add --allow-key."""
+    return click.option(
+        "--allow-key",
+        "allowed_keys",
+        multiple=True,
+        metavar="NAME",
+        help="Environment variable that the study may send to an endpoint as its key, beside those "
+        "named *_API_KEY and *_TOKEN; repeatable.",
+    )(function)
+
+
+def format_option(*formats: str) -> Callable[[F], F]:
+    """Add --format; the first one is the default."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How to write the result.",
+    )
+
+
+def as_option(function: F) -> F:
+    """Add --as, which says what arms are of the paper's."""
+    return click.option(
+        "--as",
+        "named",
+        multiple=True,
+        metavar="ARM=PAPER",
+        callback=lambda _context, _option, texts: _named(texts),
+        help="Our arm that stands for one of the paper's, whatever its spec says, as "
+        "my-arm=lima or gemini=bard; repeatable. Arms that are trained as our recipes say, and "
+        "endpoints asked for the paper's models, are found.",
+    )(function)
+
+
+def _named(texts: Iterable[str]) -> dict[str, str]:
+    """Return our arm by the paper's name.
+
+    Raises:
+        InputError: a text is not ARM=PAPER, or one of the paper's is named twice.
+
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        arm, separator, paper = text.rpartition("=")
+        if not (arm and separator and paper):
+            raise InputError(f"--as {text}: write ARM=PAPER, as my-arm=lima")
+        if found.setdefault(paper, arm) != arm:
+            raise InputError(f"--as {text}: {found[paper]} is {paper} already; name one arm")
+    return found
+
+
+def cluster_options(function: F) -> F:
+    """Add the options that choose a cluster and a namespace in it."""
+    for option in (
+        click.option(
+            "-n", "--namespace", help="Namespace of the runs; default: the context's, else lima."
+        ),
+        click.option("--context", "kube_context", help="Context of the kubeconfig."),
+    ):
+        function = option(function)
+    return function

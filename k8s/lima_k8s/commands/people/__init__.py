@@ -1,0 +1,1 @@
+"""Commands with which people read, choose, talk and label."""

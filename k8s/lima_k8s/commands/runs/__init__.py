@@ -1,0 +1,1 @@
+"""Commands on runs: where they are, their logs, their end."""

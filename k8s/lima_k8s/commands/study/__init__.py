@@ -1,0 +1,1 @@
+"""Commands on a study before it runs, and `submit`."""

@@ -1,0 +1,1 @@
+"""From candidates to arms: quotas, ranking, gates, picks and edits (section 2)."""

@@ -1,0 +1,1 @@
+"""Candidates: every conversation that curation saw, and the table of them."""

@@ -1,0 +1,1 @@
+"""Files of sources: as records, checked, and with their damage counted."""

@@ -1,0 +1,1 @@
+"""All sources but Stack Exchange (sections 2.1 and 2.2)."""

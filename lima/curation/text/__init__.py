@@ -1,0 +1,1 @@
+"""Texts of sources made texts of an assistant (section 2.1)."""

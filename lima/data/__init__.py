@@ -1,0 +1,1 @@
+"""Examples: what training and generation read."""

@@ -1,0 +1,1 @@
+"""The aggregate: one row a group of cells."""

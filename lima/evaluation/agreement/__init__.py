@@ -1,0 +1,1 @@
+"""How far raters agree (section 4), and what each favours."""

@@ -1,0 +1,104 @@
+"""What each rater does beside the items: favours a side, changes its mind, leaves items out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from lima.evaluation.statistics.intervals import clopper_pearson
+from lima.rating.items import TIE
+from lima.rating.labels import Label, one_each
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of rows with its exact interval (Clopper and Pearson); None where it has no rows."""
+
+    count: int
+    total: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Rater:
+    """The habits of a rater.
+
+    Args:
+        rater: its name.
+        group: its group.
+        items: items that it was asked about.
+        labelled: items that it gave a label.
+        ties: share of ties among its labels of pairs.
+        position: share of A among its decided labels; half of them without a bias.
+        turned: share of pairs, decided in both orders, in which the same response won both times.
+        repeated: share of items, labelled again as they were shown before, with the same label.
+        inconsistent: share of pairs, asked about in both orders, of which it said two things.
+
+    """
+
+    rater: str
+    group: str
+    items: int
+    labelled: int
+    ties: Share
+    position: Share
+    turned: Share
+    repeated: Share
+    inconsistent: Share
+
+
+def share(count: int, total: int) -> Share:
+    """Return a share with its interval."""
+    if not total:
+        return Share(0, 0, None, None, None)
+    return Share(count, total, count / total, *clopper_pearson(count, total))
+
+
+def raters_of(labels: Iterable[Label]) -> list[Rater]:
+    """Return the habits of all raters, by group and name."""
+    ordered = sorted(labels, key=lambda x: (x.group, x.rater))
+    grouped = groupby(ordered, key=lambda x: (x.group, x.rater))
+    return [_rater(rater, group, list(mine)) for (group, rater), mine in grouped]
+
+
+def _rater(rater: str, group: str, labels: Sequence[Label]) -> Rater:
+    first = one_each(labels)
+    given = [x for x in labels if x.value is not None]
+    pairs = [x for x in first if x.arm_2 is not None]
+    decided = [x for x in given if x.side in ("A", "B")]
+    again = [(x, y) for x, y in _showings(given) if x.shown_first == y.shown_first]
+    both = [(x, y) for x, y in _showings(decided) if x.shown_first != y.shown_first]
+    return Rater(
+        rater,
+        group,
+        items=len({x.item_id for x in labels}),
+        labelled=len(first),
+        ties=share(sum(x.value == TIE for x in pairs), len(pairs)),
+        position=share(sum(x.side == "A" for x in decided), len(decided)),
+        turned=share(sum(x.value == y.value for x, y in both), len(both)),
+        repeated=share(sum(x.value == y.value for x, y in again), len(again)),
+        inconsistent=_inconsistent(pairs, given),
+    )
+
+
+def _inconsistent(pairs: Sequence[Label], given: Sequence[Label]) -> Share:
+    """Return how often a verdict changed with the order, ties included.
+
+    Votes that were brought tell it themselves: one vote stands for both orders then.
+    """
+    told = sum(x.inconsistent for x in pairs)
+    if told:
+        return share(told, len(pairs))
+    both = [(x, y) for x, y in _showings(given) if x.arm_2 and x.shown_first != y.shown_first]
+    return share(sum(x.value != y.value for x, y in both), len(both))
+
+
+def _showings(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
+    """Return the first showing of each item with each later one."""
+    ordered = sorted(labels, key=lambda x: (x.item_id, x.presentation))
+    found = []
+    for _, group in groupby(ordered, key=lambda x: x.item_id):
+        first, *later = group
+        found += [(first, other) for other in later]
+    return found

@@ -1,0 +1,1 @@
+"""What is read of the cells of a study, and how they are told apart."""

@@ -1,0 +1,1 @@
+"""Shares of labels, and arms against each other."""

@@ -1,0 +1,1 @@
+"""Means, intervals, correlations and counts, of plain numbers."""

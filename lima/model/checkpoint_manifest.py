@@ -1,0 +1,111 @@
+"""Exported weights: a folder per epoch that transformers opens, and a manifest that commits it.
+
+STORAGE/checkpoints/run_id=R/weights/epoch=05/{config.json, model.safetensors, …}
+STORAGE/checkpoints/run_id=R/weights/epoch=05.json
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from lima.errors import ModelError, StorageError
+
+if TYPE_CHECKING:
+    from lima.store.storage import Storage
+
+
+def checkpoints_path(run: str) -> str:
+    """Return the folder of a run's checkpoints."""
+    return f"checkpoints/run_id={run}"
+
+
+def weights_path(run: str, epoch: int) -> str:
+    """Return the folder of the weights after an epoch."""
+    return f"{checkpoints_path(run)}/weights/epoch={epoch:02d}"
+
+
+def weights_epochs(storage: "Storage", run: str) -> list[int]:
+    """Return the epochs whose weights are complete, in order."""
+    folder = f"{checkpoints_path(run)}/weights"
+    names = [entry.path.removeprefix(f"{folder}/") for entry in storage.entries(folder)]
+    manifests = [n for n in names if "/" not in n and n.endswith(".json")]
+    return sorted(int(n.removeprefix("epoch=").removesuffix(".json")) for n in manifests)
+
+
+def check_weights(storage: "Storage", run: str, epoch: int) -> None:
+    """Refuse exported weights of which a file is missing or cut short.
+
+    Raises:
+        ModelError: it says which file, and what to generate from instead.
+
+    """
+    path = weights_path(run, epoch)
+    there = {e.path.removeprefix(f"{path}/"): e.size for e in storage.entries(path)}
+    try:
+        files = dict(json.loads(storage.read(f"{path}.json"))["files"])
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(storage, run, epoch, "its manifest cannot be read") from None
+    for name, size in files.items():
+        if there.get(name) != size:
+            raise _damaged(storage, run, epoch, f"{name} has {there.get(name, 0)} of {size} bytes")
+
+
+def _damaged(storage: "Storage", run: str, epoch: int, reason: str) -> ModelError:
+    others = [e for e in weights_epochs(storage, run) if e != epoch]
+    return ModelError(
+        f"{storage.uri}/{weights_path(run, epoch)}: damaged weights ({reason}); use another epoch "
+        f"(generate.model.epoch; exported: {others}), or delete {storage.uri}/"
+        f"{checkpoints_path(run)} and train again"
+    )
+
+
+@contextlib.contextmanager
+def local_files(folder: Path) -> Iterator[None]:
+    """Explain a failure to write temporary files: torch and safetensors name no path.
+
+    Raises:
+        StorageError: the files could not be written.
+
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_about_writing(error):
+            raise
+        raise StorageError(
+            f"cannot write temporary files to {folder}: {' '.join(str(error).split())}; free some "
+            "space there, or set TMPDIR to a larger place, then start the same command again"
+        ) from error
+
+
+def _is_about_writing(error: Exception) -> bool:
+    from safetensors import SafetensorError
+
+    # torch's writer of files raises a RuntimeError that names its source file or its stream.
+    of_torch = any(word in str(error) for word in ("inline_container", "iostream"))
+    return isinstance(error, OSError | SafetensorError) or of_torch
+
+
+def commit_weights(
+    storage: "Storage", run: str, epoch: int, folder: Path, stop: Callable[[], bool]
+) -> bool:
+    """Copy a folder of weights to storage; it counts once its manifest is there.
+
+    `stop` is asked before each file; at its first yes nothing is committed, and False returned.
+    """
+    path, asked = weights_path(run, epoch), Event()
+
+    def go_on() -> bool:
+        if stop():
+            asked.set()
+        return not asked.is_set()
+
+    entries = storage.upload_folder(folder, path, go_on)
+    if asked.is_set():
+        return False
+    files = {e.path.removeprefix(f"{path}/"): e.size for e in entries}
+    storage.write(f"{path}.json", json.dumps({"files": files}, indent=1).encode())
+    return True

@@ -1,0 +1,1 @@
+"""What is done with a study before its runs start: their inputs are found and named."""

@@ -1,0 +1,1 @@
+"""What people and models are asked, and what they said: items, instructions, labels."""

@@ -1,0 +1,1 @@
+"""Studies by name or file: the recipes, what changes them, and how a study is read."""

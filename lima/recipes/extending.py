@@ -1,0 +1,102 @@
+"""A study by what it changes of another one, in a few lines.
+
+extends: tiny                                  # a recipe, or a file
+experiment: mine                               # the study's name; that of the recipe without it
+set: {train.data.path: mine.jsonl}             # for every run
+arms: {short: {train.data.count: 32}, all: {}} # for an arm, on top
+seeds: [0, 1]
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from lima.errors import SpecError
+from lima.recipes.overrides import Override, changed, meant_for, overrides_of
+from lima.spec import CellSpec
+from lima.spec.codec import unknown_key
+
+Recipes: TypeAlias = Callable[[str], Sequence[CellSpec]]
+"""Returns the runs of a recipe, or of a file; raises SpecError if there is neither."""
+KEYS = ("extends", "experiment", "set", "arms", "seeds")
+
+
+def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[CellSpec, ...]:
+    """Return the runs of a study that extends another one.
+
+    With `arms`, each is the first run of the other study with the arm's settings; without, the
+    arms of the other study stay. With `seeds`, each arm has these; without, its own.
+
+    Args:
+        document: The file.
+        name: Of the file, for messages.
+        recipe: Returns the runs of what it extends.
+
+    Raises:
+        SpecError: a key is unknown, or a value is none.
+
+    """
+    for key in document:
+        if key not in KEYS:
+            raise unknown_key(str(key), KEYS, name)
+    parents = _parents(document["extends"], name, recipe)
+    common = _overrides(document.get("set"), f"{name}: set")
+    if "experiment" in document:
+        common = [Override(("experiment",), document["experiment"]), *common]
+    arms = _arms(document.get("arms"), parents, f"{name}: arms")
+    seeds = _seeds(document.get("seeds"), f"{name}: seeds")
+    return tuple(
+        changed(cell, [*meant_for(cell, common, parents), *own], name)
+        for first, own in arms
+        for cell in _seeded(first, parents, seeds)
+    )
+
+
+def _parents(extends: object, name: str, recipe: Recipes) -> Sequence[CellSpec]:
+    if not isinstance(extends, str):
+        raise SpecError(
+            f"{name}: extends: expected the name of a recipe or a file, got {extends!r}"
+        )
+    try:
+        return recipe(extends)
+    except SpecError as error:
+        raise SpecError(f"{name}: extends: {error}") from None
+
+
+def _arms(
+    arms: object, parents: Sequence[CellSpec], where: str
+) -> list[tuple[CellSpec, list[Override]]]:
+    """Return a run of each arm, and what is to be changed in it."""
+    if arms is None:
+        nothing: list[Override] = []
+        return [(cell, nothing) for cell in reversed({c.arm: c for c in parents[::-1]}.values())]
+    if not isinstance(arms, dict) or not arms:
+        raise SpecError(f"{where}: expected a mapping of names to settings, got {arms!r}")
+    return [
+        (
+            parents[0],
+            [Override(("arm",), str(arm)), *_overrides(settings, f"{where}.{arm}")],
+        )
+        for arm, settings in arms.items()
+    ]
+
+
+def _overrides(settings: object, where: str) -> list[Override]:
+    return [] if settings is None else overrides_of(settings, where)
+
+
+def _seeds(seeds: object, where: str) -> list[int] | None:
+    if seeds is None:
+        return None
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise SpecError(f"{where}: expected a list of whole numbers, as [0, 1], got {seeds!r}")
+    return seeds
+
+
+def _seeded(
+    first: CellSpec, parents: Sequence[CellSpec], seeds: list[int] | None
+) -> list[CellSpec]:
+    """Return the runs of an arm."""
+    if seeds is None:
+        return [cell for cell in parents if cell.arm == first.arm]
+    return [replace(first, seed=seed) for seed in seeds]

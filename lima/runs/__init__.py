@@ -1,0 +1,1 @@
+"""What runs of all stages have: a lease, attempts, progress, a stop, and runs before them."""

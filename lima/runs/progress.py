@@ -1,0 +1,105 @@
+"""How far a run is, as one small object on storage that the command line reads.
+
+The same object serves a run on this machine and one in a cluster: nothing parses logs.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from lima.errors import StorageError
+from lima.store.storage import Storage
+
+DONE = "done"
+"""Stage name of a cell whose stages are all finished."""
+INTERVAL_S = 1.0
+"""At most one write in this time: an object store charges for each."""
+
+
+class Progress:
+    """Writes how far one run is; losing a write never fails the run."""
+
+    def __init__(self, storage: Storage, run: str) -> None:
+        """Report on `run`, the id of the whole cell."""
+        self.storage, self.run = storage, run
+        self._next = 0.0
+        self._since: dict[str, dict[str, Any]] = {}
+
+    def update(
+        self, stage: str, done: int, total: int, unit: str, *, force: bool = False, **figures: Any
+    ) -> None:
+        """Say that `done` of `total` units of `stage` are finished, with figures worth showing."""
+        now = time.monotonic()
+        if now < self._next and not force and done != total:
+            return
+        self._next = now + INTERVAL_S
+        record = {"stage": stage, "done": done, "total": total, "unit": unit, "figures": figures}
+        record["at"] = datetime.now(UTC).isoformat()
+        # What this process said first of the stage: work that a resumed one did not do itself
+        # must not count when the time that is left is reckoned.
+        record["since"] = self._since.setdefault(stage, {"done": done, "at": record["at"]})
+        try:
+            self.storage.write(progress_path(self.run), json.dumps(record).encode(), replace=True)
+        except StorageError:
+            return
+
+
+def progress_path(run: str) -> str:
+    """Return where a run's progress lies."""
+    return f"progress/run_id={run}.json"
+
+
+def read_progress(storage: Storage, run: str) -> dict[str, Any] | None:
+    """Return a run's last progress record; None before the first, or if storage fails."""
+    try:
+        return look_up_progress(storage, run)
+    except StorageError:
+        return None
+
+
+def look_up_progress(storage: Storage, run: str) -> dict[str, Any] | None:
+    """Return a run's last progress record; None before the first.
+
+    Raises:
+        StorageError: storage cannot be reached.
+
+    """
+    path = progress_path(run)
+    try:
+        return dict(json.loads(storage.read(path))) if storage.exists(path) else None
+    except ValueError:
+        return None
+
+
+def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
+    """Return the seconds until a stage ends, if it goes on as it went since this attempt began.
+
+    `since` in a progress record is the first that this attempt said of the stage, so that what
+    earlier attempts did does not count as work of this one.
+    """
+    since = progress.get("since")
+    if not since or progress.get("stage") == DONE:
+        return None
+    done = progress["done"] - since["done"]
+    at = datetime.fromisoformat(progress["at"])
+    spent = (at - datetime.fromisoformat(since["at"])).total_seconds()
+    if done <= 0 or spent <= 0:
+        return None
+    left = (progress["total"] - progress["done"]) * spent / done
+    return max(float(left) - (now - at).total_seconds(), 0.0)
+
+
+def unscored_text(record: Mapping[str, Any]) -> str:
+    """Return how many responses a judge left without a score, of how many; empty: none.
+
+    Args:
+        record: The last progress of the judge, or of a cell that is done.
+
+    """
+    figures = record.get("figures", {})
+    if record.get("stage") == DONE:
+        return str(figures.get("unscored", ""))
+    failed = figures.get("failed") if record.get("stage") == "judge" else 0
+    return f"{failed} of {record['total']} responses unscored" if failed else ""

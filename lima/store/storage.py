@@ -1,0 +1,415 @@
+"""A study's storage: a local folder or an object store, behind one small interface.
+
+Objects appear whole or not at all, and are not changed afterwards. Credentials come from the
+environment only (for S3: the usual AWS_* variables; AWS_ENDPOINT_URL for other S3 servers,
+AWS_MAX_ATTEMPTS for how often a request is tried).
+"""
+
+import contextlib
+import errno
+import os
+import re
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from lima.common.paths import expanded
+from lima.errors import BucketError, InputError, StorageError
+from lima.spec.credentials import refuse_credentials
+from lima.store.errors import reason, refuse_slips
+
+S3_ATTEMPTS = "8"
+"""Of each request, with growing pauses: a minute in all."""
+TRANSFERS = 8
+"""Objects that are copied at the same time."""
+CHUNK = 8 << 20
+_PARTIAL = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}$")
+"""Names that objects have while they are written."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object: its path below the storage root, its size in bytes, when it was written.
+
+    `modified` is in nanoseconds since 1970; 0: the file system does not say.
+    """
+
+    path: str
+    size: int
+    modified: int = 0
+
+
+class Storage:
+    """Objects below one root. All paths are relative to it, with forward slashes."""
+
+    def __init__(self, uri: str) -> None:
+        """Open `uri`: a folder (made when first written), `s3://`, `gs://`, `abfs://` or fsspec's.
+
+        Raises:
+            InputError: the URI holds a password, or names no place.
+            StorageError: the URI names no file system that can be used here.
+
+        """
+        refuse_credentials(uri, "the storage")
+        self.filesystem, self.root = _open(uri)
+        self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        self._has_bucket = False
+        # Absolute: other processes open the same storage from other folders.
+        self.uri = self.root if self.is_local else uri.rstrip("/")
+
+    def full_path(self, path: str) -> str:
+        """Return `path` as the file system below names it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def local_path(self, path: str) -> Path | None:
+        """Return where an object lies on this machine; None for an object store."""
+        return Path(self.full_path(path)) if self.is_local else None
+
+    def exists(self, path: str) -> bool:
+        """Say whether an object exists."""
+        with self._explained("look up", path):
+            info = self.filesystem.get_file_info(self.full_path(path))
+        return bool(info.type == pafs.FileType.File)
+
+    def entry(self, path: str) -> Entry | None:
+        """Return an object without reading it; None: there is none."""
+        with self._explained("look up", path):
+            info = self.filesystem.get_file_info(self.full_path(path))
+        is_file = info.type == pafs.FileType.File
+        return Entry(path, info.size or 0, info.mtime_ns or 0) if is_file else None
+
+    def etag(self, path: str) -> str:
+        """Return what an object store names the content of an object by; empty: it tells none."""
+        if self.is_local:
+            return ""
+        with (
+            self._explained("look up", path),
+            self.filesystem.open_input_file(self.full_path(path)) as stream,
+        ):
+            told = dict(stream.metadata() or {})
+        return bytes(told.get("ETag", b"")).decode()
+
+    def require_bucket(self) -> None:
+        """Refuse a bucket that is not there: looking up and listing objects say only that none is.
+
+        Raises:
+            BucketError: there is no such bucket, as far as the credentials may know.
+
+        """
+        bucket = self.root.partition("/")[0]
+        if not isinstance(self.filesystem, pafs.S3FileSystem):
+            return
+        try:
+            info = self.filesystem.get_file_info(bucket)
+        except (OSError, pa.ArrowException):
+            return  # rights to objects alone are enough for a study
+        if info.type == pafs.FileType.NotFound:
+            missing = f"{self.uri}: there is no bucket {bucket!r}"
+            raise BucketError(f"{missing}; create it, or name another")
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator["pa.NativeFile"]:
+        """Open an object to be read in pieces, as it is stored."""
+        with (
+            self._explained("read", path),
+            self.filesystem.open_input_stream(
+                self.full_path(path), compression=None, buffer_size=CHUNK
+            ) as stream,
+        ):
+            yield stream
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of an object."""
+        return self.read_buffer(path).to_pybytes()
+
+    def read_buffer(self, path: str) -> pa.Buffer:
+        """Return the bytes of an object in memory of Arrow's, not of Python's.
+
+        What Arrow's threads still hold of Python's memory at the end of a process aborts it: so
+        readers of Parquet take this, and no threads: a file system may be written in Python.
+        """
+        with (
+            self._explained("read", path),
+            self.filesystem.open_input_file(self.full_path(path)) as stream,
+        ):
+            return stream.read_buffer()
+
+    def open_file(self, path: str) -> pa.NativeFile:
+        """Open an object to read parts of it; of a file system written in Python, read it whole.
+
+        Raises:
+            OSError: it is not there, or cannot be read; of the file system itself.
+
+        """
+        if isinstance(self.filesystem, pafs.PyFileSystem):
+            return pa.BufferReader(self.read_buffer(path))
+        return self.filesystem.open_input_file(self.full_path(path))
+
+    def write(self, path: str, data: bytes, *, replace: bool = False) -> bool:
+        """Write an object whole. Without `replace` the first writer wins; False says it existed."""
+        if self.is_local:
+            with self._explained("write", path):
+                return _write_local(Path(self.full_path(path)), data, replace)
+        if not replace and self.exists(path):
+            return False
+        # The object appears when the stream closes, and nothing can fail before that: the data
+        # is complete in memory.
+        with (
+            self._explained("write", path),
+            self.filesystem.open_output_stream(self.full_path(path), compression=None) as stream,
+        ):
+            stream.write(data)
+        return True
+
+    def entries(self, path: str) -> list[Entry]:
+        """Return the objects below `path`, sorted, without unfinished ones; none if absent.
+
+        Raises:
+            BucketError: not even the bucket exists.
+            StorageError: storage cannot be reached.
+
+        """
+        return [entry for entry in self._entries(path) if not _is_hidden(entry)]
+
+    def unfinished(self) -> list[Entry]:
+        """Return what is being written, or was by a writer that was killed; stores hide theirs."""
+        if not self.is_local:
+            return []
+        return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
+
+    def _entries(self, path: str) -> list[Entry]:
+        selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
+        with self._explained("list", path):
+            infos = self.filesystem.get_file_info(selector)
+        if not infos and not self.is_local and not self._has_bucket:
+            self.require_bucket()
+        self._has_bucket = True
+        strip = len(self.root) + 1
+        found = (
+            Entry(i.path[strip:], i.size or 0, i.mtime_ns or 0)
+            for i in infos
+            if i.type == pafs.FileType.File
+        )
+        return sorted(found, key=lambda entry: entry.path)
+
+    def delete(self, path: str) -> None:
+        """Delete an object; one that is gone already is fine."""
+        with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.full_path(path))
+
+    def delete_tree(self, path: str) -> None:
+        """Delete everything below `path`."""
+        with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.full_path(path))
+
+    def upload(self, source: Path, path: str) -> None:
+        """Copy a local file into storage, as a stream; the last writer wins."""
+        if self.is_local:
+            with self._explained("write", path):
+                _copy_local(source, Path(self.full_path(path)))
+            return
+        with self._explained("write", path):
+            pafs.copy_files(
+                str(source),
+                self.full_path(path),
+                source_filesystem=pafs.LocalFileSystem(),
+                destination_filesystem=self.filesystem,
+                chunk_size=CHUNK,
+            )
+
+    def write_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write an object of an object store piece by piece, in parts; the last writer wins.
+
+        What goes wrong on the way, a request to stop too, leaves no object. (A process that is
+        killed leaves none either: parts are no object before the last one.)
+        """
+        with self._explained("write", path):
+            stream = self.filesystem.open_output_stream(self.full_path(path), compression=None)
+        try:
+            with self._explained("write", path):
+                for piece in pieces:
+                    stream.write(piece)
+        except BaseException:
+            # The library has no way to give up but to close, which makes an object of the rest.
+            with contextlib.suppress(OSError, pa.ArrowException):
+                stream.close()
+            self.delete(path)
+            raise
+        with self._explained("write", path):
+            stream.close()
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy an object to a local file, whole or not at all."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            with self._explained("read", path):
+                pafs.copy_files(
+                    self.full_path(path),
+                    str(partial),
+                    source_filesystem=self.filesystem,
+                    destination_filesystem=pafs.LocalFileSystem(),
+                    chunk_size=CHUNK,
+                )
+                partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def upload_folder(
+        self, source: Path, path: str, go_on: Callable[[], bool] = lambda: True
+    ) -> list[Entry]:
+        """Copy all files of a local folder to below `path`; return what was written.
+
+        `go_on` is asked before each file; at its first no, the rest is left out.
+        """
+        files = sorted(p for p in source.rglob("*") if p.is_file())
+        entries = [
+            Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files
+        ]
+
+        def upload(file: Path, entry: Entry) -> Entry | None:
+            if not go_on():
+                return None
+            self.upload(file, entry.path)
+            return entry
+
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            return [entry for entry in pool.map(upload, files, entries) if entry]
+
+    def download_folder(
+        self, path: str, target: Path, wanted: Collection[str] | None = None
+    ) -> Path:
+        """Copy everything below `path`, or what is `wanted` of it, into a local folder; return it.
+
+        `wanted` are paths below the storage root.
+
+        Raises:
+            StorageError: a copy failed, or an object's name leads out of the folder.
+
+        """
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            for future in [
+                pool.submit(self.download, e.path, target / self._below(path, e.path))
+                for e in self.entries(path)
+                if wanted is None or e.path in wanted
+            ]:
+                future.result()
+        return target
+
+    def _below(self, folder: str, path: str) -> str:
+        """Return `path` as its folder names it; an object store takes any name, also `../x`."""
+        name = path.removeprefix(f"{folder}/")
+        if ".." in name.split("/") or name.startswith("/"):
+            raise StorageError(f"{self.uri}/{path}: its name leads out of {folder}; delete it")
+        return name
+
+    @contextlib.contextmanager
+    def _explained(self, what: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            where = f"{self.uri.rstrip('/')}/{path}"
+            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
+            raise kind(f"cannot {what} {where}: {reason(error, what)}") from error
+
+
+def _is_hidden(entry: Entry) -> bool:
+    return entry.path.rsplit("/", 1)[-1].startswith(".")
+
+
+def _open(uri: str) -> tuple[pafs.FileSystem, str]:
+    scheme, separator, rest = uri.partition("://")
+    refuse_slips(uri)
+    if not separator:
+        folder = expanded(uri)
+        if uri.startswith("~") and folder == Path(uri):
+            raise InputError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
+        return pafs.LocalFileSystem(), str(folder.absolute())
+    if not rest.strip("/"):
+        raise InputError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
+    try:
+        if scheme == "file":
+            return pafs.LocalFileSystem(), str(Path(rest).absolute())
+        if scheme == "s3":
+            return _s3(), rest.strip("/")
+        return _other(uri)
+    except (ValueError, ImportError) as error:
+        raise InputError(_not_opened(uri, error)) from error
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(_not_opened(uri, error)) from error
+
+
+def _not_opened(uri: str, error: Exception) -> str:
+    return (
+        f"{uri}: cannot open this kind of storage ({reason(error)}); use a folder, s3://, gs:// "
+        "or abfs://, or install the fsspec package for this scheme"
+    )
+
+
+def _s3() -> pafs.FileSystem:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    attempts = os.environ.get("AWS_MAX_ATTEMPTS") or S3_ATTEMPTS
+    if not attempts.isdecimal() or attempts == "0":
+        raise InputError(f"AWS_MAX_ATTEMPTS={attempts}: not a number of attempts from 1")
+    return pafs.S3FileSystem(
+        endpoint_override=endpoint,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),  # type: ignore[call-arg]  # old stubs
+        connect_timeout=10,
+        request_timeout=60,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),
+    )
+
+
+def _other(uri: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        import fsspec
+
+        opened, root = fsspec.url_to_fs(uri)
+        filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(opened))  # type: ignore[abstract]
+    return filesystem, str(root).rstrip("/")
+
+
+def _write_local(path: Path, data: bytes, replace: bool) -> bool:
+    """Write beside the target, then link it into place: never half, never twice."""
+    if path.exists():
+        if not replace:
+            return False
+        if not path.is_file():  # the owner of the machine could lose a device
+            raise OSError(errno.EEXIST, f"{path} is no regular file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace:
+            partial.replace(path)
+            return True
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _copy_local(source: Path, path: Path) -> None:
+    import shutil
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

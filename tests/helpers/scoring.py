@@ -1,0 +1,17 @@
+"""Scores of a judge, without a run around them."""
+
+import asyncio
+
+from lima.endpoints.attempt import Attempt
+from lima.endpoints.client import Judge
+from lima.spec import JudgeSpec
+
+
+def score(spec: JudgeSpec, *responses: str) -> list[list[Attempt]]:
+    """Return the attempts at each response, asked at the same time."""
+
+    async def ask() -> list[list[Attempt]]:
+        async with Judge(spec) as judge:
+            return await asyncio.gather(*[judge.score(["Why?"], r) for r in responses])
+
+    return asyncio.run(ask())

@@ -1,0 +1,235 @@
+"""`submit` brings the inputs of a study to its storage, a real S3 server, once."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lima.data.examples import load_examples
+from lima.errors import InputError, StorageError
+from lima.inputs.content import Contents
+from lima.inputs.places import Kind, places
+from lima.model.loading import local_model
+from lima.preparing.bring import TEXTS, bring, missing, parcels
+from lima.preparing.prepare import prepare
+from lima.recipes.paper import load_study
+from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
+from lima.spec.codec import encode, run_id
+from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
+from lima.store.shards import read_parquet
+from lima.store.storage import Storage
+from lima_k8s.main import run
+from lima_k8s.study.delivery import Delivery, deliver
+from tests.unit.inputs.test_submit_inputs import write
+
+MODELS: tuple[Kind, ...] = ("model",)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LIMA_CACHE", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    write("first")
+    Path("llama").mkdir()
+    Path("llama/config.json").write_text("{}")
+    Path("llama/model.safetensors").write_bytes(bytes(3 << 20))
+
+
+def cell() -> CellSpec:
+    train = TrainSpec(ModelSpec("llama"), DataSpec("p.jsonl"))
+    return CellSpec("e", "a", train=train, generate=GenerateSpec(DataSpec("p.jsonl")))
+
+
+def written(storage: Storage) -> dict[str, int]:
+    return {entry.path: entry.modified for entry in storage.entries("inputs")}
+
+
+def test_files_and_models_are_brought_once_and_read_there(
+    s3_storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage, delivery = Storage(s3_storage), Delivery(s3_storage, models=True)
+    (sent,) = deliver([cell()], delivery)
+    before = written(storage)
+    assert sorted(path.rsplit("/", 1)[-1] for path in before) == [
+        "config.json", "model.safetensors", "p.jsonl",
+    ]  # fmt: skip
+    assert "bringing p.jsonl to s3://" in capsys.readouterr().err
+    for path in ("p.jsonl", "llama/model.safetensors"):
+        Path(path).unlink()  # the runs are elsewhere
+    assert sent.train
+    assert sent.generate
+    assert len(load_examples(sent.generate.prompts)) == 3
+    assert sent.train.data.path.startswith(f"{s3_storage}/inputs/")
+    weights = Path(local_model(sent.train.model, storage)) / "model.safetensors"
+    assert weights.stat().st_size == 3 << 20
+    write("first")
+    Path("llama/model.safetensors").write_bytes(bytes(3 << 20))
+    assert deliver([cell()], delivery) == (sent,)
+    assert "bringing" not in capsys.readouterr().err
+    assert written(storage) == before
+
+
+def test_the_id_is_that_of_a_run_on_this_machine(s3_storage: str) -> None:
+    (sent,) = deliver([cell()], Delivery(s3_storage, models=True))
+    (here,) = prepare([cell()], Contents()).cells
+    assert run_id(sent) == run_id(here)
+    assert sent != here
+
+
+def test_what_is_cut_in_the_middle_goes_on(
+    s3_storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage, delivery = Storage(s3_storage), Delivery(s3_storage, models=True)
+    deliver([cell()], delivery)
+    storage.delete(next(path for path in written(storage) if path.endswith("config.json")))
+    capsys.readouterr()
+    deliver([cell()], delivery)
+    said = capsys.readouterr().err
+    assert "bringing llama/config.json" in said
+    assert "(1 of 1, 2 bytes of 2 bytes)" in said
+
+
+def test_models_stay_unless_they_are_asked_for(
+    s3_storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sent,) = deliver([cell()], Delivery(s3_storage))
+    assert sent.train
+    assert sent.train.model.path == "llama"
+    assert sent.train.model.fingerprint
+    assert "pods must have llama themselves; --upload-models brings it (3.1 MB)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_dry_run_brings_nothing_and_names_the_same(s3_storage: str) -> None:
+    dry = deliver([cell()], Delivery(s3_storage, models=True, dry_run=True))
+    assert not Storage(s3_storage).entries("inputs")
+    assert dry == deliver([cell()], Delivery(s3_storage, models=True))
+
+
+def test_files_below_the_storage_are_read_there_as_before(s3_storage: str) -> None:
+    Storage(s3_storage).write("data/d.jsonl", Path("p.jsonl").read_bytes())
+    there = replace(cell(), train=None, generate=GenerateSpec(DataSpec("data/d.jsonl")))
+    here = replace(there, generate=GenerateSpec(DataSpec("p.jsonl")))
+    (sent,), (brought,) = (deliver([c], Delivery(s3_storage)) for c in (there, here))
+    assert sent.generate
+    assert sent.generate.prompts.path == "data/d.jsonl"
+    assert run_id(sent) == run_id(brought)
+
+
+def test_storage_that_only_the_cluster_reaches_leaves_inputs_unknown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    there = CellSpec("e", "a", generate=GenerateSpec(DataSpec("data/d.jsonl")))
+    assert deliver([there], Delivery("s3://b/x")) == (there,)
+    said = capsys.readouterr().err
+    assert "generate.prompts: fingerprint unknown: data/d.jsonl: " in said
+    assert "nobody answers" in said
+
+
+def test_dumps_keep_their_names_in_the_storage(s3_storage: str) -> None:
+    site = Path("dumps/ai.stackexchange.com")
+    site.mkdir(parents=True)
+    (site / "Posts.xml").write_text("<posts/>")
+    source = SourceSpec("stackexchange", ("dumps",))
+    spec = CurateSpec((source,), (ArmSpec("a", (PartSpec("stackexchange-stem", 1),)),))
+    study = CellSpec("e", "curation", curate=spec)
+    (sent,) = deliver([study], Delivery(s3_storage))
+    assert [path.split("/", 2)[2] for path in written(Storage(s3_storage))] == [
+        "ai.stackexchange.com/Posts.xml"
+    ]
+    (again,) = prepare([sent], Contents()).cells
+    assert again == sent
+    assert run_id(again) == run_id(prepare([study], Contents()).cells[0])
+
+
+def test_a_file_that_changes_while_it_is_brought_is_refused(s3_storage: str) -> None:
+    prepared, storage = prepare([cell()], Contents()), Storage(s3_storage)
+    (parcel,) = parcels(prepared, TEXTS)
+    write("other")
+    with pytest.raises(InputError, match=r"p\.jsonl: changed while it was brought"):
+        bring(storage, parcel)
+    assert missing(storage, [parcel]) == [parcel]
+
+
+def test_a_study_runs_again_from_its_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = GenerateSpec(DataSpec("p.jsonl"), ModelSpec("responses:r.jsonl"))
+    study = CellSpec("e", "a", generate=baseline)
+    Path("study.json").write_text(json.dumps({"runs": [encode(study)]}))
+    submit = ["submit", "generate", "--local", "--recipe"]
+    assert run([*submit, "study.json", "--storage", "out"]) == 0
+    (promised,) = prepare([study], Contents()).cells
+    storage = str(tmp_path / "out")
+    monkeypatch.chdir("/")
+    for name in ("p.jsonl", "r.jsonl"):
+        (tmp_path / name).unlink()
+    capsys.readouterr()
+    command = ["show", run_id(promised)[:6], "--storage", storage, "--format", "json"]
+    assert run(command) == 0
+    shown = tmp_path / "again.json"
+    shown.write_text(capsys.readouterr().out)
+    (again,) = load_study(str(shown))
+    assert run_id(again) == run_id(promised)
+    assert all(p.paths[0].startswith(storage) for p in places(again))
+    elsewhere = str(tmp_path / "elsewhere")
+    assert run([*submit, str(shown), "--storage", elsewhere]) == 0
+    assert _responses(elsewhere) == _responses(storage)
+
+
+def _responses(uri: str) -> list[Any]:
+    storage = Storage(uri)
+    paths = [entry.path for entry in storage.entries("generations")]
+    columns = ["generation_key", "response"]
+    return [row for p in paths for row in read_parquet(storage, p, columns).to_pylist()]
+
+
+def test_an_upload_that_is_stopped_leaves_no_object_and_goes_on(s3_storage: str) -> None:
+    storage = Storage(s3_storage)
+    Path("llama/model.safetensors").write_bytes(bytes(20 << 20))
+    (weights,) = (
+        parcel
+        for parcel in parcels(prepare([cell()], Contents()), MODELS)
+        if parcel.path.endswith("safetensors")
+    )
+
+    def stop(where: str, done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(storage, weights, stop)
+    assert storage.entry(weights.path) is None
+    seen: list[int] = []
+    bring(storage, weights, lambda where, done, total: seen.append(done))
+    assert storage.entry(weights.path) == storage.entries("inputs")[0]
+    assert seen == sorted(seen)
+    assert seen[-1] == 20 << 20
+    assert not missing(storage, [weights])
+
+
+def test_two_who_bring_the_same_at_once_do_no_harm(s3_storage: str) -> None:
+    storage = Storage(s3_storage)
+    wanted = parcels(prepare([cell()], Contents()), (*MODELS, *TEXTS))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda parcel: bring(storage, parcel), wanted * 4))
+    assert not missing(storage, wanted)
+    for parcel in wanted:
+        assert storage.read(parcel.path) == Path(parcel.file.where).read_bytes()
+
+
+def test_whoever_submits_needs_no_right_to_the_storage_where_nothing_is_brought(
+    s3_storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    there = CellSpec("e", "a", generate=GenerateSpec(DataSpec("data/d.jsonl")))
+    assert deliver([there], Delivery(s3_storage)) == (there,)
+    assert "what has changed since earlier runs is not known" in capsys.readouterr().err
+    with pytest.raises(StorageError, match=r"p\.jsonl cannot be brought to the storage"):
+        deliver([cell()], Delivery(s3_storage))

@@ -1,0 +1,162 @@
+"""Estimates of memory and time, against figures that others published or that add up by hand."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lima.errors import InputError
+from lima.recipes.paper import ablations_7b, lima_65b
+from lima.spec import ModelSpec, TrainSpec
+from lima.training.sizing import (
+    GIB,
+    LLAMA,
+    find_gpu,
+    generation_memory,
+    model_shape,
+    step_pace,
+    training_memory,
+)
+from lima.training.state_size import shape_parameters
+from lima_k8s.main import run
+
+GB = 10**9
+
+
+def train_65b() -> TrainSpec:
+    [cell] = lima_65b()
+    assert cell.train
+    return cell.train
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("7b", 6.7), ("13b", 13.0), ("30b", 32.5), ("65b", 65.2)]
+)
+def test_the_shapes_have_the_parameters_of_the_paper(name: str, billions: float) -> None:
+    # LLaMA, table 2.
+    assert shape_parameters(LLAMA[name]) / 1e9 == pytest.approx(billions, abs=0.1)
+
+
+def test_states_are_16_bytes_a_parameter_over_all_workers() -> None:
+    # ZeRO, figure 1: 7.5 billion parameters, 64 GPUs: 1.9 GB a GPU with all three partitioned.
+    shape, spec = LLAMA["7b"], train_65b()
+    for workers in (1, 8, 64):
+        memory = training_memory(spec, shape, workers)
+        states = memory.weights + memory.gradients + memory.optimizer
+        assert states * workers == pytest.approx(16 * shape_parameters(shape))
+    per_gpu = 16 * 7.5e9 / 64
+    assert per_gpu / GB == pytest.approx(1.9, abs=0.03)
+
+
+def test_offload_moves_states_off_the_gpu() -> None:
+    spec, shape = train_65b(), LLAMA["7b"]
+    optimizer = replace(spec, compute=replace(spec.compute, offload="optimizer"))
+    everything = replace(spec, compute=replace(spec.compute, offload="all"))
+    assert training_memory(optimizer, shape, 8).optimizer == 0
+    assert training_memory(optimizer, shape, 8).weights > 0
+    assert training_memory(everything, shape, 8).weights == 0
+
+
+def test_checkpointing_keeps_the_input_of_each_layer() -> None:
+    spec, shape = train_65b(), LLAMA["65b"]
+    whole = replace(spec, compute=replace(spec.compute, gradient_checkpointing=False))
+    kept = training_memory(spec, shape, 32).activations
+    full = training_memory(whole, shape, 32).activations
+    tokens = spec.max_length * spec.compute.micro_batch_size
+    assert full == 34 * tokens * shape.hidden_size * shape.layers
+    assert kept == 2 * tokens * shape.hidden_size * shape.layers + full / shape.layers
+
+
+def test_fp32_has_no_second_copy_of_the_weights() -> None:
+    spec, shape = train_65b(), LLAMA["7b"]
+    fp32 = replace(spec, compute=replace(spec.compute, precision="fp32"))
+    memory = training_memory(fp32, shape, 1)
+    assert memory.weights + memory.gradients + memory.optimizer == 16 * shape_parameters(shape)
+
+
+def test_the_cache_of_65b_is_two_and_a_half_megabytes_a_token() -> None:
+    [cell] = lima_65b()
+    assert cell.generate
+    memory = generation_memory(cell.generate, LLAMA["65b"])
+    tokens = cell.generate.batch_size * 2048
+    assert memory.cache * 4 / tokens == 2 * 80 * 8192 * 2
+    assert memory.weights * 4 / GB == pytest.approx(130, abs=1)
+
+
+def test_flops_of_a_step_follow_palm() -> None:
+    spec, shape = train_65b(), LLAMA["65b"]
+    pace = step_pace(spec, shape, find_gpu("H100"), 4, 8)
+    tokens = 32 * 2048
+    assert pace.flops / tokens == 6 * shape_parameters(shape) + 6 * 80 * 8192 * 2048
+    assert pace.best_s <= pace.worst_s
+    assert 0 < pace.mfu(find_gpu("H100"), pace.best_s) < 0.6
+
+
+def test_one_gpu_sends_nothing() -> None:
+    pace = step_pace(train_65b(), LLAMA["7b"], find_gpu("H200"), 1, 1)
+    assert pace.communication_s == 0
+    assert pace.best_s == pace.worst_s
+
+
+def test_names_are_explained() -> None:
+    with pytest.raises(InputError, match="did you mean 'H100'"):
+        find_gpu("H10")
+    assert find_gpu("h100") is find_gpu("H100")
+    assert model_shape(ModelSpec("huggyllama/llama-65b")) == LLAMA["65b"]
+    with pytest.raises(InputError, match="its shape is not known"):
+        model_shape(ModelSpec("gpt2"))
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    assert run(["plan", *arguments, "--format", "json"]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_the_recipes_fit_what_they_are_written_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for recipe, nodes in (("lima_65b", 4), ("ablations_7b", 1)):
+        document = planned(capsys, recipe, "--gpu", "H100", "--nodes", str(nodes))
+        assert all(stage["fits"] for stage in document["stages"])
+        assert "set" not in document["stages"][0]
+    arms = {stage["arm"] for stage in document["stages"]}
+    assert arms == {cell.arm for cell in ablations_7b()}
+
+
+def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    document = planned(capsys, "lima_65b", "--gpu", "A100-40GB", "--nodes", "1", code=2)
+    train = document["stages"][0]
+    assert not train["fits"]
+    assert train["total_gib"] > train["gpu_gib"] > 39
+    assert train["set"] == "train.compute.workers=8"
+    assert sum(train["memory_gib"].values()) == pytest.approx(train["total_gib"], abs=0.1)
+    assert run(["plan", "lima_65b", "--gpu", "A100-40GB", "--nodes", "1"]) == 2
+    assert "NO" in capsys.readouterr().out
+
+
+def test_a_gpu_holds_no_more_than_its_sheet_says() -> None:
+    memory = training_memory(train_65b(), LLAMA["65b"], 32)
+    assert memory.fits(find_gpu("H100"))
+    assert memory.total < 80 * GIB
+
+
+def test_saving_is_part_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    document = planned(capsys, "lima_65b", "--gpu", "H100", "--nodes", "4")
+    saving = document["stages"][0]["saving"]
+    assert (saving["states"], saving["exports"]) == (15, 6)
+    assert saving["state_gib"] == pytest.approx(848, abs=5)
+    assert saving["states"] * saving["state_s"] / 3600 == pytest.approx(3.6, abs=0.05)
+    assert saving["exports"] * saving["export_s"] / 3600 == pytest.approx(0.8, abs=0.05)
+    assert saving["hours"] == pytest.approx(4.4, abs=0.1)
+    assert run(["plan", "lima_65b", "--gpu", "H100", "--nodes", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "15 saves of 8" in text
+    assert "3.6 h, and 6 exports of 12" in text
+
+
+def test_a_logit_takes_fourteen_bytes_on_its_way_back() -> None:
+    """Held at once in the backward pass of bf16 logits, as torch does it."""
+    packed, shape = train_65b(), LLAMA["65b"]
+    spec = replace(packed, compute=replace(packed.compute, batching="padded"))
+    memory = training_memory(spec, shape, 32)
+    assert memory.logits == 14 * spec.max_length * spec.compute.micro_batch_size * shape.vocab_size
