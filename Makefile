@@ -20,7 +20,7 @@ FP32 = $(if $(shell grep -m1 -ow -e avx512_bf16 -e amx_bf16 -e bf16 /proc/cpuinf
 	--set train.compute.precision=fp32 --set generate.compute.precision=fp32)
 CLUSTER_TESTS := tests/cluster
 # A file of tests stays in one process: its tests share what takes long to make.
-SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 # Without bytecode on disk every start compiles torch and its like anew, for 10 s.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 from lima.common.temporary import temporary_folder
 from lima.errors import InputError, Interrupted, LimaError
 from lima.recipes.overrides import changed, meant_for, overrides_of
-from lima.recipes.paper import load_study as _load_study
+from lima.recipes.registry import load_study as _load_study
+from lima.runs.job_end import read_job_end
 from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec
-from lima.spec.codec import closest, encode, run_id
+from lima.spec.codec import encode, run_id
+from lima.spec.hints import closest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,8 +178,8 @@ def _run_job(cells: Sequence[CellSpec], uri: str) -> None:
     if stopped:
         raise Interrupted("stopped; finished work is kept, the same call goes on")
     if job.returncode:
-        said = [line.partition(" ERROR ")[2] for line in lines if " ERROR " in line]
-        reasons = list(dict.fromkeys(said)) or lines[-LAST_LINES:]
+        end = read_job_end("\n".join(lines))
+        reasons = (end.failures if end else []) or lines[-LAST_LINES:]
         error = LimaError("\n  ".join(["the study did not finish:", *reasons]))
         error.exit_code = job.returncode if job.returncode in (1, 2, 3) else 1
         raise error

@@ -6,9 +6,10 @@
     │   ├── DataError            examples, prompts, a table on storage
     │   ├── ModelError           a model or a tokenizer
     │   └── ChangedInputError    an input is not what the run was promised
-    ├── JudgeError               exit code 1: the judge endpoint refuses the whole run
+    ├── EndpointError            exit code 1: a judge or a baseline refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
+    │   ├── NoAnswerError        storage is away: that it refuses, or lacks something, is an answer
     │   └── BucketError          exit code 2: there is no such bucket, which is bad input too
     ├── HubError                 exit code 3: a hub of models does not answer
     └── ClusterError             exit code 3: the cluster could not be reached, or refuses
@@ -48,8 +49,8 @@ class ChangedInputError(InputError):
     """An input holds something else than what the run was submitted with."""
 
 
-class JudgeError(LimaError):
-    """The judge endpoint refuses everything, so asking on is pointless."""
+class EndpointError(LimaError):
+    """An endpoint, a judge's or a baseline's, refuses everything: asking on is pointless."""
 
 
 class Interrupted(LimaError):  # noqa: N818 - the field's word (KeyboardInterrupt, Preempted)
@@ -60,6 +61,10 @@ class StorageError(LimaError):
     """Storage could not be reached, read or written."""
 
     exit_code = 3
+
+
+class NoAnswerError(StorageError):
+    """Storage gave no answer: the same may work in a while."""
 
 
 class HubError(LimaError):

@@ -6,6 +6,7 @@ here and its place in `FINDERS`.
 """
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +20,12 @@ from lima.evaluation.cells.checkpoint_choice import read_choices
 from lima.model.loading import EARLIER_STAGES, RUN
 from lima.runs.lease import is_held
 from lima.runs.ledger import COMPLETED
+from lima.store.s3 import Bucket, RefusedError
 from lima.store.scan import Tables
 from lima.store.storage import Entry, Storage
 from lima.store.tables import ATTEMPTS, RUNS
 
+log = logging.getLogger(__name__)
 STATES, CHECKPOINTS, LEFTOVERS = "states", "checkpoints", "leftovers"
 KINDS = (STATES, CHECKPOINTS, LEFTOVERS)
 FORMER_KEEP_STATES = 2
@@ -44,6 +47,7 @@ class Removable:
         size: bytes.
         modified: when the youngest was written, in nanoseconds since 1970; 0: unknown.
         first: objects that say that the others count, and so go first.
+        upload: id of an upload to a bucket that was never finished, whose object would be `path`.
 
     """
 
@@ -54,6 +58,7 @@ class Removable:
     size: int
     modified: int
     first: tuple[str, ...] = ()
+    upload: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,11 +151,18 @@ def remove(storage: Storage, items: Iterable[Removable]) -> Iterator[Removable]:
     for item in items:
         if item.run and is_held(storage, item.run):
             continue
-        for path in item.first:
-            storage.delete(path)
-        storage.delete_tree(item.path)
-        storage.delete(item.path)
+        _remove(storage, item)
         yield item
+
+
+def _remove(storage: Storage, item: Removable) -> None:
+    if item.upload and storage.bucket:
+        storage.bucket.give_up(item.path, item.upload)
+        return
+    for path in item.first:
+        storage.delete(path)
+    storage.delete_tree(item.path)
+    storage.delete(item.path)
 
 
 def _states(study: Study) -> Iterator[Removable]:
@@ -191,16 +203,39 @@ def _leftovers(study: Study) -> Iterator[Removable]:
     for run, notes in groupby(study.storage.entries("ray"), lambda e: e.path.split("/")[1]):
         if study.is_complete(run):
             yield _sized(LEFTOVERS, run, f"ray/{run}", "Ray Train's notes, of no use", list(notes))
-    yield from _partials(study)
+    yield from (item for item in _partials(study) if _is_left(item))
 
 
 def _partials(study: Study) -> Iterator[Removable]:
-    """Find objects that were never finished; the youngest may still be."""
+    """Find objects that were never finished, of folders and of buckets."""
     for entry in study.storage.unfinished():
-        if 0 < entry.modified < time.time_ns() - WRITING_NS:
-            named = re.search(r"run_id=(\w+)", entry.path)
-            run = named[1] if named else ""
-            yield _sized(LEFTOVERS, run, entry.path, "a killed job was writing it", [entry])
+        run = _run_in(entry.path)
+        yield _sized(LEFTOVERS, run, entry.path, "a killed job was writing it", [entry])
+    if study.storage.bucket:
+        yield from _cut_uploads(study.storage.bucket)
+
+
+def _cut_uploads(bucket: Bucket) -> Iterator[Removable]:
+    try:
+        begun = bucket.uploads()
+    except RefusedError as error:
+        log.warning("uploads that were cut are not looked for: %s", error)
+        return
+    for upload in begun:
+        (size, last), run = bucket.weight(upload), _run_in(upload.path)
+        written = int(last.timestamp() * 10**9)
+        why = "an upload that was cut"
+        yield Removable(LEFTOVERS, run, upload.path, why, size, written, upload=upload.id)
+
+
+def _is_left(item: Removable) -> bool:
+    """Say whether nobody writes it any more: the youngest may still be finished."""
+    return 0 < item.modified < time.time_ns() - WRITING_NS
+
+
+def _run_in(path: str) -> str:
+    named = re.search(r"run_id=(\w+)", path)
+    return named[1] if named else ""
 
 
 FINDERS: dict[str, Callable[[Study], Iterator[Removable]]] = {

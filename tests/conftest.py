@@ -35,10 +35,20 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-LONGEST = ("test_study", "test_curation_job", "test_report", "test_curation_study", "test_my_data")
+LONGEST = (
+    "test_study", "test_curation_job", "test_generation_job", "test_my_data", "test_other_users",
+    "test_curation_study", "test_report_command", "test_saving", "test_training_job",
+)  # fmt: skip
 """Files of minutes: begun first, so that no process is left alone with one of them at the end."""
+MOST_PROCESSES = 8
+"""Some gigabytes each."""
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes test: one more than cores, since many a test waits for Ray."""
+    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -127,13 +137,21 @@ def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def s3_environment(server: str) -> dict[str, str]:
+    """Return what names the S3 server and its credentials."""
+    return {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "testkey",
+        "AWS_SECRET_ACCESS_KEY": "testsecret",
+        "AWS_REGION": "us-east-1",
+    }
+
+
 @pytest.fixture
 def s3_storage(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Return the URI of an empty prefix on the S3 server, with its credentials set."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testkey")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testsecret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for name, value in s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
     return f"s3://study/{tmp_path.name}"
 
 

@@ -32,7 +32,7 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 from lima_jobs.machines import (
     DEPARTURE_S,
-    joined,
+    in_cluster,
     machines,
     missing_machines,
     out_of_patience,
@@ -84,7 +84,7 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
                 progress.update("generate", done, total, "prompts", tokens_per_second=rate)
                 each = sampled / len(shard.prompts) / spec.decoding.samples
                 board.add(done, {"tokens_per_second": rate, "tokens_a_response": each})
-        board.flush()
+        board.close()
 
 
 class GenerateWorker:
@@ -99,7 +99,7 @@ class GenerateWorker:
 
         Not part of `__init__`, where an error would look like a death.
         """
-        self.loaded, self.engine = load_engine(self.cell, self.storage)
+        self.loaded = load_engine(self.cell, self.storage)
         return str(ray.get_runtime_context().get_node_id())
 
     def generate(self, shard: PromptShard) -> int | None:
@@ -110,9 +110,7 @@ class GenerateWorker:
         if stop_requested():
             return None
         with busy():
-            rows = generate_shard(
-                self.engine, self.loaded.tokenizer, self.loaded.eot_id, self.cell, shard
-            )
+            rows = generate_shard(self.loaded, self.cell, shard)
             self.table.write(shard.name, rows)
         return int(sum(row["response_tokens"] for row in rows))
 
@@ -192,7 +190,7 @@ class _Pool:
     def _require_machines(self) -> None:
         """Give up if nobody works, and the machine for a worker has been missing for too long."""
         works = any(shard for _, shard in self.busy.values())
-        missing = missing_machines(self.needs) if joined() and not works else ""
+        missing = missing_machines(self.needs) if in_cluster() and not works else ""
         if not missing:
             self.missing_since = None
             return

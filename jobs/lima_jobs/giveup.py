@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from lima.errors import InputError
 from lima.runs.stop import stop_requested
-from lima_jobs.machines import joined
+from lima_jobs.machines import in_cluster
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def not_again_on_bad_input() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        if ended.code == InputError.exit_code and joined():
+        if ended.code == InputError.exit_code and in_cluster():
             _have_it_stopped()
         raise
 

@@ -4,6 +4,7 @@ logs/run_id=R/20260131T120000Z.log, one object for each start of the driver
 """
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -75,3 +76,13 @@ class _Keeper:
             for path in self.paths:
                 self.storage.write(path, data, replace=True)
             self.copied = size
+
+
+def set_up_logging() -> None:
+    """Write our own messages to standard error, in the driver and in workers."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for room in ("lima", "lima_jobs"):
+        logger = logging.getLogger(room)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)

@@ -23,7 +23,7 @@ Needs = Mapping[str, int]
 """How many of each of Ray's resources (`GPU`, `CPU`) a job needs at a time."""
 
 
-def joined() -> bool:
+def in_cluster() -> bool:
     """Say whether this job runs in a Ray cluster that is not its own."""
     return bool(os.environ.get("RAY_ADDRESS"))
 

@@ -6,26 +6,19 @@ vain: a storage that is away for ten minutes would have used all starts of the j
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from lima.errors import InputError, Interrupted, StorageError
+from lima.errors import InputError, Interrupted, NoAnswerError, StorageError
 from lima.runs.progress import read_progress
 from lima.runs.stop import stop_requested
 from lima.store.reachable import require_answer
 from lima.store.storage import Storage
-from lima_jobs.machines import SAY_S, WAIT_MINUTES, joined, wait_minutes
+from lima_jobs.machines import SAY_S, WAIT_MINUTES, in_cluster, wait_minutes
 
 log = logging.getLogger(__name__)
 
-AWAY = re.compile(
-    r"NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
-    r"|HTTP status (429|5\d\d)|\bUNAVAILABLE\b|DEADLINE_EXCEEDED|nobody answers"
-    r"|[Tt]imed out|Connection (refused|reset)|Input/output error|Stale file handle"
-)
-"""In a message: storage gave no answer. That it refuses, or lacks something, is an answer."""
 POLL_S = 0.5
 PAUSE_S = 5.0
 """Between two questions to storage, and before work is done again: it grows with each time."""
@@ -73,9 +66,8 @@ def _ended_by_outage(work: Callable[[], None], storage: Storage) -> Exception | 
     except (InputError, Interrupted):
         raise
     except Exception as error:
-        said = isinstance(error, StorageError) and AWAY.search(str(error))
         # Ray's own words for it are many.
-        if joined() and (said or _is_away(storage)):
+        if in_cluster() and (isinstance(error, NoAnswerError) or _is_away(storage)):
             return error
         raise
     return None
@@ -85,8 +77,10 @@ def _is_away(storage: Storage) -> bool:
     try:
         require_answer(storage.uri, CONNECT_S)
         storage.exists("progress")
-    except StorageError as error:
-        return bool(AWAY.search(str(error)))
+    except NoAnswerError:
+        return True
+    except StorageError:
+        return False  # that it refuses is an answer
     return False
 
 

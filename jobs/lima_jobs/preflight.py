@@ -224,7 +224,8 @@ def _nvidia_smi() -> str:
 
 def main() -> None:
     """Check the workers of the command line; exits with the code of the contract."""
-    from lima_jobs.session import set_up_logging, started_ray
+    from lima_jobs.joblog import set_up_logging
+    from lima_jobs.rayinit import started_ray
 
     parser = argparse.ArgumentParser(description="Check machines before weights are loaded.")
     parser.add_argument("--workers", type=int, default=1, help="worker processes")

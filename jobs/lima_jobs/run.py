@@ -29,6 +29,7 @@ from lima.errors import Interrupted, LimaError, SpecError
 from lima.model.hub import require_models
 from lima.runs.done import is_done, mark_done
 from lima.runs.inputs_record import record_inputs
+from lima.runs.job_end import CellEnd, JobEnd
 from lima.runs.lease import lease
 from lima.runs.ledger import close_killed, record_run
 from lima.runs.progress import DONE, Progress
@@ -38,10 +39,10 @@ from lima.spec.codec import decode, run_id
 from lima.store.reachable import POD_PATIENCE_S, require_answer
 from lima.store.storage import Storage
 from lima_jobs.giveup import not_again_on_bad_input
-from lima_jobs.joblog import kept_log
-from lima_jobs.machines import joined
+from lima_jobs.joblog import kept_log, set_up_logging
+from lima_jobs.machines import in_cluster
 from lima_jobs.outage import outlast
-from lima_jobs.session import ray_session, set_up_logging
+from lima_jobs.session import ray_session
 
 log = logging.getLogger("lima_jobs.run")  # __name__ is __main__ here
 PARENT_POLL_S = 1.0
@@ -50,11 +51,15 @@ SHARED: tuple[Stage, ...] = ("curate", "base")
 
 
 def run_cells(
-    cells: Sequence[CellSpec], storage: Storage, parallel: int, only: Sequence[Stage] = STAGES
+    cells: Sequence[CellSpec],
+    storage: Storage,
+    parallel: int,
+    only: Sequence[Stage] = STAGES,
+    ends: list[CellEnd] | None = None,
 ) -> None:
     """Run cells, `parallel` at a time; one that fails does not stop the others.
 
-    Stages that are not among `only` must be done already.
+    Stages that are not among `only` must be done already. What ended cells early goes into `ends`.
 
     Raises:
         LimaError: the worst that ended a cell, once all have ended.
@@ -72,8 +77,16 @@ def run_cells(
             lambda c: _guarded(c, cell_stages(_part(c, only)), storage, last=True), ready
         )
         errors |= {run_id(cell): error for cell, error in zip(ready, ended, strict=True) if error}
+    names = {run_id(c, s): _name(c) for c in cells for s in SHARED if getattr(c, s)}
+    names |= {run_id(cell): _name(cell) for cell in cells}
+    if ends is not None:
+        ends += [CellEnd.of(run, names[run], error) for run, error in errors.items()]
     if errors:
         raise max(errors.values(), key=lambda error: error.exit_code)
+
+
+def _name(cell: CellSpec) -> str:
+    return f"{cell.arm} seed {cell.seed}"
 
 
 def _part(cell: CellSpec, only: Sequence[Stage]) -> CellSpec:
@@ -92,10 +105,10 @@ def _guarded(
         if last:
             outlast(partial(mark_done, storage, cell), storage, run_id(cell), DONE)
     except LimaError as error:
-        log.error("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, error)
+        log.error("%s: %s: %s", run_id(cell), _name(cell), error)
         return error
     except Exception as error:
-        log.exception("%s: %s seed %d: internal error", run_id(cell), cell.arm, cell.seed)
+        log.exception("%s: %s: internal error", run_id(cell), _name(cell))
         return LimaError(f"internal error: {type(error).__name__}: {error}")
     return None
 
@@ -115,7 +128,7 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
         close_killed(storage, cell, stage, progress.run)
         record_inputs(storage, cell, stage)
         record_run(storage, cell, stage)
-        log.info("%s: %s seed %d: %s", run_id(cell), cell.arm, cell.seed, stage)
+        log.info("%s: %s: %s", run_id(cell), _name(cell), stage)
         _run_stage(cell, stage, storage, progress)
 
 
@@ -172,13 +185,14 @@ def main() -> None:
         _stop_on_signals()
         _stop_without(os.environ.get(PARENT))
         cells, storage = read_cells(arguments.specs), Storage(arguments.storage)
-        if joined():
+        if in_cluster():
             _require_storage(storage)
         runs = [run_id(cell) for cell in cells]
         # On this machine, whoever started the job keeps its log.
-        kept = kept_log(storage, runs) if joined() else contextlib.nullcontext()
-        with busy(), kept, _exit_code_of_errors():
-            _run(cells, storage, arguments.only or STAGES)
+        kept = kept_log(storage, runs) if in_cluster() else contextlib.nullcontext()
+        ends: list[CellEnd] = []
+        with busy(), kept, _exit_code_of_errors(ends):
+            _run(cells, storage, arguments.only or STAGES, ends)
 
 
 def _require_storage(storage: Storage) -> None:
@@ -194,22 +208,25 @@ def _require_storage(storage: Storage) -> None:
     storage.exists("progress")
 
 
-def _run(cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage]) -> None:
+def _run(
+    cells: Sequence[CellSpec], storage: Storage, only: Sequence[Stage], ends: list[CellEnd]
+) -> None:
     parts = [_part(cell, only) for cell in cells]
     left = [p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)]
     require_keys(left, storage)
     require_models(left, storage)
     with ray_session(parts) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
-        run_cells(cells, storage, parallel, only)
+        run_cells(cells, storage, parallel, only, ends)
 
 
 @contextlib.contextmanager
-def _exit_code_of_errors() -> Iterator[None]:
+def _exit_code_of_errors(ends: Sequence[CellEnd] = ()) -> Iterator[None]:
     try:
         yield
     except LimaError as error:
         log.error("%s", error)
+        sys.stderr.write(f"{JobEnd.of(error, ends).line}\n")
         sys.exit(error.exit_code)
 
 

@@ -5,36 +5,13 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from lima.errors import InputError, LimaError
+from lima.errors import InputError
 from lima.spec import CellSpec, computes, gpus
-from lima_jobs.machines import PREFLIGHT, elastic, joined, stop_reaches_all, wait_for_machines
-from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopback
+from lima_jobs.machines import PREFLIGHT, elastic, in_cluster, stop_reaches_all, wait_for_machines
+from lima_jobs.rayinit import DEFAULTS, started_ray
 
 log = logging.getLogger(__name__)
-STARTS = 3
-"""Times that Ray is started: on a very busy machine it gives itself up after half a minute."""
-DEFAULTS = {
-    # A worker that died is seen at once instead of after seconds.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
-    # Reclaimed machines raise our own stop flag; Ray's services for it only cost start-up.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    # Workers stay where the command was given, so that relative paths mean the same there.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_COLOR_PREFIX": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray would run its workers at the lowest priority; they are what the job is for.
-    "RAY_worker_niceness": "0",
-    # One worker is one CPU: more threads than that only get in each other's way.
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-}
 
 
 @contextlib.contextmanager
@@ -52,7 +29,7 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    own = not joined()
+    own = not in_cluster()
     if own and not any(cell.curate or computes(cell) for cell in cells):
         yield side_by_side(cells, {"CPU": os.cpu_count() or 1})
         return
@@ -64,50 +41,6 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
         else:
             with stop_reaches_all():
                 yield _on_cluster(cells)
-
-
-@contextlib.contextmanager
-def started_ray(cpus: int) -> Iterator[None]:
-    """Join the Ray cluster of RAY_ADDRESS, or start a Ray with so many CPUs here, and leave it.
-
-    Raises:
-        LimaError: Ray does not start.
-
-    """
-    # Workers on other machines have only the environment of their pod.
-    joining = {"address": "auto", "runtime_env": {"env_vars": DEFAULTS}}
-    with contextlib.nullcontext(joining) if joined() else own_ray(cpus) as options:
-        import ray
-
-        _start_ray(options)
-        try:
-            if not joined():
-                require_loopback()
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _start_ray(options: Mapping[str, Any]) -> None:
-    """Start Ray here, or join one, up to `STARTS` times."""
-    import ray
-
-    for left in reversed(range(STARTS)):
-        try:
-            with nothing_left_of_a_failure():
-                # Ray's own messages only if something is wrong; see `set_up_logging`.
-                quiet = ray.LoggingConfig(log_level="ERROR")
-                ray.init(logging_config=quiet, logging_level=logging.ERROR, **options)
-        except Exception as error:  # Ray has no class of its own for this
-            why = str(error).strip().partition("\n")[0] or type(error).__name__
-            if not left:
-                raise LimaError(
-                    f"Ray did not start, {STARTS} times: {why} Is this machine out of memory, or "
-                    "very busy? The same command goes on where it was"
-                ) from error
-            log.warning("Ray did not start (%s); trying again", why)
-        else:
-            return
 
 
 def _on_cluster(cells: Sequence[CellSpec]) -> int:
@@ -127,16 +60,6 @@ def _on_cluster(cells: Sequence[CellSpec]) -> int:
     # One that went since is no reason to call the input bad.
     there = {kind: max(n, needs.get(kind, 0)) for kind, n in ray.cluster_resources().items()}
     return side_by_side(cells, needs | there)
-
-
-def set_up_logging() -> None:
-    """Write our own messages to standard error, in the driver and in workers."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for room in ("lima", "lima_jobs"):
-        logger = logging.getLogger(room)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
 
 
 def side_by_side(cells: Sequence[CellSpec], resources: Mapping[str, float]) -> int:

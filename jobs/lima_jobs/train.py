@@ -7,19 +7,28 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lima.common.temporary import remove_left_behind
 from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
+from lima.model.checkpoint_manifest import completion_path
 from lima.runs.progress import Progress
 from lima.runs.stop import stop_requested
-from lima.spec import CellSpec, ComputeSpec, Stage, TrainSpec, gpus, stage_cell
-from lima.spec.codec import decode, encode, run_id
+from lima.spec import (
+    CellSpec,
+    ComputeSpec,
+    Stage,
+    TrainSpec,
+    gpus,
+    stage_cell,
+    training_compute,
+)
+from lima.spec.codec import canonical_json, decode, encode, run_id
 from lima.store.storage import Storage
-from lima.training.state_size import collective_timeout_s
-from lima.training.step_rows import StepRecord, completion_path
-from lima_jobs.machines import elastic, joined, machines, wait_for_departure, wait_for_machines
+from lima.training.state_size import COLLECTIVE_TIMEOUT_S
+from lima.training.step_rows import StepRecord
+from lima_jobs.machines import elastic, in_cluster, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -42,12 +51,12 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
     """
     if storage.exists(completion_path(run_id(cell, stage))):
         return
-    before = machines() if joined() else {}
+    before = machines() if in_cluster() else {}
     progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
     work = _Work(cell, stage, storage, progress.run)
     fit = _fit_alone if work.compute.workers == 1 else _fit_together
     while ended_by := fit(work):
-        if not isinstance(ended_by, Interrupted) or not joined():
+        if not isinstance(ended_by, Interrupted) or not in_cluster():
             raise ended_by
         log.info("a machine of the workers must go: %s", ended_by)
         wait_for_departure(before)
@@ -76,17 +85,12 @@ class _Work:
     @property
     def compute(self) -> ComputeSpec:
         """The workers that it asks for."""
-        return self.spec.compute
+        return training_compute(self.spec)
 
     @property
     def backend(self) -> str:
         """What the workers talk to each other by."""
         return "nccl" if self.compute.device == "cuda" else "gloo"
-
-    @property
-    def wait_s(self) -> int:
-        """Seconds that they wait for each other in a collective."""
-        return collective_timeout_s(stage_cell(self.cell, self.stage))
 
     def encoded(self) -> dict[str, Any]:
         """Return it as workers elsewhere are given it."""
@@ -156,7 +160,7 @@ def _fit_together(work: _Work) -> LimaError | None:
             # Its warnings come with tracebacks, of what passes on a busy machine.
             logging_config=LoggingConfig("ERROR"),
         ),
-        torch_config=Unmet() if own else TorchConfig(work.backend, "env", work.wait_s),
+        torch_config=Unmet() if own else TorchConfig(work.backend, "env", COLLECTIVE_TIMEOUT_S),
     )
     try:
         return cast("LimaError | None", unless_stopped(trainer.fit).return_value)
@@ -193,7 +197,7 @@ def _train(config: dict[str, Any], *, alone: bool = False) -> LimaError | None:
     work = _Work.decoded(config)
     prepare_environment(work.compute.device)
 
-    from lima_jobs.session import set_up_logging
+    from lima_jobs.joblog import set_up_logging
 
     set_up_logging()
     remove_left_behind()
@@ -229,7 +233,7 @@ def _world_of_ray(work: _Work) -> Iterator["World"]:
     if folder := private_folder():
         from lima_jobs.meeting import private_world
 
-        with private_world(work.backend, folder, work.wait_s) as world:
+        with private_world(work.backend, folder, COLLECTIVE_TIMEOUT_S) as world:
             yield world
         return
     context = ray.train.get_context()
@@ -241,7 +245,8 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     """Train as one worker of `world`; return what ended it early."""
     from lima.runs.ledger import attempt
     from lima.runs.stop import busy
-    from lima.training.loop import Hooks, Trainer
+    from lima.training.hooks import Hooks, Saved
+    from lima.training.loop import Trainer
 
     progress = Progress(work.storage, work.run)
 
@@ -253,8 +258,20 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
             tokens_per_second=round(record.tokens / record.seconds),
         )  # fmt: skip
 
+    def on_idle(seconds: float, ended: dict[str, Any]) -> None:
+        ended["idle_seconds"] = ended.get("idle_seconds", 0.0) + seconds
+
     def train(ended: dict[str, Any]) -> None:
-        hooks = Hooks(lambda record, total: on_step(record, total, ended), stop_requested)
+        saves: list[dict[str, Any]] = []
+
+        def on_saved(saved: Saved) -> None:
+            saves.append(asdict(saved))
+            ended["saves"] = canonical_json(saves)
+
+        hooks = Hooks(
+            lambda record, total: on_step(record, total, ended), stop_requested,
+            on_saved, lambda seconds: on_idle(seconds, ended),
+        )  # fmt: skip
         cell = stage_cell(work.cell, work.stage)
         Trainer(cell, work.spec, work.storage, world, hooks).train()
 

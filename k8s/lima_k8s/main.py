@@ -17,8 +17,8 @@ COMMANDS = {
     "init": "Write a study of your own data and model, in a few lines.",
     "lint": "Judge a recipe or a file before anything is started.",
     "submit": "Run a study: all stages up to KIND.",
-    "status": "Show where runs on a cluster are.",
-    "watch": "Follow runs on a cluster until they end.",
+    "status": "Show where runs are.",
+    "watch": "Follow runs until they end.",
     "logs": "Show the log of a run.",
     "explain": "Say why a run is not running, and what would have to change.",
     "cancel": "Take runs off a cluster and free their GPUs.",
@@ -34,6 +34,7 @@ COMMANDS = {
     "agreement": "How far people and models agree, and what each rater favours.",
     "compare-paper": "Every number of the paper beside ours, with exact intervals.",
     "report": "Write a study's figures as one self-contained page.",
+    "verify": "Certify that a training went as if undisturbed.",
     "prune": "Free what nothing in a storage needs any more.",
 }
 """Kept here, so that --help imports no command; a test compares it with the commands' own."""

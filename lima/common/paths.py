@@ -41,7 +41,7 @@ def is_here(path: str) -> bool:
         return False
 
 
-def joined(root: str, path: str) -> str:
+def below(root: str, path: str) -> str:
     """Return a path as it is opened: one that is relative stands below `root`, if there is one."""
     absolute = "://" in path or expanded(path).is_absolute()
     return path if absolute or not root else f"{root.rstrip('/')}/{path}"

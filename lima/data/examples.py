@@ -8,23 +8,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 
 from lima.common.encoding import not_utf8, unpacked
 from lima.common.paths import expanded
 from lima.data.layouts import refuse_unread
 from lima.errors import DataError
 from lima.inputs.check import check_bytes
+from lima.inputs.shipped import AUTHORED, PYDOC, authored_file, language_reference, shipped_bytes
 from lima.spec import DataSpec
-from lima.spec.codec import canonical_json, is_unicode, sha256_key, shortened
+from lima.spec.codec import is_unicode, sha256_key, shortened
 
-AUTHORED = "authored:"
-PYDOC = "pydoc:topics"
 HOME = "LIMA_DATA"
 """Environment variable of a pod: the storage that holds relative files which its machine lacks."""
-DOCUMENT_CHARACTERS = 1200
-"""Length at which the language reference is cut into documents."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +180,9 @@ def _read(spec: DataSpec) -> Iterator[Example]:
     if (data := shipped_bytes(path)) is not None:
         check_bytes(data, spec.fingerprint, path)
         names = path.removeprefix(AUTHORED)
-        return _language_reference() if path == PYDOC else _authored(names)
+        if path == PYDOC:
+            return (Example((text,), PYDOC) for text in language_reference())
+        return _authored(names)
     return parse_examples(_lines(_checked(spec), path), path)
 
 
@@ -195,38 +192,10 @@ def _checked(spec: DataSpec) -> bytes:
     return data
 
 
-def shipped_bytes(path: str) -> bytes | None:
-    """Return examples that ship here or with Python as a JSONL file; None: they lie elsewhere.
-
-    Raises:
-        DataError: no examples of that name ship here.
-
-    """
-    if path == PYDOC:
-        return b"".join(
-            canonical_json({"conversations": list(e.conversation), "source": e.source}).encode()
-            + b"\n"
-            for e in _language_reference()
-        )
-    if path.startswith(AUTHORED):
-        files = [_authored_file(name) for name in path.removeprefix(AUTHORED).split("+")]
-        return b"".join(file.read_bytes() for file in files)
-    return None
-
-
 def _authored(names: str) -> Iterator[Example]:
     for name in names.split("+"):
-        lines = _authored_file(name).read_text("utf-8").split("\n")
+        lines = authored_file(name).read_text("utf-8").split("\n")
         yield from parse_examples(lines, f"{AUTHORED}{name}")
-
-
-def _authored_file(name: str) -> Traversable:
-    folder = resources.files("lima") / "authored"
-    file = folder / f"{name}.jsonl"
-    if not file.is_file():
-        known = sorted(f.name.removesuffix(".jsonl") for f in folder.iterdir())
-        raise DataError(f"{AUTHORED}{name}: no such examples; there are {', '.join(known)}")
-    return file
 
 
 def _lines(data: bytes, path: str) -> list[str]:
@@ -270,18 +239,3 @@ def _uri(path: str) -> str | None:
         return path
     home, local = os.environ.get(HOME), expanded(path)
     return f"{home.rstrip('/')}/{path}" if home and not local.exists() else None
-
-
-def _language_reference() -> Iterator[Example]:
-    """Yield Python's language reference, which every Python ships, as short documents."""
-    from pydoc_data.topics import topics
-
-    for name in sorted(topics):
-        document = ""
-        for paragraph in topics[name].split("\n\n"):
-            document += ("\n\n" if document else "") + paragraph.strip("\n")
-            if len(document) >= DOCUMENT_CHARACTERS:
-                yield Example((document,), PYDOC)
-                document = ""
-        if document.strip():
-            yield Example((document,), PYDOC)

@@ -11,10 +11,18 @@ def endpoint_address(path: str) -> tuple[str, str]:
         SpecError: it is not `endpoint:URL#MODEL`.
 
     """
-    url, separator, model = path.removeprefix(ENDPOINT).rpartition("#")
-    if not (separator and model and url.startswith(("http://", "https://"))):
-        raise SpecError(
-            f"generate.model.path: {path!r} is not an endpoint; write endpoint:URL#MODEL, as "
-            "endpoint:https://api.openai.com/v1#gpt-4"
-        )
+    if problem := address_problem(path):
+        raise SpecError(f"generate.model.path: {'; '.join(problem)}")
+    url, _, model = path.removeprefix(ENDPOINT).rpartition("#")
     return url, model
+
+
+def address_problem(path: str) -> tuple[str, str] | None:
+    """Return what is wrong with the path of an endpoint, and what to do; None: nothing."""
+    url, separator, model = path.removeprefix(ENDPOINT).rpartition("#")
+    if separator and model and url.startswith(("http://", "https://")):
+        return None
+    return (
+        f"{path!r} is not an endpoint",
+        "write endpoint:URL#MODEL, as endpoint:https://api.openai.com/v1#gpt-4",
+    )

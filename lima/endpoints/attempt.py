@@ -1,16 +1,15 @@
-"""What an attempt to have a response scored came to, and how an answer is read."""
+"""What an attempt to have an answer came to, and how the answer is read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from lima.common.clock import now
-from lima.judging.rubrics import LIKERT, RUBRICS, Reading, Rubric
-
-Status = Literal["ok", "parse_fail", "refusal", "truncated", "api_error"]
+from lima.endpoints.reading import Reader, Reading
+from lima.store.values import Status
 
 RATE_LIMITED = 429
 _WORTH_A_RETRY = (408, 409, 425, RATE_LIMITED)
@@ -20,7 +19,7 @@ MOST_TOKENS = 10**9
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request to the judge; the fields are columns of the table `judgments`, but for `sent`.
+    """One request; the fields are columns of the table `judgments`, but for `sent`.
 
     `sent` is false where there was no connection to send it over.
     """
@@ -99,10 +98,10 @@ def read_completion(
     body: bytes,
     http_status: int,
     request_id: str | None,
-    rubric: Rubric = RUBRICS[LIKERT],
-    limit: str = "judge.max_tokens",
+    reader: Reader,
+    limit: str,
 ) -> Attempt:
-    """Turn the body of an answer into an attempt, its words read as `rubric` says.
+    """Turn the body of an answer into an attempt, its words read by `reader`.
 
     An answer must have a choice with a message, and nothing else: what it cost is lost otherwise.
 
@@ -110,7 +109,7 @@ def read_completion(
         body: JSON.
         http_status: under which it came.
         request_id: the endpoint's name for it.
-        rubric: how its words are read.
+        reader: how its words are read.
         limit: setting that limits its length.
 
     """
@@ -125,7 +124,7 @@ def read_completion(
         )
     choice = completion.choices[0]
     usage = completion.usage if isinstance(completion.usage, dict) else {}
-    status, reading, error_text = _outcome(choice, rubric, limit)
+    status, reading, error_text = _read_choice(choice, reader, limit)
     return Attempt(
         status,
         score=reading.score,
@@ -140,7 +139,7 @@ def read_completion(
     )
 
 
-def _outcome(choice: _Choice, rubric: Rubric, limit: str) -> tuple[Status, Reading, str | None]:
+def _read_choice(choice: _Choice, reader: Reader, limit: str) -> tuple[Status, Reading, str | None]:
     """Return status, what was read and what went wrong.
 
     A refusal is what the protocol marks as one, or an answer without words. Words that sound
@@ -156,9 +155,9 @@ def _outcome(choice: _Choice, rubric: Rubric, limit: str) -> tuple[Status, Readi
         if message.reasoning_content or message.reasoning:
             return "truncated", nothing, f"words of reasoning alone, no answer; raise {limit}"
         return "refusal", nothing, "an answer without words"
-    reading = rubric.read(words or "")
+    reading = reader.read(words or "")
     if reading is None:
-        error = f"the verdict does not end with {rubric.wanted} on its own line, or ends with two"
+        error = f"the verdict does not end with {reader.wanted} on its own line, or ends with two"
         return "parse_fail", nothing, error
     return "ok", reading, None
 

@@ -1,4 +1,4 @@
-"""Asking an OpenAI-compatible endpoint until it answers; the judge is one that is asked so."""
+"""Asking an OpenAI-compatible endpoint until it answers: a judge, a baseline, one to chat with."""
 
 import asyncio
 import contextlib
@@ -12,18 +12,16 @@ from typing import Any, Protocol, Self
 import aiohttp
 import msgspec
 
-from lima.endpoints.attempt import Attempt, Status, is_finished, read_completion
-from lima.endpoints.budget import Budget
+from lima.endpoints.attempt import Attempt, is_finished, read_completion
 from lima.endpoints.dialect import OBJECTIONS, Dialect, objected, without
-from lima.endpoints.http import MASK, Answer, Endpoint, TooLongError, read_error
-from lima.endpoints.peer import Peer, judge_peer
+from lima.endpoints.http import MASK, Endpoint, HttpAnswer, TooLongError, read_error
+from lima.endpoints.peer import Peer
 from lima.endpoints.ratelimit import LOOK_S, Gate
+from lima.endpoints.reading import Reader
 from lima.endpoints.refusals import ending, redirected
 from lima.errors import Interrupted, LimaError
-from lima.judging.likert import build_request
-from lima.judging.rubrics import RUBRICS, Rubric
 from lima.runs.stop import stop_requested
-from lima.spec import JudgeSpec
+from lima.store.values import Status
 
 BACKOFF_S = 1.0
 """Wait after the first failure; it doubles with each, and up to as much is added by chance."""
@@ -52,6 +50,18 @@ class Patience(Protocol):
         ...
 
 
+class Allowance(Protocol):
+    """What may be spent on answers."""
+
+    def room_for(self, text: str) -> contextlib.AbstractAsyncContextManager[list[Attempt]]:
+        """Hold what a request may cost; the attempt that was made goes into the list."""
+        ...
+
+    async def close(self, reason: LimaError) -> None:
+        """Let no request in any more; those that wait get `reason`."""
+        ...
+
+
 class Client:
     """Asks one endpoint; use it as `async with Client(…) as client`.
 
@@ -63,8 +73,8 @@ class Client:
         self,
         peer: Peer,
         patience: Patience,
-        rubric: Rubric,
-        budget: Budget | None = None,
+        reader: Reader,
+        budget: Allowance | None = None,
         stopped: Callable[[], bool] = stop_requested,
     ) -> None:
         """Prepare to ask; nothing is sent yet.
@@ -72,7 +82,7 @@ class Client:
         Args:
             peer: who.
             patience: how often, how many at a time, and how long to wait for an answer.
-            rubric: how an answer is read.
+            reader: how an answer is read.
             budget: what may be spent.
             stopped: says whether a stop is requested.
 
@@ -80,7 +90,7 @@ class Client:
             InputError: the key is missing, or the address is not one.
 
         """
-        self.peer, self.patience, self.rubric = peer, patience, rubric
+        self.peer, self.patience, self.reader = peer, patience, reader
         self._key = peer.key.find()
         self._budget = budget
         self._dialect = Dialect()
@@ -126,7 +136,7 @@ class Client:
             before: Attempts of an earlier run, which count.
 
         Raises:
-            JudgeError: the endpoint refuses the key, the model or the account, or the budget
+            EndpointError: the endpoint refuses the key, the model or the account, or the budget
                 leaves no room for the request.
             Interrupted: a stop was requested before an attempt.
 
@@ -219,12 +229,12 @@ class Client:
                 answer.body,
                 answer.status,
                 answer.request_id,
-                self.rubric,
+                self.reader,
                 self.peer.length_setting,
             )
         )
 
-    def _refused(self, answer: Answer) -> Attempt:
+    def _refused(self, answer: HttpAnswer) -> Attempt:
         """Record an HTTP error, or end the run where it would meet every request."""
         body = read_error(answer)
         failure = self._failure(body.message)
@@ -260,48 +270,6 @@ class Client:
 
     def _safe(self, text: str) -> str:
         return text.replace(self._key, MASK) if self._key else text
-
-
-class Judge(Client):
-    """Scores responses; use it as `async with Judge(spec) as judge`."""
-
-    def __init__(self, spec: JudgeSpec, budget: Budget | None = None) -> None:
-        """Prepare to ask; nothing is sent yet. `budget` knows what was spent before.
-
-        Raises:
-            InputError: the key is missing, the address is not one, or a budget has no prices.
-
-        """
-        self.spec, self._spending = spec, budget or Budget(spec)
-        super().__init__(judge_peer(spec), spec, RUBRICS[spec.rubric], self._spending)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._spending.settle()
-        await super().__aexit__(kind, error, trace)
-
-    async def score(self, prompt: Sequence[str], response: str) -> list[Attempt]:
-        """Ask for a score of a response; return every attempt. The rest is that of `tries`.
-
-        Args:
-            prompt: Utterances in turn, the user's first and last.
-            response: What the model answered.
-
-        """
-        return await self.ask(build_request(prompt, response))
-
-    def body(self, text: str) -> Mapping[str, object]:
-        """See `Client.body`."""
-        return {
-            "model": self.spec.model,
-            "messages": [{"role": "user", "content": text}],
-            "temperature": self.spec.temperature,
-            "max_tokens": self.spec.max_tokens,
-        }
 
 
 def _settings(body: Mapping[str, object]) -> str:

@@ -16,7 +16,7 @@ MASK = "***"
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What came back: any HTTP status, the headers and the whole body."""
 
     status: int
@@ -94,7 +94,7 @@ class Endpoint:
         """Close all connections."""
         await self._session.close()
 
-    async def ask(self, request: Mapping[str, object]) -> Answer:
+    async def ask(self, request: Mapping[str, object]) -> HttpAnswer:
         """Send the body of a request; return the answer, of whatever status.
 
         Raises:
@@ -107,7 +107,7 @@ class Endpoint:
             proxy=self._proxy,
             allow_redirects=False,
         ) as answer:
-            return Answer(answer.status, answer.headers, await _read(answer))
+            return HttpAnswer(answer.status, answer.headers, await _read(answer))
 
 
 def completions_url(base_url: str) -> str:
@@ -135,7 +135,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def read_error(answer: Answer) -> ErrorBody:
+def read_error(answer: HttpAnswer) -> ErrorBody:
     """Return what the body of a failed answer says; one of another form is its own message."""
     try:
         said = msgspec.json.decode(answer.body, type=_Failure).error

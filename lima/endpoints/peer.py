@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from lima.endpoints.keys import KeyOf, judge_key
-from lima.spec.endpoints import JudgeSpec
+from lima.endpoints.keys import KeyOf
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,3 @@ class Peer:
     def settings(self) -> str:
         """The settings that say where it is and what it is asked for."""
         return " and ".join(dict.fromkeys((self.model_setting, self.key.where)))
-
-
-def judge_peer(spec: JudgeSpec) -> Peer:
-    """Return the judge of a spec."""
-    return Peer(
-        name="the judge",
-        key=judge_key(spec),
-        model=spec.model,
-        model_setting="judge.model",
-        limits="judge",
-        length_setting="judge.max_tokens",
-        kept="finished judgments are kept",
-    )

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 from lima.endpoints.attempt import RATE_LIMITED
 from lima.endpoints.peer import Peer
-from lima.errors import Interrupted, JudgeError, LimaError
+from lima.errors import EndpointError, Interrupted, LimaError
 from lima.runs.stop import stop_requested
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Gate:
 
         Raises:
             Interrupted: a stop was requested.
-            JudgeError: the endpoint's rate limit asks for more patience than there is.
+            EndpointError: the endpoint's rate limit asks for more patience than there is.
             LimaError: the gate was closed with it.
 
         """
@@ -124,7 +124,7 @@ class Gate:
             asked = f", and it asks to wait {pause:.0f} s more" if pause else ""
             limits = self.peer.limits
             lower = f"lower {limits}.concurrency, now {self.concurrency}, or " if limits else ""
-            raise JudgeError(
+            raise EndpointError(
                 f"the rate limit of {self.peer} lets nothing through: it answered HTTP 429 for "
                 f"{refused:.0f} s{asked}; {lower}raise the account's limit, then start again: "
                 f"{self.peer.kept}"

@@ -9,13 +9,12 @@ from lima.endpoints.client import Client, Patience
 from lima.endpoints.dialect import SETTINGS
 from lima.endpoints.keys import baseline_key
 from lima.endpoints.peer import Peer
+from lima.endpoints.reading import Reading
 from lima.errors import SpecError
-from lima.judging.rubrics import Reading, Rubric
 from lima.runs.stop import stop_requested
 from lima.spec import CellSpec, DecodingSpec
 from lima.spec.codec import canonical_json, sha256_key
 
-RESPONSE = Rubric("response", "", lambda _: Reading(), "a response")
 _ROLES = ("user", "assistant")
 _NEUTRAL = {"repetition_penalty": 1.0, "top_k": 0}
 """What a protocol without these settings does."""
@@ -28,11 +27,21 @@ def request_text(prompt: Sequence[str], seed: int, prompt_key: str, sample: int)
 
 
 def with_seed(prompt: Sequence[str], seed: int) -> str:
-    """Return what a `Responder` is asked with: utterances, and the seed that is sent."""
+    """Return what a `ResponseClient` is asked with: utterances, and the seed that is sent."""
     return canonical_json([list(prompt), seed])
 
 
-class Responder(Client):
+class AnyWords:
+    """Reads any words as a response."""
+
+    wanted = "a response"
+
+    def read(self, words: str) -> Reading:  # noqa: ARG002 - whatever they are
+        """See `lima.endpoints.reading.Reader`."""
+        return Reading()
+
+
+class ResponseClient(Client):
     """Asks an endpoint for responses."""
 
     def __init__(
@@ -48,7 +57,7 @@ class Responder(Client):
             InputError: the key is missing, or the address is not one.
 
         """
-        super().__init__(peer, patience, RESPONSE, stopped=stopped)
+        super().__init__(peer, patience, AnyWords(), stopped=stopped)
         self.decoding = decoding
 
     @staticmethod
@@ -69,7 +78,7 @@ class Responder(Client):
         }
 
 
-def baseline_responder(cell: CellSpec) -> Responder:
+def baseline_responder(cell: CellSpec) -> ResponseClient:
     """Return who is asked for the responses of a baseline.
 
     Raises:
@@ -88,7 +97,7 @@ def baseline_responder(cell: CellSpec) -> Responder:
         length_setting="generate.decoding.max_new_tokens",
         kept="what was answered is kept",
     )
-    return Responder(peer, generate.endpoint, generate.decoding)
+    return ResponseClient(peer, generate.endpoint, generate.decoding)
 
 
 def not_applied(decoding: DecodingSpec, attempt: Attempt) -> list[str]:

@@ -16,9 +16,9 @@ from lima.endpoints.dialect import SETTINGS
 from lima.endpoints.journal import Journal
 from lima.endpoints.keeping import keep_aside, with_what_waits
 from lima.endpoints.storing import Storing
-from lima.errors import DataError, JudgeError, LimaError, StorageError
+from lima.errors import DataError, EndpointError, LimaError, StorageError
 from lima.generation.addressed_noise import seed_address
-from lima.generation.asking import Responder, baseline_responder, not_applied, request_text
+from lima.generation.asking import ResponseClient, baseline_responder, not_applied, request_text
 from lima.generation.response_files import read_responses_file, text_key
 from lima.generation.run import generate_spec, plan_shards
 from lima.inputs.places import of_stage
@@ -55,7 +55,7 @@ def run_baseline(cell: CellSpec, storage: Storage, progress: Progress) -> None:
 
     Raises:
         DataError: a file has no response to any prompt.
-        JudgeError: the endpoint refuses the run, or left prompts unanswered.
+        EndpointError: the endpoint refuses the run, or left prompts unanswered.
         Interrupted: a stop was requested; what was answered is kept.
 
     """
@@ -142,7 +142,7 @@ class _Asking:
             )
 
     async def _work(
-        self, responder: Responder, queue: Iterator[Wanted], before: int, total: int
+        self, responder: ResponseClient, queue: Iterator[Wanted], before: int, total: int
     ) -> None:
         for w in queue:
             try:
@@ -160,7 +160,7 @@ class _Asking:
             done = before + len(self.answers)
             await self._stored(self.progress.update, "generate", done, total, "responses")
 
-    async def _ask(self, responder: Responder, wanted: Wanted) -> list[Attempt]:
+    async def _ask(self, responder: ResponseClient, wanted: Wanted) -> list[Attempt]:
         """Return all attempts at a response; every answer is kept as it comes."""
         prompt, key = wanted.example.prompt, wanted.example.prompt_key
         text = request_text(prompt, self.cell.seed, key, wanted.sample)
@@ -197,7 +197,7 @@ class _Asking:
             _write(self.table, rows)
             self.journal.drop([row["generation_key"] for row in rows])
 
-    def _unanswered(self, wanted: int) -> JudgeError:
+    def _unanswered(self, wanted: int) -> EndpointError:
         spec, last = generate_spec(self.cell), self.failed[-1]
         again = "and the same command asks again for these"
         if any(attempt.answered for attempt in self.failed):
@@ -205,7 +205,7 @@ class _Asking:
                 f", but not where the endpoint has declined {spec.endpoint.attempts} times: raise "
                 "generate.endpoint.attempts for that"
             )
-        return JudgeError(
+        return EndpointError(
             f"{spec.model.path}: {len(self.failed)} of {wanted} prompts stay unanswered (last: "
             f"{last.error}); the others are kept, {again}"
         )

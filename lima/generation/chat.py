@@ -158,7 +158,7 @@ class EndpointResponder:
 
         decoding = self.spec.decoding
         # A person stops it, not a file.
-        client = endpoint.Responder(self.peer, PATIENCE, decoding, stopped=lambda: False)
+        client = endpoint.ResponseClient(self.peer, PATIENCE, decoding, stopped=lambda: False)
         async with client:
             return await client.ask(endpoint.with_seed(prompt, self.spec.seed))
 

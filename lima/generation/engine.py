@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lima.errors import LimaError, ModelError
 from lima.generation.addressed_noise import (
@@ -16,6 +16,7 @@ from lima.generation.padding import let_padding_look
 from lima.generation.processors import NO_TOKEN, build_processors
 from lima.model.context import context_length
 from lima.spec import DecodingSpec
+from lima.store.values import FinishReason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 JOIN = 8
 """New rows start when this part of a batch is free (one place in eight)."""
-
-FinishReason = Literal["eot", "length", "prompt_too_long"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Response:
+class SampledResponse:
     """A sampled response.
 
     `token_ids` come without EOT. `logprob` (nats) is that of all sampled tokens, EOT included,
@@ -53,7 +52,7 @@ class Response:
 class Engine(Protocol):
     """Samples responses; a response depends on its request and the engine's seed alone."""
 
-    def generate(self, requests: Sequence[Request]) -> list[Response]:
+    def generate(self, requests: Sequence[Request]) -> list[SampledResponse]:
         """Return the responses in the order of the requests.
 
         A prompt that leaves the context no room is answered by an empty response with the
@@ -81,7 +80,7 @@ class TransformersEngine:
         self.context = context_length(model.config.to_dict())
         let_padding_look(model)
 
-    def generate(self, requests: Sequence[Request]) -> list[Response]:
+    def generate(self, requests: Sequence[Request]) -> list[SampledResponse]:
         """See `Engine.generate`.
 
         Raises:
@@ -101,7 +100,7 @@ class TransformersEngine:
             ),
         )
         self._decode_in_memory(decoded)
-        return [Response(row.token_ids, row.finish_reason, row.logprob) for row in rows]
+        return [SampledResponse(row.token_ids, row.finish_reason, row.logprob) for row in rows]
 
     def _limit(self, request: Request) -> int:
         """Return how many tokens may be sampled: 0 or less if the prompt fills the context."""

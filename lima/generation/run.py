@@ -8,9 +8,10 @@ from lima.common.clock import now
 from lima.data.examples import Example
 from lima.errors import SpecError
 from lima.generation.addressed_noise import seed_address
-from lima.generation.engine import Engine, Request, TransformersEngine
+from lima.generation.engine import Request
+from lima.generation.engines import ENGINES, LoadedEngine
 from lima.model.end_of_turn import encode_prompt
-from lima.model.loading import LoadedModel, load_for_inference, resolve_run
+from lima.model.loading import resolve_run
 from lima.spec import CellSpec, GenerateSpec, ModelSpec
 from lima.spec.codec import run_id, sha256_key
 from lima.store.shards import RunTable
@@ -56,35 +57,31 @@ def generate_spec(cell: CellSpec) -> GenerateSpec:
     return cell.generate
 
 
-def load_engine(cell: CellSpec, storage: Storage) -> tuple[LoadedModel, Engine]:
-    """Load the model that a cell samples from, and the engine that does it.
+def load_engine(cell: CellSpec, storage: Storage) -> LoadedEngine:
+    """Load the model that a cell samples from, into the engine that its spec names.
 
     Raises:
         ModelError: the model cannot be loaded.
 
     """
     spec = generate_spec(cell)
-    loaded = load_for_inference(resolve_run(spec.model, cell), storage, spec.compute)
-    engine = TransformersEngine(
-        loaded.model, loaded.eot_id, spec.decoding, cell.seed, spec.batch_size
-    )
-    return loaded, engine
+    return ENGINES[spec.engine](spec, resolve_run(spec.model, cell), cell.seed, storage)
 
 
 def generate_shard(
-    engine: Engine, tokenizer: Any, eot_id: int, cell: CellSpec, shard: PromptShard
+    loaded: LoadedEngine, cell: CellSpec, shard: PromptShard
 ) -> list[dict[str, Any]]:
     """Return the rows of `generations` for a shard: every sample of every prompt, in order."""
     spec = generate_spec(cell)
     model = _model_name(resolve_run(spec.model, cell))
     asked: list[tuple[int, Example, Request]] = []
     for index, example in shard.prompts:
-        ids = encode_prompt(tokenizer, example.prompt, eot_id)
+        ids = encode_prompt(loaded.tokenizer, example.prompt, loaded.eot_id)
         asked.extend(
             (index, example, Request(ids, example.prompt_key, sample))
             for sample in range(spec.decoding.samples)
         )
-    responses = engine.generate([request for _, _, request in asked])
+    responses = loaded.engine.generate([request for _, _, request in asked])
     finished_at = now()
     return [
         {
@@ -94,7 +91,9 @@ def generate_shard(
             "sample": request.sample,
             "source": example.source,
             "prompt": list(example.prompt),
-            "response": tokenizer.decode(response.token_ids, clean_up_tokenization_spaces=False),
+            "response": loaded.tokenizer.decode(
+                response.token_ids, clean_up_tokenization_spaces=False
+            ),
             "token_ids": response.token_ids,
             "finish_reason": response.finish_reason,
             "prompt_tokens": len(request.token_ids),

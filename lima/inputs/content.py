@@ -2,28 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lima.common.paths import PACKAGE, expanded, file_name
 from lima.errors import InputError, LimaError, StorageError
-from lima.inputs.fingerprint import COMMIT, of_bytes, of_objects, of_stream, of_tree
-from lima.inputs.hub import commit_of
+from lima.inputs.fingerprint import COMMIT, digits, of_bytes, of_stream, of_tree
+from lima.inputs.hub import Hub
 from lima.inputs.memory import Memory, State, Unknown
+from lima.inputs.model_files import is_gguf
+from lima.inputs.objects import THREADS, Objects, large_objects
 from lima.inputs.places import Place
-from lima.model.gguf import is_gguf
 from lima.store.reachable import require_answer
 
-if TYPE_CHECKING:
-    from lima.store.storage import Entry, Storage
-
-LARGEST_READ = 4 << 30
-"""Bytes of a folder of a bucket up to which it is read for its fingerprint: of 65B, 130 GB would
-travel to whoever submits."""
-THREADS = 4
-"""Files of a folder that are read at the same time."""
-NOT_HERE = Unknown("not on this machine")
+NOT_HERE = Unknown("not on this machine", is_absent=True)
 
 Watch = Callable[[str, int, int], None]
 """Told how far the reading of a file is: where it lies, bytes read, bytes in all."""
@@ -63,7 +55,7 @@ class Contents:
         home: str | None = None,
         memory: Memory | None = None,
         watch: Watch | None = None,
-        offline: bool = False,
+        brief: bool = False,
     ) -> None:
         """Look at this machine first.
 
@@ -71,11 +63,12 @@ class Contents:
             home: URI of the storage where relative files lie that this machine lacks.
             memory: Of what was found out before.
             watch: Told how far the reading of files is.
-            offline: Whether to ask neither object stores nor a hub.
+            brief: Whether to ask buckets only for what they tell in seconds, and to read none.
 
         """
-        self.home, self.offline, self.watch = home, offline, watch
-        self.memory = memory or Memory()
+        self.home, self.brief, self.watch = home, brief, watch
+        self.memory, self.hub = memory or Memory(), Hub()
+        self.objects = Objects(self.memory, brief=brief)
         self._known: dict[object, Content | Unknown] = {}
         self._silent: StorageError | None = None
 
@@ -87,10 +80,20 @@ class Contents:
             StorageError: an object store does not answer.
 
         """
-        key = (place.kind, place.paths, place.revision, place.source)
+        key = (place.kind, place.paths, _revision(place), place.source)
         if key not in self._known:
-            self._known[key] = self._of(place)
+            self._known[key] = self._in_brief(place) if self.brief else self._of(place)
         return self._known[key]
+
+    def _in_brief(self, place: Place) -> Content | Unknown:
+        """Look at an input; a bucket that cannot be asked is no error."""
+        for uri in (path for path in place.paths if "://" in path):
+            if (refusal := self.objects.refusal(uri)) is not None:
+                return refusal
+        try:
+            return self._of(place)
+        except StorageError as error:
+            return Unknown(f"could not ask: {error}")
 
     def _of(self, place: Place) -> Content | Unknown:
         if place.kind == "data":
@@ -101,10 +104,11 @@ class Contents:
             return self._source(place)
         if place.kind == "picks":
             found = self._one(place.paths[0])
-            return Content(of_bytes(b""), 0) if found == NOT_HERE else found
+            is_absent = isinstance(found, Unknown) and found.is_absent
+            return Content(of_bytes(b""), 0) if is_absent else found
         if place.kind == "file":
             return self._one(place.paths[0])
-        return self._model(place.paths[0], place.revision)
+        return self._model(place.paths[0], _revision(place))
 
     def _one(self, path: str) -> Content | Unknown:
         """Return the content of one file."""
@@ -124,12 +128,10 @@ class Contents:
     def _source(self, place: Place) -> Content | Unknown:
         from lima.inputs.listing import source_files
 
-        if self.offline and any("://" in path for path in place.paths):
-            return _not_asked()
         try:
             files = source_files(place.source, place.paths)
         except InputError as error:
-            return Unknown(str(error))
+            return Unknown(str(error), is_absent=True)
         return self._tree(files)
 
     def _model(self, path: str, revision: str | None) -> Content | Unknown:
@@ -143,20 +145,18 @@ class Contents:
             return self._folder(path)
         if path.startswith((".", "/", "~", PACKAGE)):
             return NOT_HERE
-        if self.offline:
-            return Unknown("a hub is not asked here")
-        commit = commit_of(path, revision)
+        commit = self.hub.commit_of(path, revision)
         return commit if isinstance(commit, Unknown) else Content(COMMIT + commit)
 
     def _folder(self, path: str) -> Content | Unknown:
         from lima.inputs.listing import folder_files
 
-        if "://" in path and self.offline:
-            return _not_asked()
         if "://" in path and (large := large_objects(path)):
-            return large
+            return Content(large.fingerprint, large.size)
         files = folder_files(path)
-        return self._tree(files) if files else Unknown("nothing there")
+        if files:
+            return self._tree(files)
+        return self._one(path) if "://" in path else Unknown("nothing there", is_absent=True)
 
     def _tree(self, files: Mapping[str, str]) -> Content | Unknown:
         found = self._files(files)
@@ -166,13 +166,13 @@ class Contents:
         return Content(tree, sum(file.size for file in found.values()), found)
 
     def _files(self, files: Mapping[str, str]) -> Mapping[str, File] | Unknown:
-        if self.offline and any("://" in where for where in files.values()):
-            return _not_asked()
         with ThreadPoolExecutor(THREADS) as pool:
             read = dict(zip(files, pool.map(self.file, files.values()), strict=True))
         problems = [found for found in read.values() if isinstance(found, Unknown)]
         if problems:
-            return problems[0]
+            sizes = [found.size for found in read.values()]
+            known = [size for size in sizes if size is not None]
+            return replace(problems[0], size=sum(known) if len(known) == len(sizes) else None)
         return {name: file for name, file in read.items() if isinstance(file, File)}
 
     def file(self, where: str) -> File | Unknown:
@@ -201,22 +201,10 @@ class Contents:
         return File(str(path), size, found)
 
     def _object(self, uri: str) -> File | Unknown:
-        from lima.store.storage import Storage
-
         if self.home:
             self._require_answer(uri)
-        folder, _, name = uri.rpartition("/")
-        storage = Storage(folder)
-        entry = storage.entry(name)
-        if entry is None:
-            return Unknown(f"{uri}: no such object")
-        state = _state_of(storage, entry)
-        known = self.memory.get(uri, state)
-        if known is None:
-            with storage.opened(name) as stream:
-                known = of_stream(stream, self._watch(uri, entry.size))
-            self.memory.put(uri, state, known)
-        return File(uri, entry.size, known)
+        found = self.objects.look(uri, lambda size: self._watch(uri, size))
+        return found if isinstance(found, Unknown) else File(uri, found.size, found.fingerprint)
 
     def _require_answer(self, uri: str) -> None:
         """Find out in seconds, and once, that this machine cannot reach what a cluster may."""
@@ -246,33 +234,15 @@ class Contents:
         return more
 
 
-def large_objects(uri: str) -> Content | None:
-    """Return the content of a folder of a bucket that is too large to be read for it.
-
-    None: it is not so large, or its store tells no ETags.
-
-    Raises:
-        StorageError: the store does not answer.
-
-    """
-    from lima.inputs.listing import read_of_model
-    from lima.store.storage import Storage
-
-    storage = Storage(uri)
-    there = {entry.path: entry for entry in storage.entries("")}
-    entries = [there[name] for name in read_of_model(there)]
-    size = sum(entry.size for entry in entries)
-    if size <= LARGEST_READ:
-        return None
-    with ThreadPoolExecutor(THREADS) as pool:
-        etags = list(pool.map(lambda entry: storage.etag(entry.path), entries))
-    told = zip(entries, etags, strict=True)
-    return Content(of_objects((e.path, e.size, t) for e, t in told), size) if all(etags) else None
+def _revision(place: Place) -> str | None:
+    """Return which revision of a hub's model is meant: a commit that was promised, or a branch."""
+    promised = place.fingerprint or ""
+    return digits(promised) if promised.startswith(COMMIT) else place.revision
 
 
 def shipped(path: str) -> Content | None:
     """Return the content of examples that ship with this package or with Python."""
-    from lima.data.examples import PYDOC, shipped_bytes
+    from lima.inputs.shipped import PYDOC, shipped_bytes
 
     try:
         data = shipped_bytes(path)
@@ -284,14 +254,3 @@ def shipped(path: str) -> Content | None:
     # What ships with Python differs between machines: it can be brought like a file.
     files = {path: File(path, len(data), found)} if path == PYDOC else {}
     return Content(found, len(data), files)
-
-
-def _state_of(storage: "Storage", entry: "Entry") -> State:
-    """Return the state of an object: an ETag changes with every content, a time may not."""
-    if etag := storage.etag(entry.path):
-        return State(f"{entry.size} {etag}", 0.0)
-    return State(f"{entry.size} {entry.modified}", entry.modified / 1e9)
-
-
-def _not_asked() -> Unknown:
-    return Unknown("on object storage, which is not asked here")

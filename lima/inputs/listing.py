@@ -5,10 +5,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lima.common.paths import expanded, file_name
-from lima.model.copies import needed_files
+from lima.inputs.model_files import needed_files
+from lima.spec import names
 
-SUFFIXES = (".7z", ".xml", ".csv", ".md", ".markdown")
-"""Of files of curation, whatever the kind of their source; with those of Reddit."""
+SUFFIXES = (
+    *(".7z", ".xml", ".csv", ".md", ".markdown", ".jsonl", ".json", ".ndjson"),
+    *("_submissions", "_comments", *(f"-{month:02d}" for month in range(1, 13))),
+)
+"""Of files of curation, whatever the kind of their source: fingerprints of folders stand on them,
+and with these the ids of runs."""
+_OWN_SUFFIXES: dict[str, tuple[str, ...]] = {}
+"""By the kind of a source: those that not all folders are searched for."""
 XML = ".xml"
 """Tables of a dump; the folder that they lie in is the name of the site."""
 
@@ -38,6 +45,11 @@ def read_of_model(names: Collection[str]) -> list[str]:
     return sorted(needed_files([name for name in names if not is_hidden(name)]))
 
 
+def add_suffixes(kind: str, suffixes: Sequence[str]) -> None:
+    """Let the files of a kind of source have these suffixes too."""
+    _OWN_SUFFIXES[kind] = tuple(s for s in suffixes if s not in SUFFIXES)
+
+
 def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
     """Return the files of a source of curation: what they are called there, to path or URI.
 
@@ -48,13 +60,14 @@ def source_files(kind: str, paths: Sequence[str]) -> dict[str, str]:
         StorageError: an object store does not answer.
 
     """
-    from lima.curation.reading.record_files import files
-    from lima.curation.sources.reddit import SUFFIXES as OF_REDDIT
+    from lima.store.files import files
 
+    known = kind in names.SOURCES  # imports the package of others that has it
+    own = _OWN_SUFFIXES.get(kind, ()) if known else ()
     found: dict[str, str] = {}
     seen: Counter[str] = Counter()
     for path in paths:
-        for file in files([path], (*SUFFIXES, *OF_REDDIT)):
+        for file in files([path], (*SUFFIXES, *own)):
             name = _name_below(path, file, kind)
             seen[name] += 1
             found[f"{name}#{seen[name]}" if seen[name] > 1 else name] = file

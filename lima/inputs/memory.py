@@ -24,9 +24,18 @@ TABLE = "create table if not exists files (place text primary key, mark text, fi
 
 @dataclass(frozen=True)
 class Unknown:
-    """A fingerprint that is not known, and why; it is said and never guessed."""
+    """A fingerprint that is not known, and why; it is said and never guessed.
+
+    Args:
+        why: In words.
+        size: Bytes of what is there all the same; None: nobody knows.
+        is_absent: Whether its store, or this machine, says that it is not there.
+
+    """
 
     why: str
+    size: int | None = None
+    is_absent: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lima.common.paths import file_name, joined
+from lima.common.paths import below, file_name
 from lima.spec import (
     ENDPOINT,
     RESPONSES,
@@ -156,7 +156,7 @@ def _curate(spec: CurateSpec, change: Change) -> CurateSpec:
 
 def _source(source: SourceSpec, root: str, role: str, change: Change) -> SourceSpec:
     place = replace(_at(role, "source", source.fingerprint), source=source.kind)
-    read = change(replace(place, paths=tuple(joined(root, path) for path in source.paths)))
+    read = change(replace(place, paths=tuple(below(root, path) for path in source.paths)))
     picks = _at(f"{role}.picks", "picks", source.picks_fingerprint)
     patches = _at(f"{role}.patches", "file", source.patches_fingerprint)
     picked, patched = (
@@ -184,7 +184,7 @@ def _file(
     """Return the path and the fingerprint of a file of curation, changed; None: it names none."""
     if path is None:
         return None, place.fingerprint
-    read = change(replace(place, paths=(joined(root, path),)))
+    read = change(replace(place, paths=(below(root, path),)))
     return read.paths[0], read.fingerprint
 
 

@@ -4,6 +4,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from lima.endpoints.reading import Reading
+from lima.judging.rubric import Rubric
 from lima.spec.codec import sha256_key
 
 UTTERANCE = """\
@@ -43,7 +45,7 @@ digit once more on the next line as the last thing that you say.
 """
 
 RUBRIC_HASH = hashlib.sha256((RUBRIC + UTTERANCE).encode()).hexdigest()
-"""sha256 of the wording. Another wording is another rubric and needs another name."""
+"""sha256 of the wording."""
 
 ROLES = ("USER", "ASSISTANT")
 _DECORATION = " \t\r*_`#\"'"
@@ -91,3 +93,16 @@ def parse_score(verdict: str) -> int | None:
 def _number(line: str) -> str | None:
     match = _SCORE_LINE.fullmatch(line)
     return match["number"] if match else None
+
+
+def _ask(prompt: Sequence[str], responses: Sequence[str]) -> str:
+    (response,) = responses
+    return build_request(prompt, response)
+
+
+def _read(verdict: str) -> Reading | None:
+    score = parse_score(verdict)
+    return None if score is None else Reading(score=float(score))
+
+
+LIKERT = Rubric("likert-6", RUBRIC_HASH, _ask, _read, wanted="a grade", scale=(1, 6))

@@ -8,7 +8,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from lima.endpoints.reading import Reading
 from lima.judging.likert import ROLES, UTTERANCE
+from lima.judging.rubric import Rubric
 from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER
 from lima.spec.codec import sha256_key
 
@@ -84,3 +86,18 @@ def parse_label(verdict: str) -> str | None:
 def _label(line: str) -> str | None:
     match = _LABEL_LINE.fullmatch(line)
     return _LABELS[match["label"].lower()] if match else None
+
+
+def _ask(prompt: Sequence[str], responses: Sequence[str]) -> str:
+    first, second = responses
+    return build_comparison(prompt, first, second)
+
+
+def _read(verdict: str) -> Reading | None:
+    label = parse_label(verdict)
+    return None if label is None else Reading(label=label)
+
+
+PREFERENCE = Rubric(
+    "preference", PREFERENCE_HASH, _ask, _read, wanted="a label", told=TOLD.hash, pairs=True
+)

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from lima.common.money import ZERO, dollars
 from lima.endpoints.attempt import Attempt, is_finished
-from lima.endpoints.budget import Budget, attempt_cost
-from lima.endpoints.client import Judge
 from lima.endpoints.journal import Journal
 from lima.endpoints.keeping import keep_aside, with_what_waits
-from lima.endpoints.spending import Spending
 from lima.endpoints.storing import Storing
-from lima.errors import JudgeError, LimaError, StorageError
-from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_ledger
+from lima.errors import EndpointError, LimaError, StorageError
+from lima.judging.budget import Budget, attempt_cost
+from lima.judging.judge import Judge
+from lima.judging.spending import Spending
+from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_pairs
 from lima.runs.ledger import attempt
 from lima.runs.progress import INTERVAL_S, Progress
 from lima.spec import CellSpec, ComputeSpec, stage_cell
@@ -55,7 +55,7 @@ def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> Non
 
     Raises:
         InputError: no key, no such stage, or no responses.
-        JudgeError: the endpoint refuses the run or does not answer at all. What was finished
+        EndpointError: the endpoint refuses the run or does not answer at all. What was finished
             before is kept, and the responses without an answer have no rows.
         Interrupted: a stop was requested; finished judgments are kept.
 
@@ -120,7 +120,7 @@ class _Run:
 
     def _resume(self) -> list[Shard]:
         """Take over what storage holds; return the shards that are left."""
-        write_ledger(self.cell, self.storage, self.tasks)
+        write_pairs(self.cell, self.storage, self.tasks)
         written, journalled = self._written(), self.journal.load()
         self.before = self.spending.before()
         shards = plan_shards(self.tasks, self.spec.shard_rows, written)
@@ -277,23 +277,23 @@ class _Run:
         self.table.write(shard.name, shard.rows(self.spec))
         self.journal.drop(shard.finished)
 
-    def _gone(self) -> JudgeError:
+    def _gone(self) -> EndpointError:
         last = self.unanswered[-1].attempts[-1]
         none = f"answered none of {len(self.unanswered)} responses in a row (last: {last.error})"
         if last.permanent:
-            return JudgeError(
+            return EndpointError(
                 f"{self.judge.peer} {none}: it calls the requests wrong; check judge.model, "
                 "judge.temperature and judge.max_tokens, then start again: finished judgments "
                 "are kept, these have no rows yet"
             )
-        return JudgeError(
+        return EndpointError(
             f"{self.judge.peer} {none}; check that judge.base_url and judge.model can be used "
             "from here, then start again: finished judgments are kept, these have no rows yet"
         )
 
-    def _unreachable(self) -> JudgeError:
+    def _unreachable(self) -> EndpointError:
         last = self.unreached[-1].attempts[-1].error
-        return JudgeError(
+        return EndpointError(
             f"{len(self.unreached)} of {len(self.tasks)} responses could not be sent to the judge "
             f"at {self.spec.base_url} (last: {last}); see that it runs, then start again: "
             "finished judgments are kept, these have no rows yet"

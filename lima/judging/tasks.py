@@ -8,13 +8,12 @@ from typing import Any
 
 from lima.common.money import ZERO
 from lima.endpoints.attempt import Attempt
-from lima.endpoints.budget import attempt_cost
 from lima.errors import DataError, SpecError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import SHA256
-from lima.judging.likert import RUBRIC_HASH, build_request
-from lima.judging.preference import PREFERENCE_HASH, build_comparison
-from lima.judging.rubrics import PREFERENCE, RUBRICS
+from lima.judging.budget import attempt_cost
+from lima.judging.rubric import Rubric
+from lima.judging.rubrics import RUBRICS
 from lima.rating.items import EvaluationSpec, Item, generation_runs, plan_items
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id, sha256_key
@@ -34,16 +33,14 @@ class Task:
     prompt_key: str
     sample: int
     prompt: tuple[str, ...]
-    response: str
+    responses: tuple[str, ...]
+    rubric: Rubric
     item: Item | None = None
 
     @property
     def text(self) -> str:
         """What the judge is asked. Made when it is sent: all texts at once would not fit."""
-        if self.item is None:
-            return build_request(self.prompt, self.response)
-        first, second = self.item.responses
-        return build_comparison(self.prompt, first.text, second.text)
+        return self.rubric.ask(self.prompt, self.responses)
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,9 @@ def plan_tasks(cell: CellSpec, storage: Storage) -> list[Task]:
 
     """
     spec = judge_spec(cell)
-    check(f"{SHA256}{RUBRICS[spec.rubric].hash}", spec.wording, f"the wording of {spec.rubric}")
-    if spec.rubric == PREFERENCE:
+    rubric = RUBRICS[spec.rubric]
+    check(f"{SHA256}{rubric.hash}", spec.wording, f"the wording of {spec.rubric}")
+    if rubric.pairs:
         return [_pair_task(spec, item) for item in plan_pairs(cell, storage)]
     table = RunTable(storage, GENERATIONS, stage_cell(cell, "generate"))
     columns = ("generation_key", "prompt_key", "prompt_index", "sample", "prompt", "response")
@@ -144,7 +142,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     return plan_items(evaluation, storage)
 
 
-def write_ledger(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
+def write_pairs(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
     """Write the pairs of a comparison and their orders to `items`, once."""
     rows = [task.item.row() for task in tasks if task.item]
     if rows:
@@ -173,26 +171,30 @@ def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> Decimal:
 
 def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
     judge = [spec.base_url, spec.model, spec.temperature, spec.max_tokens]
+    rubric = RUBRICS[spec.rubric]
     return Task(
-        key=sha256_key([row["generation_key"], judge, RUBRIC_HASH]),
+        key=sha256_key([row["generation_key"], judge, rubric.hash]),
         generation_key=row["generation_key"],
         prompt_key=row["prompt_key"],
         sample=row["sample"],
         prompt=tuple(row["prompt"]),
-        response=row["response"],
+        responses=(row["response"],),
+        rubric=rubric,
     )
 
 
 def _pair_task(spec: JudgeSpec, item: Item) -> Task:
     judge = [spec.base_url, spec.model, spec.temperature, spec.max_tokens]
+    rubric = RUBRICS[spec.rubric]
     shown = [response.key for response in item.responses]
     return Task(
-        key=sha256_key([shown, item.presentation, judge, PREFERENCE_HASH]),
+        key=sha256_key([shown, item.presentation, judge, rubric.hash]),
         generation_key=item.first.key,
         prompt_key=item.first.prompt_key,
         sample=0,
         prompt=item.first.prompt,
-        response=item.first.text,
+        responses=tuple(response.text for response in item.responses),
+        rubric=rubric,
         item=item,
     )
 

@@ -1,6 +1,7 @@
 """Judges a study before anything is started, by the values that will really be used.
 
-Works offline: a model on a hub and data on an object store are not looked at, and that is said.
+Works offline: a model on a hub and data on an object store are not read, and that is said. The
+command adds what their stores tell of them without being read.
 """
 
 from collections import Counter

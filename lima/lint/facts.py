@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lima.common.paths import expanded, is_here
-from lima.data.examples import AUTHORED, PYDOC, Loader
+from lima.data.examples import Loader
 from lima.errors import DataError
+from lima.inputs.model_files import is_gguf
+from lima.inputs.shipped import AUTHORED, PYDOC
 from lima.model.context import context_length
 from lima.model.end_of_turn import EOS, PAD
-from lima.model.gguf import is_gguf
 from lima.model.loading import EARLIER_STAGES, RUN, SCRATCH
 from lima.spec import CellSpec, DataSpec, ModelSpec, TrainSpec
 

@@ -26,6 +26,8 @@ class Finding:
     fix: str = ""
     runs: tuple[str, ...] = ()
     """The runs it holds for, as `arm/seed`."""
+    here_alone: bool = False
+    """Whether it is about this machine alone: a pod has other files."""
 
 
 Check = Callable[["CellSpec", "Facts"], Iterator[Finding]]

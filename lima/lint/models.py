@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 from lima.common.paths import PACKAGE, is_here
+from lima.inputs.model_files import is_gguf
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
-from lima.model.gguf import is_gguf
 from lima.model.loading import RUN, SCRATCH, not_installed
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
 from lima.spec.codec import RUN_ID_LENGTH
@@ -57,6 +57,7 @@ def check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Find
             f"{path}.path",
             f"{model.path} is not on this machine",
             f"--set {path}.path=FOLDER-OR-HUB-NAME",
+            here_alone=True,
         )
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 from lima.common.paths import is_here
 from lima.data.examples import Loader, load_examples
+from lima.endpoints.address import address_problem
 from lima.endpoints.keys import KeyOf, baseline_key, host_of, judge_key
 from lima.errors import SpecError
+from lima.judging.rubrics import RUBRICS
 from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.lint.models import cell_models, check_model
@@ -134,14 +136,15 @@ def check_judge(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG
 
 def _check_comparisons(cell: CellSpec, spec: JudgeSpec) -> Iterator[Finding]:
     """Check what responses are compared with."""
-    if spec.rubric == "preference" and not spec.baselines:
+    pairs = RUBRICS[spec.rubric].pairs
+    if pairs and not spec.baselines:
         yield Finding(
             "error",
             "judge.baselines",
             "a preference needs something to compare with",
             "--set 'judge.baselines=[\"ARM\"]', arms or run ids of the same storage",
         )
-    if spec.rubric == "preference" and cell.arm in spec.baselines:
+    if pairs and cell.arm in spec.baselines:
         alone = set(spec.baselines) == {cell.arm}
         yield Finding(
             "note",
@@ -194,15 +197,12 @@ def check_baseline(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: 
         file = source.removeprefix(RESPONSES).partition("#")[0]
         if not (is_remote(file) or is_here(file)):
             fix = f"put the file there, or name yours: --set {path}={RESPONSES}FILE"
-            yield Finding("error", path, f"{file} is not on this machine", fix)
+            yield Finding("error", path, f"{file} is not on this machine", fix, here_alone=True)
         return
-    try:
-        key = baseline_key(spec)
-    except SpecError as error:
-        reason, _, fix = str(error).removeprefix(f"{path}: ").partition("; ")
-        yield Finding("error", path, reason, fix)
+    if problem := address_problem(source):
+        yield Finding("error", path, *problem)
         return
-    yield from _check_key(key, "the endpoint")
+    yield from _check_key(baseline_key(spec), "the endpoint")
 
 
 def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterator[Finding]:
@@ -210,13 +210,16 @@ def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterato
     data = facts.data(spec, load)
     optional = f", or leave it out: --set {path}=null" if path.endswith("heldout") else ""
     if is_remote(spec.path):
-        yield Finding("note", path, f"{spec.path} is on object storage and was not looked at")
+        yield Finding(
+            "note", path, f"{spec.path} is on object storage: its examples are not read here"
+        )
     if data.missing:
         yield Finding(
             "error",
             f"{path}.path",
             f"{spec.path} is not on this machine",
             f"put the file there, or name yours: --set {path}.path=FILE{optional}",
+            here_alone=True,
         )
     if data.problem:
         yield Finding("error", path, data.problem, f"mend it, or --set {path}.path=FILE{optional}")

@@ -7,7 +7,7 @@ from lima.lint.facts import Facts, ModelFacts
 from lima.lint.finding import Check, Finding
 from lima.lint.stages import check_data
 from lima.model.end_of_turn import lima_template
-from lima.spec import CellSpec, TrainSpec
+from lima.spec import CellSpec, TrainSpec, training_compute
 from lima.training.schedule import Plan, exported_epochs, learning_rate
 
 
@@ -96,14 +96,22 @@ def _check_exports(spec: TrainSpec, stage: str) -> Iterator[Finding]:
 
 def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
     """Check that a batch gives every worker the same number of full parts."""
-    workers, micro = spec.compute.workers, spec.compute.micro_batch_size
+    workers, micro = training_compute(spec).workers, spec.compute.micro_batch_size
+    path = f"{stage}.compute.workers" if spec.on_workers is None else f"{stage}.on_workers"
+    if workers != spec.compute.workers:
+        yield Finding(
+            "note",
+            path,
+            f"the run is named by {spec.compute.workers} workers and goes on with {workers}: its "
+            "losses differ in their last digits from then on, and its rows say so",
+        )
     if spec.batch_size < workers:
         yield Finding(
             "error",
-            f"{stage}.compute.workers",
+            path,
             f"a batch of {spec.batch_size} leaves {workers - spec.batch_size} of {workers} workers "
             "without an example",
-            f"--set {stage}.compute.workers={spec.batch_size}",
+            f"--set {path}={spec.batch_size}",
         )
     elif spec.compute.batching == "padded" and spec.batch_size % (workers * micro):
         yield Finding(
@@ -135,6 +143,7 @@ def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> I
             f"{stage}.model",
             f"{model.name} is not on this machine: the job checks its context length, its pad "
             "token and its end-of-sequence token when it loads it",
+            here_alone=True,
         )
     if model.context and spec.max_length > model.context:
         yield Finding(

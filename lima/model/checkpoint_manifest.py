@@ -1,14 +1,13 @@
 """Exported weights: a folder per epoch that transformers opens, and a manifest that commits it.
 
-STORAGE/checkpoints/run_id=R/weights/epoch=05/{config.json, model.safetensors, …}
+STORAGE/checkpoints/run_id=R/weights/epoch=05/{config.json, model-00001-of-00130.safetensors, …}
 STORAGE/checkpoints/run_id=R/weights/epoch=05.json
 """
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from lima.errors import ModelError, StorageError
@@ -89,23 +88,17 @@ def _is_about_writing(error: Exception) -> bool:
     return isinstance(error, OSError | SafetensorError) or of_torch
 
 
-def commit_weights(
-    storage: "Storage", run: str, epoch: int, folder: Path, stop: Callable[[], bool]
-) -> bool:
-    """Copy a folder of weights to storage; it counts once its manifest is there.
+def commit_weights(storage: "Storage", run: str, epoch: int, files: dict[str, int]) -> None:
+    """Say that the weights of an epoch are whole: `files` are the bytes of each, by name."""
+    content = json.dumps({"files": dict(sorted(files.items()))}, indent=1)
+    storage.write(f"{weights_path(run, epoch)}.json", content.encode(), replace=True)
 
-    `stop` is asked before each file; at its first yes nothing is committed, and False returned.
-    """
-    path, asked = weights_path(run, epoch), Event()
 
-    def go_on() -> bool:
-        if stop():
-            asked.set()
-        return not asked.is_set()
+def completion_path(run: str) -> str:
+    """Return where the mark lies that says that a training run is complete."""
+    return f"{checkpoints_path(run)}/complete.json"
 
-    entries = storage.upload_folder(folder, path, go_on)
-    if asked.is_set():
-        return False
-    files = {e.path.removeprefix(f"{path}/"): e.size for e in entries}
-    storage.write(f"{path}.json", json.dumps({"files": files}, indent=1).encode())
-    return True
+
+def mark_complete(storage: "Storage", run: str, steps: int) -> None:
+    """Say that all steps are done and all rows and weights are on storage."""
+    storage.write(completion_path(run), json.dumps({"steps": steps}).encode())

@@ -2,29 +2,12 @@
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 
 from lima.common.filelock import held
 
 log = logging.getLogger(__name__)
-OTHER_WEIGHTS = {
-    ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".tflite", ".ot",
-}  # fmt: skip
-"""Formats that hold the same weights once more, beside safetensors."""
-
-
-def needed_files(names: Collection[str]) -> set[str]:
-    """Return what transformers reads of a saved model: its weights once, and all that is small."""
-    paths = {name: PurePosixPath(name) for name in names}
-    tensors = {name for name, path in paths.items() if path.suffix == ".safetensors"}
-    if not tensors:
-        return set(names)
-    # Mistral's own layout lies beside that of transformers.
-    doubles = {name for name in tensors if paths[name].name.startswith("consolidated")}
-    if doubles == tensors:
-        doubles = set()
-    return {n for n, path in paths.items() if path.suffix not in OTHER_WEIGHTS} - doubles
 
 
 @contextlib.contextmanager

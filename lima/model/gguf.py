@@ -10,14 +10,9 @@ from typing import Any
 
 from lima.common.paths import expanded
 from lima.errors import ModelError
+from lima.inputs.model_files import is_gguf
 
-SUFFIX = ".gguf"
 LIBRARY = "gguf"
-
-
-def is_gguf(path: str) -> bool:
-    """Say whether a path names such a file."""
-    return path.lower().endswith(SUFFIX)
 
 
 def require_library(path: str) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from lima.common.paths import PACKAGE, is_here
 from lima.errors import HubError, ModelError
+from lima.model.checkpoint_manifest import completion_path
 from lima.model.loading import RUN, SCRATCH
 from lima.spec import CellSpec, ModelSpec, Stage, computes, stage_cell
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
-from lima.training.step_rows import completion_path
 
 CONFIG = "config.json"
 WHOLE = ("model.safetensors", "pytorch_model.bin")

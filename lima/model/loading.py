@@ -13,9 +13,10 @@ from lima.common.temporary import temporary_folder
 from lima.errors import HubError, LimaError, ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, OBJECTS, digits
+from lima.inputs.model_files import is_gguf, needed_files
 from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
 from lima.model.context import context_length
-from lima.model.copies import needed_files, one_at_a_time
+from lima.model.copies import one_at_a_time
 from lima.model.end_of_turn import (
     add_special_tokens,
     keep_special_tokens,
@@ -23,7 +24,7 @@ from lima.model.end_of_turn import (
     train_tokenizer,
 )
 from lima.model.foreign import refuse_code
-from lima.model.gguf import is_gguf, require_library, unpack
+from lima.model.gguf import require_library, unpack
 from lima.model.segments import read_segments_alike
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
 from lima.spec.codec import run_id, sha256_key

@@ -5,12 +5,12 @@ branch: the same in whatever row, micro-batch or worker the example is read.
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lima.common.addresses import address_seed
 from lima.errors import ModelError
 
 
@@ -79,11 +79,6 @@ class ResidualDropout:
         if device not in self._generators:
             self._generators[device] = torch.Generator(device)
         return self._generators[device]
-
-
-def address_seed(address: str) -> int:
-    """Return the seed of one draw: a function of what it is for, not of what came before."""
-    return int.from_bytes(sha256(address.encode()).digest()[:8], "big") >> 1
 
 
 def decoder_layers(model: nn.Module) -> list[Any]:

@@ -8,16 +8,19 @@ import hashlib
 import io
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 from lima.common.paths import expanded
-from lima.data.examples import PYDOC, shipped_bytes
 from lima.errors import InputError, StorageError
 from lima.inputs.content import Content, File, Watch
 from lima.inputs.copies import copy_path, folder_of
-from lima.inputs.fingerprint import SHA256, of_stream
+from lima.inputs.fingerprint import SHA256, digits, of_stream
 from lima.inputs.places import Kind, Place, map_places
+from lima.inputs.shipped import PYDOC, shipped_bytes
+from lima.inputs.upload import Sender
 from lima.preparing.prepare import Prepared
 from lima.spec import CellSpec
+from lima.store.s3 import Bucket
 from lima.store.storage import CHUNK, Storage
 
 TEXTS: tuple[Kind, ...] = ("data", "responses", "picks", "file")
@@ -76,19 +79,27 @@ def missing(storage: Storage, wanted: Sequence[Parcel]) -> list[Parcel]:
     return [parcel for parcel in wanted if not is_there(parcel)]
 
 
-def bring(storage: Storage, parcel: Parcel, watch: Watch | None = None) -> None:
-    """Copy a file into storage and read the copy once, to see that it is the file.
+def bring(storage: Storage, parcel: Parcel, watch: Watch | None = None) -> int:
+    """Copy a file into storage and see that the copy is the file.
+
+    To S3, an upload that was cut goes on. The copy is read once, unless the store tells a checksum
+    of it that is the file's.
 
     Args:
         storage: Of the study.
         parcel: The file.
         watch: Told how far the copying is.
 
+    Returns:
+        Bytes that were there already, of an upload that was cut.
+
     Raises:
         InputError: the file changed meanwhile.
         StorageError: storage cannot be written, or holds something else afterwards.
 
     """
+    if storage.bucket:
+        return _send(storage, storage.bucket, parcel, watch)
     sent = hashlib.sha256()
     if storage.is_local:
         shipped = shipped_bytes(parcel.file.where)
@@ -98,25 +109,60 @@ def bring(storage: Storage, parcel: Parcel, watch: Watch | None = None) -> None:
             storage.write(parcel.path, shipped, replace=True)
     else:
         storage.write_pieces(parcel.path, _pieces(parcel.file, storage.uri, sent, watch))
-    with storage.opened(parcel.path) as copy:
-        found = of_stream(copy, lambda _: None)
+    found = _read_back(storage, parcel)
     if found == parcel.file.fingerprint:
-        return
+        return 0
     storage.delete(parcel.path)
     if storage.is_local or SHA256 + sent.hexdigest() == found:
-        raise InputError(
-            f"{parcel.file.where}: changed while it was brought to the storage; start the command "
-            "again when it is written"
-        )
-    raise StorageError(f"{storage.uri}/{parcel.path}: the copy is not the file; try again")
+        raise _changed(parcel)
+    raise _other_copy(storage, parcel)
+
+
+def _send(storage: Storage, bucket: Bucket, parcel: Parcel, watch: Watch | None) -> int:
+    file = parcel.file
+
+    def tell(done: int) -> None:
+        if watch:
+            watch(f"{file.where} to {storage.uri}", done, file.size)
+
+    with _opened(file) as stream:
+        sent = Sender(bucket, parcel.path, file.size, tell).send(stream, digits(file.fingerprint))
+    if sent and SHA256 + sent.sha256 != file.fingerprint:
+        raise _changed(parcel)
+    kept = bucket.kept(parcel.path)
+    is_told = sent is not None and kept is not None and kept.checksum == sent.checksum
+    if not is_told and _read_back(storage, parcel) != file.fingerprint:
+        storage.delete(parcel.path)
+        raise _other_copy(storage, parcel)
+    return sent.taken_up if sent else 0
+
+
+def _read_back(storage: Storage, parcel: Parcel) -> str:
+    """Return the fingerprint of a copy."""
+    with storage.opened(parcel.path) as copy:
+        return of_stream(copy, lambda _: None)
+
+
+def _changed(parcel: Parcel) -> InputError:
+    return InputError(
+        f"{parcel.file.where}: changed while it was brought to the storage; start the command "
+        "again when it is written"
+    )
+
+
+def _other_copy(storage: Storage, parcel: Parcel) -> StorageError:
+    return StorageError(f"{storage.uri}/{parcel.path}: the copy is not the file; try again")
+
+
+def _opened(file: File) -> BinaryIO:
+    shipped = shipped_bytes(file.where)
+    return expanded(file.where).open("rb") if shipped is None else io.BytesIO(shipped)
 
 
 def _pieces(file: File, uri: str, sent: "hashlib._Hash", watch: Watch | None) -> Iterator[bytes]:
     """Yield the bytes of a file, and add them to the digest of what was sent."""
-    shipped, done = shipped_bytes(file.where), 0
-    with (
-        expanded(file.where).open("rb", buffering=0) if shipped is None else io.BytesIO(shipped)
-    ) as stream:
+    done = 0
+    with _opened(file) as stream:
         while piece := stream.read(CHUNK):
             sent.update(piece)
             yield piece

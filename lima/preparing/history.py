@@ -8,7 +8,7 @@ from typing import Any
 
 from lima.common.paths import file_name
 from lima.data.examples import parse_examples
-from lima.errors import InputError, LimaError
+from lima.errors import LimaError
 from lima.inputs.copies import copy_of
 from lima.inputs.fingerprint import short
 from lima.inputs.places import Place, map_places, places
@@ -74,28 +74,6 @@ def changes(storage: Storage, cells: Sequence[CellSpec]) -> list[Change]:
             for change in _compared(cell, stage, alike):
                 found.setdefault((change.now.role, change.now.fingerprint), change)
     return list(found.values())
-
-
-def cell_of(storage: Storage, run: str) -> CellSpec:
-    """Return the spec of a run: of its stage and of those before it.
-
-    Args:
-        storage: Of the study.
-        run: Its id, or how that begins.
-
-    Raises:
-        InputError: no run has that id, or several begin like it.
-        StorageError: storage cannot be reached.
-
-    """
-    rows = Tables(storage).read(RUNS, ["run_id", "stage", "spec"]).to_pylist()
-    found = {r["run_id"]: r["spec"] for r in rows if r["stage"] in STAGES}
-    named = [name for name in sorted(found) if name.startswith(run)]
-    if len(named) != 1:
-        told = ", ".join(named or sorted(found)) or "none"
-        many = "several runs begin with" if named else "there is no run"
-        raise InputError(f"{storage.uri}: {many} {run!r}; runs there: {told}")
-    return decode(CellSpec, json.loads(found[named[0]]))
 
 
 @dataclass(frozen=True)

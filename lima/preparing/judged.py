@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lima.errors import DataError
 from lima.inputs.fingerprint import SHA256
-from lima.judging.rubrics import PREFERENCE, RUBRICS
+from lima.judging.rubrics import RUBRICS
 from lima.spec import CellSpec
 from lima.spec.codec import RUN_ID_LENGTH, run_id
 
@@ -36,11 +36,13 @@ def with_judged(
 def _with_judged(cell: CellSpec, cells: Sequence[CellSpec], storage: "Storage | None") -> CellSpec:
     if cell.judge is None:
         return cell
-    wording = SHA256 + RUBRICS[cell.judge.rubric].hash
+    rubric = RUBRICS[cell.judge.rubric]
     runs = cell.judge.baseline_runs
-    if cell.judge.rubric == PREFERENCE and cell.judge.baselines and runs is None:
+    if rubric.pairs and cell.judge.baselines and runs is None:
         runs = _runs(cell, cells, storage)
-    return replace(cell, judge=replace(cell.judge, wording=wording, baseline_runs=runs))
+    return replace(
+        cell, judge=replace(cell.judge, wording=SHA256 + rubric.hash, baseline_runs=runs)
+    )
 
 
 def _runs(

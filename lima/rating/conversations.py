@@ -13,8 +13,9 @@ from lima.generation.chat import ChatSpec, Responder
 from lima.model.loading import RUN
 from lima.rating.dialogues import CHAT, STAGE, read_turns, turn_number
 from lima.rating.instructions import INSTRUCTIONS, Kind
-from lima.rating.items import OURS_FIRST, EvaluationSpec, evaluation_identity, item_id
+from lima.rating.items import OURS_FIRST, EvaluationSpec, evaluation_identity
 from lima.rating.labels import LABELLED, standing
+from lima.rating.responses import item_id
 from lima.runs.ledger import versions
 from lima.spec.codec import canonical_json, encode, sha256_key
 from lima.store.shards import RunTable

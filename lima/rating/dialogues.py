@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import DataError
-from lima.rating.items import Response, Responses, item_id
+from lima.rating.responses import Response, Responses, item_id
 from lima.spec.codec import sha256_key
 from lima.store.scan import Tables
 from lima.store.storage import Storage
@@ -38,7 +38,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChatAnswer:
     """An answer in a conversation that was held, and the item that its labels are about."""
 
     run_id: str
@@ -49,14 +49,14 @@ class Answer:
     item_id: str
 
 
-def chat_answers(tables: Tables) -> list[Answer]:
+def chat_answers(tables: Tables) -> list[ChatAnswer]:
     """Return all answers in conversations of a study, labelled or not."""
     runs = tables.read(RUNS, ["run_id", "stage"]).to_pylist()
     chats = {row["run_id"] for row in runs if row["stage"] == STAGE}
     columns = ["run_id", "arm", "model", "source", "prompt", "prompt_key", "generation_key"]
     parts = tables.map(GENERATIONS, columns, pa.Table.to_pylist, runs=chats) if chats else ()
     return [
-        Answer(
+        ChatAnswer(
             *(row["run_id"], row["arm"], row["model"]),
             conversation_id(row["source"], row["prompt"]),
             turn_number(row["prompt"]),

@@ -22,8 +22,8 @@ from lima.common.encoding import not_utf8
 from lima.errors import DataError
 from lima.rating.importing_checks import NEW, New, refuse_unknown
 from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
-from lima.rating.items import item_id
 from lima.rating.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
+from lima.rating.responses import item_id
 from lima.spec.codec import RUN_ID_LENGTH, sha256_key
 from lima.store.shards import RunTable
 from lima.store.storage import Storage

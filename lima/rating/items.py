@@ -10,26 +10,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import combinations
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from lima.errors import DataError
 from lima.rating.instructions import A_BETTER, B_BETTER, Kind
+from lima.rating.responses import Response, Responses, item_id, read_responses
 from lima.spec import AtLeastOne
 from lima.spec.codec import RUN_ID_LENGTH, encode, sha256_key
 from lima.store.scan import Tables
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
-from lima.store.tables import GENERATIONS, ITEMS, RUNS
+from lima.store.tables import ITEMS, RUNS
 
 Shown = Literal["12", "21"]
 OURS_FIRST: Shown = "12"
 OTHER_FIRST: Shown = "21"
 TIE = "tie"
-
-_COLUMNS = ["arm", "generation_key", "prompt_key", "prompt_index", "sample", "source", "prompt",
-            "response", "finish_reason"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,23 +53,6 @@ class EvaluationSpec:
     repeats: Annotated[int, Meta(ge=0, description="Items shown twice, to measure drift.")] = 0
     both_orders: Annotated[bool, Meta(description="Show every pair both ways round.")] = False
     seed: Annotated[int, Meta(ge=0, description="Of the draw and of the orders.")] = 0
-
-
-@dataclass(frozen=True)
-class Response:
-    """A response that can be rated, and the prompt that it answers."""
-
-    key: str
-    arm: str
-    prompt_key: str
-    prompt_index: int
-    source: str
-    prompt: tuple[str, ...]
-    text: str
-
-
-Responses: TypeAlias = dict[str, Response]
-"""The responses of a run by prompt key."""
 
 
 @dataclass(frozen=True)
@@ -144,42 +125,6 @@ def generation_runs(storage: Storage, experiment: str, names: Sequence[str]) -> 
     return tuple(run for name in names for run in arms[name])
 
 
-def read_responses(storage: Storage, run: str) -> Responses:
-    """Return the first response to each prompt of a run of generation, by prompt key.
-
-    Raises:
-        DataError: the run has none, or its shards cannot be read.
-
-    """
-    tables = Tables(storage)
-    parts = [part for _, part in tables.map(GENERATIONS, _COLUMNS, lambda p: p, runs={run})]
-    tables.require_readable()
-    rows = [row for part in parts for row in part.to_pylist()]
-    found = {r["prompt_key"]: _response(r) for r in rows if _can_be_rated(r)}
-    if not found:
-        raise DataError(
-            f"{storage.uri}: no responses of run {run!r}; name a run of the stage generate "
-            "(`lima-k8s status` lists them)"
-        )
-    return found
-
-
-def _can_be_rated(row: dict[str, Any]) -> bool:
-    return bool(row["sample"] == 0 and row["finish_reason"] != "prompt_too_long")
-
-
-def _response(row: dict[str, Any]) -> Response:
-    return Response(
-        key=row["generation_key"],
-        arm=row["arm"],
-        prompt_key=row["prompt_key"],
-        prompt_index=row["prompt_index"],
-        source=row["source"],
-        prompt=tuple(row["prompt"]),
-        text=row["response"],
-    )
-
-
 def plan_items(spec: EvaluationSpec, storage: Storage) -> list[Item]:
     """Return all showings in the order in which raters meet them, the shared ones first.
 
@@ -226,11 +171,6 @@ def drawn_prompts(spec: EvaluationSpec, responses: Iterable[Response]) -> list[s
 def shown_order(seed: int, item_id: str) -> Shown:
     """Return which response is shown as A at the first showing of a pair: a seeded coin."""
     return OTHER_FIRST if int(sha256_key([seed, "shown", item_id])[-1], 16) % 2 else OURS_FIRST
-
-
-def item_id(kind: Kind, prompt_key: str, responses: Sequence[str]) -> str:
-    """Return the id of an item; a pair has the same one whatever its order."""
-    return sha256_key([kind, prompt_key, sorted(responses)])
 
 
 def turned(shown: Shown) -> Shown:

@@ -14,8 +14,9 @@ from typing import Any
 
 from lima.common.clock import now
 from lima.errors import DataError, InputError
-from lima.rating.items import EvaluationSpec, evaluation_identity, read_responses, winner
+from lima.rating.items import EvaluationSpec, evaluation_identity, winner
 from lima.rating.labels import standing
+from lima.rating.responses import read_responses
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ANNOTATIONS

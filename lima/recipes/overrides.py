@@ -8,6 +8,7 @@ from typing import Any, Union, get_args, get_origin
 from lima.errors import SpecError
 from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import decode, encode, field_types, is_list, shortened, spec_type, type_text
+from lima.spec.hints import close_names, did_you_mean
 
 NULLS = ("null", "~")
 
@@ -136,14 +137,10 @@ def _annotation(path: tuple[str, ...], told: str) -> object:
 
 def _hint(wanted: str) -> str:
     """Name the paths that end in `wanted`, else the closest one."""
-    import difflib
-
     known = known_paths()
     same_end = [path for path in known if path.endswith(f".{wanted}")]
-    close = same_end or difflib.get_close_matches(wanted, known, n=1)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    return "`lima-k8s show RECIPE` shows all paths"
+    meant = did_you_mean(same_end or close_names(wanted, known))
+    return meant or "`lima-k8s show RECIPE` shows all paths"
 
 
 def known_paths() -> list[str]:

@@ -4,13 +4,14 @@ STORAGE/tensorboard/EXPERIMENT/ARM/SEED/STAGE-RUN/events.out.tfevents.FIRST-LAST
 
 An object store cannot append, so that there is a file for each stretch of steps, complete when it
 is written; TensorBoard reads those of a folder one after the other. They are for looking at: a run
-never fails for them, and nothing here reads them.
+never fails for them nor waits for them, and nothing here reads them.
 """
 
 import logging
 import re
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lima.common.paths import experiment_folders
@@ -41,6 +42,7 @@ class Board:
         self._pending: list[tuple[int, float, dict[str, float]]] = []
         self._next = time.monotonic() + EVERY_S
         self._files = 0
+        self._writer = ThreadPoolExecutor(1, "board")
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
         """Note values of a step, by their names; those that are None are left out."""
@@ -58,12 +60,18 @@ class Board:
         # Numbered: what is measured after a step may come to a file of its own.
         self._files += 1
         steps = f"{pending[0][0]:010d}-{pending[-1][0]:010d}"
-        name = f"events.out.tfevents.{steps}.{self._files}"
+        self._writer.submit(self._write, f"events.out.tfevents.{steps}.{self._files}", pending)
+
+    def close(self) -> None:
+        """Write what was noted, and wait until all is written; nothing can be noted any more."""
+        self.flush()
+        self._writer.shutdown()
+
+    def _write(self, name: str, pending: list[tuple[int, float, dict[str, float]]]) -> None:
         try:
             with temporary_folder("lima-board-") as folder:
-                self.storage.write(
-                    f"{self.folder}/{name}", self._events(folder, pending), replace=True
-                )
+                data = self._events(folder, pending)
+                self.storage.write(f"{self.folder}/{name}", data, replace=True)
         except (ImportError, OSError, StorageError) as error:
             log.warning("curves for TensorBoard are not written: %s", error)
 

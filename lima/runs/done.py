@@ -1,12 +1,12 @@
 """Whether storage holds all results of a cell: what the job says at its end, and what is there."""
 
+from lima.model.checkpoint_manifest import completion_path
 from lima.runs.progress import DONE, Progress, read_progress, unscored_text
 from lima.spec import CellSpec, Stage, cell_stages, stage_cell
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import EXAMPLES, GENERATIONS, JUDGMENTS, METRICS, STEPS, Table
-from lima.training.step_rows import completion_path
 
 TABLES: dict[Stage, tuple[Table, ...]] = {
     "curate": (EXAMPLES,),

@@ -51,6 +51,17 @@ def progress_path(run: str) -> str:
     return f"progress/run_id={run}.json"
 
 
+def progress_runs(storage: Storage) -> list[str]:
+    """Return the ids of the runs that have said how far they are.
+
+    Raises:
+        StorageError: storage cannot be reached.
+
+    """
+    names = (entry.path.rpartition("/")[2] for entry in storage.entries("progress"))
+    return [name.removeprefix("run_id=").removesuffix(".json") for name in names]
+
+
 def read_progress(storage: Storage, run: str) -> dict[str, Any] | None:
     """Return a run's last progress record; None before the first, or if storage fails."""
     try:
@@ -73,6 +84,20 @@ def look_up_progress(storage: Storage, run: str) -> dict[str, Any] | None:
         return None
 
 
+def unscored_text(record: Mapping[str, Any]) -> str:
+    """Return how many responses a judge left without a score, of how many; empty: none.
+
+    Args:
+        record: The last progress of the judge, or of a cell that is done.
+
+    """
+    figures = record.get("figures", {})
+    if record.get("stage") == DONE:
+        return str(figures.get("unscored", ""))
+    failed = figures.get("failed") if record.get("stage") == "judge" else 0
+    return f"{failed} of {record['total']} responses unscored" if failed else ""
+
+
 def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
     """Return the seconds until a stage ends, if it goes on as it went since this attempt began.
 
@@ -89,17 +114,3 @@ def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:
         return None
     left = (progress["total"] - progress["done"]) * spent / done
     return max(float(left) - (now - at).total_seconds(), 0.0)
-
-
-def unscored_text(record: Mapping[str, Any]) -> str:
-    """Return how many responses a judge left without a score, of how many; empty: none.
-
-    Args:
-        record: The last progress of the judge, or of a cell that is done.
-
-    """
-    figures = record.get("figures", {})
-    if record.get("stage") == DONE:
-        return str(figures.get("unscored", ""))
-    failed = figures.get("failed") if record.get("stage") == "judge" else 0
-    return f"{failed} of {record['total']} responses unscored" if failed else ""

@@ -24,6 +24,7 @@ from lima.spec.cell import (
     is_baseline,
     reading_cell,
     stage_cell,
+    training_compute,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "is_baseline",
     "reading_cell",
     "stage_cell",
+    "training_compute",
 ]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from lima.spec import names
 from lima.spec.curate import CurateSpec, SourceSpec
 from lima.spec.endpoints import EndpointSpec
 from lima.spec.endpoints import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
@@ -176,10 +177,9 @@ class ComputeSpec:
         int, Meta(ge=1, description="Examples of full length that one worker holds at a time.")
     ] = 1
     batching: Annotated[
-        Literal["packed", "padded"],
-        Meta(
-            description="Examples of a batch one after another, or each in a row of its own; "
-            "training only."
+        str,
+        names.BATCH_BUILDERS.meta(
+            "Examples of a batch one after another, or each in a row of its own; training only."
         ),
     ] = field(default="packed", metadata=LATER)
 
@@ -213,6 +213,14 @@ class TrainSpec:
     optimizer: OptimizerSpec = OptimizerSpec()
     checkpoints: CheckpointSpec = CheckpointSpec()
     compute: ComputeSpec = ComputeSpec()
+    on_workers: Annotated[
+        AtLeastOne | None,
+        Meta(
+            description="Workers that it runs on from now on; null: `compute.workers`, by which "
+            "the run is named. A run goes on from its last state on any number; its losses then "
+            "differ in their last digits, and its rows tell the workers of each step."
+        ),
+    ] = field(default=None, metadata=OPERATIONAL)
 
 
 @dataclass(frozen=True)
@@ -248,6 +256,9 @@ class GenerateSpec:
     ] = 16
     compute: ComputeSpec = ComputeSpec()
     endpoint: EndpointSpec = field(default=EndpointSpec(), metadata=OPERATIONAL)
+    engine: Annotated[
+        str, names.ENGINES.meta("What turns prompts into responses; of a model that is loaded.")
+    ] = field(default="transformers", metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -278,6 +289,11 @@ def gpus(compute: ComputeSpec) -> int:
     return compute.workers * compute.gpus_per_worker if compute.device == "cuda" else 0
 
 
+def training_compute(spec: TrainSpec) -> ComputeSpec:
+    """Return what a training holds: the workers that it was moved to, or those of its name."""
+    return replace(spec.compute, workers=spec.on_workers or spec.compute.workers)
+
+
 def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
     """Return what the stages of `cell` hold that need workers with a model.
 
@@ -287,7 +303,7 @@ def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
         "base": cell.base, "train": cell.train, "generate": cell.generate,
     }  # fmt: skip
     return {
-        stage: spec.compute
+        stage: training_compute(spec) if isinstance(spec, TrainSpec) else spec.compute
         for stage, spec in stages.items()
         if spec is not None and not is_baseline(spec.model)
     }

@@ -14,6 +14,8 @@ import msgspec
 from lima.errors import SpecError
 from lima.spec.cell import CellSpec, Stage, stage_cell
 from lima.spec.credentials import refuse_credentials
+from lima.spec.hints import closest
+from lima.spec.names import names_of
 
 T = TypeVar("T")
 RUN_ID_LENGTH = 16
@@ -145,12 +147,14 @@ def type_text(annotation: object) -> str:
     """Return the type and the range of a field in words, as `integer >= 1 or null`."""
     arguments = typing.get_args(annotation)
     if hasattr(annotation, "__metadata__"):
-        return type_text(arguments[0]) + _range_text(annotation.__metadata__)
+        names = names_of(annotation.__metadata__)
+        plain = type_text(arguments[0]) + _range_text(annotation.__metadata__)
+        return _one_of(names) if names else plain
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_text(a) for a in arguments)
     if origin is typing.Literal:
-        return "one of " + ", ".join(json.dumps(a) for a in arguments)
+        return _one_of(arguments)
     if origin in (tuple, dict):
         list_or_mapping, item = ("list", 0) if origin is tuple else ("mapping", 1)
         return f"{list_or_mapping} of {type_text(arguments[item])}"
@@ -159,18 +163,13 @@ def type_text(annotation: object) -> str:
     return _TYPE_NAMES[annotation]
 
 
+def _one_of(values: typing.Iterable[object]) -> str:
+    return "one of " + ", ".join(json.dumps(value) for value in values)
+
+
 def unknown_key(key: str, known: typing.Iterable[str], where: str) -> SpecError:
     """Return the error for a key that no spec has, with the closest one that exists."""
     return SpecError(f"{where or 'spec'}: unknown key {key!r}; {closest(key, known, 'known keys')}")
-
-
-def closest(name: str, known: typing.Iterable[str], kind: str) -> str:
-    """Return a hint for a name that does not exist: a close one, else all of them."""
-    import difflib
-
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"{kind}: {', '.join(names)}"
 
 
 _TYPE_NAMES: dict[object, str] = {
@@ -208,6 +207,7 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
         raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
     if isinstance(value, str):
         refuse_credentials(value, where or "spec")
+        _refuse_unknown_name(kind, value, where)
     # Only as deep as the types go: what was given may be nested without end.
     if isinstance(value, list):
         if is_list(kind):
@@ -222,6 +222,13 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
         if key not in fields:
             raise unknown_key(str(key), fields, where)
         _refuse_unknown(fields[key], item, f"{where}.{key}" if where else str(key))
+
+
+def _refuse_unknown_name(kind: object, value: str, where: str) -> None:
+    """Refuse a name that a field of these names does not have."""
+    names = names_of(getattr(kind, "__metadata__", ()))
+    if names is not None and value not in names:
+        raise SpecError(f"{where}: expected {_one_of(names)}, got {_shown(value)}")
 
 
 def _explain(message: str, kind: object, value: object, where: str) -> str:

@@ -5,18 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from lima.spec import names
 from lima.spec.identity import LATER, Fingerprint, stands_for
 
-SourceKind = Literal[
-    "stackexchange",
-    "wikihow",
-    "writingprompts",
-    "askreddit",
-    "natural_instructions",
-    "alpaca",
-    "authored",
-    "examples",
-]
 Split = Literal["train", "dev", "test"]
 
 
@@ -25,10 +16,10 @@ class SourceSpec:
     """Files of one kind that become candidates."""
 
     kind: Annotated[
-        SourceKind,
-        Meta(
-            description="What the files are: `stackexchange` (dumps: .7z archives, or folders of "
-            "XML), `wikihow`, `writingprompts` and `askreddit` (Pushshift files), "
+        str,
+        names.SOURCES.meta(
+            "What the files are: `stackexchange` (dumps: .7z archives, or folders of XML), "
+            "`wikihow`, `writingprompts` and `askreddit` (Pushshift files), "
             "`natural_instructions` (a folder of tasks), `alpaca` (Stanford's file), `authored` "
             "(JSONL or Markdown), `examples` (any layout of docs/reference/layouts.md)."
         ),

@@ -1,10 +1,11 @@
 """Endpoints that are asked: the judge of a cell, and models of others as baselines."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
+from lima.spec import names
 from lima.spec.identity import LATER, OPERATIONAL, Fingerprint, stands_for
 
 
@@ -22,10 +23,10 @@ class JudgeSpec:
         str, Meta(description="Environment variable that holds the key; the key is never stored.")
     ] = field(default="OPENAI_API_KEY", metadata=OPERATIONAL)
     rubric: Annotated[
-        Literal["likert-6", "preference"],
-        Meta(
-            description="likert-6: six-point helpfulness of each response. preference: which of "
-            "two responses is better, ours or a baseline's."
+        str,
+        names.RUBRICS.meta(
+            "likert-6: six-point helpfulness of each response. preference: which of two "
+            "responses is better, ours or a baseline's."
         ),
     ] = "likert-6"
     baselines: Annotated[

@@ -2,7 +2,7 @@
 
 import re
 
-from lima.errors import InputError
+from lima.errors import BucketError, InputError, NoAnswerError, StorageError
 
 _CREDENTIALS = "check the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _HINTS = {
@@ -14,10 +14,41 @@ _HINTS = {
     "HTTP status 301": "check AWS_REGION, the region of the bucket",
     "(HTTP status 400) during Head": "check AWS_REGION, the region of the bucket",
     "NETWORK_CONNECTION": "check AWS_ENDPOINT_URL and the network",
+    "SignatureDoesNotMatch": "check the secret in AWS_SECRET_ACCESS_KEY",
+    "InvalidAccessKeyId": "check the credentials in AWS_ACCESS_KEY_ID",
+    "AccessDenied": "this key may not do that there: ask for the right to, or name another storage",
+    "Unable to locate credentials": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+    "Could not connect to the endpoint": "check AWS_ENDPOINT_URL and the network",
+    "NoSuchBucket": "create the bucket first",
     "No space left": "free some space, then start the same command again",
     "NO_SUCH_BUCKET": "create the bucket first",
 }
-"""What to do about an error of a storage, by a part of its text; the first that fits."""
+"""What to do about an error of a storage's library, by a part of its text; the first that fits."""
+_AWAY = re.compile(
+    r"NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
+    r"|HTTP status (429|5\d\d)|\bUNAVAILABLE\b|DEADLINE_EXCEEDED"
+    r"|[Tt]imed out|Connection (refused|reset)|Input/output error|Stale file handle"
+)
+"""In what a storage's library says: storage gave no answer."""
+
+
+def storage_error(error: BaseException, what: str, where: str) -> StorageError:
+    """Return the error of ours for one of a storage's library; it tells its own kinds in words.
+
+    Args:
+        error: The library's.
+        what: What was tried: `read`, `write`.
+        where: URI of the object.
+
+    """
+    return kind_of(error)(f"cannot {what} {where}: {reason(error, what)}")
+
+
+def kind_of(error: BaseException) -> type[StorageError]:
+    """Return the kind of ours of an error of a storage's library."""
+    if "NO_SUCH_BUCKET" in str(error):
+        return BucketError
+    return NoAnswerError if _AWAY.search(str(error)) else StorageError
 
 
 def reason(error: BaseException, what: str = "") -> str:

@@ -5,7 +5,7 @@ import socket
 import time
 from urllib.parse import urlsplit
 
-from lima.errors import StorageError
+from lima.errors import NoAnswerError
 
 CONNECT_S = 5.0
 PAUSE_S = 1.0
@@ -21,7 +21,7 @@ def require_answer(uri: str, patience_s: float = 0.0) -> None:
             its processes. What AWS's own address is there is not guessed then.
 
     Raises:
-        StorageError: nobody answers there.
+        NoAnswerError: nobody answers there.
 
     """
     custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -36,7 +36,7 @@ def require_answer(uri: str, patience_s: float = 0.0) -> None:
     give_up = time.monotonic() + patience_s
     while error := _refusal(host, port):
         if time.monotonic() >= give_up:
-            raise StorageError(
+            raise NoAnswerError(
                 f"{uri}: nobody answers at {host}:{port} ({error.strerror or error}); check "
                 "AWS_ENDPOINT_URL (in a pod: cluster.storage.endpoint) and the network"
             ) from error

@@ -10,10 +10,11 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -21,10 +22,9 @@ import pyarrow.fs as pafs
 from lima.common.paths import expanded
 from lima.errors import BucketError, InputError, StorageError
 from lima.spec.credentials import refuse_credentials
-from lima.store.errors import reason, refuse_slips
+from lima.store.errors import kind_of, reason, refuse_slips, storage_error
+from lima.store.s3 import CONNECT_S, READ_S, Bucket, Server
 
-S3_ATTEMPTS = "8"
-"""Of each request, with growing pauses: a minute in all."""
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
@@ -58,6 +58,8 @@ class Storage:
         refuse_credentials(uri, "the storage")
         self.filesystem, self.root = _open(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        is_s3 = isinstance(self.filesystem, pafs.S3FileSystem)
+        self.bucket = Bucket(self.root) if is_s3 else None
         self._has_bucket = False
         # Absolute: other processes open the same storage from other folders.
         self.uri = self.root if self.is_local else uri.rstrip("/")
@@ -94,6 +96,17 @@ class Storage:
             told = dict(stream.metadata() or {})
         return bytes(told.get("ETag", b"")).decode()
 
+    def checksum(self, path: str, etag: str) -> str | None:
+        """Return the sha256 (hex) that a store keeps of all bytes of an object with this ETag.
+
+        None: it keeps none, or one of other checksums, those of the parts that were sent.
+        """
+        with contextlib.suppress(StorageError):  # whoever reads it next is told
+            kept = self.bucket.kept(path) if self.bucket else None
+            if kept and kept.etag.strip('"') == etag.strip('"'):
+                return kept.sha256
+        return None
+
     def require_bucket(self) -> None:
         """Refuse a bucket that is not there: looking up and listing objects say only that none is.
 
@@ -101,9 +114,9 @@ class Storage:
             BucketError: there is no such bucket, as far as the credentials may know.
 
         """
-        bucket = self.root.partition("/")[0]
-        if not isinstance(self.filesystem, pafs.S3FileSystem):
+        if self.bucket is None:
             return
+        bucket = self.bucket.name
         try:
             info = self.filesystem.get_file_info(bucket)
         except (OSError, pa.ArrowException):
@@ -177,7 +190,7 @@ class Storage:
         return [entry for entry in self._entries(path) if not _is_hidden(entry)]
 
     def unfinished(self) -> list[Entry]:
-        """Return what is being written, or was by a writer that was killed; stores hide theirs."""
+        """Return what is being written to a folder, or was by a writer that was killed."""
         if not self.is_local:
             return []
         return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
@@ -222,12 +235,17 @@ class Storage:
                 chunk_size=CHUNK,
             )
 
-    def write_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
-        """Write an object of an object store piece by piece, in parts; the last writer wins.
+    def write_pieces(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write an object piece by piece, to an object store in parts; the last writer wins.
 
         What goes wrong on the way, a request to stop too, leaves no object. (A process that is
         killed leaves none either: parts are no object before the last one.)
         """
+        if self.is_local:
+            with self._explained("write", path), _beside(Path(self.full_path(path))) as file:
+                for piece in pieces:
+                    file.write(piece)
+            return
         with self._explained("write", path):
             stream = self.filesystem.open_output_stream(self.full_path(path), compression=None)
         try:
@@ -260,26 +278,16 @@ class Storage:
         finally:
             partial.unlink(missing_ok=True)
 
-    def upload_folder(
-        self, source: Path, path: str, go_on: Callable[[], bool] = lambda: True
-    ) -> list[Entry]:
-        """Copy all files of a local folder to below `path`; return what was written.
-
-        `go_on` is asked before each file; at its first no, the rest is left out.
-        """
+    def upload_folder(self, source: Path, path: str) -> list[Entry]:
+        """Copy all files of a local folder to below `path`; return what was written."""
         files = sorted(p for p in source.rglob("*") if p.is_file())
         entries = [
             Entry(f"{path}/{f.relative_to(source).as_posix()}", f.stat().st_size) for f in files
         ]
 
-        def upload(file: Path, entry: Entry) -> Entry | None:
-            if not go_on():
-                return None
-            self.upload(file, entry.path)
-            return entry
-
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            return [entry for entry in pool.map(upload, files, entries) if entry]
+            list(pool.map(self.upload, files, [entry.path for entry in entries]))
+        return entries
 
     def download_folder(
         self, path: str, target: Path, wanted: Collection[str] | None = None
@@ -314,8 +322,7 @@ class Storage:
             yield
         except (OSError, pa.ArrowException) as error:
             where = f"{self.uri.rstrip('/')}/{path}"
-            kind = BucketError if "NO_SUCH_BUCKET" in str(error) else StorageError
-            raise kind(f"cannot {what} {where}: {reason(error, what)}") from error
+            raise storage_error(error, what, where) from error
 
 
 def _is_hidden(entry: Entry) -> bool:
@@ -341,7 +348,7 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(_not_opened(uri, error)) from error
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(_not_opened(uri, error)) from error
+        raise kind_of(error)(_not_opened(uri, error)) from error
 
 
 def _not_opened(uri: str, error: Exception) -> str:
@@ -352,17 +359,14 @@ def _not_opened(uri: str, error: Exception) -> str:
 
 
 def _s3() -> pafs.FileSystem:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    attempts = os.environ.get("AWS_MAX_ATTEMPTS") or S3_ATTEMPTS
-    if not attempts.isdecimal() or attempts == "0":
-        raise InputError(f"AWS_MAX_ATTEMPTS={attempts}: not a number of attempts from 1")
+    server = Server.of_environment()
     return pafs.S3FileSystem(
-        endpoint_override=endpoint,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-        tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE"),  # type: ignore[call-arg]  # old stubs
-        connect_timeout=10,
-        request_timeout=60,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=int(attempts)),
+        endpoint_override=server.endpoint,
+        region=server.region,
+        tls_ca_file_path=server.ca_bundle,  # type: ignore[call-arg]  # old stubs
+        connect_timeout=CONNECT_S,
+        request_timeout=READ_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=server.attempts),
     )
 
 
@@ -384,30 +388,53 @@ def _write_local(path: Path, data: bytes, replace: bool) -> bool:
             return False
         if not path.is_file():  # the owner of the machine could lose a device
             raise OSError(errno.EEXIST, f"{path} is no regular file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as stream:
+    if replace:
+        with _beside(path) as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            partial.replace(path)
-            return True
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
         return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        with _synced(partial) as stream:
+            stream.write(data)
+        os.link(partial, path)
+    except FileExistsError:
+        return False
     finally:
         partial.unlink(missing_ok=True)
+    return True
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """Write beside the target, which what is written replaces in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        with _synced(partial) as stream:
+            yield stream
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _synced(file: Path) -> Iterator[BinaryIO]:
+    with file.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def _copy_local(source: Path, path: Path) -> None:
     import shutil
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial = _partial(path)
     try:
         shutil.copyfile(source, partial)
         partial.replace(path)

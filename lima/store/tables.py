@@ -69,12 +69,25 @@ ATTEMPTS = Table(
         Column("outcome", pa.string(), "completed, failed, interrupted or killed", nullable=True),
         Column("reason", pa.string(), "why it ended, in words", nullable=True),
         Column("host", pa.string(), "machine of the driver"),
-        Column("workers", pa.int64(), "worker processes"),
+        Column("workers", pa.int64(), "worker processes that it ran on"),
         Column("gpus", pa.int64(), "GPUs held"),
         Column("seconds", pa.float64(), "wall time since the start, s", nullable=True),
         Column("resumed_from", pa.int64(), "step of the state it began from", nullable=True),
         maybe("versions", pa.string(), "JSON: of lima-k8s, torch and the like", later=True),
         maybe("image", pa.string(), "container image; null: no container", later=True),
+        maybe(
+            "idle_seconds",
+            pa.float64(),
+            "of these, that training stood still to copy and save states and weights, s",
+            later=True,
+        ),
+        maybe(
+            "saves",
+            pa.string(),
+            "JSON: of each state and weights that came to be whole its kind, step, bytes, "
+            "stall_seconds that training stood still and seconds until it was whole",
+            later=True,
+        ),
     ),
 )
 
@@ -93,6 +106,27 @@ STEPS = Table(
         Column("target_tokens", pa.int64(), "that carry loss"),
         Column("seconds", pa.float64(), "wall time of the step, s"),
         Column("at", TIME, "end of the step"),
+        maybe("workers", pa.int64(), "worker processes that took it", later=True),
+        maybe(
+            "draws",
+            pa.int64(),
+            "sum over the examples that its workers read of 32 bits of sha256 of the address "
+            "seed/dropout/step/example",
+            later=True,
+        ),
+        maybe(
+            "chain",
+            pa.string(),
+            "sha256 of the step before's chain and of this row without times",
+            later=True,
+        ),
+        maybe(
+            "stall_seconds",
+            pa.float64(),
+            "that training stood still after the step to copy a state or weights, or waited for "
+            "those before, s; null: it did not",
+            later=True,
+        ),
     ),
 )
 

@@ -14,7 +14,7 @@ from lima.data.examples import Example
 from lima.data.trimming import Lengths
 from lima.errors import DataError
 from lima.model.end_of_turn import Encoded, encode_dialogue, encode_text
-from lima.spec import TrainSpec
+from lima.spec import TrainSpec, names
 from lima.training.packing import pack
 
 IGNORED = -100
@@ -67,8 +67,11 @@ class BatchBuilder(Protocol):
         ...
 
 
-class _Batches(abc.ABC):
-    """What both ways share: whose tokens carry loss, and the totals of a batch."""
+class Batches(abc.ABC):
+    """What ways to batch share: whose tokens carry loss, and the totals of a batch."""
+
+    packs = False
+    """Whether examples share rows: then the model must keep them from seeing each other."""
 
     def __init__(
         self, encoded: Sequence[Encoded], spec: TrainSpec, pad_id: int, *, batch_size: int
@@ -111,7 +114,7 @@ class _Batches(abc.ABC):
         return MicroBatch(input_ids, labels, tuple(spans), packed)
 
 
-class PaddedBatches(_Batches):
+class PaddedBatches(Batches):
     """One example a row, padded on the right to the longest of its micro-batch."""
 
     def _parts(self, indices: Sequence[int], rank: int, world: int) -> list[MicroBatch]:
@@ -127,12 +130,14 @@ class PaddedBatches(_Batches):
         return self._lay(spans, (max(len(spans), 1), max(lengths, default=2)), packed=False)
 
 
-class PackedBatches(_Batches):
+class PackedBatches(Batches):
     """Examples one after another in a single row, as many as `micro_batch_size` longest ones hold.
 
     The batch is the same as padded, and so are its gradients but for rounding: no example sees
     another, each starts at position 0, and the loss is the mean over the tokens of the batch.
     """
+
+    packs = True
 
     def _parts(self, indices: Sequence[int], rank: int, world: int) -> list[MicroBatch]:
         lengths = [len(self.encoded[i].ids) for i in indices]
@@ -144,6 +149,12 @@ class PackedBatches(_Batches):
         starts = [0, *ends][: len(ends)]
         spans = [Span(0, *place) for place in zip(starts, ends, examples, strict=True)]
         return self._lay(spans, (1, ends[-1] if ends else 2), packed=True)
+
+
+BATCH_BUILDERS = names.Registry[type[Batches]](names.BATCH_BUILDERS)
+"""What `compute.batching` may name. One more is a class like these, and a line here."""
+BATCH_BUILDERS.add("packed", PackedBatches)
+BATCH_BUILDERS.add("padded", PaddedBatches)
 
 
 def encode_examples(

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from lima.spec import ComputeSpec, TrainSpec
-from lima.training.statefiles import read_no_code
 
 PERSISTENT = 1_000_000
 """Weights with fewer elements are not partitioned: gathering them costs more than it saves."""
@@ -40,7 +39,6 @@ def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
         # It saves the memory of a GPU; on CPUs it only costs a fifth of the speed.
         "memory_efficient_linear": cuda,
         "stage3_param_persistence_threshold": PERSISTENT,
-        "stage3_gather_16bit_weights_on_model_save": True,
     }
     if not cuda:
         zero["reduce_bucket_size"] = CPU_BUCKET
@@ -88,7 +86,6 @@ def start_engine(model: Any, spec: TrainSpec, config: dict[str, Any]) -> Any:
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
-    read_no_code(engine)
     return engine
 
 

@@ -13,9 +13,6 @@ from lima.model.end_of_turn import check_template
 from lima.model.portable import OLDEST, make_portable
 from lima.model.template import has_own_template, keep_template
 
-FILE_SIZE = "5GB"
-"""Of the largest file of weights: a stop waits for those that are on their way."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -30,8 +27,8 @@ class Trained:
     ends_turns: bool = True
     """Whether a text ends with EOT; plain documents end as they did in pretraining."""
 
-    def save(self, folder: Path, weights: dict[str, Any]) -> None:
-        """Write model, tokenizer and model card into `folder`.
+    def save(self, folder: Path) -> None:
+        """Write everything but the weights into `folder`: settings, tokenizer and model card.
 
         Raises:
             ModelError: transformers refuses to save the model.
@@ -40,7 +37,7 @@ class Trained:
         """
         with _explained(self.name), local_files(folder):
             self._settle_generation()
-            self.model.save_pretrained(folder, state_dict=weights, max_shard_size=FILE_SIZE)
+            self.model.save_pretrained(folder, state_dict={})
             self._save_tokenizer(folder)
             (folder / "README.md").write_text(self._card(portable=make_portable(folder)), "utf-8")
 
@@ -58,7 +55,7 @@ class Trained:
         from transformers import AutoConfig, AutoTokenizer
 
         with temporary_folder("lima-weights-") as folder:
-            self.save(folder, {})
+            self.save(folder)
             with _explained(self.name):
                 self._compare(AutoConfig.from_pretrained(folder, trust_remote_code=False))
                 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

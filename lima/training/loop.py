@@ -3,19 +3,19 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from lima.common.addresses import address_seed, draws, dropout_address
 from lima.common.clock import now
-from lima.common.temporary import temporary_folder
 from lima.data.examples import Example, loader
 from lima.data.trimming import Lengths
 from lima.errors import Interrupted, ModelError, StorageError
 from lima.model.attention import attend_within_examples
-from lima.model.checkpoint_manifest import commit_weights, weights_epochs
+from lima.model.checkpoint_manifest import mark_complete
 from lima.model.end_of_turn import Encoded
 from lima.model.families import is_packable
 from lima.model.loading import (
@@ -31,16 +31,16 @@ from lima.model.loading import (
     tokenizer_to_train,
     torch_dtype,
 )
-from lima.model.residual_dropout import Place, ResidualDropout, address_seed
+from lima.model.residual_dropout import Place, ResidualDropout
 from lima.runs.ledger import record_lengths
 from lima.spec import CellSpec, TrainSpec
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
 from lima.training.batches import (
+    BATCH_BUILDERS,
     Batch,
     BatchBuilder,
     MicroBatch,
-    PackedBatches,
     PaddedBatches,
     encode_examples,
     lengths_of,
@@ -55,26 +55,15 @@ from lima.training.engine import (
     start_engine,
 )
 from lima.training.export import Trained
+from lima.training.hooks import Hooks
+from lima.training.saver import Saver
 from lima.training.schedule import Plan, exports_after, learning_rate, state_is_due
-from lima.training.state import StateStore
-from lima.training.step_rows import Records, StepRecord, mark_complete
+from lima.training.step_rows import Records, StepRecord
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
 TRIED_DIALOGUES = 50
 """On which the exported chat template is tried before the first step."""
-KEPT_STATES = 2
-"""While a run trains: one to resume from, and one before it, should that be damaged."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the surroundings want to know and to say while training runs."""
-
-    on_step: Callable[[StepRecord, int], None]
-    """Called by worker 0 after each step, with the total of steps."""
-    should_stop: Callable[[], bool]
-    """Asked after each step: whether to save the state and stop."""
 
 
 class Trainer:
@@ -88,8 +77,8 @@ class Trainer:
         self.world, self.hooks = world, hooks
         self.run = run_id(cell)
         self.records = Records(storage, cell)
-        kept = spec.checkpoints.keep_states or KEPT_STATES
-        self.states = StateStore(storage, self.run, world, kept)
+        keep = spec.checkpoints.keep_states
+        self.saver = Saver(self.records, world, hooks, run=self.run, keep=keep)
         self._load()
 
     def _load(self) -> None:
@@ -106,6 +95,7 @@ class Trainer:
         self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
         self._equip(model)
         self.engine = start_engine(model, spec, self.config)
+        self.saver.equip(self.engine, self.trained)
         encoded = encode_examples(examples, spec, self.tokenizer, eot_id)
         self.batches, self.heldout = self._batches(encoded), self._heldout()
         self.world.led(lambda: self._tell_lengths(lengths_of(encoded, spec)))
@@ -114,8 +104,9 @@ class Trainer:
         """Add to a model what only training needs of it."""
         rate, compute = self.spec.residual_dropout, self.spec.compute
         self.dropout = ResidualDropout(model, rate) if rate > 0 else None
-        self.packs = compute.batching == "packed" and is_packable(model)
-        if self.packs:
+        chosen = BATCH_BUILDERS[compute.batching]
+        self.builder = chosen if is_packable(model) or not chosen.packs else PaddedBatches
+        if self.builder.packs:
             attend_within_examples(model)
             predict_from_head(model)
         if compute.gradient_checkpointing:
@@ -151,8 +142,7 @@ class Trainer:
         return model, tokenizer, eot_id, pad_id
 
     def _batches(self, encoded: Sequence[Encoded]) -> BatchBuilder:
-        kind = PackedBatches if self.packs else PaddedBatches
-        return kind(encoded, self.spec, self.pad_id, batch_size=self.spec.batch_size)
+        return self.builder(encoded, self.spec, self.pad_id, batch_size=self.spec.batch_size)
 
     def _heldout(self) -> list[Batch]:
         """Return this worker's part of the held-out examples, the same count on each."""
@@ -170,30 +160,56 @@ class Trainer:
 
         Raises:
             Interrupted: it was asked to stop; the state after the last step is saved.
+            LimaError: it cannot go on, or what it saves cannot be written.
 
         """
-        step = self.states.restore(self.engine)
-        self.world.led(lambda: self.records.rewind(step))
-        self._export_due(step)  # what an earlier attempt saved the state of, and no more
+        try:
+            step = self._train(self.saver.restore())
+        finally:
+            self.saver.close()
+            self.records.close()
+        self.world.led(lambda: mark_complete(self.storage, self.run, step))
+        self.world.led(self._drop_states)
+
+    def _train(self, step: int) -> int:
+        """Train from after `step` to the last step; return it."""
+        # What an earlier attempt saved the state of, and no more.
+        epochs = exports_after(self.spec, self.plan, step)
+        self.saver.save(step, epochs, due=False, must=False, busy=False)
         while step < self.plan.total_steps:
             step += 1
             self._step(step)
             for epoch in self.plan.epochs_ending_at(step):
                 self._measure(epoch, step)
-            stop = self.world.any(self.hooks.should_stop())
-            if stop or state_is_due(self.spec, self.plan, step):
-                self._save(step)
-            left = step < self.plan.total_steps or exports_after(self.spec, self.plan, step)
-            if stop and left:
-                raise Interrupted(f"stopped on request after step {step}; the state is saved")
-            self._export_due(step)
-        self.world.led(lambda: mark_complete(self.storage, self.run, step))
-        self.world.led(self._drop_states)
+            self._save(step)
+        self.saver.finish()
+        return step
+
+    def _save(self, step: int) -> None:
+        """Save what is due after `step`, beside the steps that follow.
+
+        Raises:
+            Interrupted: a stop was requested; all that was begun is saved, and the state.
+            LimaError: what was to be saved before cannot be written.
+
+        """
+        stop, failed, busy = self.world.any(
+            self.hooks.should_stop(), self.saver.background.failed, self.saver.background.busy
+        )
+        if failed:
+            self.saver.check()
+        epochs, last = exports_after(self.spec, self.plan, step), step == self.plan.total_steps
+        due = state_is_due(self.spec, self.plan, step)
+        must = stop or last or (due and self.spec.checkpoints.keep_states is not None)
+        self.saver.save(step, [] if stop else epochs, due=due, must=must, busy=busy)
+        if stop and (not last or epochs):
+            self.saver.finish()
+            raise Interrupted(f"stopped on request after step {step}; the state is saved")
 
     def _drop_states(self) -> None:
         """Delete what was kept to resume from, as far as it was not asked for."""
         try:
-            self.states.keep_last(self.spec.checkpoints.keep_states or 0)
+            self.saver.states.keep_last(self.spec.checkpoints.keep_states or 0)
         except StorageError as error:  # everything that matters is there
             log.warning("states of a complete run stay; `lima-k8s prune` frees them: %s", error)
 
@@ -211,8 +227,15 @@ class Trainer:
                 f"training diverges: step {step} has loss {loss:g} and no usable gradients; lower "
                 f"optimizer.lr_start (now {self.spec.optimizer.lr_start}) or use precision fp32"
             )
+        drawn = self._drawn(batch, step)
         if self.world.leads:
-            self._record(step, loss, rate, batch, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._record(step, batch, loss=loss, rate=rate, drawn=drawn, seconds=seconds)
+
+    def _drawn(self, batch: Batch, step: int) -> int:
+        """Return the number that stands for what all workers read and drew."""
+        read = [span.example for micro in batch.micro_batches for span in micro.spans]
+        return int(self.world.sum(draws(self.cell.seed, step, read))[0])
 
     def _accumulate(self, batch: Batch, step: int) -> torch.Tensor:
         """Run all parts of a step and update the weights; return this worker's summed loss."""
@@ -231,21 +254,21 @@ class Trainer:
 
     def _address_dropout(self, micro: MicroBatch, step: int) -> None:
         if self.dropout:
-            address = f"{self.cell.seed}/dropout/{step}"
-            self.dropout.place(
-                [Place(*span[:3], f"{address}/{span.example}") for span in micro.spans]
-            )
+            address = partial(dropout_address, self.cell.seed, step)
+            self.dropout.place([Place(*s[:3], address(s.example)) for s in micro.spans])
 
     def _loss(self, micro: MicroBatch) -> torch.Tensor:
         """Return the summed loss in nats of the tokens that carry it."""
         device = self.world.device
-        if not self.packs:
+        if not self.builder.packs:
             logits = self.engine(input_ids=micro.input_ids.to(device), use_cache=False).logits
             return total_loss(logits, micro.labels.to(device))
         loss: torch.Tensor = self.engine(**packed_inputs(micro, device))
         return loss
 
-    def _record(self, step: int, loss: float, rate: float, batch: Batch, seconds: float) -> None:
+    def _record(
+        self, step: int, batch: Batch, *, loss: float, rate: float, drawn: int, seconds: float
+    ) -> None:
         norm = self.engine.get_global_grad_norm()
         record = StepRecord(
             step=step,
@@ -258,14 +281,11 @@ class Trainer:
             target_tokens=batch.target_tokens,
             seconds=seconds,
             at=now(),
+            workers=self.world.size,
+            draws=drawn,
         )
-        self.records.stepped(record)
+        self.records.add(record)
         self.hooks.on_step(record, self.plan.total_steps)
-
-    def _export_due(self, step: int) -> None:
-        """Export weights, after the state they are those of: a failure must not cost the epoch."""
-        for epoch in exports_after(self.spec, self.plan, step):
-            self._export(epoch)
 
     def _measure(self, epoch: int, step: int) -> None:
         """Write held-out loss and perplexity (section 3: perplexity is looked at, not trusted)."""
@@ -281,44 +301,6 @@ class Trainer:
         loss = self.world.sum(summed)[0] / tokens
         values = {"heldout_loss": loss, "heldout_perplexity": math.exp(min(loss, 700.0))}
         self.world.led(lambda: self.records.measured(epoch, step, values, tokens))
-
-    def _export(self, epoch: int) -> None:
-        """Write the weights as transformers opens them, unless they are there already.
-
-        Raises:
-            Interrupted: a stop was requested meanwhile; the same command exports them.
-            ModelError: they cannot be saved.
-
-        """
-        if self.world.led(lambda: epoch in weights_epochs(self.storage, self.run)):
-            return
-        weights = self.engine._zero3_consolidated_16bit_state_dict()
-        if not self.world.led(lambda: self._upload(epoch, weights), self._pass_on_stop):
-            raise Interrupted(
-                f"stopped on request before the weights of epoch {epoch} were exported; the state "
-                "is saved, and the same command exports them"
-            )
-
-    def _upload(self, epoch: int, weights: dict[str, Any]) -> bool:
-        """Save weights on this worker's disk, and copy them to storage; False: asked to stop."""
-        if self._must_stop():
-            return False
-        with temporary_folder("lima-weights-") as folder:
-            self.trained.save(folder, weights)
-            return commit_weights(self.storage, self.run, epoch, folder, self._must_stop)
-
-    def _pass_on_stop(self) -> None:
-        """Tell the worker that exports that this one's machine must go."""
-        if self.hooks.should_stop():
-            self.world.raise_flag()
-
-    def _must_stop(self) -> bool:
-        """Say whether this worker, or one that waits for it, was asked to stop."""
-        return self.hooks.should_stop() or self.world.flag_is_raised()
-
-    def _save(self, step: int) -> None:
-        self.world.led(self.records.flush)
-        self.states.save(self.engine, step)
 
     def _address(self, *parts: object) -> int:
         """Return the seed of one draw: a function of what it is for, not of what came before."""

@@ -17,9 +17,8 @@ from typing import Literal
 
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
-from lima.spec.codec import closest
-from lima.training.schedule import Plan, exported_epochs, state_is_due
-from lima.training.state_size import EXPORTED_BYTES, LOGITS, SAVED_BYTES, shape_parameters
+from lima.spec.hints import closest
+from lima.training.state_size import LOGITS, shape_parameters
 
 GIB = 2**30
 CUDA_CONTEXT_BYTES = 2 * GIB
@@ -124,25 +123,6 @@ class Pace:
         return self.flops / (seconds * self.gpus * gpu.bf16_flops)
 
 
-@dataclass(frozen=True)
-class Saving:
-    """What a training writes to storage, and how long it waits for that."""
-
-    states: int
-    state_gib: float
-    state_s: float
-    """Of one state: every node writes its part."""
-    exports: int
-    export_gib: float
-    export_s: float
-    """Of the weights of one epoch: one worker writes them."""
-
-    @property
-    def hours(self) -> float:
-        """All of it."""
-        return (self.states * self.state_s + self.exports * self.export_s) / 3600
-
-
 def find_gpu(name: str) -> Gpu:
     """Return a GPU by its name.
 
@@ -236,23 +216,6 @@ def generation_memory(spec: GenerateSpec, shape: ShapeSpec) -> Memory:
         cache=spec.batch_size * shape.context_length * token / compute.gpus_per_worker,
         logits=spec.batch_size * shape.vocab_size * (width + 4),
         working=4 * spec.batch_size * shape.context_length * shape.hidden_size * width,
-    )
-
-
-def saving(spec: TrainSpec, shape: ShapeSpec, examples: int, nodes: int, mib_s: float) -> Saving:
-    """Return what training on so many examples writes, at `mib_s` MiB a second and node."""
-    plan = Plan(examples, spec.epochs, spec.batch_size, seed=0)
-    steps = range(1, plan.total_steps + 1)
-    parameters, precision = shape_parameters(shape), spec.compute.precision
-    state, export = SAVED_BYTES[precision] * parameters, EXPORTED_BYTES[precision] * parameters
-    rate = mib_s * 2**20
-    return Saving(
-        states=sum(state_is_due(spec, plan, step) for step in steps),
-        state_gib=state / GIB,
-        state_s=state / nodes / rate,
-        exports=len(exported_epochs(spec)),
-        export_gib=export / GIB,
-        export_s=export / rate,
     )
 
 

@@ -1,10 +1,12 @@
-"""The state to resume from: ZeRO shards of every worker and the position in the data.
+"""The state to resume from: every worker's slices of the weights and of AdamW's moments.
 
-STORAGE/checkpoints/run_id=R/state/step=00000031/…       one set of files a worker
-STORAGE/checkpoints/run_id=R/state/step=00000031.json    the manifest that commits them
+STORAGE/checkpoints/run_id=R/state/step=00000031/rank-00003.index.json        what lies where
+STORAGE/checkpoints/run_id=R/state/step=00000031/rank-00003-00001.safetensors its slices
+STORAGE/checkpoints/run_id=R/state/step=00000031.json                         commits them
 
-What a manifest names may still have been planted by whoever can write to storage: files are read
-as tensors and plain values, never as code (see `statefiles`).
+They are copied aside at once and written while training goes on. Slices laid end to end are the
+weight, so that any count of workers goes on from a state. What a manifest names may have been
+planted by whoever can write to storage: safetensors hold numbers, no code.
 
 Randomness needs no saving: every draw is addressed (see `dropout`), whatever came before.
 """
@@ -12,31 +14,34 @@ Randomness needs no saving: every draw is addressed (see `dropout`), whatever ca
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
-from lima.common.temporary import temporary_folder
-from lima.errors import DataError, InputError
-from lima.model.checkpoint_manifest import checkpoints_path, local_files
-from lima.store.storage import CHUNK, Storage
-from lima.training.statefiles import foreign_types
+from lima.errors import InputError
+from lima.model.checkpoint_manifest import checkpoints_path
+from lima.store.storage import Storage
+from lima.training.aside import KINDS, Aside
+from lima.training.statefiles import StateReader
+from lima.training.tensorfiles import pieces
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
-TAG = "state"
+FILE_BYTES = 256 << 20
+"""Of a file of slices: the next one begins when it is full."""
+LAYOUT = "slices"
+
+Files = dict[str, tuple[int, str]]
+"""Size in bytes and sha256, by name."""
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """A committed state: its step, the workers it was saved by, and size and sha256 a file."""
+    """A committed state: its step, the workers it was saved by, and its files."""
 
     step: int
     workers: int
-    files: dict[str, tuple[int, str]]
+    files: Files
 
 
 class StateStore:
@@ -47,43 +52,76 @@ class StateStore:
         self.storage, self.world, self.keep = storage, world, keep
         self.folder = f"{checkpoints_path(run)}/state"
 
-    def save(self, engine: Any, step: int) -> None:
-        """Save the state after `step`; it counts once its manifest is written."""
+    def save(self, aside: Aside, step: int, go_on: Callable[[], None] = lambda: None) -> int:
+        """Write what was copied after `step`; it counts once its manifest is written.
+
+        Takes part in no collective: it may run beside training.
+
+        Args:
+            aside: This worker's slices.
+            step: Steps that are done.
+            go_on: Called between files; what it raises ends the saving.
+
+        Returns:
+            On worker 0 the bytes of the whole state; elsewhere 0.
+
+        """
         path = self._path(step)
-        with temporary_folder("lima-state-") as local:
-            (local / TAG).mkdir()  # DeepSpeed makes it only where worker 0 runs
-            with local_files(local):
-                engine.save_checkpoint(str(local), tag=TAG)
-            mine = sorted(p for p in (local / TAG).iterdir() if p.is_file())
-            sums = self.world.each(lambda: self._upload(mine, path))
-        gathered: list[dict[str, tuple[int, str]]] = [{} for _ in range(self.world.size)]
-        dist.all_gather_object(gathered, sums)
-        files = {name: value for part in gathered for name, value in part.items()}
-        self.world.led(lambda: self._commit(step, files))
-
-    def _upload(self, files: Sequence[Path], path: str) -> dict[str, tuple[int, str]]:
-        """Copy files to storage; return size and sha256 of each."""
-        sums = {file.name: (file.stat().st_size, _sha256(file)) for file in files}
-        for file in files:
-            self.storage.upload(file, f"{path}/{file.name}")
-        return sums
-
-    def _commit(self, step: int, files: dict[str, tuple[int, str]]) -> None:
-        manifest = {"step": step, "workers": self.world.size, "files": files}
+        parts = self.world.collect(f"state/{step}", lambda: self._write(aside, path, go_on), go_on)
+        if not self.world.leads:
+            return 0
+        files = {name: value for part in parts for name, value in part.items()}
+        manifest = {"step": step, "workers": self.world.size, "layout": LAYOUT, "files": files}
         text = json.dumps(manifest, indent=1)
-        self.storage.write(f"{self._path(step)}.json", text.encode(), replace=True)
+        self.storage.write(f"{path}.json", text.encode(), replace=True)
         self.keep_last(self.keep)
+        return sum(size for size, _ in files.values())
 
-    def restore(self, engine: Any) -> int:
-        """Load the last state that is whole; return its step, 0 if there is none.
+    def _write(self, aside: Aside, path: str, go_on: Callable[[], None]) -> Files:
+        """Write this worker's files; return size and sha256 of each."""
+        rank, files, places = f"rank-{self.world.rank:05d}", Files(), dict[str, str]()
+        for number, keys in enumerate(_grouped(aside)):
+            go_on()
+            name = f"{rank}-{number:05d}.safetensors"
+            tensors = {f"{weight}/{kind}": aside.tensors[weight, kind] for weight, kind in keys}
+            files[name] = self._write_pieces(f"{path}/{name}", pieces(tensors))
+            places |= dict.fromkeys(tensors, name)
+        index = json.dumps({"weight_map": places}).encode()
+        name = f"{rank}.index.json"
+        files[name] = self._write_pieces(f"{path}/{name}", iter([index]))
+        return files
+
+    def _write_pieces(self, path: str, content: Iterator[bytes | memoryview]) -> tuple[int, str]:
+        digest, size = hashlib.sha256(), 0
+
+        def counted() -> Iterator[bytes | memoryview]:
+            nonlocal size
+            for piece in content:
+                digest.update(piece)
+                size += len(piece)
+                yield piece
+
+        self.storage.write_pieces(path, counted())
+        return size, digest.hexdigest()
+
+    def restore(self, aside: Callable[[], Aside], use: Callable[[int], None]) -> int:
+        """Read the last state that is whole; return its step, 0 if there is none.
+
+        Args:
+            aside: Returns where this worker's slices are read to.
+            use: Told its step, once every worker has read it.
 
         Raises:
+            InputError: an earlier version saved it, in files that this one does not read.
             StorageError: a state cannot be fetched. That does not mean that it is damaged.
 
         """
         restored = 0
         for state in reversed(self.states()):
-            if self._load(engine, state):
+            reader = StateReader(self.storage, self._path(state.step), state.workers, state.files)
+            whole = self.world.each(lambda reader=reader: reader.read(aside()))  # type: ignore[misc]
+            if not self.world.any(not whole)[0]:
+                use(state.step)
                 restored = state.step
                 break
             if self.world.leads:
@@ -96,62 +134,31 @@ class StateStore:
         return restored
 
     def states(self) -> list[SavedState]:
-        """Return the committed states, oldest first."""
+        """Return the committed states, oldest first.
+
+        Raises:
+            InputError: an earlier version saved one of them.
+
+        """
         names = [e.path.removeprefix(f"{self.folder}/") for e in self.storage.entries(self.folder)]
         found = (self._manifest(n) for n in names if "/" not in n and n.endswith(".json"))
         return sorted((s for s in found if s is not None), key=lambda s: s.step)
 
     def _manifest(self, name: str) -> SavedState | None:
+        where = f"{self.storage.uri}/{self.folder}/{name}"
         try:
             record = json.loads(self.storage.read(f"{self.folder}/{name}"))
-            files = {k: (int(size), str(sum_)) for k, (size, sum_) in record["files"].items()}
-            if any("/" in name for name in files):
-                raise ValueError("files are named, not placed")
-            return SavedState(record["step"], record["workers"], files)
+            state = _decoded(record)
         except (ValueError, KeyError, TypeError):
-            log.warning(
-                "%s/%s/%s is not a manifest; passed over", self.storage.uri, self.folder, name
-            )
+            log.warning("%s is not a manifest; passed over", where)
             return None
-
-    def _load(self, engine: Any, state: SavedState) -> bool:
-        """Load a state on every worker, or on none."""
-        if state.workers != self.world.size:
+        if record.get("layout") != LAYOUT:
             raise InputError(
-                f"the state of step {state.step} was saved by {state.workers} workers, this run "
-                f"has {self.world.size}; start it with {state.workers}"
+                f"{where}: this state was saved by another version of lima-k8s, and this one "
+                "cannot read it; let that version finish the run, or delete this file and the "
+                "folder beside it: training then begins anew"
             )
-        with temporary_folder("lima-state-") as local:
-            whole = self.world.each(lambda: self._fetch(state, local / TAG))
-            if self.world.any(not whole):
-                return False
-            self.world.each(lambda: self._refuse_code(state, local / TAG))
-            engine.load_checkpoint(str(local), tag=TAG, load_module_strict=True)
-        return True
-
-    def _refuse_code(self, state: SavedState, folder: Path) -> None:
-        """Refuse a state one of whose files asks for code that no state of ours asks for."""
-        for file in sorted(folder.iterdir()):
-            if found := foreign_types(file):
-                raise DataError(
-                    f"{self.storage.uri}/{self._path(state.step)}/{file.name}: not saved by a "
-                    f"training, since it asks for {', '.join(found)}; it was not read. Find out "
-                    "who can write to this storage, then delete the folder and the .json beside "
-                    "it: training goes on from the state before"
-                )
-
-    def _fetch(self, state: SavedState, target: Path) -> bool:
-        """Copy this worker's files and check them; False if one is missing or damaged."""
-        path = self._path(state.step)
-        there = {entry.path: entry.size for entry in self.storage.entries(path)}
-        mine = {n: value for n, value in state.files.items() if _belongs_to(n, self.world.rank)}
-        if any(there.get(f"{path}/{name}") != size for name, (size, _) in mine.items()):
-            return False
-        for name, (_, checksum) in mine.items():
-            self.storage.download(f"{path}/{name}", target / name)
-            if _sha256(target / name) != checksum:
-                return False
-        return True
+        return state
 
     def keep_last(self, count: int) -> None:
         """Delete all states but the last `count`; with none, also what never came to be one."""
@@ -183,14 +190,24 @@ class StateStore:
         return f"{self.folder}/step={step:08d}"
 
 
-def _belongs_to(name: str, rank: int) -> bool:
-    """Say whether a file of DeepSpeed's ZeRO-3 layout is read by worker `rank`."""
-    return f"zero_pp_rank_{rank}_" in name or "zero_pp_rank_" not in name
+def _decoded(record: Any) -> SavedState:
+    files = {str(k): (int(size), str(sum_)) for k, (size, sum_) in record["files"].items()}
+    if any("/" in name for name in files):
+        raise ValueError("files are named, not placed")
+    return SavedState(int(record["step"]), int(record["workers"]), files)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _grouped(aside: Aside) -> Iterator[list[tuple[str, str]]]:
+    """Yield the tensors of one file after another; an empty slice is in none."""
+    group: list[tuple[str, str]] = []
+    size = 0
+    for name, part in aside.slices.items():
+        count = len(KINDS) * 4 * (part.stop - part.start)
+        if group and size + count > FILE_BYTES:
+            yield group
+            group, size = [], 0
+        if count:
+            group += [(name, kind) for kind in KINDS]
+            size += count
+    if group:
+        yield group

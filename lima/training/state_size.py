@@ -2,33 +2,21 @@
 
 import re
 
-from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec, TrainSpec, gpus
+from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec, TrainSpec, gpus, training_compute
 
 GIB = 2**30
 GPU_BYTES = 80 * GIB
 """Of a model whose size cannot be known here, the state is not larger than its GPUs."""
-SAVED_BYTES = {"bf16": 14, "fp32": 16}
-"""A parameter's part of a saved state: the weight, its copy in fp32, both moments of AdamW."""
+SAVED_BYTES = 12
+"""A parameter's part of a saved state: itself in fp32 and both moments of AdamW."""
 
 LOGITS = 2**24
 """Logits of packed batches that a worker holds at a time: 64 MiB in fp32."""
 EXPORTED_BYTES = {"bf16": 2, "fp32": 4}
 """A parameter's part of exported weights."""
-DISK_BYTES_S = 10 * 2**20
-"""That a worker writes to its machine's disk a second, beside the other workers, at the least."""
-TORCH_TIMEOUT_S = 1800
-"""Torch's own time limit of a collective."""
-
-
-def collective_timeout_s(cell: CellSpec) -> int:
-    """Return how long the workers of `cell` wait for each other in a collective, in seconds.
-
-    Storage is never waited for there (see `world.World`); a worker's own disk is, while DeepSpeed
-    writes and reads the parts of a state.
-    """
-    trained = [spec for spec in (cell.base, cell.train) if spec]
-    own = max((_state_bytes(spec) / spec.compute.workers for spec in trained), default=0)
-    return TORCH_TIMEOUT_S + round(own / DISK_BYTES_S)
+COLLECTIVE_TIMEOUT_S = 1800
+"""That workers wait for each other in a collective; neither storage nor a disk is waited for in
+one (see `world.World`)."""
 
 
 def state_gib(cell: CellSpec) -> float:
@@ -40,8 +28,8 @@ def state_gib(cell: CellSpec) -> float:
 def _state_bytes(spec: TrainSpec) -> float:
     parameters = model_parameters(spec.model)
     if parameters is None:
-        return _largest_state(spec.compute)
-    return parameters * SAVED_BYTES[spec.compute.precision]
+        return _largest_state(training_compute(spec))
+    return parameters * SAVED_BYTES
 
 
 def _largest_state(compute: ComputeSpec) -> float:

@@ -1,46 +1,115 @@
-"""Reads DeepSpeed's files of a saved state as tensors and plain values, never as code.
+"""Reads a worker's slices of a saved state, by however many workers it was saved."""
 
-They are pickles. Whoever can write to storage can plant another one, with a manifest that fits.
-"""
-
-import pickle
-import zipfile
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from lima.errors import LimaError
-
-
-def trusted_types() -> list[Any]:
-    """Return the classes, beside torch's own for tensors, that DeepSpeed puts into its files."""
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-
-    return [DynamicLossScaler, LossScaler, ZeroStageEnum]
+from lima.store.storage import Storage
+from lima.training.aside import KINDS, Aside, Slice, slice_of
 
 
-def foreign_types(file: Path) -> list[str]:
-    """Return what a file names that no state of ours does; nothing of it is run."""
-    trusted = {f"{kind.__module__}.{kind.__qualname__}" for kind in trusted_types()}
-    try:
-        return sorted({*torch.serialization.get_unsafe_globals_in_checkpoint(file)} - trusted)
-    except (ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
-        return ["no file of torch"]
+class StateReader:
+    """The files of one state."""
+
+    def __init__(
+        self, storage: Storage, path: str, workers: int, files: Mapping[str, tuple[int, str]]
+    ) -> None:
+        """Name a state.
+
+        Args:
+            storage: Holds it.
+            path: Of its folder.
+            workers: That saved it.
+            files: Size in bytes and sha256 of each file, by name.
+
+        """
+        self.storage, self.path, self.workers, self.files = storage, path, workers, files
+
+    def read(self, aside: Aside) -> bool:
+        """Fill the slices of `aside`; False if what they need is missing, damaged or does not fit.
+
+        Raises:
+            StorageError: a file cannot be fetched. That does not mean that it is damaged.
+
+        """
+        there = {
+            e.path.removeprefix(f"{self.path}/"): e.size for e in self.storage.entries(self.path)
+        }
+        if any(there.get(name) != size for name, (size, _) in self.files.items()):
+            return False
+        try:
+            for rank in self._ranks(aside):
+                self._read_of(rank, aside)
+        except _DamagedError:
+            return False
+        return True
+
+    def _ranks(self, aside: Aside) -> list[int]:
+        """Return the workers that saved a part of what `aside` holds."""
+        found: set[int] = set()
+        for part in aside.slices.values():
+            size = -(-part.length // self.workers)
+            if part.stop > part.start:
+                found.update(range(part.start // size, (part.stop - 1) // size + 1))
+        return sorted(found)
+
+    def _read_of(self, rank: int, aside: Aside) -> None:
+        """Copy what worker `rank` saved of the slices of `aside`, a file at a time."""
+        wanted: dict[str, list[str]] = {}
+        places = self._index(rank)
+        for name, part in aside.slices.items():
+            theirs = slice_of(part.length, rank, self.workers)
+            if max(part.start, theirs.start) < min(part.stop, theirs.stop):
+                wanted.setdefault(_known(places, f"{name}/{KINDS[0]}"), []).append(name)
+        for file, names in wanted.items():
+            tensors = self._tensors(file)
+            for name in names:
+                for kind in KINDS:
+                    saved = _known(tensors, f"{name}/{kind}")
+                    part = aside.slices[name]
+                    theirs = slice_of(part.length, rank, self.workers)
+                    _lay(aside.tensors[name, kind], part, saved, theirs)
+
+    def _index(self, rank: int) -> dict[str, str]:
+        try:
+            return dict(json.loads(self._checked(f"rank-{rank:05d}.index.json"))["weight_map"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _DamagedError from error
+
+    def _tensors(self, file: str) -> dict[str, Any]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(self._checked(file))
+        except SafetensorError as error:
+            raise _DamagedError from error
+
+    def _checked(self, name: str) -> bytes:
+        """Return a file's bytes, if they are those that were saved."""
+        _, checksum = _known(self.files, name)
+        content = self.storage.read(f"{self.path}/{name}")
+        if hashlib.sha256(content).hexdigest() != checksum:
+            raise _DamagedError
+        return content
 
 
-def read_no_code(engine: Any) -> None:
-    """Let a DeepSpeed engine load states with torch's reader that runs nothing they say."""
-    from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
+class _DamagedError(Exception):
+    """What was saved is not there, or not what it was."""
 
-    class TensorsOnly(TorchCheckpointEngine):  # type: ignore[misc]
-        def load(self, path: str, map_location: Any = None) -> Any:
-            try:
-                with torch.serialization.safe_globals(trusted_types()):
-                    return torch.load(path, map_location=map_location, weights_only=True)
-            except pickle.UnpicklingError as error:
-                # The others wait for this worker in a collective: only a failure ends that.
-                raise LimaError(f"{Path(path).name}: not read, it may hold code") from error
 
-    engine.checkpoint_engine = TensorsOnly(engine._config)
+def _known(found: Mapping[str, Any], name: str) -> Any:
+    if name not in found:
+        raise _DamagedError
+    return found[name]
+
+
+def _lay(target: Any, part: Slice, saved: Any, theirs: Slice) -> None:
+    """Copy where the slice `theirs`, which `saved` holds, and the slice `part` overlap."""
+    if saved.shape != (theirs.stop - theirs.start,) or saved.dtype != target.dtype:
+        raise _DamagedError
+    start, stop = max(part.start, theirs.start), min(part.stop, theirs.stop)
+    target[start - part.start : stop - part.start] = saved[
+        start - theirs.start : stop - theirs.start
+    ]

@@ -1,18 +1,17 @@
 """The rows that a training run leaves, in step with its saved states."""
 
-import json
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from lima.common.clock import now
-from lima.model.checkpoint_manifest import checkpoints_path
 from lima.runs.board import Board
 from lima.spec import CellSpec
 from lima.store.shards import RunTable, bad_shard
 from lima.store.storage import Storage
 from lima.store.tables import METRICS, STEPS
+from lima.training.chain import Trace, link
 
 log = logging.getLogger(__name__)
 CURVES = ("loss", "learning_rate", "gradient_norm", "epoch")
@@ -34,6 +33,10 @@ class StepRecord:
     target_tokens: int
     seconds: float
     at: datetime
+    workers: int
+    draws: int
+    chain: str = ""
+    stall_seconds: float | None = None
 
 
 class Records:
@@ -46,6 +49,8 @@ class Records:
         self.metrics = RunTable(storage, METRICS, cell)
         self.board = Board(storage, cell)
         self.pending: list[StepRecord] = []
+        self._chain = ""
+        self._trace: Trace | None = None
 
     def rewind(self, step: int) -> None:
         """Drop the rows of steps after `step`: their work was lost and will be done again."""
@@ -56,24 +61,45 @@ class Records:
             if int(name[1]) > step:
                 log.warning("rows %s belong to work that was lost; they are written again", shard)
                 self.storage.delete(self.steps.path(shard))
+        kept = self.steps.read(["step", "chain"]).to_pylist()
+        self._chain = next((r["chain"] or "" for r in kept if r["step"] == step), "")
         self.board.rewind(step)
 
-    def stepped(self, record: StepRecord) -> None:
-        """Note a step, which is written with the next state."""
-        self.pending.append(record)
-        self.board.add(
-            record.step,
-            {name: getattr(record, name) for name in CURVES}
-            | {"tokens_per_second": record.tokens / record.seconds},
-        )
+    def add(self, record: StepRecord) -> None:
+        """Collect a step, with its link to the one before."""
+        self._chain = link(self._chain, asdict(record))
+        self.pending.append(replace(record, chain=self._chain))
+        if self._trace is None:
+            self._trace = Trace(self.storage, str(self.steps.identity["run_id"]))
+        self._trace.add(asdict(self.pending[-1]))
+        values = {name: getattr(record, name) for name in CURVES}
+        speed = record.tokens / record.seconds
+        self.board.add(record.step, {**values, "tokens_per_second": speed})
 
-    def flush(self) -> None:
-        """Write the collected steps as one shard; must precede the saving of their state."""
-        self.board.flush()
+    def close(self) -> None:
+        """Write what lost steps would be compared with, and the last of the curves."""
+        if self._trace:
+            self._trace.close()
+        self.board.close()
+
+    def stalled(self, seconds: float) -> None:
+        """Add to the last step what training stood still after it, in seconds."""
         if self.pending:
-            first, last = self.pending[0].step, self.pending[-1].step
-            self.steps.write(f"steps-{first:08d}-{last:08d}", [asdict(r) for r in self.pending])
-            self.pending = []
+            last = self.pending[-1]
+            whole = (last.stall_seconds or 0.0) + seconds
+            self.pending[-1] = replace(last, stall_seconds=whole)
+
+    def take(self) -> list[StepRecord]:
+        """Return the collected steps, and collect anew."""
+        self.board.flush()
+        taken, self.pending = self.pending, []
+        return taken
+
+    def write(self, rows: list[StepRecord]) -> None:
+        """Write steps as one shard; must precede the state after them."""
+        if rows:
+            name = f"steps-{rows[0].step:08d}-{rows[-1].step:08d}"
+            self.steps.write(name, [asdict(row) for row in rows])
 
     def measured(self, epoch: int, step: int, values: dict[str, float], tokens: int) -> None:
         """Write the measurements of the checkpoint of an epoch as one shard."""
@@ -81,13 +107,3 @@ class Records:
         rows = [{**common, "name": name, "value": value} for name, value in values.items()]
         self.metrics.write(f"epoch-{epoch:04d}", rows)
         self.board.add(step, values)
-
-
-def completion_path(run: str) -> str:
-    """Return where the mark lies that says that a training run is complete."""
-    return f"{checkpoints_path(run)}/complete.json"
-
-
-def mark_complete(storage: Storage, run: str, steps: int) -> None:
-    """Say that all steps are done and all rows and weights are on storage."""
-    storage.write(completion_path(run), json.dumps({"steps": steps}).encode())

@@ -16,7 +16,6 @@ from lima.errors import LimaError
 
 T = TypeVar("T")
 FIRST_POLL_S, LAST_POLL_S = 0.02, 1.0
-FLAG = "lima/flag"
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,8 @@ class World:
             _heard(f"{turn}/{rank}")
         return result
 
-    def led(self, work: Callable[[], T], meanwhile: Callable[[], None] = lambda: None) -> T:
+    def led(self, work: Callable[[], T]) -> T:
         """Let worker 0 alone do `work`; return its result, which JSON can write, on all of them.
-
-        The others do `meanwhile` again and again.
 
         Raises:
             LimaError: what `work` raised, on every worker.
@@ -67,28 +64,45 @@ class World:
             return work()
         turn = self._turn()
         if not self.leads:
-            return cast("T", _heard(turn, meanwhile))
+            return cast("T", _heard(turn))
         with _told(turn) as said:
             said["result"] = result = work()
         return result
 
-    def raise_flag(self) -> None:
-        """Tell the worker that leads, while it does so, that this one must stop."""
-        _store().set(FLAG, b"raised")
+    def collect(self, key: str, work: Callable[[], T], go_on: Callable[[], None]) -> list[T]:
+        """Let every worker do `work` beside training, and worker 0 wait for all of them.
 
-    def flag_is_raised(self) -> bool:
-        """Say whether another worker has raised the flag."""
-        return self.size > 1 and bool(_store().check([FLAG]))
+        Args:
+            key: Names the work, the same on each worker and never twice.
+            work: Its result is one that JSON can write.
+            go_on: Called while worker 0 waits; what it raises ends the wait.
+
+        Returns:
+            On worker 0 the results of all, by rank; elsewhere nothing.
+
+        Raises:
+            LimaError: what `work` raised here; on worker 0 also what it raised elsewhere.
+
+        """
+        if self.size == 1:
+            return [work()]
+        with _told(f"lima/{key}/{self.rank}") as said:
+            said["result"] = work()
+        if not self.leads:
+            return []
+        return [_heard(f"lima/{key}/{rank}", go_on) for rank in range(self.size)]
 
     def _turn(self) -> str:
         """Return the key of the next wait: all workers come to the same ones in the same order."""
         return f"lima/{next(self._turns)}"
 
-    def any(self, flag: bool) -> bool:
-        """Say whether `flag` is raised on any worker; every worker gets the same answer."""
-        seen = torch.tensor([int(flag)], device=self.device)
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Say of each flag whether any worker raises it; every worker gets the same answer."""
+        if self.size == 1:
+            return flags
+        seen = torch.tensor([int(flag) for flag in flags], device=self.device)
         dist.all_reduce(seen, op=dist.ReduceOp.MAX)
-        return bool(seen.item())
+        return tuple(bool(flag) for flag in seen.tolist())
 
     def sum(self, *values: float) -> list[float]:
         """Return the sums over all workers, in double precision."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec, Stage, stage_cell
 from lima.store.shards import RunTable
 from lima.store.storage import Storage

@@ -170,11 +170,11 @@ def _refuse_other_numbers(folder: str, expected: list[Any]) -> None:
     """Check that the report says of each arm what DuckDB says of it."""
     from lima.evaluation.cells.lines import series_of
     from lima.evaluation.cells.measures import summarise
-    from lima.evaluation.cells.study_data import lengths_of, quantile, read_study
+    from lima.evaluation.cells.study_data import lengths_of, quantile, read_study_data
     from lima.store.scan import Tables
     from lima.store.storage import Storage
 
-    study = read_study(Tables(Storage(folder)))
+    study = read_study_data(Tables(Storage(folder)))
     for series, row in zip(series_of(study.chains), expected, strict=True):
         found = summarise(study.results, series.chains)
         counts = lengths_of(study, series.chains)

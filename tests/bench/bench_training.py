@@ -26,7 +26,7 @@ SKIPPED_STEPS = 3
 
 def bench_cell(base: Path) -> CellSpec:
     """Return a training cell with the shape and the batches of recipe `tiny`."""
-    from lima.recipes.paper import TINY_TRAIN
+    from lima.recipes.demo import TINY_TRAIN
 
     compute = ComputeSpec(
         device="cpu",
@@ -52,7 +52,8 @@ def ours(base: Path) -> float:
 
     from lima.store.storage import Storage
     from lima.training.engine import prepare_environment
-    from lima.training.loop import Hooks, Trainer
+    from lima.training.hooks import Hooks
+    from lima.training.loop import Trainer
     from lima.training.step_rows import StepRecord
     from lima.training.world import World
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lima_k8s.profile.assets import CHARTS
+from lima_k8s.profile.kinds import CHARTS
 from tests.charts.tools import ROOT, STORAGE, call, manifests, program, template, values
 
 INSTALLED = ["lima-queue", *CHARTS.values()]

@@ -10,14 +10,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import RECIPES, lima_65b, tiny
+from lima.recipes.paper import lima_65b
+from lima.recipes.registry import RECIPES
 from lima.spec import CellSpec, ComputeSpec, GenerateSpec, gpus
 from lima.spec.codec import decode, encode, run_id
-from lima_k8s.commands.study.submit import up_to
 from lima_k8s.main import cli
-from lima_k8s.profile.assets import chart_for, profile, profiles
+from lima_k8s.profile.assets import profile, profiles
 from lima_k8s.profile.cluster_spec import load_cluster
+from lima_k8s.profile.kinds import CHARTS, up_to
 from tests.charts.restricted import violations
 from tests.charts.tools import (
     SECRET,
@@ -61,7 +63,7 @@ CASES = [
 @pytest.mark.parametrize(("kind", "cells", "cluster"), CASES)
 def test_recipe_on_cluster(kind: str, cells: tuple[CellSpec, ...], cluster: str) -> None:
     storage = {"uri": STORAGE, "secretName": "lima-storage", "endpoint": "http://s3:7070"}
-    text = template(chart_for(kind), values(cells, storage=storage), "--values", profile(cluster))
+    text = template(CHARTS[kind], values(cells, storage=storage), "--values", profile(cluster))
     assert SECRET not in text
     documents = manifests(text)
     assert not of_kind(documents, "Secret")
@@ -155,8 +157,9 @@ def test_grace_period_grows_with_the_state_and_falls_with_the_pods() -> None:
         return int(spec["terminationGracePeriodSeconds"])
 
     stop = {"stateGiB": 1000, "uploadMiBps": 500, "marginSeconds": 100}
-    assert grace(stop=stop) == 100 + 512  # 250 GiB a pod, on 4 pods
-    assert grace(stop=stop, gpu={"perNode": 4}) == 100 + 256
+    # 250 GiB a pod, on 4 pods: the state on its way, weights of a third of it, the newest state.
+    assert grace(stop=stop) == 100 + 1195
+    assert grace(stop=stop, gpu={"perNode": 4}) == 100 + 598
     assert grace(stop={**stop, "stateGiB": 0}) == 100
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lima_k8s.profile.assets import CHARTS, profile, profiles
+from lima_k8s.profile.assets import profile, profiles
+from lima_k8s.profile.kinds import CHARTS
 from tests.charts.tools import ROOT, call, manifests, of_kind, template, values
 
 CRDS = {

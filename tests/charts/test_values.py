@@ -13,8 +13,9 @@ from lima.spec import ComputeSpec, ModelSpec
 from lima.spec.codec import encode
 from lima.training.state_size import model_parameters, shape_parameters, state_gib
 from lima_k8s.codegen.charts import render
-from lima_k8s.profile.assets import CHARTS, chart, profile, profiles, read_profile
+from lima_k8s.profile.assets import chart, profile, profiles, read_profile
 from lima_k8s.profile.cluster_spec import RAY_VERSION, cluster_spec, cluster_values, load_cluster
+from lima_k8s.profile.kinds import CHARTS
 from tests.charts.tools import ROOT
 
 
@@ -86,12 +87,12 @@ def test_cluster_refuses_what_no_cluster_has() -> None:
 def test_size_of_the_state_by_name_shape_and_gpus() -> None:
     from dataclasses import replace
 
-    from lima.recipes.paper import tiny
+    from lima.recipes.demo import tiny
     from lima.training.state_size import GPU_BYTES
 
     (cell,) = lima_65b()
     assert cell.train
-    assert state_gib(cell) == pytest.approx(65e9 * 14 / 2**30, abs=0.1)
+    assert state_gib(cell) == pytest.approx(65e9 * 12 / 2**30, abs=0.1)
     unknown = replace(cell.train, model=ModelSpec("s3://bucket/model"))
     assert state_gib(replace(cell, train=unknown)) == 32 * GPU_BYTES / 2**30
     on_cpu = replace(unknown, compute=ComputeSpec(device="cpu", precision="fp32"))
@@ -105,7 +106,7 @@ def test_size_of_the_state_by_name_shape_and_gpus() -> None:
 
 def test_parameters_of_a_shape_are_those_of_transformers() -> None:
     from lima.model.loading import scratch_model
-    from lima.recipes.paper import TINY_BASE
+    from lima.recipes.demo import TINY_BASE
 
     shape = TINY_BASE.model.shape
     assert shape

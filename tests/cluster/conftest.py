@@ -9,7 +9,6 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -19,6 +18,7 @@ from tests.cluster.harness.daemons import S3_ACCESS_KEY, S3_SECRET_KEY
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import S3_PORT
 from tests.cluster.helpers.outage import Proxy, proxy
+from tests.cluster.helpers.s3 import S3
 
 LONGEST = ("test_cohort", "test_ablation", "test_outage", "test_preemption", "test_judge",
            "test_generate", "test_train", "test_many", "test_watch", "test_retries", "test_whole",
@@ -96,38 +96,6 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     )
     yield name
     kubectl("delete", "namespace", name)
-
-
-@dataclass(frozen=True)
-class S3:
-    """An empty bucket, reachable by the same endpoint from pods and from the tests."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
-    bucket: str
-
-    @property
-    def uri(self) -> str:
-        """The bucket as the jobs are given it."""
-        return f"s3://{self.bucket}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process needs to reach it, as variables."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_REGION": "us-east-1",
-        }
-
-    def secret(self, name: str, namespace: str) -> dict[str, object]:
-        """Return a Secret with the credentials, for pods."""
-        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
-        data = {key: self.environment[key] for key in keys}
-        metadata = {"name": name, "namespace": namespace}
-        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import tiny
 from lima.store.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import TINY, Lima, lima, queue, quota, two_of_four

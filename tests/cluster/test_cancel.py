@@ -2,10 +2,10 @@
 
 import subprocess
 
-from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
 from tests.cluster.helpers.lima import LIMA, ONE, TINY, Lima, lima, queue, quota, two_of_four
+from tests.cluster.helpers.s3 import S3
 
 __all__ = ["lima", "queue", "quota"]
 KINDS = "rayjobs,rayclusters,workloads,pods,jobs,services,configmaps,secrets"

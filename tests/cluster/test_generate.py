@@ -5,9 +5,9 @@ from pathlib import Path
 
 from lima.spec import CellSpec, DecodingSpec
 from lima.store.storage import Storage
-from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import Lima, lima, queue, quota, write_profile
+from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import (
     assert_same,
     await_free_quota,

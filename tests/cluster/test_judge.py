@@ -15,12 +15,12 @@ from lima.spec import CellSpec, ComputeSpec, DataSpec, GenerateSpec, JudgeSpec, 
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ITEMS, JUDGMENTS, Table
-from tests.cluster.conftest import S3
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
 from tests.cluster.helpers.lima import LIMA, Lima, lima, queue, quota, write_profile
 from tests.cluster.helpers.outage import proxy
+from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import write_study
 from tests.helpers.judge_server import JudgeServer, Reply, Request, running
 

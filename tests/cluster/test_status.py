@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.ledger import attempt, record_run
 from lima.runs.progress import Progress
 from lima.spec import ComputeSpec

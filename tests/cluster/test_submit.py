@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import encode
-from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
@@ -26,6 +25,7 @@ from tests.cluster.helpers.lima import (
     two_of_four,
     write_profile,
 )
+from tests.cluster.helpers.s3 import S3
 
 __all__ = ["lima", "queue"]
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.conftest import S3, Say
+from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import SMALL, Lima, change_queue, lima, queue, quota, write_profile
+from tests.cluster.helpers.s3 import S3
 
 __all__ = ["lima", "queue", "quota"]
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError
-from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
 from tests.cluster.harness.programs import run
@@ -27,6 +26,7 @@ from tests.cluster.helpers.lima import (
     quota_for,
     write_profile,
 )
+from tests.cluster.helpers.s3 import S3
 
 __all__ = ["lima", "queue"]
 LONG = (*SMALL, "--set", "train.epochs=2000")

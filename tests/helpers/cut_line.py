@@ -19,6 +19,10 @@ class Line:
         self._open.set()
         self.is_cut = False
         self.url = ""
+        self.sent = self.received = 0
+        """Bytes that went to the server, and that came from it."""
+        self.taken = 0
+        """Connections."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -55,6 +59,7 @@ class Line:
         if self.is_cut:
             writer.transport.abort()
             return
+        self.taken += 1
         if task := asyncio.current_task():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -62,12 +67,17 @@ class Line:
         ends = {writer, forth}
         self._writers |= ends
         with contextlib.suppress(OSError):
-            await asyncio.gather(self._pass(reader, forth), self._pass(back, writer))
+            await asyncio.gather(
+                self._pass(reader, forth, "sent"), self._pass(back, writer, "received")
+            )
         self._writers -= ends
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, counted: str
+    ) -> None:
         while data := await source.read(1 << 16):
             await self._open.wait()
+            setattr(self, counted, getattr(self, counted) + len(data))
             target.write(data)
             await target.drain()
         target.close()

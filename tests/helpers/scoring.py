@@ -3,7 +3,8 @@
 import asyncio
 
 from lima.endpoints.attempt import Attempt
-from lima.endpoints.client import Judge
+from lima.judging.judge import Judge
+from lima.judging.likert import build_request
 from lima.spec import JudgeSpec
 
 
@@ -12,6 +13,6 @@ def score(spec: JudgeSpec, *responses: str) -> list[list[Attempt]]:
 
     async def ask() -> list[list[Attempt]]:
         async with Judge(spec) as judge:
-            return await asyncio.gather(*[judge.score(["Why?"], r) for r in responses])
+            return await asyncio.gather(*[judge.ask(build_request(["Why?"], r)) for r in responses])
 
     return asyncio.run(ask())

@@ -11,9 +11,12 @@ from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import STEPS
-from lima.training.loop import Hooks, Trainer
+from lima.training.hooks import Hooks
+from lima.training.loop import Trainer
 from lima.training.step_rows import StepRecord
 from lima.training.world import World
+
+VOLATILE = ("seconds", "stall_seconds", "at")
 
 
 def make_trainer(
@@ -43,4 +46,4 @@ def weights(storage: Storage, cell: CellSpec, epoch: int) -> dict[str, torch.Ten
 
 def step_rows(storage: Storage, cell: CellSpec) -> list[dict[str, Any]]:
     rows = RunTable(storage, STEPS, cell).read().to_pylist()
-    return [{k: v for k, v in row.items() if k not in ("seconds", "at")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows]

@@ -30,7 +30,7 @@ from lima.store.tables import GENERATIONS, METRICS, RUNS, STEPS, Table
 from tests.helpers.models import small_cell
 from tests.helpers.promised import promised
 
-VOLATILE = {"at", "seconds", "created_at"}
+VOLATILE = {"at", "seconds", "stall_seconds", "created_at"}
 """Columns that tell the time, and so differ between two runs of the same spec."""
 ROWS: dict[str, tuple[Table, ...]] = {
     "train": (RUNS, STEPS, METRICS),

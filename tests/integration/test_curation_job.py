@@ -115,12 +115,12 @@ def test_many_processes_write_the_bytes_of_one(
     assert not _left_behind(run), "what was put aside is removed"
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "kills"), [(0, 1), (1, 2)])
 def test_a_job_killed_at_random_ends_with_the_same_bytes(
-    run: CellSpec, expected: dict[str, bytes], tmp_path: Path, seed: int
+    run: CellSpec, expected: dict[str, bytes], tmp_path: Path, seed: int, kills: int
 ) -> None:
     chance = random.Random(seed)
-    for _ in range(2):
+    for _ in range(kills):
         held = len(_shards(tmp_path)) + chance.randrange(1, 6)
         job = Job([run], str(tmp_path / "study"), tmp_path)
         # Progress is said once a second, and the rest may take less.

@@ -114,28 +114,26 @@ def test_killed_workers_change_nothing(
     assert last == "completed"
 
 
-def test_a_killed_driver_resumes_to_the_same_study(
-    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+def test_a_killed_driver_resumes_to_the_same_study_on_s3(
+    cell: CellSpec, undisturbed: Storage, s3_storage: str, tmp_path: Path
 ) -> None:
-    moments = random.Random(2)
-    for _ in range(2):
-        job = Job([cell], str(tmp_path / "study"), tmp_path)
-        job.wait_until(lambda r: r["stage"] == "train" and r["done"] >= 1)
-        time.sleep(moments.random())
-        job.kill()
-    job = Job([cell], str(tmp_path / "study"), tmp_path)
+    job = Job([cell], s3_storage, tmp_path)
+    job.wait_until(lambda r: r["stage"] == "train" and r["done"] >= 1)
+    time.sleep(random.Random(2).random())
+    job.kill()
+    job = Job([cell], s3_storage, tmp_path)
     job.finish()
     assert_same(cell, job.storage, undisturbed)
-    *lost, last = outcomes(job.storage, cell)
+    lost, last = outcomes(job.storage, cell)
     # A worker that outlives its driver for a moment can still say that it failed.
-    assert len(lost) == 2
-    assert set(lost) <= {"killed", "failed"}
+    assert lost in ("killed", "failed")
     assert last == "completed"
 
 
 def test_an_interrupted_submit_goes_on_where_it_was(
-    cell: CellSpec, undisturbed: Storage, tmp_path: Path
+    one_worker: CellSpec, one_undisturbed: Storage, tmp_path: Path
 ) -> None:
+    cell, undisturbed = one_worker, one_undisturbed
     uri = str(tmp_path / "study")
     first = subprocess.Popen(submit_command(cell, tmp_path), stderr=subprocess.PIPE, text=True)
     while not (record := read_progress(Storage(uri), run_id(cell))) or record["done"] < 1:
@@ -195,14 +193,6 @@ def test_a_job_whose_submit_was_killed_stops_and_can_be_resumed(
     second = submit(cell, tmp_path)
     assert second.returncode == 0, second.stderr
     assert_same(cell, storage, undisturbed)
-
-
-def test_the_same_study_on_s3(
-    cell: CellSpec, undisturbed: Storage, s3_storage: str, tmp_path: Path
-) -> None:
-    job = Job([cell], s3_storage, tmp_path)
-    job.finish()
-    assert_same(cell, job.storage, undisturbed)
 
 
 def test_a_user_s_mistake_is_no_traceback(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ of a model is never spread over two pods. `stages` are those that this chart run
     {{- if eq (int $fit) 0 -}}
       {{- fail (printf "%s.compute.gpus_per_worker is %d, but a node has %d GPUs (cluster.gpu.perNode)" $stage $copy (get $room $device)) -}}
     {{- end -}}
-    {{- $workers := int ($compute.workers | default 1) -}}
+    {{- $workers := int ($spec.on_workers | default $compute.workers | default 1) -}}
     {{- $need := div (add $workers (sub $fit 1)) $fit -}}
     {{- $each := mul (div (add $workers (sub $need 1)) $need) $copy -}}
     {{- $_ := set $pods $device (max (get $pods $device) $need) -}}
@@ -78,12 +78,13 @@ limits:
 {{- end -}}
 
 {{/*
-Seconds that a pod may take to go: it saves its share of the state.
+Seconds that a pod may take to go: it writes its share of what is on its way, which is a state and
+weights (a third of a state at most), and of the newest state.
 
   terminationGracePeriodSeconds: {{ include "lima-common.graceSeconds" (dict "cluster" .Values.cluster "pods" 4) }}
 */}}
 {{- define "lima-common.graceSeconds" -}}
 {{- $share := divf (mulf (float64 .cluster.stop.stateGiB) 1024) (max 1 .pods) -}}
-{{- $upload := divf $share (float64 .cluster.stop.uploadMiBps) | ceil | int64 -}}
+{{- $upload := divf (mulf $share 7) (mulf (float64 .cluster.stop.uploadMiBps) 3) | ceil | int64 -}}
 {{- add (int64 .cluster.stop.marginSeconds) $upload -}}
 {{- end -}}

@@ -20,8 +20,8 @@ from lima.recipes.study_file import FOR_READERS
 from lima.spec import CellSpec, Stage
 from lima.spec.codec import encode, field_types, spec_type
 from lima.training.state_size import state_gib
-from lima_k8s.commands.study.submit import up_to
 from lima_k8s.profile.cluster_spec import ClusterSpec, merge
+from lima_k8s.profile.kinds import up_to
 from lima_k8s.profile.queue_spec import QueueSpec
 from lima_k8s.terminal.output import yaml_text
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from lima.curation.sources.wikihow_files import COLUMNS
 from lima.data.layouts import LAYOUTS
-from lima.recipes.paper import RECIPES, describe
+from lima.recipes.registry import RECIPES, describe
 from lima.spec import CellSpec, DataSpec
 from lima.spec.codec import encode, field_types, json_schema, spec_type, type_text
 from lima.store.tables import TABLES
@@ -140,7 +140,7 @@ def _meaning(annotation: object, nested: type | None) -> str:
 def _recipes() -> Iterator[str]:
     yield "# Recipes\n"
     yield (
-        "A recipe is a function in `lima/recipes/paper.py` that returns the specs of a study. "
+        "A recipe is a function in `lima/recipes` that returns the specs of a study. "
         "`lima-k8s show RECIPE` prints them in full, `lima-k8s lint RECIPE` judges them.\n\n"
         "LIMA's data is licensed for non-commercial use and does not ship with this code; nor do "
         "the data of the baseline and of the ablations. The recipes name files below `data/`, "

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from lima.recipes.overrides import known_paths
-from lima.recipes.paper import RECIPES, describe, load_study
+from lima.recipes.registry import RECIPES, describe, load_study
 
 Offer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 PATIENCE_S = 2.0

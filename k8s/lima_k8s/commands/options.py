@@ -1,12 +1,15 @@
 """Options that several commands share."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lima.errors import InputError
 from lima_k8s.commands import completion
+
+if TYPE_CHECKING:
+    from lima_k8s.runs.backend import Backend
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,6 +93,44 @@ def _named(texts: Iterable[str]) -> dict[str, str]:
         if found.setdefault(paper, arm) != arm:
             raise InputError(f"--as {text}: {found[paper]} is {paper} already; name one arm")
     return found
+
+
+def place_options(function: F) -> F:
+    """Add the options that choose where runs are: in a namespace of a cluster, or in a storage."""
+    return click.option(
+        "--storage",
+        metavar="URI",
+        help="Runs of this storage instead of a cluster's: of `submit --local`, while they run and "
+        "afterwards.",
+    )(cluster_options(function))
+
+
+def backend_of(storage: str | None, kube_context: str | None, namespace: str | None) -> "Backend":
+    """Return the runs that these options name.
+
+    Raises:
+        InputError: they name a storage and a cluster.
+
+    """
+    if storage is None:
+        from lima_k8s.cluster.watch.backend import ClusterRuns
+
+        return ClusterRuns(kube_context, namespace)
+    refuse_both(storage, kube_context, namespace)
+    from lima_k8s.local.backend import StorageRuns
+
+    return StorageRuns(storage)
+
+
+def refuse_both(storage: str | None, kube_context: str | None, namespace: str | None) -> None:
+    """Refuse options that name two places.
+
+    Raises:
+        InputError: they do.
+
+    """
+    if storage and (kube_context or namespace):
+        raise InputError("--storage names runs without a cluster; leave out --context and -n")
 
 
 def cluster_options(function: F) -> F:

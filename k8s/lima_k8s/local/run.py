@@ -14,11 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lima.common.paths import own_folder
 from lima.common.temporary import temporary_folder
 from lima.errors import Interrupted, LimaError, StorageError
 from lima.runs.devices import require_gpus
 from lima.runs.done import is_done
+from lima.runs.job_end import read_job_end
+from lima.runs.job_record import JobRecord, write_job
 from lima.runs.progress import DONE, look_up_progress
 from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec
@@ -35,8 +39,6 @@ OBJECT_STORE_POLL_S = 5.0
 READERS = 8
 """Progress records that are read at the same time."""
 LAST_LINES = 12
-STOPPED = "stopped on request"
-"""What every error of a job says that ended because it was asked to."""
 
 
 class LocalRun:
@@ -113,7 +115,11 @@ class LocalRun:
         with _stop_requests() as requests, temporary_folder("lima-run-") as folder:
             specs = folder / "specs.json"
             specs.write_text(json.dumps({"runs": [encode(cell) for cell in left]}), "utf-8")
-            code = self._follow(_start(specs, self.storage.uri, folder, log), requests)
+            job = _start(specs, self.storage.uri, folder, log)
+            record = JobRecord.of(job.pid, log, left)
+            write_job(self.storage, record)
+            code = self._follow(job, requests)
+            write_job(self.storage, msgspec.structs.replace(record, exit_code=code))
         if code:
             lines = log.read_text("utf-8", errors="replace").splitlines()
             raise failure(code, lines, log, stopped=requests.count > 0)
@@ -180,9 +186,9 @@ def failure(code: int, lines: Sequence[str], log: Path, *, stopped: bool) -> Lim
         stopped: Whether it was asked to stop.
 
     """
-    errors = _distinct([line.partition(" ERROR ")[2] for line in lines if " ERROR " in line])
-    reasons = [error for error in errors if STOPPED not in error]
-    was_stopped = len(reasons) < len(errors) or (stopped and code < 0)
+    end = read_job_end("\n".join(lines))
+    reasons = end.failures if end else []
+    was_stopped = (end is not None and end.any_stopped) or (stopped and code < 0)
     if was_stopped and not reasons:
         return Interrupted(
             f"stopped; finished work is kept, the same command goes on\n  log: {log}"
@@ -203,15 +209,6 @@ def _ended_by(number: int) -> str:
         f"the job was ended by {signal.Signals(number).name}{memory}; finished work is kept, the "
         "same command goes on"
     )
-
-
-def _distinct(errors: Sequence[str]) -> list[str]:
-    """Drop what is said twice: a job ends with the words of one of its cells, without its name."""
-    return [
-        error
-        for error in dict.fromkeys(errors)
-        if not any(other.endswith(f": {error}") for other in errors)
-    ]
 
 
 def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[bytes]":

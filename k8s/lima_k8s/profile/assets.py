@@ -4,23 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from lima.errors import InputError
-from lima.spec.codec import closest
-
-CHARTS = {
-    "train": "lima-train",
-    "ablation": "lima-ablation",
-    "generate": "lima-generate",
-    "judge": "lima-judge",
-    "curate": "lima-curate",
-}
-"""The chart of each kind of run."""
+from lima.spec.hints import closest
+from lima_k8s.profile.kinds import CHARTS
 
 PACKAGE = Path(__file__).parents[1]
-
-
-def chart_for(kind: str) -> str:
-    """Return the name of the chart that runs `kind`."""
-    return CHARTS[kind]
 
 
 def chart(name: str) -> Path:

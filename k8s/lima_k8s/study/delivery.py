@@ -94,7 +94,8 @@ def _bring(storage: "Storage", wanted: "Sequence[Parcel]") -> None:
             f"bringing {parcel.file.where} to {storage.uri}/{parcel.path} "
             f"({number} of {len(left)}, {size(parcel.file.size)} of {size(total(left))})"
         )
-        bring(storage, parcel, progress("brought"))
+        if there := bring(storage, parcel, progress("brought")):
+            say(f"{parcel.file.where}: {size(there)} were there already, of an upload that was cut")
 
 
 def _say_models_that_stay(prepared: "Prepared") -> None:

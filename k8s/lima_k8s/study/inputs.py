@@ -10,7 +10,7 @@ from lima_k8s.terminal.output import say
 if TYPE_CHECKING:
     from lima.inputs.content import Contents
     from lima.lint import Finding
-    from lima.preparing.prepare import Prepared
+    from lima.preparing.prepare import Prepared, Seen
     from lima.store.storage import Storage
 
 LARGE = 256 << 20
@@ -25,7 +25,7 @@ def look(
     home: str | None = None,
     *,
     storage: "Storage | None" = None,
-    offline: bool = False,
+    brief: bool = False,
 ) -> "Prepared":
     """Return a study with the fingerprints of its inputs.
 
@@ -33,7 +33,7 @@ def look(
         cells: The study.
         home: URI of the storage of its runs on a cluster; None: they are on this machine.
         storage: Of its results, if it may be asked for baselines of its judges.
-        offline: Whether to ask neither object stores nor a hub.
+        brief: Whether to ask buckets only for what they tell in seconds, and to read none.
 
     Raises:
         ChangedInputError: an input is not what the study says.
@@ -42,14 +42,14 @@ def look(
     """
     from lima.preparing.prepare import prepare
 
-    return prepare(cells, _contents(home, offline), storage=storage, patient=home is not None)
+    return prepare(cells, _contents(home, brief), storage=storage, patient=home is not None)
 
 
-def _contents(home: str | None, offline: bool) -> "Contents":
+def _contents(home: str | None, brief: bool) -> "Contents":
     from lima.inputs.content import Contents
 
     watch = progress("read for its fingerprint")
-    return Contents(home=home, offline=offline, watch=watch)
+    return Contents(home=home, brief=brief, watch=watch)
 
 
 def progress(what: str) -> Callable[[str, int, int], None]:
@@ -120,7 +120,7 @@ def study_of(uri: str, run: str) -> tuple[CellSpec, ...]:
 
     """
     from lima.preparing.bring import copied
-    from lima.preparing.history import cell_of
+    from lima.runs.recorded_spec import cell_of
     from lima.store.storage import Storage
 
     storage = Storage(uri)
@@ -128,23 +128,22 @@ def study_of(uri: str, run: str) -> tuple[CellSpec, ...]:
 
 
 def documents(prepared: "Prepared") -> list[dict[str, Any]]:
-    """Return the inputs of a study as plain data, for machines."""
+    """Return the inputs of a study as plain data, for machines.
+
+    `there` is null where nobody could be asked, and so are `fingerprint` and `bytes`.
+    """
+    return [_document(seen) for seen in prepared.inputs]
+
+
+def _document(seen: "Seen") -> dict[str, Any]:
     from lima.inputs.memory import Unknown
 
-    found = []
-    for seen in prepared.inputs:
-        known = None if isinstance(seen.content, Unknown) else seen.content
-        fingerprint = known.fingerprint if known else seen.place.fingerprint
-        entry: dict[str, Any] = {
-            "role": seen.place.role,
-            "path": ", ".join(seen.place.paths),
-            "fingerprint": fingerprint,
-            "bytes": known.size if known else None,
-        }
-        if isinstance(seen.content, Unknown):
-            entry["unknown"] = seen.content.why
-        found.append(entry)
-    return found
+    found, entry = seen.content, {"role": seen.place.role, "path": ", ".join(seen.place.paths)}
+    if isinstance(found, Unknown):
+        is_there = True if found.size is not None else False if found.is_absent else None
+        facts = {"there": is_there, "fingerprint": seen.place.fingerprint, "bytes": found.size}
+        return {**entry, **facts, "unknown": found.why}
+    return {**entry, "there": True, "fingerprint": found.fingerprint, "bytes": found.size}
 
 
 def promised(cell: CellSpec | None) -> list[dict[str, Any]]:
@@ -163,10 +162,19 @@ def promised(cell: CellSpec | None) -> list[dict[str, Any]]:
 
 
 def input_findings(prepared: "Prepared") -> list["Finding"]:
-    """Return a note on each input: whether it is there, its size, its fingerprint."""
+    """Return a note on each input: whether it is there, its size, its fingerprint.
+
+    An error on those that are not in their bucket: of files and folders of this machine the
+    checks of the stages say it.
+    """
     from lima.lint import Finding
 
-    return [Finding("note", entry["role"], told(entry)) for entry in documents(prepared)]
+    found = []
+    for entry in documents(prepared):
+        is_gone = entry["there"] is False and "://" in entry["path"]
+        fix = "put it there, or name another" if is_gone else ""
+        found.append(Finding("error" if is_gone else "note", entry["role"], told(entry), fix))
+    return found
 
 
 def told(document: dict[str, Any]) -> str:
@@ -175,6 +183,8 @@ def told(document: dict[str, Any]) -> str:
 
     big = "" if document["bytes"] is None else f", {size(document['bytes'])}"
     why = f": {document['unknown']}" if "unknown" in document else ""
+    if document.get("there") is False:
+        return f"{document['path']}, not there{why}"
     return f"{document['path']}{big}, {short(document['fingerprint'])}{why}"
 
 

@@ -8,7 +8,6 @@ from lima.curation.arms.assembly import (
     Admission,
     Assembly,
     Choice,
-    Losses,
     Objection,
     Part,
     Rejection,
@@ -21,6 +20,7 @@ from lima.curation.arms.ranking import ALL, Ranking
 from lima.curation.arms.temperature_quotas import quotas
 from lima.curation.arms.undrawn import undrawn
 from lima.curation.candidates.candidate import Candidate
+from lima.curation.candidates.losses import Losses
 from lima.curation.candidates.table import CandidateStore, losses, total
 from lima.curation.stackexchange.sites import POOL
 from lima.errors import DataError

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lima.curation.arms.assembly import Losses
 from lima.curation.candidates.candidate import Candidate, Provenance
+from lima.curation.candidates.losses import Losses
 from lima.curation.reading.damage import Damage
 from lima.errors import StorageError
 from lima.spec import CellSpec, reading_cell

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lima.curation.arms.assembly import Assembly, Losses, Rejection
+from lima.curation.arms.assembly import Assembly, Rejection
 from lima.curation.arms.licence_policy import Licence, licences
 from lima.curation.candidates.candidate import Candidate
+from lima.curation.candidates.losses import Losses
 from lima.curation.card.attribution import escaped
 from lima.curation.card.table1 import Row, to_markdown
 from lima.curation.text.style import style_warnings

@@ -1,9 +1,9 @@
 """What is said of a run at its end: rows of `examples`, its summary, and its card."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
+from lima.common.paths import is_here
 from lima.curation.arms.assembly import Choice
 from lima.curation.arms.draw import DrawnArm
 from lima.curation.candidates.candidate import Candidate
@@ -133,4 +133,4 @@ def _kind(choice: Choice, spec: CurateSpec) -> str:
 def _file_or_name(tokenizer: str, spec: CurateSpec) -> str:
     """Return the path of a tokenizer's file or folder; of one that is not there, the hub's name."""
     path = resolved(tokenizer, spec)
-    return path if Path(path).expanduser().exists() else tokenizer
+    return path if "://" in path or is_here(path) else tokenizer

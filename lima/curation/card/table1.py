@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lima.common.temporary import temporary_folder
 from lima.errors import ModelError
+from lima.store.storage import Storage
 
 Counter = Callable[[Sequence[str]], list[int]]
 """Texts to their numbers of tokens, without special ones."""
@@ -111,12 +113,31 @@ def token_counter(name: str) -> Counter:
     """Return a counter of tokens for any Hugging Face tokenizer.
 
     Args:
-        name: A `tokenizer.json` (also packed as .gz), a folder, or the name of a model on a hub.
+        name: A `tokenizer.json` (also packed as .gz), a folder, local or URIs, or the name of a
+            model on a hub.
 
     Raises:
         ModelError: there is no such tokenizer.
+        StorageError: a storage could not be reached.
 
     """
+    if "://" in name:
+        with temporary_folder("lima-tokenizer-") as folder:
+            return _counter(str(_fetched(name, folder)), name)
+    return _counter(name, name)
+
+
+def _fetched(uri: str, folder: Path) -> Path:
+    """Return the copy of a file or a folder, in a folder."""
+    above, _, name = uri.rstrip("/").rpartition("/")
+    storage = Storage(above)
+    if not storage.exists(name):
+        return storage.download_folder(name, folder)
+    storage.download(name, folder / name)
+    return folder / name
+
+
+def _counter(name: str, told: str) -> Counter:
     path = Path(name).expanduser()
     try:
         if path.is_file():
@@ -136,7 +157,7 @@ def token_counter(name: str) -> Counter:
         ]
     except Exception as error:  # noqa: BLE001 - the libraries raise anything, even bare Exception
         raise ModelError(
-            f"{name}: no tokenizer can be loaded ({str(error).splitlines()[0]}); name a "
+            f"{told}: no tokenizer can be loaded ({str(error).splitlines()[0]}); name a "
             "tokenizer.json, a folder or a model of the hub"
         ) from None
 

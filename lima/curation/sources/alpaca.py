@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, records, stem
+from lima.curation.reading.record_files import Record, records
+from lima.curation.sources.source_kind import SourceKind
 from lima.data.layouts import join, refuse_unread
 from lima.data.plain_text import tidy
+from lima.store.files import files, stem
 
 SOURCE = "alpaca"
+SUFFIXES = (".json", ".jsonl")
 LICENCE = "CC BY-NC 4.0"
 URL = "https://github.com/tatsu-lab/stanford_alpaca"
 AUTHORS = ("Stanford Alpaca (text-davinci-003)",)
@@ -26,7 +29,7 @@ def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    for path in files(paths, (".json", ".jsonl")):
+    for path in files(paths, SUFFIXES):
         for number, (where, record) in enumerate(records(path, damage)):
             try:
                 _check(record)
@@ -59,3 +62,11 @@ def _candidate(record: Record, source_id: str) -> Candidate:
         measures={"response_characters": len(response)},
         reasons=tuple(reasons),
     )
+
+
+KIND = SourceKind(
+    "alpaca",
+    SUFFIXES,
+    lambda paths, _source, _spec, damage: read(paths, damage=damage),
+    licence=LICENCE,
+)

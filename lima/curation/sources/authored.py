@@ -28,13 +28,16 @@ from typing import Any
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, open_bytes, records, stem
+from lima.curation.reading.record_files import Record, open_bytes, records
+from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.style import style_measures
 from lima.data.layouts import conversation
 from lima.data.plain_text import one_line
+from lima.store.files import files, stem
 
 SOURCE = "authored"
 MARKDOWN = (".md", ".markdown")
+SUFFIXES = (".jsonl", ".json", *MARKDOWN)
 ROLE_HEADINGS = {"user": 0, "prompt": 0, "assistant": 1, "response": 1}
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -91,7 +94,7 @@ def _named_files(paths: Sequence[str]) -> list[tuple[str, str]]:
     """Return files with their names, which hold the folders below the path that was given."""
     found = {}
     for path in paths:
-        for file in files([path], (".jsonl", ".json", *MARKDOWN)):
+        for file in files([path], SUFFIXES):
             below = file.removeprefix(path.rstrip("/")).lstrip("/")
             folder = below.rpartition("/")[0]
             found[file] = f"{folder}/{stem(file)}" if folder else stem(file)
@@ -163,3 +166,8 @@ def _folder(name: str) -> str:
 def _authors(value: Any) -> tuple[str, ...]:
     names = value if isinstance(value, list) else [value] if value else []
     return tuple(one_line(str(name)) for name in names)
+
+
+KIND = SourceKind(
+    SOURCE, SUFFIXES, lambda paths, _source, _spec, damage: read(paths, damage=damage)
+)

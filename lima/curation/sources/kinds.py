@@ -1,23 +1,38 @@
 """All sources but Stack Exchange behind one function: files of a kind to candidates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-from lima.common.paths import joined
+from lima.common.paths import below
 from lima.curation.candidates.candidate import Candidate
 from lima.curation.reading.damage import Damage
 from lima.curation.sources import alpaca, authored, lima_release, reddit, superni, wikihow
+from lima.curation.sources.source_kind import SourceKind
 from lima.curation.stackexchange.sites import DIALOGUES, GROUPS, LANGUAGES, POOL, UNLISTED
+from lima.inputs import listing
+from lima.spec import names
 from lima.spec.curate import CurateSpec, SourceSpec
 
-PRESUMED = {
-    "wikihow": wikihow.LICENCE,
-    "writingprompts": reddit.LICENCE,
-    "askreddit": reddit.LICENCE,
-    "natural_instructions": superni.LICENCE,
-    "alpaca": alpaca.LICENCE,
-}
-"""Licences of what the kinds are, which the files do not name: one that is declared stands in."""
+KINDS = names.Registry[SourceKind](names.SOURCES)
+"""What `curate.sources[].kind` may name. One more is a `SourceKind` in a file, and a line below."""
+
+
+def add_source(kind: SourceKind) -> None:
+    """Make a kind of source known: to specs, to what reads it, and to what fingerprints it."""
+    KINDS.add(kind.name, kind)
+    listing.add_suffixes(kind.name, kind.suffixes)
+
+
+for _kind in (
+    wikihow.KIND,
+    reddit.WRITING_PROMPTS,
+    reddit.ASK_REDDIT,
+    superni.KIND,
+    alpaca.KIND,
+    authored.KIND,
+    lima_release.KIND,
+):
+    add_source(_kind)
 
 
 def pools_of(source: SourceSpec) -> list[str]:
@@ -34,7 +49,7 @@ def pools(spec: CurateSpec) -> list[str]:
 
 def resolved(path: str, spec: CurateSpec) -> str:
     """Return a path of a source as it is opened."""
-    return joined(spec.root, path)
+    return below(spec.root, path)
 
 
 def read_source(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:
@@ -44,31 +59,14 @@ def read_source(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterato
         DataError: a file is missing, or the input is damaged and `spec` is strict.
 
     """
-    for candidate in _read(source, spec, damage):
-        yield _licensed(candidate, source)
-
-
-def _read(source: SourceSpec, spec: CurateSpec, damage: Damage) -> Iterator[Candidate]:
     paths = [resolved(path, spec) for path in source.paths]
-    readers: dict[str, Callable[[], Iterator[Candidate]]] = {
-        "wikihow": lambda: wikihow.read(paths, damage=damage),
-        "writingprompts": lambda: reddit.read(
-            paths, damage=damage, subreddit="WritingPrompts", responses=reddit.RESPONSES
-        ),
-        "askreddit": lambda: reddit.read(paths, damage=damage, subreddit="AskReddit"),
-        "natural_instructions": lambda: superni.read(paths, damage=damage, seed=spec.seed),
-        "alpaca": lambda: alpaca.read(paths, damage=damage),
-        "authored": lambda: authored.read(paths, damage=damage),
-        "examples": lambda: lima_release.read(
-            paths, damage=damage, licence=source.licence, chosen=source.chosen
-        ),
-    }
-    return readers[source.kind]()
+    for candidate in KINDS[source.kind].read(paths, source, spec, damage):
+        yield _licensed(candidate, source)
 
 
 def _licensed(candidate: Candidate, source: SourceSpec) -> Candidate:
     """Return a candidate with the licence that is declared, unless its file names one."""
-    presumed = PRESUMED.get(source.kind, "")
+    presumed = KINDS[source.kind].licence
     named = candidate.provenance.licence
     if not source.licence or not named.startswith(presumed) or (named and not presumed):
         return candidate

@@ -12,11 +12,14 @@ from importlib import resources
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, records, stem
+from lima.curation.reading.record_files import Record, records
+from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.near_duplicates import words
 from lima.data.layouts import conversation
+from lima.store.files import files, stem
 
 LICENCE = "CC BY-NC-SA"
+SUFFIXES = (".jsonl", ".json")
 """Of the release as a whole, "or stricter where the source is stricter"."""
 URL = "https://huggingface.co/datasets/GAIR/lima"
 TEST = "test"
@@ -57,7 +60,7 @@ def read(
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    for path in files(paths, (".jsonl", ".json")):
+    for path in files(paths, SUFFIXES):
         for number, (turns, record) in enumerate(_conversations(path, damage, chosen)):
             known = released_as(turns)
             named = str(record.get("source") or "") or known.replace(TEST, "")
@@ -105,3 +108,12 @@ def _conversations(
             yield conversation(record, chosen=chosen), record
         except ValueError as error:
             damage.note(where, "not an example", str(error))
+
+
+KIND = SourceKind(
+    "examples",
+    SUFFIXES,
+    lambda paths, source, _spec, damage: read(
+        paths, damage=damage, licence=source.licence, chosen=source.chosen
+    ),
+)

@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import Record, files, records
+from lima.curation.reading.record_files import Record, records
+from lima.curation.sources.source_kind import SourceKind
 from lima.data.plain_text import one_line, tidy, without_links
+from lima.store.files import files
 
 LICENCE = "Reddit user content"
 SUFFIXES = (
@@ -274,3 +276,19 @@ def _time(value: object) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC) if seconds else None
     except (ValueError, OverflowError, OSError):
         return None
+
+
+WRITING_PROMPTS = SourceKind(
+    "writingprompts",
+    SUFFIXES,
+    lambda paths, _source, _spec, damage: read(
+        paths, damage=damage, subreddit="WritingPrompts", responses=RESPONSES
+    ),
+    licence=LICENCE,
+)
+ASK_REDDIT = SourceKind(
+    "askreddit",
+    SUFFIXES,
+    lambda paths, _source, _spec, damage: read(paths, damage=damage, subreddit="AskReddit"),
+    licence=LICENCE,
+)

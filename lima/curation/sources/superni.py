@@ -10,11 +10,14 @@ from typing import Any
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import document, files, stem
+from lima.curation.reading.record_files import document
+from lima.curation.sources.source_kind import SourceKind
 from lima.data.plain_text import tidy
 from lima.spec.codec import sha256_key
+from lima.store.files import files, stem
 
 SOURCE = "natural_instructions"
+SUFFIXES = (".json",)
 LICENCE = "Apache-2.0"
 URL = "https://github.com/allenai/natural-instructions/blob/master/tasks/{}.json"
 ENGLISH = "English"
@@ -70,7 +73,7 @@ def read(
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    for path in files(paths, (".json",)):
+    for path in files(paths, SUFFIXES):
         task = document(path, damage)
         if not isinstance(task, dict) or not isinstance(task.get("Instances"), list):
             damage.note(path, "not a task of Super-Natural Instructions", "no Instances")
@@ -159,3 +162,11 @@ def _text(value: Any) -> str | None:
     if isinstance(value, list):
         value = value[0] if value else None
     return value if isinstance(value, str) else None
+
+
+KIND = SourceKind(
+    "natural_instructions",
+    SUFFIXES,
+    lambda paths, _source, spec, damage: read(paths, damage=damage, seed=spec.seed),
+    licence=LICENCE,
+)

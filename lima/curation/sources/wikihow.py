@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
-from lima.curation.reading.record_files import files, stem
+from lima.curation.sources.source_kind import SourceKind
 from lima.curation.sources.wikihow_files import (
     Article,
     Section,
@@ -15,8 +15,10 @@ from lima.curation.sources.wikihow_files import (
     read_categories,
 )
 from lima.data.plain_text import one_line, tidy, without_links
+from lima.store.files import files, stem
 
 SOURCE = "wikihow"
+SUFFIXES = (".jsonl", ".json", ".csv")
 LICENCE = "CC BY-NC-SA 3.0"
 CONTRIBUTORS = "wikiHow contributors"
 CATEGORIES = (
@@ -84,7 +86,7 @@ def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    known = files(paths, (".jsonl", ".json", ".csv"))
+    known = files(paths, SUFFIXES)
     lists = [path for path in known if stem(path).lower() == "categories"]
     categories = read_categories(lists, damage)
     for path in known:
@@ -196,3 +198,11 @@ def _without_pointers(text: str) -> tuple[str, int]:
             kept.append(text[done : begin.start()])
             done, count = sentence.end(), count + 1
     return "".join([*kept, text[done:]]), count
+
+
+KIND = SourceKind(
+    "wikihow",
+    SUFFIXES,
+    lambda paths, _source, _spec, damage: read(paths, damage=damage),
+    licence=LICENCE,
+)

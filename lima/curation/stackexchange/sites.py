@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 from lima.errors import DataError
 from lima.spec.yamltext import load_yaml
@@ -40,24 +39,41 @@ class Sites:
         return POOL.format(self.groups.get(self.name(site), UNLISTED))
 
 
+def _text(path: str | None) -> str:
+    if path is None:
+        return (resources.files("lima.curation.stackexchange") / "sites.yaml").read_text("utf-8")
+    # Its library takes longer than all of lint.
+    from lima.curation.reading.record_files import open_bytes
+
+    with open_bytes(path) as stream:
+        return stream.read().decode("utf-8")
+
+
 def load_sites(path: str | None = None) -> Sites:
     """Return the division of a YAML file, or the one that ships here.
 
     Raises:
         DataError: it cannot be read, lacks a group, or lists a site twice.
+        StorageError: a storage could not be reached.
 
     """
     import yaml
 
     where = path or "lima/curation/stackexchange/sites.yaml"
-    shipped = resources.files("lima.curation.stackexchange") / "sites.yaml"
     try:
-        text = Path(path).expanduser().read_text("utf-8") if path else shipped.read_text("utf-8")
-        document = load_yaml(text)
+        document = load_yaml(_text(path))
         listed = {group: [str(site) for site in document[group]] for group in GROUPS}
         renamed = {str(old): str(new) for old, new in (document.get("renamed") or {}).items()}
         languages = frozenset(str(site) for site in document.get("other_languages") or ())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (
+        OSError,
+        DataError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        yaml.YAMLError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{where}: not a division of sites; it needs the lists {', '.join(GROUPS)} ({reason})"

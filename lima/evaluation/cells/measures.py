@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -11,10 +11,8 @@ import pyarrow as pa
 from lima.evaluation.statistics.intervals import SCORES, clustered_interval, mean_bounds
 from lima.evaluation.statistics.tallies import (
     ENCODED,
-    FINISH_REASONS,
     JUDGMENT_COLUMNS,
     RESPONSE_COLUMNS,
-    STATUSES,
     Tally,
     count_lengths,
     merged,
@@ -22,10 +20,13 @@ from lima.evaluation.statistics.tallies import (
     tally_judgments,
     tally_responses,
 )
+from lima.judging.rubrics import RUBRICS
+from lima.runs.effort import Effort, effort_of, total_effort
 from lima.runs.lineage import Chain
 from lima.spec import Stage
 from lima.store.scan import Tables
 from lima.store.tables import ATTEMPTS, GENERATIONS, JUDGMENTS, METRICS, STEPS
+from lima.store.values import FINISH_REASONS, STATUSES
 
 OWN_STAGES: tuple[Stage, ...] = ("train", "generate", "judge")
 """Stages of a cell itself; curated data and the base model are shared."""
@@ -50,21 +51,6 @@ class Training:
         """Return the one after an epoch; without one, the last."""
         at = max(self.heldout, default=None) if epoch is None else epoch
         return None if at is None else self.heldout.get(at)
-
-
-@dataclass(frozen=True)
-class Effort:
-    """The attempts at a run, and their hours as far as their ends are known."""
-
-    stage_starts: int = 0
-    retries: int = 0
-    """Starts of a stage after its first."""
-    failed: int = 0
-    interrupted: int = 0
-    killed: int = 0
-    open: int = 0
-    gpu_hours: float = 0.0
-    wall_hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,13 +142,7 @@ def read_efforts(tables: Tables) -> dict[str, Effort]:
     by_run: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_run.setdefault(row["run_id"], []).append(row)
-    return {run: _effort(rows) for run, rows in by_run.items()}
-
-
-def total_effort(efforts: Iterable[Effort]) -> Effort:
-    """Return the sum of all fields."""
-    listed = list(efforts)
-    return Effort(**{f.name: sum(getattr(e, f.name) for e in listed) for f in fields(Effort)})
+    return {run: effort_of(rows) for run, rows in by_run.items()}
 
 
 def summarise(
@@ -242,8 +222,9 @@ def _score_measures(
     owed = [c.runs["generate"] for c in scoring if c.runs.get("generate") in results.responses]
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
     waiting = max(0, responses - finals) if owed else None
-    bounds = mean_bounds(total, scored, finals - scored + (waiting or 0))
-    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=SCORES)
+    scale = _scale(scoring)
+    bounds = mean_bounds(total, scored, finals - scored + (waiting or 0), *scale)
+    interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=scale)
     return {
         "judged": finals,
         "scored": scored,
@@ -256,6 +237,13 @@ def _score_measures(
         "bound_high": bounds[1] if bounds else None,
         "cost": cost + comparing,
     }
+
+
+def _scale(chains: Sequence[Chain]) -> tuple[float, float]:
+    """Return least and greatest score that cells could get; the paper's if no rubric says so."""
+    names = {str((chain.spec.get("judge") or {}).get("rubric")) for chain in chains}
+    scales = [s for n in names if (rubric := RUBRICS.get(n)) and (s := rubric.scale)] or [SCORES]
+    return min(low for low, _ in scales), max(high for _, high in scales)
 
 
 def _training_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any]:
@@ -292,29 +280,6 @@ def _training(steps: list[dict[str, Any]], heldout: Mapping[int, float]) -> Trai
         loss=_known(weighted / tokens) if tokens else None,
         heldout=heldout,
     )
-
-
-def _effort(rows: list[dict[str, Any]]) -> Effort:
-    starts = [row["attempt_id"] for row in rows if row["event"] == "started"]
-    ends = [row for row in rows if row["event"] == "ended"]
-    endless = set(starts) - {row["attempt_id"] for row in ends}
-    running = int(bool(starts) and starts[-1] in endless)
-    outcomes = [row["outcome"] for row in ends]
-    return Effort(
-        stage_starts=len(starts),
-        retries=max(len(starts) - 1, 0),
-        failed=outcomes.count("failed"),
-        interrupted=outcomes.count("interrupted"),
-        # The next attempt writes the end of one that was killed, if it still can.
-        killed=outcomes.count("killed") + len(endless) - running,
-        open=running,
-        gpu_hours=sum(_seconds(row) * row["gpus"] for row in ends) / 3600,
-        wall_hours=sum(_seconds(row) for row in ends) / 3600,
-    )
-
-
-def _seconds(row: dict[str, Any]) -> float:
-    return _known(row["seconds"] or 0.0) or 0.0
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

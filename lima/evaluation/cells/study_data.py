@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lima.evaluation.cells.measures import Results, read_metrics, read_results, runs_of
-from lima.evaluation.report.chart_kinds import Points
 from lima.runs.lineage import Chain, read_chains
 from lima.store.scan import Tables
 from lima.store.tables import STEPS
 
+Points = Sequence[tuple[float, float]]
 CURVE_POINTS = 120
 """More points of a loss curve than this are averaged: nobody sees more on a page."""
 
@@ -27,7 +27,7 @@ class Study:
     perplexities: dict[str, Points]
 
 
-def read_study(tables: Tables) -> Study:
+def read_study_data(tables: Tables) -> Study:
     """Read all that a report needs.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lima.evaluation.statistics.intervals import clopper_pearson
-from lima.rating.dialogues import Answer, chat_answers
+from lima.rating.dialogues import ChatAnswer, chat_answers
 from lima.rating.labels import Asked, Label
 from lima.store.scan import Tables
 from lima.store.tables import ITEMS
@@ -88,7 +88,7 @@ class Labelled:
 
     labels: Sequence[Label]
     items: Sequence[Item] = ()
-    answers: Sequence[Answer] = ()
+    answers: Sequence[ChatAnswer] = ()
 
     def of(self, asked: Asked, arm: str, groups: Iterable[str], other: str | None = None) -> Counts:
         """Count the labels of an arm, or of its pairs with another arm.

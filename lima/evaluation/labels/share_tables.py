@@ -5,7 +5,7 @@ from typing import Any
 
 from lima.evaluation.labels.contests import OUTCOMES, contests
 from lima.evaluation.labels.label_shares import FIRST_TURNS, HUMAN, Counts, Labelled
-from lima.rating.dialogues import Answer
+from lima.rating.dialogues import ChatAnswer
 from lima.rating.labels import Asked
 
 GRADES = ("excellent", "pass", "fail")
@@ -41,7 +41,7 @@ def rate_rows(labelled: Labelled, heroes: Mapping[str, str | None]) -> list[dict
 def chat_rows(labelled: Labelled) -> list[dict[str, Any]]:
     """Return the runs of conversations: who answered, how often, and how much is labelled."""
     labels = {x.item_id for x in labelled.labels if x.value is not None}
-    by_run: dict[str, list[Answer]] = {}
+    by_run: dict[str, list[ChatAnswer]] = {}
     for answer in labelled.answers:
         by_run.setdefault(answer.run_id, []).append(answer)
     return [

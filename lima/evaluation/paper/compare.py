@@ -8,7 +8,7 @@ from lima.errors import InputError
 from lima.evaluation.aggregate.table import report_unreadable
 from lima.evaluation.agreement.tie_discounted import DRAWS
 from lima.evaluation.cells.checkpoint_choice import checkpoints_of, read_choices
-from lima.evaluation.cells.study_data import Study, read_study
+from lima.evaluation.cells.study_data import Study, read_study_data
 from lima.evaluation.labels.label_shares import read_labelled
 from lima.evaluation.paper.arms import BASELINES, recipe_cells
 from lima.evaluation.paper.from_curation import read_curated
@@ -80,7 +80,7 @@ def read_evidence(
     _refuse_unknown(named)
     labels = read_labels(tables)
     if study is None and (not labels or has_cells(tables)):  # imported labels may stand alone
-        study = read_study(tables)
+        study = read_study_data(tables)
     measured = {str(fact.of[1]) for fact in paper_facts() if fact.of[0] == "tokens"}
     evidence = Evidence(
         read_labelled(tables, labels),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lima.evaluation.cells.study_data import Points
 from lima.evaluation.report.drawing import Drawing, Palette
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ NOTE_ROOM = (0.17, 0.09)
 """Width and height of a note, as shares of the axes."""
 ROW_CHARACTERS = 24
 """Longer labels of rows are broken."""
-
-Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)

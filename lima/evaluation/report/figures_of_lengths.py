@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from lima.data.trimming import Lengths, histogram
 from lima.evaluation.cells.lines import series_of
 from lima.evaluation.cells.measures import runs_of
+from lima.evaluation.cells.study_data import Points
 from lima.evaluation.report import chart_kinds as figures
-from lima.evaluation.report.chart_kinds import Curve, Points
+from lima.evaluation.report.chart_kinds import Curve
 from lima.evaluation.report.figures_of_runs import Panel
 from lima.runs.lineage import Chain
 from lima.store.scan import Tables

@@ -8,16 +8,17 @@ from typing import Any
 
 from lima.evaluation.cells.checkpoint_choice import Checkpoint, pairs_of
 from lima.evaluation.cells.lines import Series, series_of
-from lima.evaluation.cells.measures import OWN_STAGES, Effort, runs_of, summarise, total_effort
+from lima.evaluation.cells.measures import OWN_STAGES, runs_of, summarise
 from lima.evaluation.cells.settings import settings
-from lima.evaluation.cells.study_data import Study, lengths_of, mean_curve, quantile
+from lima.evaluation.cells.study_data import Points, Study, lengths_of, mean_curve, quantile
 from lima.evaluation.paper.numbers import paper_facts
 from lima.evaluation.report import chart_kinds as figures
-from lima.evaluation.report.chart_kinds import Bar, Curve, Points, Range
+from lima.evaluation.report.chart_kinds import Bar, Curve, Range
 from lima.evaluation.report.drawing import Drawing
-from lima.evaluation.statistics.tallies import FINISH_REASONS
+from lima.runs.effort import Effort, total_effort
 from lima.runs.lineage import Chain
 from lima.spec import STAGES, Stage
+from lima.store.values import FINISH_REASONS
 
 SIZE = "train.data.count"
 FAR = 5

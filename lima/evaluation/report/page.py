@@ -16,7 +16,7 @@ from lima.evaluation.cells.checkpoint_choice import correlations
 from lima.evaluation.cells.lines import readable
 from lima.evaluation.cells.origins import input_rows, read_origins, unknown
 from lima.evaluation.cells.origins import notes as origin_notes
-from lima.evaluation.cells.study_data import read_study
+from lima.evaluation.cells.study_data import read_study_data
 from lima.evaluation.labels.contests import read_lengths
 from lima.evaluation.paper.compare import read_evidence
 from lima.evaluation.paper.numbers import written
@@ -26,12 +26,12 @@ from lima.evaluation.report.figures_of_runs import Panel, panels
 from lima.evaluation.report.sample_responses import read_samples
 from lima.evaluation.report.tables import shown, study_tables
 from lima.evaluation.statistics.correlation import RankCorrelation
-from lima.evaluation.statistics.tallies import STATUSES
 from lima.rating.dialogues import STAGE as CHAT_STAGE
 from lima.runs.lineage import Chain, experiments
 from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import RUNS
+from lima.store.values import STATUSES
 
 if TYPE_CHECKING:
     import jinja2
@@ -123,7 +123,7 @@ def make_report(
 ) -> Report:
     """Return the page and its figures; arguments and errors are those of `write_report`."""
     tables = Tables(storage, experiment)
-    study = read_study(tables)
+    study = read_study_data(tables)
     name = _only_experiment(tables, study.chains, experiment)
     samples = read_samples(tables, study.chains)
     evidence = read_evidence(tables, named or {}, study=study)

@@ -7,15 +7,14 @@ from lima.evaluation.aggregate.columns import MEASURES
 from lima.evaluation.cells.lines import Judging, Series, arms_of, judges_of, series_of
 from lima.evaluation.cells.measures import (
     OWN_STAGES,
-    Effort,
     Results,
     runs_of,
     summarise,
-    total_effort,
 )
 from lima.evaluation.cells.settings import known_settings, settings
 from lima.evaluation.cells.study_data import Study
 from lima.evaluation.labels.contests import OUTCOMES, PEOPLE
+from lima.runs.effort import Effort, total_effort
 from lima.runs.lineage import Chain
 from lima.spec import STAGES, Stage
 

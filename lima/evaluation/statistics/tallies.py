@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-STATUSES = ("ok", "parse_fail", "refusal", "truncated", "api_error")
-FINISH_REASONS = ("eot", "length", "prompt_too_long")
+from lima.store.values import FINISH_REASONS, STATUSES
+
 JUDGMENT_COLUMNS = ("prompt_key", "status", "final", "score", "cost")
 RESPONSE_COLUMNS = ("prompt_key", "source", "finish_reason", "response_tokens")
 ENCODED = ("prompt_key", "source", "status", "finish_reason")

@@ -16,9 +16,9 @@ import yaml
 
 from lima_k8s.profile.assets import read_profile
 from lima_k8s.profile.cluster_spec import load_cluster, merge
-from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import ROOT
+from tests.cluster.helpers.s3 import S3
 
 SECRET = "storage"
 LIMA = str(Path(sys.executable).with_name("lima-k8s"))

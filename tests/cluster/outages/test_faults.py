@@ -14,13 +14,14 @@ import pytest
 
 from lima.spec import CellSpec
 from lima.store.storage import Storage
-from tests.cluster.conftest import S3, Say
+from tests.cluster.conftest import Say
 from tests.cluster.harness.addons import await_operators
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.faults import Faults
 from tests.cluster.helpers.lima import Lima, lima, queue, quota, write_profile
 from tests.cluster.helpers.outage import Proxy
+from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import (
     assert_same,
     attempts,

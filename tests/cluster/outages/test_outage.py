@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lima.store.storage import Storage
-from tests.cluster.conftest import S3
 from tests.cluster.helpers.lima import Lima, lima, queue, quota, write_profile
 from tests.cluster.helpers.outage import Proxy
+from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import assert_same, run_here, scratch_cell, trains, write_study
 
 __all__ = ["lima", "queue", "quota"]

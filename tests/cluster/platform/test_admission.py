@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError
-from lima.recipes.paper import RECIPES
-from lima_k8s.profile.assets import chart_for, profile, profiles
+from lima.recipes.registry import RECIPES
+from lima_k8s.profile.assets import profile, profiles
+from lima_k8s.profile.kinds import CHARTS
 from tests.charts.test_pods import ALL
 from tests.charts.test_runs import kinds
 from tests.charts.tools import SECRET, STORAGE, manifests, of_kind, pod_templates, template, values
@@ -57,7 +58,7 @@ def test_every_recipe_is_admitted(kubectl: Kubectl, namespace: str, name: str) -
     where = ("--values", profile(name), "--namespace", namespace)
     for recipe in RECIPES.values():
         for kind, cells in kinds(recipe()):
-            text = template(chart_for(kind), values(cells, storage=storage), *where)
+            text = template(CHARTS[kind], values(cells, storage=storage), *where)
             documents = manifests(text)
             jobs = of_kind(documents, "RayJob")
             assert len(jobs) == len(cells)

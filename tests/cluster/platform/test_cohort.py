@@ -14,10 +14,11 @@ import pytest
 from lima.spec import CellSpec, ComputeSpec
 from lima.store.storage import Storage
 from lima_k8s.profile.cluster_spec import load_cluster
-from tests.cluster.conftest import S3, Say
+from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import SECRET, Lima, lima, write_profile
 from tests.cluster.helpers.platform import GPU_NODE, explained, helm, install
+from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import assert_same, run_here, scratch_cell, trains, write_study
 
 __all__ = ["lima"]

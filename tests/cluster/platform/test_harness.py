@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow.fs
 import pytest
 
-from tests.cluster.conftest import S3
 from tests.cluster.harness import addons, cgroups
 from tests.cluster.harness.cluster import Cluster, sweep
 from tests.cluster.harness.images import JOBS
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.layout import CLUSTERS, ROOT
 from tests.cluster.harness.sandbox import Sandbox
+from tests.cluster.helpers.s3 import S3
 
 QUEUE = "queue"
 RESTRICTED = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import encode, run_id
 from tests.cluster.conftest import Say
 from tests.cluster.harness import addons

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lima.errors import ClusterError
-from tests.cluster.conftest import S3
 from tests.cluster.harness.daemons import PAUSE
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import ONE, SMALL, Lima, lima, write_profile
 from tests.cluster.helpers.platform import GPU_NODE, helm, install
+from tests.cluster.helpers.s3 import S3
 
 __all__ = ["lima"]
 QUOTA = {"cpu": 1, "memoryGiB": 4, "diskGiB": 9, "gpuNodes": 0}

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError
-from tests.cluster.conftest import S3
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
 from tests.cluster.helpers.lima import ONE, SMALL, Lima, lima, write_profile
 from tests.cluster.helpers.platform import helm, install, kubectl_of, person
+from tests.cluster.helpers.s3 import S3
 
 __all__ = ["lima"]
 GPU = "nvidia.com/gpu"

@@ -5,22 +5,35 @@ from typing import Any
 
 import pytest
 
+from lima.errors import DataError, Interrupted, LimaError, StorageError
+from lima.runs.job_end import JobEnd
 from lima_k8s.cluster.causes.causes import CAUSES, find_cause
 from lima_k8s.cluster.causes.job_log import job_errors
 from lima_k8s.cluster.causes.kueue_quota_messages import never_fits
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Cause, Condition, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.read.model import Condition, Event, Pod, Queue, Workload
+from lima_k8s.runs.model import Cause, Run
 
 RUN = Run("diverse-32-s0-44ff9a06", uid="u", queue="lima", storage="s3://b/x", suspended=True)
 QUEUE = Queue("lima", "lima")
 ADMITTED = Workload(
     "w", "u", conditions={k: Condition(True) for k in ("QuotaReserved", "Admitted")}
 )
-LOG = (
-    "Job entrypoint command failed with exit code {code}, last available logs (truncated to "
-    "20,000 chars):\n2026-11-22 15:00:00,123 INFO run\n"
-    "2026-11-22 15:00:01,123 ERROR cannot list s3://b/x/progress: no route\n"
-)
+LOST = "cannot list s3://b/x/progress: no route"
+
+
+def ended(error: LimaError) -> str:
+    """Return the log of a job that ends so."""
+    return f"x ERROR {error}\n{JobEnd.of(error, []).line}"
+
+
+def failed_with(code: int) -> str:
+    """Return what KubeRay says of a job that ended so: the end of its log in other words."""
+    return (
+        f"Job entrypoint command failed with exit code {code}, last available logs (truncated to "
+        "20,000 chars):\n2026-11-22 15:00:00,123 INFO run\n"
+        f"{ended(StorageError(LOST))}\n"
+    )
 
 
 def pod_with(init: bool = False, restart: int = 0, **state: Any) -> Pod:
@@ -211,9 +224,9 @@ def test_what_never_fits_says_how_much() -> None:
 @pytest.mark.parametrize(
     ("reason", "message", "name"),
     [
-        ("AppFailed", LOG.format(code=3), "storage-unreachable"),
-        ("AppFailed", LOG.format(code=2), "bad-input"),
-        ("AppFailed", LOG.format(code=1), "run-failed"),
+        ("AppFailed", failed_with(3), "storage-unreachable"),
+        ("AppFailed", failed_with(2), "bad-input"),
+        ("AppFailed", failed_with(1), "run-failed"),
         ("SubmissionFailed", "submitter reached its backoff limit", "submitter-lost"),
         ("DeadlineExceeded", "the RayJob has passed the activeDeadlineSeconds", "deadline"),
     ],
@@ -233,7 +246,7 @@ def test_a_failure_that_is_tried_again_is_not_the_end() -> None:
     """But storage out of reach is told at once: its Secret or its URI may be wrong."""
     retried = replace(RUN, deployment_status="Retrying", job_status="FAILED", reason="AppFailed")
     for code, name, fatal in ((1, "run-failed", False), (3, "storage-unreachable", True)):
-        found = cause(run=replace(retried, message=LOG.format(code=code)))
+        found = cause(run=replace(retried, message=failed_with(code)))
         assert found
         assert (found.name, found.fatal) == (name, fatal)
 
@@ -242,16 +255,12 @@ def test_a_failure_that_is_tried_again_is_not_the_end() -> None:
     ("log", "name", "what"),
     [
         (
-            "x ERROR train.jsonl: cannot be read\nx INFO bye",
+            ended(DataError("train.jsonl: cannot be read")),
             "bad-input",
             "train.jsonl: cannot be read",
         ),
-        (
-            "x ERROR stopped on request before train",
-            "run-failed",
-            "its job was stopped through Ray",
-        ),
-        ("x ERROR no such data\nx ERROR stopped on request", "bad-input", "no such data"),
+        (ended(Interrupted("before train")), "run-failed", "its job was stopped through Ray"),
+        ("x ERROR a log that breaks off", "run-failed", "its job was stopped through Ray"),
         ("", "run-failed", "its job was stopped through Ray"),
     ],
 )
@@ -290,7 +299,8 @@ def test_a_fatal_cause_comes_first() -> None:
 
 def test_a_log_without_errors_gives_its_last_lines() -> None:
     assert job_errors("a\nb\n\nc\nd") == "b; c; d"
-    assert job_errors("1 ERROR abc: arm seed 0: no route\n2 ERROR no route") == "no route"
+    assert job_errors(ended(StorageError("no route")) + "\nbye") == "no route"
+    assert job_errors("lima-job-end {") == "lima-job-end {"
     assert job_errors("") == "no reason is given"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lima.errors import ClusterError, InputError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import encode, run_id
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.api import CONFIGMAPS, PODS, RAYJOBS, Cluster, Kind

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from lima.recipes.paper import lima_65b
+from lima.spec import CellSpec
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Run, Snapshot, Workload
-from lima_k8s.cluster.watch.explain import WAITS, Explanation, amount_text, as_json, explain
+from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Snapshot, Workload
+from lima_k8s.cluster.watch.explain import WAITS, Explanation, as_json, explain
+from lima_k8s.cluster.watch.quota_by_flavor import amount_text
 from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
 from tests.conftest import ROOT
 from tests.unit.cluster.test_flavors import supply
 
@@ -65,10 +69,17 @@ def workload(name: str, minutes: int, priority: int = 0, *, holds: bool = False)
 
 
 def explained(
-    *workloads: Workload, of: str = "c", others: tuple[Workload, ...] = (), **changes: Any
+    *workloads: Workload,
+    of: str = "c",
+    others: tuple[Workload, ...] = (),
+    cell: CellSpec | None = None,
+    **changes: Any,
 ) -> Explanation:
     raw = {**CLUSTER_QUEUE, "spec": {**CLUSTER_QUEUE["spec"], **changes}}
-    runs = [Run(w.name.upper(), uid=w.owner_uid, queue="lima", suspended=True) for w in workloads]
+    runs = [
+        Run(w.name.upper(), uid=w.owner_uid, queue="lima", suspended=True, cell=cell)
+        for w in workloads
+    ]
     snapshot = Snapshot(
         tuple(runs), {w.owner_uid: w for w in workloads}, queues={"lima": QUEUE}, others=others
     )
@@ -90,6 +101,16 @@ def test_who_is_ahead_is_ordered_by_priority_then_age() -> None:
     )  # fmt: skip
     assert found.ahead == ("E", "B")
     assert found.holding == ("A (8 GPUs)",)
+
+
+def test_a_run_that_trains_together_could_take_less() -> None:
+    [cell] = lima_65b()
+    asked = explained(workload("a", 0, holds=True), workload("c", 2), cell=cell)
+    assert "or submit it with fewer workers (--set train.on_workers=N): it goes on" in asked.changes
+    assert cell.train
+    alone = replace(cell, train=replace(cell.train, on_workers=1))
+    asked = explained(workload("a", 0, holds=True), workload("c", 2), cell=alone)
+    assert not any("on_workers" in change for change in asked.changes)
 
 
 def test_quota_is_told_by_flavor() -> None:

@@ -13,15 +13,16 @@ from lima_k8s.cluster.read.model import (
     Flavor,
     PodSet,
     Queue,
-    Run,
     Snapshot,
     Supply,
     Taint,
     Toleration,
     Workload,
 )
-from lima_k8s.cluster.watch.explain import explain, needs_of
+from lima_k8s.cluster.watch.explain import explain
+from lima_k8s.cluster.watch.quota_by_flavor import needs_of
 from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
 
 GPU, EFA, HUGE = "nvidia.com/gpu", "vpc.amazonaws.com/efa", "hugepages-2Mi"
 QUEUE = Queue("lima", "lima")

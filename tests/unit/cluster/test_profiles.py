@@ -9,15 +9,16 @@ import yaml
 
 from lima.errors import InputError
 from lima.recipes.curation import curate_lima
-from lima.recipes.paper import ablations_7b, lima_65b, tiny
+from lima.recipes.demo import tiny
+from lima.recipes.paper import ablations_7b, lima_65b
 from lima.spec import CellSpec
 from lima_k8s.cluster.rules.study import cluster_findings
 from lima_k8s.cluster.submit.helm import Helm
 from lima_k8s.cluster.submit.launch import Target, prepare
-from lima_k8s.commands.study.submit import kinds_of
 from lima_k8s.main import run
 from lima_k8s.profile.assets import profiles, read_profile
 from lima_k8s.profile.cluster_spec import cluster_spec, load_cluster
+from lima_k8s.profile.kinds import kinds_of
 from tests.charts.tools import helm_on_path
 
 __all__ = ["helm_on_path"]

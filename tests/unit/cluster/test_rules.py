@@ -181,6 +181,7 @@ def test_files_below_the_storage_are_named() -> None:
     found = cell_findings(lima_65b(), ClusterSpec())
     assert {f.path for f in found} == {
         "train.data.path", "train.heldout.path", "generate.prompts.path",
+        "cluster.stop.uploadMiBps",
     }  # fmt: skip
 
 

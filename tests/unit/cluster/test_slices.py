@@ -9,7 +9,7 @@ import pytest
 from lima_k8s.cluster.read.api import QUEUES, RAYJOBS, WORKLOADS, Cluster, Kind
 from lima_k8s.cluster.read.model import Snapshot
 from lima_k8s.cluster.read.snapshot import read
-from lima_k8s.cluster.watch.view import View, views
+from lima_k8s.cluster.watch.view import ClusterView, views
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NEVER = (
@@ -75,7 +75,7 @@ EVICTED = a_slice("evicted", 5, Evicted="Preempted")
 
 def seen(
     workloads: list[dict[str, Any]], deployment: str = "Running", job: str = "RUNNING"
-) -> tuple[View, Snapshot]:
+) -> tuple[ClusterView, Snapshot]:
     snapshot = read(Listed(workloads, deployment, job))
     [view] = views(snapshot, snapshot.runs, {}, NOON)
     return view, snapshot

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Condition, Event, Pod, Queue, Run, Snapshot, Workload
-from lima_k8s.cluster.watch.view import View, views
+from lima_k8s.cluster.read.model import Condition, Event, Pod, Queue, Snapshot, Workload
+from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
+from lima_k8s.runs.view import View
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RUNNING = Run(

@@ -6,9 +6,10 @@ from decimal import Decimal
 import pytest
 
 from lima_k8s.cluster.causes.causes import find_cause
-from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Run, Snapshot, Workload
+from lima_k8s.cluster.read.model import Condition, PodSet, Queue, Snapshot, Workload
 from lima_k8s.cluster.watch.explain import explain
 from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
 
 QUEUE = Queue("lima", "shared")
 RUN = Run("diverse-32-s0-44ff9a06", uid="u", queue="lima", suspended=True)

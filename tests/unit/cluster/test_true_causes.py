@@ -9,7 +9,7 @@ import pytest
 
 from lima.errors import InputError, LimaError
 from lima.evaluation.aggregate.table import aggregate
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.ledger import attempt, record_run
 from lima.spec import ComputeSpec
 from lima.spec.codec import run_id
@@ -17,12 +17,13 @@ from lima.store.storage import Storage
 from lima_k8s.cluster.causes.causes import find_cause
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.api import CLUSTER_QUEUES, Cluster, Kind
-from lima_k8s.cluster.read.model import Condition, Pod, Queue, Run, Snapshot, Workload
+from lima_k8s.cluster.read.model import Condition, Pod, Queue, Snapshot, Workload
 from lima_k8s.cluster.read.snapshot import behind
 from lima_k8s.cluster.submit.requirements import require_queue
-from lima_k8s.cluster.watch.follow import Gone, raise_for
-from lima_k8s.cluster.watch.storage_state import Reader, Records
-from lima_k8s.cluster.watch.view import View, retry_text, views
+from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.model import Run
+from lima_k8s.runs.records import Reader, Records
+from lima_k8s.runs.view import Gone, View, raise_for, retry_text
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 RUN = Run("r", uid="u", queue="lima", suspended=True)

@@ -10,18 +10,20 @@ import pytest
 from rich.console import Console
 
 from lima.errors import InputError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.ledger import attempt, record_run
 from lima.runs.progress import Progress, eta_seconds, read_progress
 from lima.spec import ComputeSpec
 from lima.spec.codec import encode, run_id
 from lima.store.storage import Storage
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.read.model import Cause, Condition, Run, Workload
-from lima_k8s.cluster.read.snapshot import choose
-from lima_k8s.cluster.watch.display import table_of
-from lima_k8s.cluster.watch.storage_state import Reader, attempts_of
-from lima_k8s.cluster.watch.view import State, View, state_of
+from lima_k8s.cluster.read.model import Condition, Workload
+from lima_k8s.cluster.watch.view import state_of
+from lima_k8s.runs.choose import choose
+from lima_k8s.runs.display import table_of
+from lima_k8s.runs.model import Cause, Run
+from lima_k8s.runs.records import Reader, attempts_of
+from lima_k8s.runs.view import State, View
 from lima_k8s.terminal.output import duration_text
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

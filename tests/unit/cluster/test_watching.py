@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from lima.errors import InputError, LimaError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import run_id
 from lima_k8s.cluster.read.api import Cluster
-from lima_k8s.cluster.read.model import Queue, Run, Snapshot
-from lima_k8s.cluster.read.snapshot import choose
+from lima_k8s.cluster.read.model import Queue, Snapshot
 from lima_k8s.cluster.submit.launch import _wait
 from lima_k8s.cluster.submit.releases import Submission
 from lima_k8s.cluster.watch import follow as watching
-from lima_k8s.cluster.watch.follow import raise_for, watch
-from lima_k8s.cluster.watch.storage_state import Reader
+from lima_k8s.cluster.watch.follow import watch
+from lima_k8s.runs.choose import choose
+from lima_k8s.runs.model import Run
+from lima_k8s.runs.records import Reader
+from lima_k8s.runs.view import raise_for
 
 URI, OTHER = "s3://bucket/study", "s3://bucket/other"
 CELLS = tiny()[:2]

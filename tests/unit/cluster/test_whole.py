@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lima.errors import ClusterError, InputError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec.codec import run_id
 from lima_k8s.cluster.read.api import CONFIGMAPS, RAYJOBS, SECRETS, Kind
 from lima_k8s.cluster.read.failures import UnreachableError

@@ -11,7 +11,7 @@ import pytest
 import lima
 import lima.errors
 from lima.errors import DataError, InputError, ModelError, SpecError
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
 from tests.helpers.models import make_base

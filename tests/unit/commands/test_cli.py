@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import lima.errors
 from lima import __version__
-from lima.errors import JudgeError, LimaError, SpecError, StorageError
-from lima.recipes.paper import RECIPES, load_study
+from lima.errors import EndpointError, LimaError, SpecError, StorageError
+from lima.recipes.registry import RECIPES, load_study
 from lima.spec.yamltext import load_yaml
 from lima_k8s import commands
 from lima_k8s.main import COMMANDS, cli, command_named, run
@@ -170,7 +170,7 @@ def test_bad_usage_is_explained(
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(LimaError("x"), 1), (JudgeError("x"), 1), (SpecError("x"), 2), (StorageError("x"), 3)],
+    [(LimaError("x"), 1), (EndpointError("x"), 1), (SpecError("x"), 2), (StorageError("x"), 3)],
 )
 def test_an_error_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

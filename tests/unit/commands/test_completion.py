@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.runs.ledger import record_run
 from lima.store.storage import Storage
 from lima_k8s.local.jobs_libraries import _requirement

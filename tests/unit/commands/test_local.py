@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from lima.endpoints.keys import ALLOWED
-from lima.errors import InputError, Interrupted, StorageError
-from lima.recipes.paper import load_study
+from lima.errors import InputError, Interrupted, LimaError, ModelError, StorageError
+from lima.recipes.registry import load_study
 from lima.runs.done import is_done, mark_done
+from lima.runs.job_end import CellEnd, JobEnd
 from lima.runs.progress import DONE, Progress, read_progress
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id
@@ -31,10 +32,13 @@ from lima_k8s.terminal.storage_look import Looker
 LOG = Path("study/logs/local.log")
 STAMP = "2026-01-02 03:04:05,678"
 DIVERGES = "training diverges: step 3 has loss nan"
-FAILED = f"{STAMP} ERROR 0123456789abcdef: howto-32 seed 1: {DIVERGES}"
-FAILED_LAST = f"{STAMP} ERROR {DIVERGES}"
-STOPPED = f"{STAMP} ERROR fedcba9876543210: howto-32 seed 0: stopped on request after step 2"
-STOPPED_LAST = f"{STAMP} ERROR stopped on request after step 2"
+FAILED = CellEnd.of("0123456789abcdef", "howto-32 seed 1", ModelError(DIVERGES))
+STOPPED = CellEnd.of("fedcba9876543210", "howto-32 seed 0", Interrupted("after step 2"))
+
+
+def ended(error: LimaError, *cells: CellEnd) -> list[str]:
+    """Return what a job logs that ends so."""
+    return [f"{STAMP} ERROR {error}", JobEnd.of(error, cells).line, "a warning at exit"]
 
 
 def judged(**judge: str) -> CellSpec:
@@ -43,7 +47,7 @@ def judged(**judge: str) -> CellSpec:
 
 
 def test_an_error_is_said_once() -> None:
-    error = failure(2, [FAILED, f"{STAMP} INFO x", FAILED_LAST], LOG, stopped=False)
+    error = failure(2, ended(ModelError(DIVERGES), FAILED), LOG, stopped=False)
     assert str(error) == (
         f"the study did not finish:\n  0123456789abcdef: howto-32 seed 1: {DIVERGES}\n  log: {LOG}"
     )
@@ -51,10 +55,10 @@ def test_an_error_is_said_once() -> None:
 
 
 def test_a_cell_that_was_stopped_does_not_hide_one_that_failed() -> None:
-    error = failure(2, [FAILED, STOPPED, FAILED_LAST], LOG, stopped=True)
+    error = failure(2, ended(ModelError(DIVERGES), STOPPED, FAILED), LOG, stopped=True)
     assert not isinstance(error, Interrupted)
     assert DIVERGES in str(error)
-    assert "stopped on request" not in str(error)
+    assert "after step 2" not in str(error)
     assert "the rest was stopped; finished work is kept" in str(error)
     assert error.exit_code == 2
 
@@ -62,8 +66,8 @@ def test_a_cell_that_was_stopped_does_not_hide_one_that_failed() -> None:
 @pytest.mark.parametrize(
     ("code", "lines", "stopped"),
     [
-        (1, [STOPPED, STOPPED_LAST], True),
-        (1, [STOPPED, STOPPED_LAST], False),  # by the file that asks a job to stop
+        (1, ended(Interrupted("after step 2"), STOPPED), True),
+        (1, ended(Interrupted("before"), STOPPED), False),  # by the file that asks a job to stop
         (-signal.SIGTERM, [], True),  # before the job could heed it
         (-signal.SIGKILL, [f"{STAMP} INFO x"], True),  # by the second ctrl-C
     ],
@@ -73,6 +77,12 @@ def test_a_stop_is_no_failure(code: int, lines: list[str], stopped: bool) -> Non
     assert isinstance(error, Interrupted)
     assert "the same command goes on" in str(error)
     assert str(LOG) in str(error)
+
+
+def test_a_failure_that_only_speaks_of_a_stop_is_one() -> None:
+    error = failure(1, ended(LimaError("stopped on request")), LOG, stopped=False)
+    assert not isinstance(error, Interrupted)
+    assert "stopped on request" in str(error)
 
 
 def test_a_job_that_dies_without_a_word_shows_its_last_lines() -> None:

@@ -1,5 +1,7 @@
 """`prune` frees what nothing needs, on a folder and on a real S3 server, and nothing else."""
 
+import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +13,13 @@ from typing import Any
 import pytest
 
 from lima.common.temporary import temporary_folder
-from lima.model.checkpoint_manifest import checkpoints_path, weights_epochs, weights_path
+from lima.model.checkpoint_manifest import (
+    checkpoints_path,
+    completion_path,
+    mark_complete,
+    weights_epochs,
+    weights_path,
+)
 from lima.prune import FINDERS, KINDS, find
 from lima.rating.selection import Standing, record_choice
 from lima.runs.lease import lease
@@ -19,7 +27,6 @@ from lima.runs.ledger import attempt, record_run
 from lima.spec import CellSpec, CheckpointSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
-from lima.training.step_rows import completion_path, mark_complete
 from lima_k8s.commands.runs.prune import KINDS as OFFERED
 from lima_k8s.main import run
 
@@ -182,6 +189,25 @@ def test_half_written_objects_of_yesterday_go(tmp_path: Path) -> None:
     (tmp_path / "logs" / ".lock").touch()
     os.utime(half[0], (time.time() - 2 * DAY_S,) * 2)
     assert paths(storage) == [f"logs/{half[0].name}"]
+
+
+def test_uploads_to_a_bucket_that_nobody_goes_on_with_go(
+    s3_storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = Storage(s3_storage)
+    assert storage.bucket
+    storage.write("inputs/aa/d.jsonl", b"whole")
+    for path in ("inputs/aa/d.jsonl", "inputs/bb/weights"):
+        upload = storage.bucket.begin(path)
+        checksum = base64.b64encode(hashlib.sha256(b"part").digest()).decode()
+        storage.bucket.send(path, upload, 1, b"part", checksum)
+    assert pruned(storage, capsys, "--yes")["items"] == [], "somebody may go on with them"
+    monkeypatch.setattr("lima.prune.WRITING_NS", -3600 * 10**9)
+    gone = pruned(storage, capsys, "--yes")
+    assert [item["path"] for item in gone["items"]] == ["inputs/aa/d.jsonl", "inputs/bb/weights"]
+    assert gone["freed_bytes"] == 8
+    assert not storage.bucket.uploads()
+    assert storage.read("inputs/aa/d.jsonl") == b"whole"
 
 
 def test_folders_of_killed_processes_go(

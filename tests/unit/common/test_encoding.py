@@ -12,8 +12,9 @@ from lima.data.examples import load_examples
 from lima.errors import DataError, SpecError
 from lima.generation.response_files import read_responses_file
 from lima.lint import lint
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import load_study, tiny
+from lima.recipes.registry import load_study
 from lima.spec import DataSpec
 from lima.spec.yamltext import load_yaml
 from lima_k8s.main import run

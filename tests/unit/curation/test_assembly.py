@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lima.curation.arms.assembly import Admission, Assembly, Losses, Part, assemble, to_jsonl
+from lima.curation.arms.assembly import Admission, Assembly, Part, assemble, to_jsonl
 from lima.curation.arms.edits import parse_patches
 from lima.curation.arms.licence_policy import licence, licences, refused
 from lima.curation.candidates.candidate import Candidate, Provenance
+from lima.curation.candidates.losses import Losses
 from lima.data.examples import load_examples
 from lima.errors import DataError
 from lima.spec import DataSpec

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from lima.curation.arms.assembly import Admission, Losses, Part, assemble, to_jsonl
+from lima.curation.arms.assembly import Admission, Part, assemble, to_jsonl
 from lima.curation.candidates.candidate import Candidate, Provenance
+from lima.curation.candidates.losses import Losses
 from lima.curation.card.attribution import entries, ledger_csv, ledger_markdown
 from lima.curation.card.data_set_card import Arm, dataset_card
 from lima.curation.card.table1 import PAPER, Row, table1, to_markdown, token_counter

@@ -13,7 +13,7 @@ from lima.evaluation.report.page import render_report
 from lima.lint import Finding, lint
 from lima.lint.facts import Facts
 from lima.lint.lengths import MEASURED, Measured, measure
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.runs.ledger import record_lengths, record_run
 from lima.spec import CellSpec, DataSpec, ModelSpec, stage_cell
 from lima.store.scan import Tables

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from lima.endpoints import client
-from lima.endpoints.http import Answer, read_error
-from lima.errors import JudgeError
+from lima.endpoints.http import HttpAnswer, read_error
+from lima.errors import EndpointError
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import JudgeServer, Reply, error, replies, server
 from tests.helpers.scoring import score
@@ -141,7 +141,7 @@ def test_what_every_request_would_meet_ends_the_run(
     server: JudgeServer, reply: Reply, advice: str
 ) -> None:
     server.answer = replies(reply)
-    with pytest.raises(JudgeError, match=advice):
+    with pytest.raises(EndpointError, match=advice):
         score(JudgeSpec(base_url=server.base_url), "Because.")
     assert len(server.requests) == 1
 
@@ -152,7 +152,7 @@ def test_a_key_that_the_endpoint_repeats_is_not_told(server: JudgeServer, status
     try:
         [attempts] = score(JudgeSpec(base_url=server.base_url, attempts=1), "Because.")
         said = str(attempts[0].error)
-    except JudgeError as refused:
+    except EndpointError as refused:
         said = str(refused)
     assert "no such key: ***" in said
     assert KEY not in said
@@ -195,5 +195,5 @@ def test_the_proxy_of_the_environment_is_used(
     ],
 )
 def test_errors_of_every_form_are_read(body: bytes, message: str, code: str | int | None) -> None:
-    said = read_error(Answer(400, {}, body))
+    said = read_error(HttpAnswer(400, {}, body))
     assert (said.message, said.code) == (message, code)

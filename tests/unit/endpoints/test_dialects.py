@@ -13,7 +13,8 @@ from lima.endpoints.attempt import Attempt, read_completion
 from lima.endpoints.dialect import objected
 from lima.endpoints.http import completions_url
 from lima.endpoints.keys import ALLOWED, KeyOf
-from lima.errors import InputError, JudgeError, SpecError
+from lima.errors import EndpointError, InputError, SpecError
+from lima.judging.likert import LIKERT
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import VERDICT, JudgeServer, Reply, Request, error, server
 from tests.helpers.scoring import score
@@ -119,7 +120,7 @@ def completion(message: Any = VERDICT, usage: object = None, reason: str = "stop
 def test_a_verdict_counts_however_its_tokens_are_told(
     usage: object, told: tuple[int | None, int | None]
 ) -> None:
-    attempt = read_completion(completion(usage=usage), 200, None)
+    attempt = read_completion(completion(usage=usage), 200, None, LIKERT, "judge.max_tokens")
     assert (attempt.status, attempt.score) == ("ok", 5.0)
     assert (attempt.prompt_tokens, attempt.completion_tokens) == told
 
@@ -144,7 +145,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str | None]] = {
 @pytest.mark.parametrize("name", MESSAGES)
 def test_messages_of_other_dialects(name: str) -> None:
     message, status, words = MESSAGES[name]
-    attempt = read_completion(completion(message), 200, None)
+    attempt = read_completion(completion(message), 200, None, LIKERT, "judge.max_tokens")
     assert (attempt.status, attempt.verdict) == (status, words)
     assert (attempt.score == 5.0) == (status == "ok")
 
@@ -160,7 +161,7 @@ def test_messages_of_other_dialects(name: str) -> None:
     ],
 )
 def test_what_is_no_completion_is_an_error(body: bytes) -> None:
-    attempt = read_completion(body, 200, None)
+    attempt = read_completion(body, 200, None, LIKERT, "judge.max_tokens")
     assert (attempt.status, attempt.answered) == ("api_error", False)
 
 
@@ -192,7 +193,7 @@ def test_a_deployment_of_azure_is_asked_with_its_key(server: JudgeServer) -> Non
 def test_a_redirect_is_not_followed(server: JudgeServer, status: int) -> None:
     elsewhere = f"{server.base_url}/elsewhere"
     server.answer = lambda _: Reply(status=status, raw="", headers={"location": elsewhere})
-    with pytest.raises(JudgeError, match=r"sends requests on to .*/elsewhere .*judge\.base_url"):
+    with pytest.raises(EndpointError, match=r"sends requests on to .*/elsewhere .*judge\.base_url"):
         score(JudgeSpec(base_url=server.base_url), "Because.")
     assert [r.path for r in server.requests] == ["/v1/chat/completions"]
 

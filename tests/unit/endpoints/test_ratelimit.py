@@ -7,9 +7,9 @@ from email.utils import format_datetime
 import pytest
 
 from lima.endpoints import client, ratelimit
-from lima.endpoints.peer import judge_peer
 from lima.endpoints.ratelimit import Gate, asked_pause
-from lima.errors import JudgeError
+from lima.errors import EndpointError
+from lima.judging.judge import judge_peer
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import JudgeServer, Reply, Request, error, replies, server
 from tests.helpers.scoring import score
@@ -88,13 +88,13 @@ def test_patience_with_a_rate_limit_ends(
 ) -> None:
     monkeypatch.setattr(ratelimit, "PATIENCE_S", 0.2)
     server.answer = replies(error(429, retry_after_ms="20"))
-    with pytest.raises(JudgeError, match="rate limit"):
+    with pytest.raises(EndpointError, match="rate limit"):
         score(JudgeSpec(base_url=server.base_url), "Because.")
 
 
 def test_a_limit_for_the_day_ends_the_run_at_once(server: JudgeServer) -> None:
     server.answer = replies(error(429, retry_after="86400"))
-    with pytest.raises(JudgeError, match="asks to wait 86400 s"):
+    with pytest.raises(EndpointError, match="asks to wait 86400 s"):
         score(JudgeSpec(base_url=server.base_url), "Because.")
 
 

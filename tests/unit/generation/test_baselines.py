@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lima.endpoints import client
 from lima.endpoints.journal import Journal
-from lima.errors import DataError, Interrupted, JudgeError, SpecError
+from lima.errors import DataError, EndpointError, Interrupted, SpecError
 from lima.evaluation.aggregate.table import aggregate_rows
 from lima.generation.response_files import read_responses_file, text_key
 from lima.runs.ledger import record_run
@@ -266,7 +266,7 @@ def test_a_prompt_that_is_filtered_says_nothing_about_settings(
     filtered = error(400, "not this one", "content_filter")
     server.answer = lambda r: filtered if "sky" in r.text else Reply("Fine.")
     baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
-    with pytest.raises(JudgeError, match="1 of 3 prompts"):
+    with pytest.raises(EndpointError, match="1 of 3 prompts"):
         run(baseline, storage)
     assert all("repetition_penalty" in request.body for request in server.requests)
 
@@ -285,7 +285,7 @@ def test_nothing_is_paid_for_twice_and_failures_have_no_row(
 ) -> None:
     server.answer = lambda r: error(500) if "Name" in r.text else Reply("Fine.")
     baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
-    with pytest.raises(JudgeError, match="1 of 3 prompts stay unanswered"):
+    with pytest.raises(EndpointError, match="1 of 3 prompts stay unanswered"):
         run(baseline, storage)
     server.answer = lambda _: Reply("Fine.")
     rows = run(baseline, storage)
@@ -301,7 +301,7 @@ def test_answers_of_a_run_that_was_refused_are_kept(
 ) -> None:
     server.answer = lambda r: Reply("Fine.") if r.number < 3 else error(401)
     baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
-    with pytest.raises(JudgeError, match="refuses the key"):
+    with pytest.raises(EndpointError, match="refuses the key"):
         run(baseline, storage)
     server.answer = lambda _: Reply("Fine.")
     assert len(run(baseline, storage)) == 3
@@ -322,7 +322,7 @@ def test_a_baseline_that_fails_is_not_called_the_judge(
     prompts: Path, server: JudgeServer, storage: Storage, reply: Reply, advice: str
 ) -> None:
     server.answer = lambda _: reply
-    with pytest.raises(JudgeError, match=advice) as failure:
+    with pytest.raises(EndpointError, match=advice) as failure:
         run(cell(prompts, f"endpoint:{server.base_url}#bard"), storage)
     assert "judg" not in str(failure.value)
 
@@ -346,7 +346,7 @@ def test_refusals_that_were_paid_for_are_kept_and_count(
     [kept] = Journal(storage, run_id(baseline)).load().values()
     assert [attempt.status for attempt in kept] == ["refusal"] * (len(server.requests) - 2)
     for _ in range(2):
-        with pytest.raises(JudgeError, match=r"raise generate\.endpoint\.attempts"):
+        with pytest.raises(EndpointError, match=r"raise generate\.endpoint\.attempts"):
             run(baseline, storage)
         assert len(server.requests) == len(PROMPTS) - 1 + 19
     server.answer = lambda _: Reply("Two.")
@@ -361,7 +361,7 @@ def test_thoughts_alone_are_no_response(
         raw='{"choices": [{"message": {"content": "", "reasoning_content": "Hm."}}]}'
     )
     baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
-    with pytest.raises(JudgeError, match="3 of 3 prompts stay unanswered"):
+    with pytest.raises(EndpointError, match="3 of 3 prompts stay unanswered"):
         run(baseline, storage)
     assert RunTable(storage, GENERATIONS, baseline).shards() == []
 

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lima.data.examples import Example
 from lima.errors import ModelError, SpecError
-from lima.generation.engine import Request, Response, TransformersEngine
+from lima.generation.engine import Request, SampledResponse, TransformersEngine
 from lima.generation.processors import build_processors
 from lima.generation.run import generate_shard, load_engine, pending_shards, plan_shards
 from lima.model.end_of_turn import encode_prompt, train_tokenizer
@@ -56,7 +56,7 @@ def requests(lengths: Sequence[int] = (3, 17, 1, 30, 8, 8), samples: int = 2) ->
     return [Request(p, f"key{i}", s) for i, p in enumerate(prompts) for s in range(samples)]
 
 
-def tokens(responses: Sequence[Response]) -> list[list[int]]:
+def tokens(responses: Sequence[SampledResponse]) -> list[list[int]]:
     return [response.token_ids for response in responses]
 
 
@@ -263,11 +263,11 @@ def cell(model: Any, tmp_path: Path) -> CellSpec:
 
 def test_rows_of_a_shard(cell: CellSpec, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "storage"))
-    loaded, sampler = load_engine(cell, storage)
+    loaded = load_engine(cell, storage)
     table = RunTable(storage, GENERATIONS, cell)
     shards = plan_shards(EXAMPLES, 3)
     for shard in pending_shards(shards, table):
-        rows = generate_shard(sampler, loaded.tokenizer, loaded.eot_id, cell, shard)
+        rows = generate_shard(loaded, cell, shard)
         assert table.write(shard.name, rows)
     assert pending_shards(shards, table) == []
     (tmp_path / "storage" / table.path(shards[0].name)).unlink()
@@ -283,14 +283,14 @@ def test_rows_of_a_shard(cell: CellSpec, tmp_path: Path) -> None:
 
 
 def test_a_dialogue_is_asked_with_all_its_turns(cell: CellSpec, tmp_path: Path) -> None:
-    loaded, sampler = load_engine(cell, Storage(str(tmp_path)))
+    loaded = load_engine(cell, Storage(str(tmp_path)))
     shard = plan_shards(EXAMPLES[2:3], 3)[0]
-    row = generate_shard(sampler, loaded.tokenizer, loaded.eot_id, cell, shard)[1]
+    row = generate_shard(loaded, cell, shard)[1]
     ids = encode_prompt(loaded.tokenizer, EXAMPLES[2].conversation, loaded.eot_id)
     assert ids.count(loaded.eot_id) == 3
     assert row["prompt"] == list(EXAMPLES[2].conversation)
     assert row["prompt_tokens"] == len(ids)
-    alone = sampler.generate([Request(ids, EXAMPLES[2].prompt_key, 1)])[0]
+    alone = loaded.engine.generate([Request(ids, EXAMPLES[2].prompt_key, 1)])[0]
     assert row["token_ids"] == alone.token_ids
     assert row["response"] == loaded.tokenizer.decode(alone.token_ids)
     assert row["response_tokens"] == len(alone.token_ids) > 0

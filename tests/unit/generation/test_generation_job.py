@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 import lima_jobs.generate
 from lima.data.examples import load_examples
-from lima.errors import Interrupted, LimaError, ModelError
+from lima.errors import ChangedInputError, Interrupted, LimaError, ModelError
 from lima.model.end_of_turn import train_tokenizer
 from lima.model.loading import scratch_model
 from lima.runs.progress import Progress, read_progress
@@ -30,11 +31,15 @@ from lima.spec import (
     ShapeSpec,
     stage_cell,
 )
+from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 from lima_jobs.generate import run_generate
 from lima_jobs.session import ray_session
+from tests.conftest import s3_environment
+from tests.helpers.promised import promised
+from tests.unit.inputs.test_hub_commits import NEW, OLD
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +47,21 @@ PROMPTS, SHARDS = 12, 6
 RUN = "progress"
 
 
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cache of a hub, which is empty yet."""
+    return tmp_path_factory.mktemp("hub")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def ray(cell: CellSpec) -> Iterator[None]:
-    with ray_session([cell]):
-        yield
+def ray(cell: CellSpec, s3_server: str, hub_cache: Path) -> Iterator[None]:
+    """Start Ray, whose workers reach the bucket and the cache of the hub too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(hub_cache))
+        for name, value in s3_environment(s3_server).items():
+            patch.setenv(name, value)
+        with ray_session([cell]):
+            yield
 
 
 @pytest.fixture(autouse=True)
@@ -98,15 +114,18 @@ def altered(cell: CellSpec, **changes: Any) -> CellSpec:
 class Killer(threading.Thread):
     """Sends SIGKILL to `count` workers that sample, as soon as `storage` holds a shard."""
 
-    def __init__(self, folder: RunTable, count: int, shards: int) -> None:
+    def __init__(
+        self, folder: RunTable, count: int, shards: int, before: Callable[[], object] = lambda: None
+    ) -> None:
         super().__init__(daemon=True)
-        self.table, self.count, self.shards = folder, count, shards
+        self.table, self.count, self.shards, self.before = folder, count, shards, before
         self.killed: set[int] = set()
 
     def run(self) -> None:
         while len(self.killed) < self.count:
             time.sleep(0.02)
             if len(self.table.shards()) >= self.shards:
+                self.before()
                 self._kill_one()
 
     def _kill_one(self) -> None:
@@ -183,3 +202,66 @@ def test_a_requested_stop_is_obeyed(cell: CellSpec, tmp_path: Path, no_stop: Pat
     storage = Storage(str(tmp_path))
     with pytest.raises(Interrupted, match="the same command resumes it"):
         run_generate(cell, storage, Progress(storage, RUN))
+
+
+@pytest.mark.parametrize("where", ["here", "bucket"])
+def test_what_is_replaced_under_a_killed_worker_is_refused_and_restored_it_goes_on(
+    where: str, cell: CellSpec, undisturbed: Storage, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("LIMA_CACHE", str(tmp_path / "cache"))
+    assert cell.generate
+    place = Storage(str(tmp_path / "in") if where == "here" else f"s3://study/{tmp_path.name}")
+    folder = Path(cell.generate.model.path)
+    place.upload_folder(folder, "model")
+    place.upload(Path(cell.generate.prompts.path), "p.jsonl")
+    model = replace(cell.generate.model, path=f"{place.uri}/model")
+    compute = replace(cell.generate.compute, workers=1)
+    own = altered(cell, prompts=DataSpec(f"{place.uri}/p.jsonl"), model=model, compute=compute)
+    (own,), storage = promised([replace(own, judge=None)]), Storage(str(tmp_path / "out"))
+    config, before = "model/generation_config.json", place.read("p.jsonl")
+    killer = Killer(table(own, storage), 1, 1, lambda: place.write(config, b"{}", replace=True))
+    killer.start()
+    with pytest.raises(ChangedInputError, match="model") as error:
+        run_generate(own, storage, Progress(storage, RUN))
+    assert error.value.exit_code == 2
+    place.write(config, (folder / "generation_config.json").read_bytes(), replace=True)
+    done = rows(own, storage)
+    assert 0 < len(done) < 2 * PROMPTS
+    place.write("p.jsonl", before.replace(b"Question", b"Other"), replace=True)
+    with pytest.raises(ChangedInputError, match=r"p\.jsonl"):
+        run_generate(own, storage, Progress(storage, RUN))
+    assert rows(own, storage) == done
+    place.write("p.jsonl", before, replace=True)
+    run_generate(own, storage, Progress(storage, RUN))
+    assert responses(own, storage) == responses(cell, undisturbed)
+
+
+def test_a_branch_of_a_hub_that_moves_under_a_killed_worker_changes_nothing(
+    cell: CellSpec, undisturbed: Storage, hub_cache: Path, tmp_path: Path
+) -> None:
+    assert cell.generate
+    model = hub_cache / "models--team--tiny"
+    for commit in (OLD, NEW):
+        shutil.copytree(cell.generate.model.path, model / "snapshots" / commit)
+    torch.manual_seed(1)
+    other = model / "snapshots" / NEW
+    scratch_model(ShapeSpec(300, 32, 2, 4, 64, 512), 300).save_pretrained(other)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(OLD)
+    own = altered(cell, model=replace(cell.generate.model, path="team/tiny"))
+    (own,), storage = promised([replace(own, judge=None)]), Storage(str(tmp_path))
+    assert own.generate
+    assert own.generate.model.fingerprint == f"commit:{OLD}"
+    moved = (model / "refs" / "main").write_text
+    killer = Killer(table(own, storage), 1, 1, lambda: moved(NEW))
+    killer.start()
+    run_generate(own, storage, Progress(storage, RUN))
+    assert len(killer.killed) == 1
+    assert responses(own, storage) == responses(cell, undisturbed)
+    assert {row["model"] for row in rows(own, storage)} == {f"team/tiny@{OLD}"}
+    assert run_id(promised([own])[0]) == run_id(own), "what was promised stays promised"
+
+
+def responses(cell: CellSpec, storage: Storage) -> list[tuple[str, int, str]]:
+    return [(row["prompt_key"], row["sample"], row["response"]) for row in rows(cell, storage)]

@@ -1,6 +1,14 @@
 """`submit` brings the inputs of a study to its storage, a real S3 server, once."""
 
+import base64
+import hashlib
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +20,20 @@ from lima.data.examples import load_examples
 from lima.errors import InputError, StorageError
 from lima.inputs.content import Contents
 from lima.inputs.places import Kind, places
+from lima.inputs.upload import AT_ONCE, MOST_PARTS, SMALLEST_PART, part_size
 from lima.model.loading import local_model
-from lima.preparing.bring import TEXTS, bring, missing, parcels
+from lima.preparing.bring import TEXTS, Parcel, bring, missing, parcels
 from lima.preparing.prepare import prepare
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, TrainSpec
 from lima.spec.codec import encode, run_id
 from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
+from lima.store.s3 import Bucket, RefusedError
 from lima.store.shards import read_parquet
 from lima.store.storage import Storage
 from lima_k8s.main import run
 from lima_k8s.study.delivery import Delivery, deliver
+from tests.helpers.cut_line import line_to
 from tests.unit.inputs.test_submit_inputs import write
 
 MODELS: tuple[Kind, ...] = ("model",)
@@ -214,14 +225,114 @@ def test_an_upload_that_is_stopped_leaves_no_object_and_goes_on(s3_storage: str)
     assert not missing(storage, [weights])
 
 
-def test_two_who_bring_the_same_at_once_do_no_harm(s3_storage: str) -> None:
+KILLED = """
+import sys, time
+from lima.preparing.bring import Parcel, bring
+from lima.inputs.content import File
+from lima.store.storage import Storage
+
+where, size, fingerprint, path, storage = sys.argv[1:]
+parcel = Parcel(File(where, int(size), fingerprint), path)
+bring(Storage(storage), parcel, lambda *_: time.sleep(1e6))
+"""
+"""Sends what goes at once, and stays there to be killed."""
+
+
+@pytest.fixture
+def large() -> Parcel:
+    """Return a file of eight parts that is to be brought."""
+    Path("llama/model.safetensors").write_bytes(random.Random(0).randbytes(60 << 20))
+    found = parcels(prepare([cell()], Contents()), MODELS)
+    return next(parcel for parcel in found if parcel.path.endswith("safetensors"))
+
+
+def kill_in_the_middle(parcel: Parcel, storage: Storage) -> int:
+    """Kill a process that brings a file; return the bytes that the store has of it."""
+    assert storage.bucket
+    bucket, file = storage.bucket, parcel.file
+    command = [sys.executable, "-c", KILLED, file.where, str(file.size), file.fingerprint]
+    with subprocess.Popen([*command, parcel.path, storage.uri]) as child:
+        while child.poll() is None:
+            if sum(bucket.weight(u)[0] for u in bucket.uploads()) >= AT_ONCE * SMALLEST_PART:
+                break
+            time.sleep(0.02)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert storage.entry(parcel.path) is None
+    ((size, _),) = [bucket.weight(upload) for upload in bucket.uploads()]
+    return size
+
+
+def test_an_upload_whose_process_is_killed_goes_on_with_the_parts_that_are_missing(
+    s3_storage: str, large: Parcel, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    storage = Storage(s3_storage)
+    there = kill_in_the_middle(large, storage)
+    assert 0 < there < large.file.size
+    with line_to(os.environ["AWS_ENDPOINT_URL"]) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
+        deliver([cell()], Delivery(s3_storage, models=True))
+        missing_bytes = large.file.size - there
+        assert missing_bytes <= line.sent < missing_bytes + (1 << 20)
+        assert line.received < 1 << 20, "the store's checksum says that it is the file"
+        assert storage.bucket
+        assert not storage.bucket.uploads()
+    assert "33.6 MB were there already, of an upload that was cut" in capsys.readouterr().err
+    assert storage.read(large.path) == Path(large.file.where).read_bytes()
+
+
+def test_parts_of_another_content_are_sent_again(s3_storage: str, large: Parcel) -> None:
+    storage = Storage(s3_storage)
+    assert storage.bucket
+    upload = storage.bucket.begin(large.path)
+    other = bytes(SMALLEST_PART)
+    checksum = base64.b64encode(hashlib.sha256(other).digest()).decode()
+    for number in (1, 2):
+        storage.bucket.send(large.path, upload, number, other, checksum)
+    assert bring(storage, large) == 0
+    assert storage.read(large.path) == Path(large.file.where).read_bytes()
+    assert not storage.bucket.uploads()
+
+
+def test_a_large_file_that_changed_makes_no_object(s3_storage: str, large: Parcel) -> None:
+    with Path(large.file.where).open("r+b") as stream:
+        stream.write(b"other")
+    with pytest.raises(InputError, match="changed while it was brought"):
+        bring(Storage(s3_storage), large)
+    assert missing(Storage(s3_storage), [large])
+
+
+@pytest.mark.parametrize("refused", ["uploads", "parts"])
+def test_keys_that_may_not_list_uploads_send_all_of_it(
+    refused: str, s3_storage: str, large: Parcel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(s3_storage)
+    assert storage.bucket
+    storage.bucket.begin(large.path)
+
+    def refuse(*_: object) -> None:
+        raise RefusedError("AccessDenied")
+
+    monkeypatch.setattr(Bucket, refused, refuse)
+    assert bring(storage, large) == 0
+    assert storage.read(large.path) == Path(large.file.where).read_bytes()
+
+
+def test_two_who_bring_the_same_at_once_do_no_harm(s3_storage: str, large: Parcel) -> None:
     storage = Storage(s3_storage)
     wanted = parcels(prepare([cell()], Contents()), (*MODELS, *TEXTS))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda parcel: bring(storage, parcel), wanted * 4))
+        list(pool.map(lambda parcel: bring(storage, parcel), wanted * 3))
     assert not missing(storage, wanted)
     for parcel in wanted:
         assert storage.read(parcel.path) == Path(parcel.file.where).read_bytes()
+
+
+def test_parts_are_as_many_as_a_store_takes() -> None:
+    for size in (1, 8 << 20, 80_000 << 20, (80_000 << 20) + 1, 5 << 40):
+        assert -(-size // part_size(size)) <= MOST_PARTS
+        assert part_size(size) >= SMALLEST_PART
 
 
 def test_whoever_submits_needs_no_right_to_the_storage_where_nothing_is_brought(

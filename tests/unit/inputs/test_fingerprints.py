@@ -1,5 +1,8 @@
 """What names a run: inputs that are replaced, restored, moved, touched; here and in a bucket."""
 
+import base64
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,9 +18,12 @@ from lima.curation.stage import Curation
 from lima.data.examples import load_examples
 from lima.errors import ChangedInputError, InputError
 from lima.generation.baseline import run_baseline
-from lima.inputs import content
-from lima.inputs.content import Contents
+from lima.inputs import objects
+from lima.inputs.content import Content, Contents
+from lima.inputs.fingerprint import of_bytes
+from lima.inputs.memory import Memory
 from lima.inputs.places import places
+from lima.inputs.upload import Sender
 from lima.model.loading import local_model
 from lima.preparing.prepare import prepare
 from lima.runs.progress import Progress
@@ -25,6 +31,7 @@ from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec, Stage, TrainS
 from lima.spec.codec import run_id
 from lima.spec.curate import ArmSpec, AssemblySpec, CurateSpec, PartSpec, SourceSpec
 from lima.store.storage import Storage
+from tests.helpers.cut_line import line_to
 
 HERE, BUCKET = "here", "bucket"
 
@@ -161,6 +168,10 @@ KINDS = {
     "responses": Kind(
         "generate", _examples, lambda p: _generating(model=f"responses:{p}"), _ask_file, "r.jsonl"
     ),
+    "questions": Kind(
+        "generate", _examples, lambda p: _generating(model=f"responses:articles.jsonl#{p}"),
+        _ask_file, "q.jsonl",
+    ),
     "model": Kind(
         "generate", _folder, lambda p: _generating(model=p),
         lambda cell, storage: cell.generate and local_model(cell.generate.model, storage),
@@ -173,10 +184,6 @@ KINDS = {
     "sites": Kind("curate", _sites, _with_sites, _curate, "sites.yaml"),
     "tokenizer": Kind("curate", _picks, _counted, _draw, "tokenizer.json"),
 }  # fmt: skip
-
-
-ONLY_HERE = {("sites", BUCKET), ("tokenizer", BUCKET)}
-"""What is read from files of this machine alone."""
 
 
 class Place:
@@ -223,9 +230,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _articles(tmp_path / "articles.jsonl", "bake")
 
 
-@pytest.fixture(
-    params=[(k, p) for k in KINDS for p in (HERE, BUCKET) if (k, p) not in ONLY_HERE], ids="-".join
-)
+@pytest.fixture(params=[(k, p) for k in KINDS for p in (HERE, BUCKET)], ids="-".join)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     name, where = request.param
     bucket = Storage(request.getfixturevalue("s3_storage")) if where == BUCKET else None
@@ -277,8 +282,6 @@ def test_moved_and_renamed_it_is_the_same_run(place: Place, tmp_path: Path) -> N
 
 def test_the_same_here_and_in_a_bucket_is_the_same_run(s3_storage: str, tmp_path: Path) -> None:
     for name, kind in KINDS.items():
-        if (name, BUCKET) in ONLY_HERE:
-            continue
         ids = set()
         for bucket in (None, Storage(s3_storage)):
             made = Place(kind, tmp_path, bucket)
@@ -325,7 +328,7 @@ def test_what_is_not_here_is_unknown_and_named_by_its_path() -> None:
 def test_large_weights_in_a_bucket_are_named_by_their_store(
     s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "LARGEST_READ", 4)
+    monkeypatch.setattr(objects, "LARGEST_READ", 4)
     made = Place(KINDS["model"], tmp_path, Storage(s3_storage))
     made.fill("first")
     cell = prepared(made)
@@ -360,3 +363,71 @@ def test_the_same_weights_in_another_format_are_no_part_of_a_model(
     cell = prepared(made)
     assert run_id(cell) == before
     made.kind.use(cell, Storage(str(tmp_path / "out")))
+
+
+def _kept(storage: Storage, name: str, data: bytes) -> None:
+    """Write an object of which the store keeps the sha256."""
+    assert storage.bucket
+    storage.bucket.put(name, data, base64.b64encode(hashlib.sha256(data).digest()).decode())
+
+
+@pytest.mark.parametrize("how", ["whole", "in parts", "without"])
+def test_a_full_checksum_of_the_store_is_taken_and_no_other(
+    how: str, s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, data = Storage(s3_storage), os.urandom(9 << 20)
+    if how == "whole":
+        _kept(storage, "d.jsonl", data)
+    elif how == "in parts":
+        assert storage.bucket
+        sender = Sender(storage.bucket, "d.jsonl", len(data), lambda _: None)
+        sender.send(io.BytesIO(data), hashlib.sha256(data).hexdigest())
+        kept = storage.bucket.kept("d.jsonl")
+        assert kept
+        assert kept.checksum
+        assert kept.checksum.endswith("-2"), "a checksum of the parts, which names no content"
+    else:
+        storage.write("d.jsonl", data)
+    with line_to(os.environ["AWS_ENDPOINT_URL"]) as line:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
+        place = places(_training(f"{s3_storage}/d.jsonl", "data"))[0]
+        found = Contents(memory=Memory(tmp_path / "memory")).of(place)
+        assert isinstance(found, Content)
+        assert found.fingerprint == of_bytes(data)
+        assert (line.received > len(data)) == (how != "whole")
+
+
+def test_large_weights_whose_checksums_are_kept_are_named_as_on_this_machine(
+    s3_storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "LARGEST_READ", 4)
+    made = Place(KINDS["model"], tmp_path, None)
+    made.fill("first")
+    here, made.bucket = run_id(prepared(made)), Storage(s3_storage)
+    for file in made.path.iterdir():
+        _kept(made.bucket, f"{made.path.name}/{file.name}", file.read_bytes())
+    assert run_id(prepared(made)) == here
+    made.kind.use(prepared(made), Storage(str(tmp_path / "out")))
+
+
+def test_an_object_that_changes_while_it_is_read_is_refused(
+    s3_storage: str, tmp_path: Path
+) -> None:
+    storage = Storage(s3_storage)
+    storage.write("d.jsonl", bytes(3 << 20))
+
+    def replaced(where: str, done: int, total: int) -> None:
+        storage.write("d.jsonl", b"another", replace=True)
+
+    place = places(_training(f"{s3_storage}/d.jsonl", "data"))[0]
+    with pytest.raises(InputError, match=r"d\.jsonl: changes while it is read"):
+        Contents(memory=Memory(tmp_path / "memory"), watch=replaced).of(place)
+
+
+def test_picks_that_are_not_in_their_bucket_are_none_yet(s3_storage: str, tmp_path: Path) -> None:
+    made = Place(KINDS["picks"], tmp_path, Storage(s3_storage))
+    missing = prepared(made)
+    made.kind.use(missing, Storage(str(tmp_path / "out")))
+    made.path.write_bytes(b"")
+    made._upload()
+    assert run_id(prepared(made)) == run_id(missing)

@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from lima.inputs.content import Contents
+from lima.inputs.memory import Unknown
 from lima.model.loading import resolve_run
 from lima.preparing.prepare import prepare
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec
@@ -68,6 +69,22 @@ def test_a_branch_that_moved_is_a_new_run(commits: dict[str, str]) -> None:
     assert run_id(after) != run_id(before)
     # A run that is under way goes on with its own.
     assert resolve_run(before.generate.model, before).revision == OLD
+    commits["/api/models/team/llama/revision/main"] = OLD
+    assert run_id(prepared()) == run_id(before), "moved back"
+
+
+def test_a_study_that_names_a_commit_is_run_on_it_wherever_its_branch_is(
+    commits: dict[str, str],
+) -> None:
+    before = prepared()
+    commits["/api/models/team/llama/revision/main"] = NEW
+    commits[f"/api/models/team/llama/revision/{OLD}"] = OLD
+    found = prepare([before], Contents())
+    assert found.cells == (before,)
+    assert not found.unknown
+    del commits[f"/api/models/team/llama/revision/{OLD}"]
+    (seen,) = [s for s in prepare([before], Contents()).inputs if s.place.kind == "model"]
+    assert isinstance(seen.content, Unknown), "it is said that the hub does not have it any more"
 
 
 def test_the_name_and_the_branch_are_not_part_of_a_run(commits: dict[str, str]) -> None:

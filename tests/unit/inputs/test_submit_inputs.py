@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,13 @@ from lima.inputs.content import Contents
 from lima.inputs.places import places
 from lima.preparing.prepare import prepare
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec
-from lima.spec.codec import encode, run_id
+from lima.spec.codec import canonical_json, encode, run_id
 from lima.store.shards import RunTable, read_parquet
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, INPUTS
 from lima_jobs.run import run_stage
 from lima_k8s.main import run
+from tests.helpers.killed import CHILD
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +124,31 @@ def test_what_changes_under_a_job_is_refused_with_exit_code_2(tmp_path: Path) ->
         run_stage(promised, "generate", Storage("out"))
     assert error.value.exit_code == 2
     assert not Storage("out").entries(GENERATIONS.name)
+
+
+KILLED = """
+import os, signal
+from lima.generation import baseline
+
+baseline._write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""Is killed when the responses of a file were read, before they are written."""
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "r.jsonl"])
+def test_what_is_replaced_under_a_killed_run_is_refused_and_restored_it_goes_on(name: str) -> None:
+    (promised,), storage = prepare([cell()], Contents()).cells, Storage("out")
+    arguments = [canonical_json(promised), "generate", storage.uri]
+    child = subprocess.run([sys.executable, "-c", KILLED + CHILD, *arguments], check=False)
+    assert child.returncode == -signal.SIGKILL
+    before = Path(name).read_bytes()
+    Path(name).write_bytes(before.replace(b"first", b"other"))
+    with pytest.raises(ChangedInputError, match=name):
+        run_stage(promised, "generate", storage)
+    assert not storage.entries(GENERATIONS.name)
+    Path(name).write_bytes(before)
+    run_stage(promised, "generate", storage)
+    assert responses() == [f"Re: first question {i}?" for i in range(3)]
 
 
 def test_a_run_that_is_named_by_paths_keeps_to_what_it_began_with() -> None:

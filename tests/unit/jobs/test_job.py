@@ -14,7 +14,8 @@ import pytest
 
 from lima.data.examples import HOME, load_examples
 from lima.errors import DataError, InputError, StorageError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
+from lima.runs.job_end import read_job_end
 from lima.spec import DataSpec, JudgeSpec
 from lima.spec.codec import encode
 from lima.store.reachable import require_answer
@@ -144,8 +145,12 @@ def test_a_job_in_a_cluster_looks_at_its_storage_before_it_joins_ray(
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 3
-    [line] = done.stderr.splitlines()
+    [line, end] = done.stderr.splitlines()
     assert " ERROR s3://bucket/study: nobody answers" in line
+    told = read_job_end(end)
+    assert told
+    assert (told.exit_code, told.cells, told.stopped) == (3, [], False)
+    assert told.message in line
 
 
 def test_a_job_asks_for_its_judge_s_key_before_hours_of_training(tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ def test_a_job_asks_for_its_judge_s_key_before_hours_of_training(tmp_path: Path)
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 2
-    [line] = done.stderr.splitlines()
+    [line, _] = done.stderr.splitlines()
     assert "the endpoint at https://8.8.8.8/v1 needs a key" in line
     assert not (tmp_path / "study").exists()
 

@@ -10,8 +10,8 @@ import pytest
 
 import lima_jobs.outage
 import lima_jobs.run
-from lima.errors import Interrupted, LimaError, StorageError
-from lima.recipes.paper import tiny
+from lima.errors import Interrupted, LimaError, NoAnswerError, StorageError
+from lima.recipes.demo import tiny
 from lima.runs.progress import Progress
 from lima.runs.stop import VARIABLE, request_stop
 from lima.spec.codec import run_id
@@ -19,7 +19,7 @@ from lima.store.storage import Storage
 from lima_jobs.machines import WAIT_MINUTES
 from lima_jobs.outage import outlast
 
-LOST = StorageError(
+LOST = NoAnswerError(
     "training failed 4 times; the last: cannot write x: AWS Error NETWORK_CONNECTION"
 )
 

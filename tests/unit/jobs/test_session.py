@@ -8,10 +8,11 @@ import ray
 
 import lima_jobs.session
 from lima.errors import LimaError
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
 from lima_jobs.ownray import own_ray, require_loopback
-from lima_jobs.session import STARTS, _start_ray, ray_session
+from lima_jobs.rayinit import STARTS, _start_ray
+from lima_jobs.session import ray_session
 
 
 def test_a_ray_that_does_not_start_is_tried_again_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from lima.endpoints import client
 from lima.endpoints.journal import Journal
-from lima.errors import JudgeError
+from lima.errors import EndpointError
 from lima.judging.tasks import plan_shards, plan_tasks
 from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
@@ -172,7 +172,7 @@ def test_no_budget_is_passed_across_kills(
         wanted = partial(is_amid, server, len(server.requests) + 3)
         kill_when(wanted, cell, "judge", storage)
     server.answer = lambda _: Reply()
-    with pytest.raises(JudgeError, match="count as spent"):
+    with pytest.raises(EndpointError, match="count as spent"):
         run_stage(cell, "judge", storage)
     lost = [message for message in caplog.messages if "whose answers were lost" in message]
     assert len(lost) == 1
@@ -184,7 +184,7 @@ def test_no_budget_is_passed_across_kills(
     # No more is left unspent than what the kills may have lost, and the next request.
     assert (kept + kills * (IN_FLIGHT * 2 + 1) + 1) * PRICE >= budget
 
-    with pytest.raises(JudgeError, match="count as spent"):
+    with pytest.raises(EndpointError, match="count as spent"):
         run_stage(cell, "judge", storage)  # nothing is asked by trying again
     assert kept == len(finished_keys(cell, "judge", storage, JUDGMENTS))
     run_stage(budgeted(cell, 10.0), "judge", storage)

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lima.endpoints import client
-from lima.errors import DataError, JudgeError, SpecError
+from lima.errors import DataError, EndpointError, SpecError
 from lima.evaluation.aggregate.table import aggregate_rows
 from lima.evaluation.agreement.rater_habits import raters_of
 from lima.evaluation.cells.measures import read_efforts
 from lima.judging.preference import TOLD, build_comparison, parse_label
 from lima.lint import lint
 from lima.rating.instructions import INSTRUCTIONS
-from lima.rating.items import item_id
 from lima.rating.labels import read_labels
+from lima.rating.responses import item_id
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress
 from lima.runs.stop import VARIABLE
@@ -198,7 +198,7 @@ def test_a_run_that_was_cut_short_pays_for_nothing_twice(
     expected = run(cell, whole)
     server.paid.clear()
     server.answer = lambda r: likes_lima(r) if len(server.paid) < 5 else error(401)
-    with pytest.raises(JudgeError):
+    with pytest.raises(EndpointError):
         run(cell, storage)
     server.answer = likes_lima
     rows = run(cell, storage)
@@ -213,7 +213,7 @@ def test_a_run_that_was_cut_short_pays_for_nothing_twice(
 def test_a_budget_stops_before_it_is_passed(server: JudgeServer, storage: Storage) -> None:
     cell = comparing(server, baselines=("alpaca",), budget=0.1, input_price=10.0,
                      output_price=100.0, max_tokens=200, concurrency=4)  # fmt: skip
-    with pytest.raises(JudgeError, match=r"could pass the budget of 0\.1"):
+    with pytest.raises(EndpointError, match=r"could pass the budget of 0\.1"):
         run(cell, storage)
     finished = sum(server.paid.values())
     assert 0 < finished < PROMPTS

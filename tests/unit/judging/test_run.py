@@ -14,7 +14,7 @@ import pytest
 from lima.endpoints import client
 from lima.endpoints.attempt import Attempt
 from lima.endpoints.journal import Journal
-from lima.errors import DataError, InputError, Interrupted, JudgeError, LimaError, SpecError
+from lima.errors import DataError, EndpointError, InputError, Interrupted, LimaError, SpecError
 from lima.judging.likert import RUBRIC_HASH
 from lima.judging.tasks import plan_tasks
 from lima.runs.progress import Progress, read_progress
@@ -169,7 +169,7 @@ def test_without_a_key_nothing_is_asked(storage: Storage, monkeypatch: pytest.Mo
 def test_a_refused_run_writes_nothing(server: JudgeServer, storage: Storage, status: int) -> None:
     server.answer = lambda _: error(status)
     cell = responded_cell(storage, responses(30), JudgeSpec(base_url=server.base_url))
-    with pytest.raises(JudgeError):
+    with pytest.raises(EndpointError):
         judge(cell, storage)
     assert rows_of(cell, storage) == []
     assert journalled(cell, storage) == set()
@@ -181,7 +181,7 @@ def test_an_endpoint_that_is_gone_fills_no_table(storage: Storage, count: int) -
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         cell = responded_cell(storage, responses(count), JudgeSpec(base_url=url))
-        with pytest.raises(JudgeError, match="answered none of"):
+        with pytest.raises(EndpointError, match="answered none of"):
             judge(cell, storage)
     assert rows_of(cell, storage) == []
     assert journalled(cell, storage) == set()
@@ -191,7 +191,7 @@ def test_an_endpoint_that_goes_and_comes_back(server: JudgeServer, storage: Stor
     spec = JudgeSpec(base_url=server.base_url, shard_rows=7, concurrency=1)
     cell = responded_cell(storage, responses(60), spec)
     server.answer = lambda request: Reply() if request.number <= 30 else error(502)
-    with pytest.raises(JudgeError, match="answered none of"):
+    with pytest.raises(EndpointError, match="answered none of"):
         judge(cell, storage)
     kept = rows_of(cell, storage)
     assert len(kept) + len(journalled(cell, storage)) == 30
@@ -214,7 +214,7 @@ def test_what_could_not_be_sent_has_no_row(server: JudgeServer, storage: Storage
     server.answer = answer
     spec = JudgeSpec(base_url=server.base_url, concurrency=1, attempts=2, shard_rows=2)
     cell = responded_cell(storage, responses(8), spec)
-    with pytest.raises(JudgeError, match=r"3 of 8 responses could not be sent .*no connection"):
+    with pytest.raises(EndpointError, match=r"3 of 8 responses could not be sent .*no connection"):
         judge(cell, storage)
     kept = finished_keys(cell, "judge", storage, JUDGMENTS)
     assert [row["status"] for row in rows_of(cell, storage)] == ["ok"] * 4
@@ -266,8 +266,8 @@ def hesitant(seen: Counter[str]) -> Callable[[Request], Reply]:
 PRICES: dict[str, Any] = {"input_price": 10.0, "output_price": 10.0, "max_tokens": 100}
 ENDS: dict[str, tuple[type[LimaError], dict[str, Any]]] = {
     "a stop": (Interrupted, {}),
-    "a refused key": (JudgeError, {}),
-    "a budget": (JudgeError, {"budget": 0.25}),
+    "a refused key": (EndpointError, {}),
+    "a budget": (EndpointError, {"budget": 0.25}),
 }
 
 
@@ -307,7 +307,7 @@ def test_answers_between_two_tries_are_kept(
 def test_a_judge_with_a_budget_comes_to_an_end(server: JudgeServer, storage: Storage) -> None:
     server.answer = hesitant(Counter())
     spec = JudgeSpec(base_url=server.base_url, concurrency=4, budget=0.1, **PRICES)
-    with pytest.raises(JudgeError, match=r"could pass the budget of 0\.1 \(0\.08"):
+    with pytest.raises(EndpointError, match=r"could pass the budget of 0\.1 \(0\.08"):
         judge(responded_cell(storage, responses(40), spec), storage)
     assert sum(server.paid.values()) * 450 * 10 / 1e6 <= 0.1
 
@@ -317,7 +317,7 @@ def test_answers_in_flight_are_kept_when_the_run_ends(
 ) -> None:
     server.answer = lambda r: error(401) if r.number == 10 else Reply(delay_s=0.1)
     cell = responded_cell(storage, responses(40), JudgeSpec(base_url=server.base_url))
-    with pytest.raises(JudgeError, match="refuses the key"):
+    with pytest.raises(EndpointError, match="refuses the key"):
         judge(cell, storage)
     assert sum(server.paid.values()) == 15  # of 16 in flight
     assert len(journalled(cell, storage)) == 15

@@ -9,7 +9,7 @@ import pytest
 from lima.lint import Finding, lint
 from lima.model.end_of_turn import lima_template
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import RECIPES, load_study
+from lima.recipes.registry import RECIPES, load_study
 from lima.runs.devices import has_bf16
 from lima.spec import (
     CellSpec,
@@ -161,6 +161,8 @@ def test_the_steps_are_said() -> None:
         (["train.max_length=513"], "error", "train.max_length", "the model reads 512"),
         (["base.max_length=1024"], "error", "base.max_length", "the model reads 512"),
         (["train.compute.workers=9"], "error", "train.compute.workers", "leaves 1 of 9"),
+        (["train.on_workers=9"], "error", "train.on_workers", "leaves 1 of 9"),
+        (["train.on_workers=2"], "note", "train.on_workers", "named by 1 workers and goes on with"),
         (["train.compute.workers=3", PADDED], "warning", "train.batch_size", "3 workers times 4"),
         (["train.compute.precision=bf16"], "warning", "train.compute.precision", "CPU"),
         (["generate.compute.device=cpu"], "warning", "generate.compute.precision", "CPU"),
@@ -216,7 +218,12 @@ def test_the_steps_are_said() -> None:
         ),
         (["train.data.count=43"], "error", "train.data.count", "43 examples are asked for, 42"),
         (["train.data.path=authored:nothing"], "error", "train.data", "no such examples"),
-        (["train.data.path=s3://b/x.jsonl"], "note", "train.data", "was not looked at"),
+        (
+            ["train.data.path=s3://b/x.jsonl"],
+            "note",
+            "train.data",
+            "its examples are not read here",
+        ),
         (["train.data.sources=[x]"], "error", "train.data", "no examples with a source like x"),
         (["train.data.path=pydoc:topics"], "error", "train.data", "needs a response"),
         (["train.heldout.path=gone"], "error", "train.heldout.path", "not on this machine"),

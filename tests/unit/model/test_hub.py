@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from lima.errors import HubError, ModelError
+from lima.model.checkpoint_manifest import mark_complete
 from lima.model.hub import require_models
 from lima.spec import CellSpec, ModelSpec
 from lima.spec.codec import encode, run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS
-from lima.training.step_rows import mark_complete
 from tests.helpers.models import small_cell
 
 NOBODY = "http://127.0.0.1:1"

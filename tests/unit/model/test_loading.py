@@ -15,8 +15,8 @@ import pytest
 from lima.common.paths import own_folder
 from lima.curation.card.table1 import token_counter
 from lima.errors import HubError, InputError, ModelError
+from lima.inputs.model_files import needed_files
 from lima.model.context import context_length
-from lima.model.copies import needed_files
 from lima.model.loading import (
     check_context,
     load_for_inference,

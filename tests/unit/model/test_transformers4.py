@@ -89,7 +89,8 @@ def export(name: str, folder: Path) -> None:
     model = AutoModelForCausalLM.from_config(config)
     target = folder / "exports" / name
     target.mkdir(parents=True)
-    Trained(model, tokenizer, eot_id, pad_id, name).save(target, model.state_dict())
+    model.save_pretrained(target)
+    Trained(model, tokenizer, eot_id, pad_id, name).save(target)
 
 
 def opened(exports: Path, path: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lima.errors import SpecError
-from lima.recipes.paper import load_study, tiny
+from lima.recipes.demo import tiny
+from lima.recipes.registry import load_study
 from lima.spec.codec import run_id
 from lima_k8s.main import run
 

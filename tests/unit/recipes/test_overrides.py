@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lima.errors import SpecError
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import lima_65b, tiny
+from lima.recipes.paper import lima_65b
 from lima.spec import CellSpec, DataSpec, JudgeSpec, TrainSpec
 from lima.spec.codec import run_id
 

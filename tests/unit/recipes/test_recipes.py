@@ -8,7 +8,7 @@ import pytest
 
 from lima.data.examples import training_examples
 from lima.errors import SpecError
-from lima.recipes.paper import RECIPES, describe, load_study
+from lima.recipes.registry import RECIPES, describe, load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, TrainSpec
 from lima.spec.codec import decode, encode, run_id
 from lima.training.schedule import Plan

@@ -9,7 +9,7 @@ import pytest
 
 import lima.runs.board
 from lima.errors import Interrupted
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.runs.board import Board
 from lima.spec import stage_cell
 from lima.spec.codec import run_id
@@ -48,7 +48,7 @@ def test_a_file_holds_what_was_noted_since_the_last(
     monkeypatch.setattr(lima.runs.board, "EVERY_S", 0.0)
     board.flush()
     board.add(20, {"tokens_per_second": 60.0})
-    board.flush()
+    board.close()
     assert curves(storage) == {
         ("generate/tokens_per_second", 16): 50.0,
         ("generate/tokens_per_second", 20): 60.0,
@@ -74,6 +74,7 @@ def test_curves_are_those_of_the_table_after_an_interruption(
     lost = Board(storage, cell)
     lost.add(5, {"loss": 99.0})
     lost.add(6, {"loss": 99.0})
+    lost.close()
     train(cell, storage)
     rows: list[dict[str, Any]] = step_rows(storage, cell)
     found = curves(storage)

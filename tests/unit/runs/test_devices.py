@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.runs.devices import gpus_here
 from lima_k8s.local.run import LocalRun
 from lima_k8s.main import run

@@ -135,7 +135,7 @@ def test_a_record_that_nobody_understands_is_silent(
 
 TAKE = """
 import sys
-from lima import lease as module
+from lima.runs import lease as module
 from lima.errors import InputError
 from lima.runs.lease import lease
 from lima.store.storage import Storage

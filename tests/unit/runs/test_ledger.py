@@ -9,6 +9,7 @@ import pytest
 
 from lima.common.clock import now
 from lima.errors import DataError, InputError, LimaError
+from lima.model.checkpoint_manifest import completion_path
 from lima.runs import ledger
 from lima.runs.done import is_done, mark_done
 from lima.runs.ledger import attempt, close_killed, record_run
@@ -26,7 +27,7 @@ from lima.spec.codec import run_id
 from lima.store.shards import RunTable, to_parquet
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, GENERATIONS, RUNS, STEPS
-from lima.training.step_rows import Records, completion_path
+from lima.training.step_rows import Records
 from lima_jobs import run as job
 from lima_jobs.session import side_by_side
 

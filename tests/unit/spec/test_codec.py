@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from lima.errors import SpecError
+from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, TrainSpec
 from lima.spec.codec import (
     canonical_json,
@@ -27,6 +27,7 @@ from lima.spec.codec import (
     spec_type,
     type_text,
 )
+from lima.spec.names import Names, names_of
 
 PINNED = CellSpec(
     "pinned", "arm", generate=GenerateSpec(prompts=DataSpec("p.jsonl"), model=ModelSpec("m"))
@@ -42,7 +43,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     """Any value that the type of a field allows."""
     metadata = getattr(annotation, "__metadata__", ())
     if metadata:
-        return bounded(typing.get_args(annotation)[0], metadata)
+        bare, names = typing.get_args(annotation)[0], names_of(metadata)
+        return st.sampled_from([*names]) if names else bounded(bare, metadata)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, UnionType):
         return st.one_of(*(values(a) for a in arguments))
@@ -273,3 +275,14 @@ def test_a_container_in_an_address_is_no_password() -> None:
     [cell, *_] = apply_overrides(tiny(), [f"train.data.path={container}"])
     assert cell.train
     assert cell.train.data.path == container
+
+
+def test_a_name_that_nobody_registered_is_refused() -> None:
+    told = r"judge\.rubric: expected one of .*\"likert-6\", \"preference\".*, got \"likert-7\""
+    with pytest.raises(SpecError, match=told):
+        decode(CellSpec, cell(judge={"rubric": "likert-7"}))
+
+
+def test_a_name_of_others_says_whose_it_is() -> None:
+    with pytest.raises(ValueError, match=r"tens: write PACKAGE\.NAME"):
+        Names("rubrics", "likert-6").add("tens")

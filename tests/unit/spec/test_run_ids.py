@@ -9,7 +9,7 @@ from lima.inputs.content import Content, Contents
 from lima.inputs.fingerprint import of_bytes
 from lima.inputs.places import Place
 from lima.preparing.prepare import prepare
-from lima.recipes.paper import RECIPES
+from lima.recipes.registry import RECIPES
 from lima.spec.codec import run_id
 
 GOLDEN = json.loads((Path(__file__).parent / "run_ids.json").read_text("utf-8"))

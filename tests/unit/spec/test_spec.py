@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lima.recipes.paper import tiny
+from lima.recipes.demo import tiny
 from lima.spec import (
     STAGES,
     CellSpec,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.errors import InputError, StorageError
-from lima.store.errors import reason
+from lima.errors import BucketError, InputError, NoAnswerError, StorageError
+from lima.store.errors import reason, storage_error
 from lima.store.storage import Entry, Storage
 from lima_k8s.main import run
 
@@ -74,19 +74,6 @@ def test_a_name_that_leads_out_of_its_folder_is_not_written(
         storage.download_folder("w", tmp_path / "a" / "b")
     assert not (tmp_path / "escaped").exists()
     assert not (tmp_path / "a").exists()
-
-
-def test_a_folder_is_uploaded_until_told_to_stop(storage: Storage, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(30):
-        (source / f"{number:02}").write_bytes(b"x")
-    left = iter([True] * 3 + [False] * 27)
-    written = storage.upload_folder(source, "w", lambda: next(left))
-    assert sorted(written, key=lambda e: e.path) == [
-        Entry(e.path, e.size) for e in storage.entries("w")
-    ]
-    assert len(written) == 3
 
 
 def test_concurrent_local_writers_leave_one_whole_object(tmp_path: Path) -> None:
@@ -205,6 +192,23 @@ def test_a_key_that_may_only_read_is_told_from_a_wrong_one() -> None:
     assert "may not write there" in reason(denied, "write")
     assert "AWS_SECRET_ACCESS_KEY" not in reason(denied, "write")
     assert "AWS_SECRET_ACCESS_KEY, or ask for the right to read" in reason(denied, "read")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("When listing: AWS Error NETWORK_CONNECTION: Couldn't connect", NoAnswerError),
+        ("AWS Error UNKNOWN (HTTP status 503) during PutObject operation", NoAnswerError),
+        ("[Errno 116] Stale file handle: 'x'", NoAnswerError),
+        ("AWS Error NO_SUCH_BUCKET during CreateMultipartUpload", BucketError),
+        ("AWS Error ACCESS_DENIED during PutObject operation", StorageError),
+        ("[Errno 28] No space left on device: 'x'", StorageError),
+    ],
+)
+def test_an_outage_is_told_from_an_answer(said: str, kind: type[StorageError]) -> None:
+    error = storage_error(OSError(said), "write", "s3://b/study/x")
+    assert type(error) is kind
+    assert str(error).startswith(f"cannot write s3://b/study/x: {said}")
 
 
 def test_a_missing_bucket_is_no_empty_study(

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from lima.errors import Interrupted, ModelError, StorageError
-from lima.model.checkpoint_manifest import weights_epochs, weights_path
+from lima.model.checkpoint_manifest import completion_path, weights_epochs, weights_path
 from lima.spec import CellSpec, CheckpointSpec, DataSpec
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
-from lima.training.step_rows import completion_path
 from tests.helpers.models import make_base, small_cell
 from tests.helpers.training import make_trainer, step_rows, train, weights
 
@@ -86,7 +85,8 @@ def test_what_cannot_be_saved_is_said_before_the_first_step(base: Path, tmp_path
 
 
 def test_a_failed_export_costs_no_step(base: Path, tmp_path: Path) -> None:
-    cell, storage = small_cell(base), Storage(str(tmp_path / "study"))
+    checkpoints = CheckpointSpec(first_epoch=2, last_epoch=3, keep_states=2)
+    cell, storage = small_cell(base, checkpoints=checkpoints), Storage(str(tmp_path / "study"))
     undisturbed = Storage(str(tmp_path / "undisturbed"))
     train(cell, undisturbed)
     blocked = tmp_path / "study" / weights_path(run_id(cell), 2)
@@ -95,12 +95,11 @@ def test_a_failed_export_costs_no_step(base: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         train(cell, storage)
     steps = [row["step"] for row in step_rows(storage, cell)]
+    assert steps == [1, 2, 3, 4, 5], "its state is whole"
     blocked.unlink()
-    again = make_trainer(cell, storage, bool)
     with pytest.raises(Interrupted):
-        again.train()
-    assert steps == [1, 2, 3, 4, 5]
-    assert weights_epochs(storage, run_id(cell)) == [2], "exported before any step was done again"
+        train(cell, storage, stop_after=6)
+    assert weights_epochs(storage, run_id(cell)) == [2], "of step 5, not done again"
     train(cell, storage)
     same(cell, storage, undisturbed)
 
@@ -113,22 +112,14 @@ def same(cell: CellSpec, storage: Storage, expected: Storage) -> None:
 
 
 @pytest.mark.parametrize("asked_at", [5, 8])
-def test_a_stop_does_not_wait_for_an_export(base: Path, tmp_path: Path, asked_at: int) -> None:
-    """As when a machine must go while hundreds of GiB are on their way."""
+def test_a_stop_begins_no_export(base: Path, tmp_path: Path, asked_at: int) -> None:
+    """A machine that must go saves its state; the same command exports."""
     cell, storage = small_cell(base), Storage(str(tmp_path / "study"))
     undisturbed = Storage(str(tmp_path / "undisturbed"))
     train(cell, undisturbed)
-    asked: list[int] = []
-
-    def once_the_export_has_begun(seen: list[Any]) -> bool:
-        asked.extend(record.step for record in seen[-1:])
-        return asked.count(asked_at) > 1
-
-    trainer = make_trainer(cell, storage, once_the_export_has_begun)
+    with pytest.raises(Interrupted, match=f"after step {asked_at}; the state is saved"):
+        train(cell, storage, stop_after=asked_at)
     epoch = 2 if asked_at == 5 else 3
-    with pytest.raises(Interrupted, match=rf"weights of epoch {epoch} .* the state is saved"):
-        trainer.train()
-    assert trainer.states.states()[-1].step == asked_at
     assert epoch not in weights_epochs(storage, run_id(cell))
     assert not storage.exists(completion_path(run_id(cell)))
     train(cell, storage)
@@ -140,4 +131,4 @@ def test_a_state_is_saved_before_every_export(base: Path, tmp_path: Path) -> Non
     checkpoints = CheckpointSpec(first_epoch=2, last_epoch=2, state_every_steps=7, keep_states=9)
     cell, storage = small_cell(base, checkpoints=checkpoints), Storage(str(tmp_path))
     trainer = train(cell, storage)
-    assert [state.step for state in trainer.states.states()] == [5, 7, 8]
+    assert [state.step for state in trainer.saver.states.states()] == [5, 7, 8]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import RECIPES
+from lima.recipes.registry import RECIPES
 from lima.spec import CheckpointSpec, DataSpec, ModelSpec, OptimizerSpec, TrainSpec
 from lima.training.schedule import Plan, exported_epochs, learning_rate
 

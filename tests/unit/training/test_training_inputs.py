@@ -1,7 +1,6 @@
 """Training on data that is replaced while a killed worker is away: refused, and nothing mixed."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,15 @@ from lima.spec.codec import run_id
 from lima.store.storage import Storage
 from lima_jobs.run import run_stage
 from lima_jobs.session import ray_session
+from tests.conftest import s3_environment
 from tests.helpers.models import make_base, small_cell
 from tests.helpers.promised import promised
 from tests.integration.runs import weights
 from tests.unit.training.test_training_job import killing, steps
 
 pytestmark = pytest.mark.slow
+CONFIG = "model/generation_config.json"
+NAMES = ("d.jsonl", "h.jsonl", CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -28,67 +30,92 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray(base: Path) -> Iterator[None]:
-    with ray_session([small_cell(base)]):
-        yield
+def ray(base: Path, s3_server: str) -> Iterator[None]:
+    """Start Ray, whose workers reach the bucket too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment(s3_server).items():
+            patch.setenv(name, value)
+        with ray_session([small_cell(base)]):
+            yield
 
 
 @pytest.fixture(autouse=True)
 def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMA_STOP_FILE", str(tmp_path / "stop"))
+    monkeypatch.setenv("LIMA_CACHE", str(tmp_path / "cache"))
 
 
-def write(path: Path, word: str) -> None:
+def examples(word: str) -> bytes:
     turns = [[f"{word} question {i}?", f"{word} answer {i}."] for i in range(10)]
     lines = [json.dumps({"conversations": pair, "source": "x"}) + "\n" for pair in turns]
-    path.write_text("".join(lines), "utf-8")
+    return "".join(lines).encode()
 
 
-def promised_cell(base: Path, folder: Path) -> CellSpec:
-    """Return a cell that reads its data and its model below `folder`, where they are written."""
-    write(folder / "d.jsonl", "first")
-    shutil.copytree(base, folder / "model")
-    cell = small_cell(
-        base,
-        data=DataSpec(str(folder / "d.jsonl")),
-        model=ModelSpec(str(folder / "model")),
-        epochs=8,
-        checkpoints=CheckpointSpec(first_epoch=7, last_epoch=8, state_every_steps=4),
-    )
-    return promised([cell])[0]
+class Inputs:
+    """All that training reads, below a folder or a prefix of a bucket."""
+
+    def __init__(self, place: Storage, base: Path) -> None:
+        self.place, self.base = place, base
+        place.upload_folder(base, "model")
+        for name in NAMES:
+            self.restore(name)
+
+    def replace(self, name: str) -> None:
+        other = b"{}" if name == CONFIG else examples("other")
+        self.place.write(name, other, replace=True)
+
+    def restore(self, name: str) -> None:
+        own = (self.base / Path(name).name).read_bytes() if name == CONFIG else examples(name[0])
+        self.place.write(name, own, replace=True)
+
+    def cell(self) -> CellSpec:
+        cell = small_cell(
+            self.base,
+            data=DataSpec(f"{self.place.uri}/d.jsonl"),
+            heldout=DataSpec(f"{self.place.uri}/h.jsonl"),
+            model=ModelSpec(f"{self.place.uri}/model"),
+            epochs=8,
+            checkpoints=CheckpointSpec(first_epoch=7, last_epoch=8, state_every_steps=4),
+        )
+        return promised([cell])[0]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Storage:
     folder = tmp_path_factory.mktemp("undisturbed")
     storage = Storage(str(folder / "study"))
-    run_stage(promised_cell(base, folder), "train", storage)
+    run_stage(Inputs(Storage(str(folder / "in")), base).cell(), "train", storage)
     return storage
 
 
-@pytest.mark.parametrize("what", ["data", "model"])
+@pytest.mark.parametrize("where", ["here", "bucket"])
 def test_replaced_between_a_kill_and_the_restart_it_is_refused(
-    what: str, base: Path, undisturbed: Storage, tmp_path: Path
+    where: str, base: Path, undisturbed: Storage, tmp_path: Path
 ) -> None:
-    cell, storage = promised_cell(base, tmp_path), Storage(str(tmp_path / "study"))
-    config = tmp_path / "model" / "generation_config.json"
+    here = str(tmp_path / "in")
+    inputs = Inputs(Storage(here if where == "here" else f"s3://study/{tmp_path.name}"), base)
+    cell, storage = inputs.cell(), Storage(str(tmp_path / "study"))
 
     def half_trained() -> bool:
         record = read_progress(storage, run_id(cell))
         if not record or record["done"] < 5:
             return False
-        if what == "data":
-            write(tmp_path / "d.jsonl", "other")
-        else:
-            config.write_text("{}")
+        inputs.replace("d.jsonl")
         return True
 
-    with killing(half_trained, 1), pytest.raises(ChangedInputError, match=str(tmp_path)) as error:
+    with killing(half_trained, 1) as killed, pytest.raises(ChangedInputError, match=r"d\.jsonl"):
         run_stage(cell, "train", storage)
-    assert error.value.exit_code == 2
+    assert killed
+    inputs.restore("d.jsonl")
+    done = steps(storage, cell)
+    for name in ("h.jsonl", CONFIG) if where == "here" else (CONFIG,):
+        inputs.replace(name)
+        with pytest.raises(ChangedInputError, match=name.partition("/")[0]) as error:
+            run_stage(cell, "train", storage)
+        assert error.value.exit_code == 2
+        inputs.restore(name)
+    assert steps(storage, cell) == done
     # Restored, the same run goes on, and ends as if nothing had been.
-    write(tmp_path / "d.jsonl", "first")
-    shutil.copy(base / config.name, config)
     run_stage(cell, "train", storage)
     assert weights(storage, cell) == weights(undisturbed, cell)
     assert steps(storage, cell) == steps(undisturbed, cell)

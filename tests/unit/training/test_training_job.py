@@ -1,6 +1,7 @@
 """One worker of training as a Ray task: started again when it dies, and not for ever."""
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -75,17 +76,23 @@ def steps(storage: Storage, cell: CellSpec) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows]
 
 
-def test_a_killed_worker_changes_nothing(cell: CellSpec, tmp_path: Path) -> None:
+def test_kills_change_nothing(cell: CellSpec, tmp_path: Path) -> None:
     undisturbed, storage = Storage(str(tmp_path / "one")), Storage(str(tmp_path / "two"))
     run_stage(cell, "train", undisturbed)
 
-    def trains() -> bool:
-        record = read_progress(storage, run_id(cell))
-        return bool(record and record["done"] >= 1)
+    kills = iter((1, 11, 23))
+    at = next(kills)
 
-    with killing(trains, 1) as killed:
+    def trains() -> bool:
+        nonlocal at
+        record = read_progress(storage, run_id(cell))
+        ready = bool(record and record["done"] >= at)
+        at = next(kills, 100) if ready else at
+        return ready
+
+    with killing(trains, 3) as killed:
         run_stage(cell, "train", storage)
-    assert len(killed) == 1
+    assert len(killed) == 3
     assert weights(storage, cell) == weights(undisturbed, cell)
     assert len(weights(storage, cell)) == 2
     assert steps(storage, cell) == steps(undisturbed, cell)
@@ -95,9 +102,12 @@ def test_a_killed_worker_changes_nothing(cell: CellSpec, tmp_path: Path) -> None
     assert len(trimmed[0][0]["example_tokens"]) == 10
     ended = [row for row in RunTable(storage, ATTEMPTS, cell).read().to_pylist()
              if row["event"] == "ended"]  # fmt: skip
-    assert [row["outcome"] for row in sorted(ended, key=lambda row: row["at"])] == [
-        "killed", "completed",
-    ]  # fmt: skip
+    ended.sort(key=lambda row: row["at"])
+    assert [row["outcome"] for row in ended] == ["killed"] * 3 + ["completed"]
+    saves = json.loads(ended[-1]["saves"])
+    assert {save["kind"] for save in saves} == {"state"}, "weights were whole before the kills"
+    assert saves[-1]["step"] == 50
+    assert 0 < ended[-1]["idle_seconds"] < ended[-1]["seconds"]
 
 
 def test_a_worker_that_dies_each_time_ends_the_run(cell: CellSpec, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch.multiprocessing as mp
 from lima.errors import ChangedInputError
 from lima.spec import CellSpec, DataSpec, ModelSpec, TrainSpec
 from lima.store.storage import Storage
-from lima.training.loop import Hooks, Trainer
+from lima.training.hooks import Hooks
+from lima.training.loop import Trainer
 from lima.training.world import World
 from tests.helpers.promised import promised
 

@@ -15,7 +15,8 @@ from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import STEPS
-from lima.training.loop import Hooks, Trainer
+from lima.training.hooks import Hooks
+from lima.training.loop import Trainer
 from lima.training.world import World
 from tests.helpers.models import make_base, small_cell
 

@@ -1,6 +1,7 @@
 """Workers that wait for each other's storage wait in no collective, which has a time limit."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.multiprocessing.spawn import spawn
 
 from lima.errors import ModelError, StorageError
 from lima.store.storage import Storage
+from lima.training.aside import KINDS, Aside, slice_of
 from lima.training.state import StateStore
 from lima.training.world import World, _store
 
@@ -19,23 +21,6 @@ WORKERS = 2
 SLOW_S = 1.0
 """Enough for the other worker to come to where it waits."""
 COLLECTIVES = ("all_reduce", "all_gather_object", "barrier", "broadcast_object_list")
-
-
-class Engine:
-    """Saves and loads a file a worker, as DeepSpeed does."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.loaded: int | None = None
-
-    def save_checkpoint(self, folder: str, tag: str) -> None:
-        torch.save({"rank": self.rank}, self._file(folder, tag))
-
-    def load_checkpoint(self, folder: str, tag: str, load_module_strict: bool) -> None:
-        self.loaded = torch.load(self._file(folder, tag), weights_only=True)["rank"]
-
-    def _file(self, folder: str, tag: str) -> Path:
-        return Path(folder) / tag / f"zero_pp_rank_{self.rank}_mp_rank_00_optim_states.pt"
 
 
 def crawl() -> None:
@@ -64,16 +49,16 @@ def watch_collectives(rank: int) -> None:
 class SlowStorage(Storage):
     """Slow with the files of worker 0."""
 
-    def upload(self, source: Path, path: str) -> None:
+    def write_pieces(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
         self._crawl(path)
-        super().upload(source, path)
+        super().write_pieces(path, pieces)
 
-    def download(self, path: str, target: Path) -> None:
+    def read(self, path: str) -> bytes:
         self._crawl(path)
-        super().download(path, target)
+        return super().read(path)
 
     def _crawl(self, path: str) -> None:
-        if "rank_0_" in path:
+        if "rank-00000" in path:
             crawl()
 
 
@@ -87,15 +72,20 @@ def slow_work(world: World, folder: Path) -> None:
 
     assert world.each(work) == f"worker {world.rank}"
     assert world.led(lambda: [work(), 1]) == ["worker 0", 1]
-    assert world.any(world.rank == 1)
+    assert world.any(world.rank == 1, False) == (True, False)
 
 
 def slow_storage(world: World, folder: Path) -> None:
     states = StateStore(SlowStorage(str(folder / "study")), "run", world, keep=1)
-    engine = Engine(world.rank)
-    states.save(engine, 1)
-    assert states.restore(engine) == 1
-    assert engine.loaded == world.rank
+    aside, used = Aside({"w": slice_of(5, world.rank, WORKERS)}), list[int]()
+    for kind in KINDS:
+        aside.tensors["w", kind].fill_(world.rank + 1)
+    states.save(aside, 1)
+    world.each(lambda: None)  # worker 0 has written the manifest
+    empty = Aside(aside.slices)
+    assert states.restore(lambda: empty, used.append) == 1
+    assert used == [1]
+    assert all((tensor == world.rank + 1).all() for tensor in empty.tensors.values())
     assert world.sum(1.0) == [WORKERS]
 
 
@@ -117,18 +107,7 @@ def errors(world: World, folder: Path) -> None:
     assert world.each(lambda: 5) == 5
 
 
-def stop_of_one(world: World, folder: Path) -> None:
-    """Have a worker that waits be asked to stop: the one that works hears of it."""
-
-    def until_told() -> bool:
-        while not world.flag_is_raised():
-            time.sleep(0.01)
-        return True
-
-    assert world.led(until_told, meanwhile=world.raise_flag)
-
-
-SCENES = (slow_work, slow_storage, errors, stop_of_one)
+SCENES = (slow_work, slow_storage, errors)
 
 
 def _work(rank: int, folder: str) -> None:

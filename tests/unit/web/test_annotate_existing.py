@@ -6,13 +6,9 @@ from typing import Any
 import pytest
 
 from lima.evaluation.labels.label_shares import HUMAN, read_labelled
-from lima.rating.items import (
-    EvaluationSpec,
-    drawn_prompts,
-    evaluation_identity,
-    read_responses,
-)
+from lima.rating.items import EvaluationSpec, drawn_prompts, evaluation_identity
 from lima.rating.labels import read_labels
+from lima.rating.responses import read_responses
 from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima_k8s.main import run

@@ -15,7 +15,7 @@ from lima.rating.items import EvaluationSpec, plan_items
 from lima.rating.labels import read_labels
 from lima.rating.selection import choice_path, read_choice
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import DecodingSpec, ModelSpec
 from lima.spec.codec import run_id
 from lima.store.scan import Tables
@@ -174,7 +174,7 @@ def _prefer_epoch(storage: Storage, best: int, capsys: pytest.CaptureFixture[str
 
 
 def _texts(storage: Storage, of_run: str) -> list[str]:
-    from lima.rating.items import read_responses
+    from lima.rating.responses import read_responses
 
     return [response.text for response in read_responses(storage, of_run).values()]
 

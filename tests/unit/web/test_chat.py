@@ -17,7 +17,7 @@ from lima.generation.chat import ChatSpec, CheckpointResponder, EndpointResponde
 from lima.generation.chat import Reply as Said
 from lima.rating.conversations import Conversations
 from lima.rating.labels import read_labels
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.runs.ledger import record_run
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec, cell_stages
 from lima.spec.codec import decode, encode, run_id, sha256_key

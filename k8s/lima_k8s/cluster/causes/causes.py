@@ -6,9 +6,11 @@ Every name is a heading of docs/troubleshooting.md.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from lima_k8s.cluster.causes.job_log import job_errors, own_errors
+from lima.runs.job_end import read_job_end
+from lima_k8s.cluster.causes.job_log import job_errors
 from lima_k8s.cluster.causes.queueing import from_queue
-from lima_k8s.cluster.read.model import Cause, Container, Event, Pod, Queue, Run, Workload
+from lima_k8s.cluster.read.model import Container, Event, Pod, Queue, Workload
+from lima_k8s.runs.model import Cause, Run
 
 CAUSES = {
     "image-pull-failure": "An image cannot be pulled.",
@@ -57,7 +59,6 @@ EXIT_INPUT, EXIT_STORAGE = 2, 3
 """Exit codes of `lima_jobs.run`."""
 STOPPED = "STOPPED"
 """How Ray calls a job that was stopped: by someone, or by itself since its input is bad."""
-ON_REQUEST = "stopped on request"
 
 
 def find_cause(
@@ -212,10 +213,10 @@ def _failed_job(run: Run, code: int) -> Cause:
 def _stopped_job(run: Run) -> Cause:
     """Return why a job was stopped by itself, or by someone; `message` is the end of its log."""
     log = f"lima-k8s logs {run.name}"
-    errors = [error for error in own_errors(run.message) if ON_REQUEST not in error]
-    if not errors:
+    end = read_job_end(run.message)
+    if end is None or end.stopped:
         return Cause("run-failed", "its job was stopped through Ray", f"submit again; {log}")
-    return Cause("bad-input", "; ".join(errors), f"mend the recipe; {log}")
+    return Cause("bad-input", end.message, f"mend the recipe; {log}")
 
 
 def _timely(run: Run, pods: Iterable[Pod], events: Iterable[Event]) -> Iterator[Event]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from lima_k8s.cluster.causes.kueue_quota_messages import never_fits
 from lima_k8s.cluster.causes.kueue_topology_messages import wrong_topology
-from lima_k8s.cluster.read.model import Cause, Queue, Run, Workload
+from lima_k8s.cluster.read.model import Queue, Workload
 from lima_k8s.cluster.read.parse import TERMINATING
+from lima_k8s.runs.model import Cause, Run
 
 NO_CLUSTER_QUEUE = "ClusterQueueDoesNotExist"
 """Kueue's reason for a queue with nothing behind it."""

@@ -85,7 +85,7 @@ def no_current_context(tried: str, known: list[str]) -> InputError:
 
 def unknown_context(context: str, known: list[str]) -> InputError:
     """Return the error for a context that the kubeconfig does not have."""
-    from lima.spec.codec import closest
+    from lima.spec.hints import closest
 
     return InputError(f"no context {context!r}; {closest(context, known, 'contexts')}")
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from lima.spec import CellSpec
+from lima_k8s.runs.model import QueuePlace, Run
 
 Resources = dict[str, Decimal]
 """Amounts by resource name, in the resource's own unit: cores, bytes, devices."""
@@ -21,54 +21,6 @@ class Condition:
     reason: str = ""
     message: str = ""
     since: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A RayJob of ours, with the spec from its ConfigMap."""
-
-    name: str
-    uid: str = ""
-    release: str = ""
-    kind: str = ""
-    experiment: str = ""
-    arm: str = ""
-    seed: int = 0
-    storage: str = ""
-    queue: str = ""
-    priority_class: str = ""
-    created: datetime | None = None
-    suspended: bool = False
-    deployment_status: str = ""
-    job_status: str = ""
-    reason: str = ""
-    message: str = ""
-    ray_cluster: str = ""
-    cell: CellSpec | None = None
-    run_id: str = ""
-    """Id of the cell; empty when its ConfigMap is gone or was made by another version."""
-    deleting: bool = False
-    failed_starts: int = 0
-    """How many Ray clusters it has used up."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it will not run again by itself."""
-        return self.deployment_status in ("Complete", "Failed", "ValidationFailed")
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it ended well."""
-        return self.deployment_status == "Complete" and self.job_status in ("SUCCEEDED", "")
-
-    @property
-    def job_runs(self) -> bool:
-        """Whether its job runs at this moment, so that all of its pods have been there."""
-        return (
-            not self.deleting
-            and self.deployment_status == "Running"
-            and self.job_status == "RUNNING"
-        )
 
 
 @dataclass(frozen=True)
@@ -322,34 +274,6 @@ class Queue:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in a queue, counted from 1."""
-
-    in_queue: int
-    in_cluster_queue: int | None = None
-    """None: Kueue's visibility API is not there, so other namespaces are not counted."""
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why a run does not go on.
-
-    A fatal cause does not go away by waiting; the others may.
-    """
-
-    name: str
-    what: str
-    fix: str
-    where: str = ""
-    fatal: bool = True
-
-    @property
-    def text(self) -> str:
-        """The cause in one line."""
-        return f"{self.name}: {self.what}{f' ({self.where})' if self.where else ''}"
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """Everything the command has read of a namespace at one time."""
 
@@ -361,7 +285,7 @@ class Snapshot:
     events: dict[str, tuple[Event, ...]] = field(default_factory=dict)
     """By the name of the object they are about."""
     queues: dict[str, Queue] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, QueuePlace] = field(default_factory=dict)
     """By the name of the workload."""
     others: tuple[Workload, ...] = ()
     """Workloads in the namespace that are not ours."""

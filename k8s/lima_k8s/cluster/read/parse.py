@@ -20,12 +20,12 @@ from lima_k8s.cluster.read.model import (
     Quota,
     Resources,
     Role,
-    Run,
     Taint,
     Toleration,
     Workload,
 )
 from lima_k8s.cluster.read.uris import plain
+from lima_k8s.runs.model import Run
 
 Raw = dict[str, Any]
 PREFIX = "lima-k8s.io/"

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from lima.errors import InputError
-from lima.spec.codec import closest
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.api import (
     CLUSTER_QUEUES,
@@ -19,10 +17,8 @@ from lima_k8s.cluster.read.api import (
     WORKLOADS,
     Cluster,
 )
-from lima_k8s.cluster.read.model import Event, Place, Pod, Queue, Run, Snapshot, Supply, Workload
-
-MIN_RUN_ID = 4
-"""Digits of a run id that are enough to name a run."""
+from lima_k8s.cluster.read.model import Event, Pod, Queue, Snapshot, Supply, Workload
+from lima_k8s.runs.model import QueuePlace, Run
 
 
 def read_runs(cluster: Cluster) -> tuple[Run, ...]:
@@ -112,36 +108,6 @@ def events_of(snapshot: Snapshot, run: Run) -> list[Event]:
     return [event for name in names if name for event in snapshot.events.get(name, ())]
 
 
-def choose(runs: Sequence[Run], text: str | None) -> list[Run]:
-    """Return the runs that `text` names: a name, a run id or its beginning, or arm/seed.
-
-    Args:
-        runs: All that there are.
-        text: None: all of them.
-
-    Raises:
-        InputError: it names none, or a beginning is that of several.
-
-    """
-    if text is None:
-        return list(runs)
-    exact = [r for r in runs if text in (r.name, r.run_id, f"{r.arm}/{r.seed}")]
-    if exact:
-        return exact
-    begins = [
-        r
-        for r in runs
-        if len(text) >= MIN_RUN_ID and (r.run_id.startswith(text) or r.name.startswith(text))
-    ]
-    if len(begins) == 1:
-        return begins
-    if begins:
-        raise InputError(f"{text!r} begins {', '.join(r.name for r in begins)}; write more of it")
-    if not runs:
-        raise InputError(f"no run {text!r}: there are no runs in this namespace; try -n NAMESPACE")
-    raise InputError(f"no run {text!r}; {closest(text, [r.name for r in runs], 'runs')}")
-
-
 def order(workload: Workload) -> tuple[int, str, str]:
     """Return the key by which Kueue lines up what waits: priority, age to the second, UID.
 
@@ -172,20 +138,20 @@ def _by_object(events: Iterable[Event]) -> dict[str, tuple[Event, ...]]:
     return found
 
 
-def _places(cluster: Cluster, workloads: Sequence[Workload]) -> dict[str, Place]:
+def _places(cluster: Cluster, workloads: Sequence[Workload]) -> dict[str, QueuePlace]:
     """Return the places of everything that waits, by Kueue's own count where it gives it."""
     waiting = [w for w in workloads if not w.has_quota and not w.finished and w.active]
-    places: dict[str, Place] = {}
+    places: dict[str, QueuePlace] = {}
     for queue in sorted({w.queue for w in waiting if w.queue}):
         told = cluster.places(queue)
         if told is not None:
             places |= {
-                item["metadata"]["name"]: Place(
+                item["metadata"]["name"]: QueuePlace(
                     item["positionInLocalQueue"] + 1, item["positionInClusterQueue"] + 1
                 )
                 for item in told
             }
             continue
         line = sorted((w for w in waiting if w.queue == queue), key=order)
-        places |= {w.name: Place(i) for i, w in enumerate(line, 1)}
+        places |= {w.name: QueuePlace(i) for i, w in enumerate(line, 1)}
     return places

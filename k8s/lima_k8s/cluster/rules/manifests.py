@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lima.lint import Finding
+from lima_k8s.cluster.rules.names import name_findings
 from lima_k8s.cluster.rules.pods import pod_findings
 from lima_k8s.study.findings import Told
 
 Raw = dict[str, Any]
-MAX_NAME = 47
-"""KubeRay makes longer names of it that must fit a label."""
 MAX_POD_SETS = 18
 """Of a Kueue Workload: the head, the submitter and the worker groups."""
 MAX_LABEL = 63
@@ -24,7 +23,6 @@ MAX_ANNOTATION_BYTES = 1 << 18
 RESERVED_GROUPS = ("head", "submitter")
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 ELASTIC = "kueue.x-k8s.io/elastic-job"
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
 
@@ -68,7 +66,8 @@ def _config_map(raw: Raw) -> Iterator[Told]:
 
 
 def _ray_job(raw: Raw) -> Iterator[Told]:
-    yield from _names(raw)
+    yield from name_findings(raw)
+    yield from _queue(raw)
     yield from _job_settings(raw)
     yield from pod_findings(raw)
     cluster = raw.get("spec", {}).get("rayClusterSpec")
@@ -78,20 +77,7 @@ def _ray_job(raw: Raw) -> Iterator[Told]:
         yield from _authentication(cluster)
 
 
-def _names(raw: Raw) -> Iterator[Told]:
-    name = raw.get("metadata", {}).get("name", "")
-    if len(name) > MAX_NAME:
-        yield (
-            "error", "metadata.name",
-            f"{len(name)} characters; KubeRay takes {MAX_NAME}", "a shorter name",
-        )  # fmt: skip
-    if not _DNS_1035.fullmatch(name):
-        yield (
-            "error",
-            "metadata.name",
-            "not a DNS label that begins with a letter: KubeRay never starts it",
-            "a-z first, then a-z, 0-9 and -",
-        )
+def _queue(raw: Raw) -> Iterator[Told]:
     if not raw.get("metadata", {}).get("labels", {}).get(QUEUE_LABEL):
         yield (
             "warning",

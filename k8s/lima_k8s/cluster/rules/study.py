@@ -10,11 +10,12 @@ from lima.lint import Finding
 from lima.spec import CellSpec, computes
 from lima_k8s.profile.cluster_spec import ClusterSpec
 from lima_k8s.study.findings import Told
+from lima_k8s.study.savings import stop_warning
 
 
 def not_of_this_machine(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what a pod does not care about: whether a file is on this machine."""
-    return [f for f in findings if "is not on this machine" not in f.message]
+    return [f for f in findings if not f.here_alone]
 
 
 def cluster_findings(cluster: ClusterSpec) -> list[Finding]:
@@ -34,6 +35,7 @@ def cell_findings(cells: Sequence[CellSpec], cluster: ClusterSpec) -> list[Findi
 
 def _cell(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
     yield from _gpu_shape(cell, cluster)
+    yield from _stop(cell, cluster)
     yield from _files(cell)
     yield from _keys(cell, cluster)
 
@@ -120,6 +122,17 @@ def _gpu_shape(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
                 "the rest of a node stays empty",
                 f"a multiple of {node} GPUs",
             )
+
+
+def _stop(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
+    """Say how long a stop may take, if that is long."""
+    if told := stop_warning(cell, cluster, None):
+        yield (
+            "note",
+            "cluster.stop.uploadMiBps",
+            told,
+            "set what you measure (lima-k8s plan … --storage), or take more nodes",
+        )
 
 
 def _files(cell: CellSpec) -> Iterator[Told]:

@@ -9,9 +9,9 @@ import click
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima.spec.codec import run_id
-from lima_k8s.cluster.read.model import Run
 from lima_k8s.cluster.read.uris import is_for_pods, plain
 from lima_k8s.cluster.submit.releases import Outcome, Submission, priority_class, submit
+from lima_k8s.runs.model import Run
 from lima_k8s.study.findings import refuse_errors
 from lima_k8s.terminal.output import say, write_json
 
@@ -108,6 +108,7 @@ def launch(
     from lima_k8s.cluster.submit.helm import Helm
 
     submission = prepare(kind, cells, target)
+    _warn_of_stops(submission)
     helm = Helm.here(target.context, target.namespace)
 
     def connect() -> Cluster:
@@ -123,14 +124,35 @@ def launch(
         _tell_next(submission, target)
 
 
+def _warn_of_stops(submission: Submission) -> None:
+    """Say how long stops may take, by what earlier runs of these studies have measured."""
+    from lima.errors import StorageError
+    from lima.store.storage import Storage
+    from lima_k8s.profile.cluster_spec import cluster_spec
+    from lima_k8s.study.savings import measured, stop_warning
+
+    cluster = cluster_spec(submission.cluster)
+    rates: dict[str, float | None] = {}
+    for experiment in {cell.experiment for cell in submission.cells}:
+        try:
+            rates[experiment] = measured(Storage(cluster.storage.uri), experiment)
+        except StorageError:  # pods may reach what this machine does not
+            rates[experiment] = None
+    told = {stop_warning(c, cluster, rates[c.experiment]): c for c in submission.cells}
+    for warning in told:
+        if warning:
+            say(f"warning: {warning}")
+
+
 def render(kind: str, cells: Sequence[CellSpec], target: Target, output_format: str) -> None:
     """Write the manifests that would be installed; nothing is asked of the cluster."""
     from lima_k8s.cluster.submit.helm import Helm
-    from lima_k8s.profile.assets import chart, chart_for
+    from lima_k8s.profile.assets import chart
+    from lima_k8s.profile.kinds import CHARTS
 
     submission = prepare(kind, cells, target)
     helm = Helm.here(target.context, target.namespace)
-    folder = chart(chart_for(kind))
+    folder = chart(CHARTS[kind])
     texts = {
         release: helm.template(release, folder, values) for release, values in submission.releases()
     }
@@ -164,7 +186,8 @@ def _tell_next(submission: Submission, target: Target) -> None:
 
 
 def _wait(cluster: Any, submission: Submission) -> None:
-    from lima_k8s.cluster.watch.follow import raise_for, watch
+    from lima_k8s.cluster.watch.follow import watch
+    from lima_k8s.runs.view import raise_for
 
     ids = {run_id(cell) for cell in submission.cells}
 

@@ -78,7 +78,8 @@ def _rendered_findings(
     """
     from lima_k8s.cluster.submit.helm import Helm
     from lima_k8s.cluster.submit.launch import Target, assemble
-    from lima_k8s.profile.assets import chart, chart_for
+    from lima_k8s.profile.assets import chart
+    from lima_k8s.profile.kinds import CHARTS
 
     places: dict[Finding, list[tuple[str, str]]] = {}
     for kind, cells in kinds.items():
@@ -86,9 +87,9 @@ def _rendered_findings(
         image = {"registry": ANY_REGISTRY, **submission.cluster.get("image", {})}
         submission = replace(submission, cluster={**submission.cluster, "image": image})
         for release, values in submission.releases():
-            text = Helm("lima").template(release, chart(chart_for(kind)), values)
+            text = Helm("lima").template(release, chart(CHARTS[kind]), values)
             for finding in manifest_findings(_documents(text, profile)):
-                place = (chart_for(kind), finding.path)
+                place = (CHARTS[kind], finding.path)
                 places.setdefault(replace(finding, path=""), []).append(place)
     return [replace(finding, path=_where(found)) for finding, found in places.items()]
 

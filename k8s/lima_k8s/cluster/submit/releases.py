@@ -10,15 +10,16 @@ from lima.errors import InputError, LimaError
 from lima.spec import CellSpec
 from lima.spec.codec import encode, run_id, sha256_key
 from lima_k8s.cluster.read.api import Cluster
-from lima_k8s.cluster.read.model import Run
 from lima_k8s.cluster.read.snapshot import read_runs
 from lima_k8s.cluster.read.uris import plain
 from lima_k8s.cluster.submit.admission import Raw, require_admission
 from lima_k8s.cluster.submit.helm import Helm, InUseError, TakenError
 from lima_k8s.cluster.submit.removal import await_installed, remove, take_back, wait_until_removed
 from lima_k8s.cluster.submit.requirements import require_priority, require_queue, require_references
-from lima_k8s.profile.assets import chart, chart_for
+from lima_k8s.profile.assets import chart
 from lima_k8s.profile.cluster_spec import ClusterSpec
+from lima_k8s.profile.kinds import CHARTS
+from lima_k8s.runs.model import Run
 from lima_k8s.terminal.output import say
 
 MAX_RUNS = 50
@@ -136,7 +137,7 @@ def submit(submission: Submission, connect: Callable[[], Cluster], helm: Helm) -
 
 def _render(submission: Submission, helm: Helm) -> list[Raw]:
     """Return every manifest of the submission."""
-    folder = chart(chart_for(submission.kind))
+    folder = chart(CHARTS[submission.kind])
     return [
         manifest
         for release, values in submission.releases()
@@ -234,7 +235,7 @@ def _install_all(
         ClusterError: the cluster cannot be reached, or a right is missing.
 
     """
-    folder, before = chart(chart_for(wanted.kind)), {run.uid for run in runs}
+    folder, before = chart(CHARTS[wanted.kind]), {run.uid for run in runs}
     for start, (release, values) in enumerate(wanted.releases()):
         try:
             helm.install(release, folder, values)

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from lima.errors import ClusterError
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.api import CONFIGMAPS, PODS, RAYJOBS, SECRETS, Cluster, Raw
-from lima_k8s.cluster.read.model import Pod, Run
+from lima_k8s.cluster.read.model import Pod
 from lima_k8s.cluster.submit.helm import Helm
+from lima_k8s.runs.model import Run
 
 POLL_S = 1.0
 PENDING_S = 120.0
@@ -55,7 +56,7 @@ def remove(cluster: Cluster, helm: Helm, runs: Sequence[Run], there: Collection[
 
 def remove_empty(cluster: Cluster, helm: Helm, there: Collection[Run]) -> list[str]:
     """Forget the releases of our charts that hold no run any more; return their names."""
-    from lima_k8s.profile.assets import CHARTS
+    from lima_k8s.profile.kinds import CHARTS
 
     held = {run.release for run in there}
     empty = [

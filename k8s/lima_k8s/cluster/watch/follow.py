@@ -2,30 +2,25 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from lima.common.clock import now
-from lima.errors import InputError, LimaError
+from lima.errors import InputError
 from lima_k8s.cluster.read.api import Cluster
 from lima_k8s.cluster.read.failures import UnreachableError
-from lima_k8s.cluster.read.model import Run
 from lima_k8s.cluster.read.snapshot import read
-from lima_k8s.cluster.watch.display import display
 from lima_k8s.cluster.watch.logs import with_last_words
-from lima_k8s.cluster.watch.storage_state import Reader
-from lima_k8s.cluster.watch.view import View, views
+from lima_k8s.cluster.watch.view import views
+from lima_k8s.runs.display import display
+from lima_k8s.runs.model import Run
+from lima_k8s.runs.records import Reader
+from lima_k8s.runs.view import Gone, View
 from lima_k8s.terminal.output import say
 
 POLL_S = 2.0
 PATIENCE_S = 300.0
 """Seconds that the API server may be away, as while it is restarted, before we give up."""
 Choose = Callable[[Sequence[Run]], Sequence[Run]]
-
-
-@dataclass(frozen=True)
-class Gone(View):
-    """A run that was taken off the cluster before it was done."""
 
 
 def look(cluster: Cluster, choose: Choose, reader: Reader, at: datetime) -> list[View]:
@@ -38,7 +33,7 @@ def look(cluster: Cluster, choose: Choose, reader: Reader, at: datetime) -> list
     """
     snapshot = read(cluster)
     runs = with_last_words(cluster, snapshot, choose(snapshot.runs))
-    return views(snapshot, runs, reader.read(runs, at), at)
+    return [*views(snapshot, runs, reader.read(runs, at), at)]
 
 
 def follow(cluster: Cluster, choose: Choose, reader: Reader) -> Iterator[list[View]]:
@@ -114,36 +109,6 @@ def _missing(
             yield view if view.ended else Gone(view.run, "failed", records=view.records)
     for run_id in sorted(absent):
         yield Gone(Run(run_id, run_id=run_id), "failed")
-
-
-def raise_for(views_: Sequence[View], *, asked_for: bool = True) -> None:
-    """Raise if a run did not end well.
-
-    Args:
-        views_: The runs as they ended.
-        asked_for: They were named. Else one that somebody took off the cluster is not ours.
-
-    Raises:
-        LimaError: the message names each run with its cause and what to do.
-
-    """
-    bad = [v for v in views_ if v.state != "done" and (asked_for or not isinstance(v, Gone))]
-    if not bad:
-        return
-    lines = [_end(view) for view in bad]
-    counts = f"{len(bad)} of {len(views_)} runs" if len(views_) > 1 else "the run"
-    raise LimaError("\n  ".join([f"{counts} did not finish:", *lines]))
-
-
-def _end(view: View) -> str:
-    if isinstance(view, Gone):
-        return (
-            f"{view.run.name}: was taken off the cluster before it was done; if that was not "
-            "meant, submit it again: it goes on where it was"
-        )
-    if view.cause is None:
-        return f"{view.run.name}: {view.state}; lima-k8s logs {view.run.name}"
-    return f"{view.run.name}: {view.cause.text}\n    fix: {view.cause.fix}"
 
 
 def _tell(problems: dict[str, str], told: Collection[str]) -> set[str]:

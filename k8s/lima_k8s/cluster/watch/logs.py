@@ -11,8 +11,10 @@ from lima_k8s.cluster.causes.causes import STOPPED
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.api import PODS, Cluster
 from lima_k8s.cluster.read.failures import UnreachableError
-from lima_k8s.cluster.read.model import Container, Pod, Run, Snapshot
-from lima_k8s.cluster.read.snapshot import choose, read_runs
+from lima_k8s.cluster.read.model import Container, Pod, Snapshot
+from lima_k8s.cluster.read.snapshot import read_runs
+from lima_k8s.runs.choose import choose
+from lima_k8s.runs.model import Run
 from lima_k8s.terminal.output import say
 
 POLL_S = 2.0

@@ -44,7 +44,7 @@ def command(storage: str, count: int, characters: int, experiment: str | None) -
 
     The first response of each arm's first seed, as in the report. Works while a study runs.
     """
-    from lima.evaluation.cells.study_data import read_study
+    from lima.evaluation.cells.study_data import read_study_data
     from lima.evaluation.report.sample_responses import read_samples
     from lima.runs.lineage import experiments
     from lima.store.scan import Tables
@@ -56,7 +56,7 @@ def command(storage: str, count: int, characters: int, experiment: str | None) -
             f"the storage holds {len(names)} experiments; choose one with --experiment: "
             f"{', '.join(names)}"
         )
-    found = read_samples(tables, read_study(tables).chains, count)
+    found = read_samples(tables, read_study_data(tables).chains, count)
     if not found:
         say("there is no prompt yet that all arms have answered")
         return

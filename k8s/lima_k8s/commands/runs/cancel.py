@@ -1,13 +1,18 @@
 """`lima-k8s cancel`."""
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from lima.errors import InputError
 from lima_k8s.commands import completion
-from lima_k8s.commands.options import cluster_options, format_option
+from lima_k8s.commands.options import format_option, place_options, refuse_both
 from lima_k8s.terminal.output import say, write_json
+
+if TYPE_CHECKING:
+    from lima_k8s.runs.model import Run
 
 
 @click.command("cancel")
@@ -15,7 +20,7 @@ from lima_k8s.terminal.output import say, write_json
 @click.option("--all", "every", is_flag=True, help="All runs of the namespace.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", is_flag=True, help="Wait until they and their pods are gone.")
-@cluster_options
+@place_options
 @format_option("text", "json")
 def command(
     *,
@@ -23,6 +28,7 @@ def command(
     every: bool,
     yes: bool,
     wait: bool,
+    storage: str | None,
     kube_context: str | None,
     namespace: str | None,
     output_format: str,
@@ -30,21 +36,27 @@ def command(
     """Take runs off a cluster and free their GPUs.
 
     Results stay: submitting the same again goes on where they were. A training run saves its
-    state first, within its grace period. RUNS as in `lima-k8s status`; each may name several.
+    state first, within its grace period. RUNS and --storage as in `lima-k8s status`; each may name
+    several. On one machine a job is stopped with all of its runs.
     """
-    from lima_k8s.cluster.read.api import Cluster
-    from lima_k8s.cluster.read.snapshot import choose, read_runs
-    from lima_k8s.cluster.submit.helm import Helm
-    from lima_k8s.cluster.submit.removal import remove, remove_empty, wait_until_gone
-
     if bool(runs) == every:
         raise InputError("name the runs to cancel, or say --all")
+    if storage is not None:
+        refuse_both(storage, kube_context, namespace)
+        _cancel_here(storage, runs or (None,), output_format, yes=yes, wait=wait)
+        return
+    from lima_k8s.cluster.read.api import Cluster
+    from lima_k8s.cluster.read.snapshot import read_runs
+    from lima_k8s.cluster.submit.helm import Helm
+    from lima_k8s.cluster.submit.removal import remove, remove_empty, wait_until_gone
+    from lima_k8s.runs.choose import choose
+
     cluster = Cluster(kube_context, namespace)
     there = read_runs(cluster)
     named = [run for text in runs or (None,) for run in choose(there, text)]
     chosen = list({run.name: run for run in named}.values())
     if chosen and not yes:
-        _confirm([f"{r.name} ({r.arm} seed {r.seed})" for r in chosen], cluster.namespace)
+        _confirm([_named(r) for r in chosen], f"in namespace {cluster.namespace}")
     helm = Helm(cluster.namespace, kube_context)
     gone = remove(cluster, helm, chosen, there)
     gone += remove_empty(cluster, helm, there) if every else []
@@ -60,8 +72,30 @@ def command(
         say(f"no runs in namespace {cluster.namespace}")
 
 
-def _confirm(names: list[str], namespace: str) -> None:
+def _cancel_here(
+    storage: str, runs: Sequence[str | None], output_format: str, *, yes: bool, wait: bool
+) -> None:
+    from lima_k8s.local.backend import StorageRuns
+
+    found = StorageRuns(storage).to_cancel(runs)
+    if found.runs and not yes:
+        _confirm([_named(run) for run in found.runs], f"on this machine, of {storage}")
+    found.send(wait=wait)
+    if output_format == "json":
+        write_json({"cancelled": [run.name for run in found.runs]})
+        return
+    for run in found.runs:
+        say(f"stopping {run.name}: its work is saved; its results stay at {storage}")
+    if not found.runs:
+        say(f"no runs to cancel in {storage}")
+
+
+def _named(run: "Run") -> str:
+    return f"{run.name} ({run.arm} seed {run.seed})"
+
+
+def _confirm(names: list[str], where: str) -> None:
     if not sys.stdin.isatty():
         raise InputError("this asks before it cancels, and nobody is there to answer; add --yes")
-    say("\n".join([f"in namespace {namespace}:", *(f"  {name}" for name in names)]))
+    say("\n".join([f"{where}:", *(f"  {name}" for name in names)]))
     click.confirm(f"Cancel {len(names)} run{'' if len(names) == 1 else 's'}?", abort=True, err=True)

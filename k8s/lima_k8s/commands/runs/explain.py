@@ -5,30 +5,44 @@ from typing import TYPE_CHECKING
 import click
 
 from lima_k8s.commands import completion
-from lima_k8s.commands.options import cluster_options, format_option
+from lima_k8s.commands.options import backend_of, format_option, place_options
 from lima_k8s.terminal.output import write_json, write_table
 
 if TYPE_CHECKING:
     from lima_k8s.cluster.watch.explain import Explanation
 
 
+HERE = {"queued": "waits for its turn: its job runs other runs first"}
+"""What a state means on one machine, where that differs."""
+
+
 @click.command("explain")
 @click.argument("run", shell_complete=completion.runs)
-@cluster_options
+@place_options
 @format_option("text", "json")
 def command(
-    *, run: str, kube_context: str | None, namespace: str | None, output_format: str
+    *,
+    run: str,
+    storage: str | None,
+    kube_context: str | None,
+    namespace: str | None,
+    output_format: str,
 ) -> None:
     """Say why a run is not running, and what would have to change.
 
-    Quota by flavor, who is ahead, who holds what it waits for. RUN as in `lima-k8s status`.
+    Quota by flavor, who is ahead, who holds what it waits for; on one machine what ended its job.
+    RUN and --storage as in `lima-k8s status`.
     """
+    if storage is not None:
+        _explain_here(storage, kube_context, namespace, run, output_format)
+        return
     from lima.common.clock import now
     from lima_k8s.cluster.read.api import Cluster
-    from lima_k8s.cluster.read.snapshot import choose, queue_of, read, read_supply
+    from lima_k8s.cluster.read.snapshot import queue_of, read, read_supply
     from lima_k8s.cluster.watch.explain import as_json, explain
     from lima_k8s.cluster.watch.logs import with_last_words
     from lima_k8s.cluster.watch.view import views
+    from lima_k8s.runs.choose import choose
     from lima_k8s.study.inputs import promised, told
 
     cluster = Cluster(kube_context, namespace)
@@ -47,8 +61,25 @@ def command(
             click.echo(f"  reads:    {entry['role']}: {told(entry)}")
 
 
+def _explain_here(
+    storage: str, kube_context: str | None, namespace: str | None, run: str, output_format: str
+) -> None:
+    from lima_k8s.runs.view import STATES, as_json
+
+    found = backend_of(storage, kube_context, namespace).states(run)
+    if output_format == "json":
+        write_json({"storage": storage, "runs": [as_json(view) for view in found]})
+        return
+    for view in found:
+        why = view.cause.text if view.cause else HERE.get(view.state, STATES[view.state])
+        click.echo(f"{view.run.name}: {view.state}: {why}")
+        if view.cause:
+            click.echo(f"  to run:   {view.cause.fix}")
+
+
 def _write(explanation: "Explanation") -> None:
-    from lima_k8s.cluster.watch.explain import NAMED, amount_text
+    from lima_k8s.cluster.watch.explain import NAMED
+    from lima_k8s.cluster.watch.quota_by_flavor import amount_text
 
     click.echo(f"{explanation.name}: {explanation.state}: {explanation.summary}")
     if place := explanation.place:

@@ -148,5 +148,5 @@ def _age(modified: int) -> str:
 
 def _as_json(item: "Removable", removed: bool) -> dict[str, Any]:
     facts = asdict(item)
-    del facts["first"]
+    del facts["first"], facts["upload"]
     return {**facts, "removed": removed}

@@ -57,7 +57,7 @@ def command(
     Asks for what no option says. The file is for --recipe, for `lint` and for `show`, which
     writes all settings out. docs/my-data.md goes through it.
     """
-    from lima.recipes.paper import load_study
+    from lima.recipes.registry import load_study
 
     if file.exists() and not force:
         raise InputError(f"{file}: there already; name another file, or replace it with --force")

@@ -10,7 +10,7 @@ from lima.lint import LEVELS, Finding, lint
 from lima.lint.facts import Facts
 from lima.lint.lengths import Measured, lines, measure
 from lima.lint.machine import of_this_machine
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import allow_key_option, format_option, study_options
@@ -48,13 +48,15 @@ def command(
 ) -> None:
     """Judge a recipe or a file before anything is started.
 
-    Looks at the values that will really be used, offline. With --cluster also at the profile, and
-    by the rules of KubeRay and Kueue at the manifests that `submit` would install, for each KIND
-    that the study has; a file of such manifests is judged by itself. Errors make the exit code 2.
+    Looks at the values that will really be used, and says of each input whether it is there, its
+    size and its fingerprint; buckets and hubs are asked for seconds, and no object is read. With
+    --cluster also at the profile, and by the rules of KubeRay and Kueue at the manifests that
+    `submit` would install, for each KIND that the study has; a file of such manifests is judged by
+    itself. Errors make the exit code 2.
     """
     from lima.endpoints.keys import allow_keys
     from lima_k8s.cluster.submit.lint import is_manifests, lint_cluster, lint_manifests
-    from lima_k8s.commands.study.submit import kinds_of
+    from lima_k8s.profile.kinds import kinds_of
     from lima_k8s.study.inputs import input_findings, look
 
     allow_keys(allowed_keys)
@@ -64,7 +66,7 @@ def command(
         findings = lint_manifests(recipe)
     else:
         cells = load_study(recipe, overrides, arms, seeds)
-        findings = [*lint(cells, facts), *input_findings(look(cells, offline=True))]
+        findings = [*lint(cells, facts), *input_findings(look(cells, brief=True))]
         if profile:
             findings = lint_cluster(findings, cells, kinds_of(cells), profile)
         else:
@@ -73,7 +75,7 @@ def command(
     counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
     lengths = _lengths(cells, facts) if verbose else []
     if output_format == "json":
-        document = {"findings": [asdict(f) for f in findings], "counts": counts}
+        document = {"findings": [_finding(f) for f in findings], "counts": counts}
         write_json(document | ({"lengths": [_as_json(m) for m in lengths]} if verbose else {}))
     else:
         for finding in findings:
@@ -89,6 +91,11 @@ def _lengths(cells: Sequence[CellSpec], facts: Facts) -> list[Measured]:
     """Return the lengths of all data sets that are here, each once."""
     found = (measure(cell, stage, facts) for stage in ("base", "train") for cell in cells)
     return list(dict.fromkeys(measured for measured in found if measured))
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """Return the keys of a finding that are an interface."""
+    return {name: value for name, value in asdict(finding).items() if name != "here_alone"}
 
 
 def _as_json(measured: Measured) -> dict[str, Any]:

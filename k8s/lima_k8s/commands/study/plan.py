@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import format_option, study_options
 from lima_k8s.profile.cluster_spec import StopSpec
@@ -13,7 +13,8 @@ from lima_k8s.terminal.output import say, write_json, write_table
 
 if TYPE_CHECKING:
     from lima.spec import CellSpec, ModelSpec, ShapeSpec
-    from lima.training.sizing import Gpu, Memory, Saving
+    from lima.training.sizing import Gpu, Memory
+    from lima_k8s.study.savings import Saving
 
 MIB_S = StopSpec().uploadMiBps
 """That a node writes to storage a second, as the charts have it (cluster.stop.uploadMiBps)."""
@@ -35,6 +36,7 @@ PARTS = (
 @click.option(
     "--gpus-per-node", type=click.IntRange(1), default=8, show_default=True, help="GPUs of a node."
 )
+@click.option("--storage", help="Reckon with what states took that were saved there.")
 @study_options
 @format_option("table", "json")
 @click.pass_context
@@ -45,6 +47,7 @@ def command(
     gpu_name: str,
     nodes: int,
     gpus_per_node: int,
+    storage: str | None,
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
@@ -54,19 +57,22 @@ def command(
 
     Memory of a GPU for the longest examples, the time of a step between two bounds (all
     communication hidden, none hidden), the share of the GPUs' peak that this uses (MFU), and
-    the time that saving states and weights takes beside the steps.
+    what saving takes: how long GPUs stand still for it, until when a state is whole, and how
+    long a stop may take.
     docs/plan.md has the formulas and their sources. Exit code 2: a stage does not fit.
     """
     from lima.training.sizing import find_gpu
     from lima_k8s.study.inputs import documents, look, told
 
-    gpu = find_gpu(gpu_name)
+    gpu, mib_s = find_gpu(gpu_name), _rate(storage, gpus_per_node)
     cells = load_study(recipe, overrides, arms, seeds)
     alike = {(c.base, c.train, c.generate): c for c in reversed(cells)}
     stages = [
-        s for cell in reversed(alike.values()) for s in _stages(cell, gpu, nodes, gpus_per_node)
+        s
+        for cell in reversed(alike.values())
+        for s in _stages(cell, gpu, nodes, gpus_per_node, mib_s)
     ]
-    inputs = documents(look(cells, offline=True))
+    inputs = documents(look(cells, brief=True))
     if output_format == "json":
         asked = {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node}
         write_json({**asked, "stages": stages, "inputs": inputs})
@@ -77,8 +83,12 @@ def command(
     context.exit(0 if all(stage["fits"] for stage in stages) else 2)
 
 
-def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dict[str, Any]]:
-    from lima.training.sizing import generation_memory, saving, step_pace, training_memory
+def _stages(
+    cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int, mib_s: float
+) -> list[dict[str, Any]]:
+    from lima.spec import training_compute
+    from lima.training.sizing import generation_memory, step_pace, training_memory
+    from lima_k8s.study.savings import saving
 
     found, workers = [], nodes * per_node
     for stage in ("base", "train"):
@@ -92,13 +102,17 @@ def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dic
         row["step_s"] = [pace.best_s, pace.worst_s]
         row["mfu"] = [pace.mfu(gpu, pace.worst_s), pace.mfu(gpu, pace.best_s)]
         row["bound_by"] = "network" if pace.communication_s > pace.compute_s else "arithmetic"
-        if spec.compute.workers != workers:
+        if training_compute(spec).workers != workers:
             row["set"] = f"{stage}.compute.workers={workers}"
+            row["set_to_move"] = f"{stage}.on_workers={workers}"
         if spec.data.count:
             steps = -(-spec.epochs * spec.data.count // spec.batch_size)
             row["steps"] = steps
             row["hours"] = [steps * pace.best_s / 3600, steps * pace.worst_s / 3600]
-            row["saving"] = _saving(saving(spec, shape, spec.data.count, nodes, MIB_S))
+            written = saving(
+                spec, shape, spec.data.count, nodes=nodes, workers=workers, mib_s=mib_s
+            )
+            row["saving"] = _saving(written, mib_s)
         found.append(row)
     if cell.generate:
         memory = generation_memory(cell.generate, _shape(cell, cell.generate.model))
@@ -106,8 +120,27 @@ def _stages(cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int) -> list[dic
     return found
 
 
-def _saving(written: "Saving") -> dict[str, Any]:
-    return {**asdict(written), "hours": written.hours, "mib_s": MIB_S}
+def _saving(written: "Saving", mib_s: float) -> dict[str, Any]:
+    return {**asdict(written), "hours": written.hours, "mib_s": round(mib_s)}
+
+
+def _rate(storage: str | None, per_node: int) -> float:
+    """Return the MiB that a node writes a second: as measured in a storage, else as charts say.
+
+    Raises:
+        InputError: no run of that storage has told yet.
+
+    """
+    if storage is None:
+        return MIB_S
+    from lima.errors import InputError
+    from lima.store.storage import Storage
+    from lima_k8s.study.savings import measured
+
+    found = measured(Storage(storage))
+    if found is None:
+        raise InputError(f"{storage}: no run there has saved a state yet; leave out --storage")
+    return found * per_node
 
 
 def _shape(cell: "CellSpec", model: "ModelSpec") -> "ShapeSpec":
@@ -152,23 +185,30 @@ def _write(stages: list[dict[str, Any]]) -> None:
                 f"{s['bound_by']}{hours}"
             )
         if "saving" in s:
-            click.echo(f"{s['arm']}/{s['stage']}: {_written(s['saving'])}")
+            told = _written(s["saving"], s["step_s"], s["steps"])
+            click.echo(f"{s['arm']}/{s['stage']}: {told}")
         if not s["fits"]:
             say(
                 f"{s['arm']}/{s['stage']}: does not fit; take more nodes (--nodes), GPUs with more "
                 "memory (--gpu), or --set train.compute.offload=optimizer"
             )
         elif "set" in s:
-            say(f"{s['arm']}/{s['stage']}: submit with --set {s['set']}")
+            say(
+                f"{s['arm']}/{s['stage']}: submit with --set {s['set']}, or, to move a run that "
+                f"has begun, with --set {s['set_to_move']}"
+            )
 
 
-def _written(saving: dict[str, Any]) -> str:
-    states = saving["states"] * saving["state_s"] / 3600
-    exports = saving["exports"] * saving["export_s"] / 3600
+def _written(saving: dict[str, Any], step_s: list[float], steps: int) -> str:
+    between = step_s[0] * steps / max(saving["states"], 1)
+    late = "; longer than between two, so that some are put off" * (saving["state_s"] > between)
     return (
-        f"beside the steps, {saving['states']} saves of {saving['state_gib']:.3g} GiB: "
-        f"{states:.1f} h, and {saving['exports']} exports of {saving['export_gib']:.3g} GiB: "
-        f"{exports:.1f} h, at {saving['mib_s']} MiB/s a node (cluster.stop.uploadMiBps)"
+        f"GPUs stand still for {saving['hours']:.1f} h: {saving['stall_s']:.1f} s for each of "
+        f"{saving['states']} states of {saving['state_gib']:.3g} GiB and {saving['exports']} "
+        f"exports of {saving['export_gib']:.3g} GiB, and for the last ones; a state is whole "
+        f"after {saving['state_s'] / 60:.0f} min{late}; a stop takes up to "
+        f"{saving['stop_s'] / 60:.0f} min (at {saving['mib_s']} MiB/s a node, "
+        f"cluster.stop.uploadMiBps); a copy takes {saving['host_gib']:.0f} GiB of the host a GPU"
     )
 
 

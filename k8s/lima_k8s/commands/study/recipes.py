@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from lima.recipes.paper import RECIPES, describe
+from lima.recipes.registry import RECIPES, describe
 from lima.spec import STAGES, CellSpec
 from lima_k8s.commands.options import format_option
 from lima_k8s.terminal.output import write_json, write_table

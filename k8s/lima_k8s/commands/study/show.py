@@ -3,7 +3,7 @@
 import click
 
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.paper import load_study
+from lima.recipes.registry import load_study
 from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import encode, run_id
 from lima_k8s.commands import completion

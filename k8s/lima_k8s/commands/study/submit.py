@@ -1,16 +1,14 @@
 """`lima-k8s submit`."""
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
 from lima.errors import InputError
-from lima.recipes.paper import load_study
-from lima.spec import STAGES, CellSpec, Stage, cell_stages
+from lima.recipes.registry import load_study
+from lima.spec import CellSpec
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import (
     allow_key_option,
@@ -18,23 +16,17 @@ from lima_k8s.commands.options import (
     format_option,
     study_options,
 )
+from lima_k8s.profile.kinds import KINDS, up_to
 from lima_k8s.terminal.output import say, write_json
 
 if TYPE_CHECKING:
     from lima_k8s.local.run import LocalRun
 
-LAST_STAGE: dict[str, Stage] = {
-    "train": "train",
-    "ablation": "judge",
-    "generate": "generate",
-    "judge": "judge",
-    "curate": "curate",
-}
 LOCAL_STORAGE = "lima-results"
 
 
 @click.command("submit")
-@click.argument("kind", type=click.Choice(list(LAST_STAGE)))
+@click.argument("kind", type=click.Choice(list(KINDS)))
 @click.option(
     "--recipe",
     required=True,
@@ -109,7 +101,7 @@ def command(
     runs on a cluster read are brought to the storage, once.
     """
     _allow(allowed_keys, local=local)
-    cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
+    cells = [up_to(cell, KINDS[kind].last) for cell in load_study(recipe, overrides, arms, seeds)]
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
     if local:
@@ -186,33 +178,6 @@ def _allow(keys: Sequence[str], *, local: bool) -> None:
             "*_TOKEN"
         )
     allow_keys(keys)
-
-
-def up_to(cell: CellSpec, last: Stage) -> CellSpec:
-    """Return `cell` without the stages after `last`.
-
-    Raises:
-        InputError: nothing is left.
-
-    """
-    later = STAGES[STAGES.index(last) + 1 :]
-    cut = replace(cell, **dict.fromkeys(later, None))  # type: ignore[arg-type]
-    if not cell_stages(cut):
-        raise InputError(f"arm {cell.arm!r} has no stage up to {last!r}; see `lima-k8s show`")
-    return cut
-
-
-def kinds_of(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
-    """Return what a study can be submitted as, with the cells that each kind would run."""
-    found: dict[str, list[CellSpec]] = {}
-    for kind, last in LAST_STAGE.items():
-        # All stages, also without a judge; the other kinds need the stage that they end with.
-        wanted = set(STAGES) - {"curate"} if kind == "ablation" else {last}
-        with contextlib.suppress(InputError):  # an arm has no stage up to there
-            cut = [up_to(cell, last) for cell in cells]
-            if any(wanted & {*cell_stages(cell)} for cell in cut):
-                found[kind] = cut
-    return found
 
 
 def _refuse_errors(cells: list[CellSpec], *, local: bool) -> None:

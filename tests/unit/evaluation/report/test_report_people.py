@@ -11,7 +11,7 @@ from lima.evaluation.aggregate.table import aggregate_rows
 from lima.evaluation.cells.measures import read_metrics
 from lima.evaluation.labels.label_shares import HUMAN, Item, Labelled, Rate
 from lima.evaluation.report.page import render_report
-from lima.rating.dialogues import Answer
+from lima.rating.dialogues import ChatAnswer
 from lima.rating.labels import Label
 from lima.rating.selection import Standing, record_choice
 from lima.spec.codec import run_id
@@ -93,7 +93,7 @@ def test_what_is_not_labelled_is_missing() -> None:
         return Label(f"{conversation}{turn}", 0, "dialogue", "me", "author", value, "ok", "lima",
                      None, "p", conversation_id=conversation, turn=turn)  # fmt: skip
 
-    answers = [Answer("r", "lima", "m", c, t, f"{c}{t}") for c in "abc" for t in (1, 2, 3, 4)]
+    answers = [ChatAnswer("r", "lima", "m", c, t, f"{c}{t}") for c in "abc" for t in (1, 2, 3, 4)]
     labels = [label("a", 1, "pass"), label("a", 2, "fail"), label("b", 1, "pass")]
     labels += [label("c", t, "excellent") for t in (1, 2, 3)]
     has = Labelled(labels, answers=answers)

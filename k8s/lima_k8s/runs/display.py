@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lima.runs.progress import DONE, unscored_text
-from lima_k8s.cluster.watch.view import View, retry_text
+from lima_k8s.runs.view import View, retry_text
 from lima_k8s.terminal.live import Line, live
 from lima_k8s.terminal.output import duration_text, say, write_table
 

@@ -1,20 +1,20 @@
 """What runs wrote to their storage about themselves: how far they are, what they cost."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lima.errors import LimaError
+from lima.runs.effort import effort_of
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
-from lima_k8s.cluster.read.model import Run
+from lima_k8s.runs.model import Run
 
 if TYPE_CHECKING:
     from lima.store.storage import Storage
 
 THREADS = 16
-HOUR = 3600.0
 COLUMNS = ("run_id", "attempt_id", "event", "at", "outcome", "reason", "gpus", "seconds")
 
 
@@ -59,12 +59,30 @@ class Reader:
 
 
 def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
-    from lima.runs.progress import read_progress
     from lima.store.reachable import require_answer
     from lima.store.storage import Storage
 
     require_answer(uri)  # the cluster may reach what this machine cannot
-    storage = Storage(uri)
+    return read_records(Storage(uri), runs, now, {run.name for run in runs if run.job_runs})
+
+
+def read_records(
+    storage: "Storage", runs: Sequence[Run], now: datetime, running: Collection[str]
+) -> dict[str, Records]:
+    """Return the records of runs of one storage by their names.
+
+    Args:
+        storage: Of all of them.
+        runs: Their specs are known.
+        now: Until when an attempt of a run that is `running` is charged.
+        running: Names of runs whose job runs.
+
+    Raises:
+        LimaError: storage cannot be reached.
+
+    """
+    from lima.runs.progress import read_progress
+
     storage.entries("progress")  # says what is wrong, which a single record does not
     with ThreadPoolExecutor(THREADS) as pool:
         progress = list(pool.map(lambda run: read_progress(storage, run.run_id) or {}, runs))
@@ -74,7 +92,7 @@ def _read(uri: str, runs: Sequence[Run], now: datetime) -> dict[str, Records]:
             _counted(run, rows),
             now,
             record,
-            running=run.job_runs,
+            running=run.name in running,
         )
         for run, record in zip(runs, progress, strict=True)
     }
@@ -119,22 +137,15 @@ def attempts_of(
     An attempt without an end is charged until `now` if its run is `running`. Else it was killed,
     and is charged until it last lived, as the ledger will when the next attempt closes it.
     """
-    started: dict[str, dict[str, Any]] = {}
-    ended: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        (started if row["event"] == "started" else ended)[row["attempt_id"]] = row
-    alive = now if running else _last_life(progress)
-    seconds = 0.0
-    for name, row in started.items():
-        end = ended.get(name)
-        lasted = end["seconds"] if end else ((alive or row["at"]) - row["at"]).total_seconds()
-        seconds += max(lasted or 0.0, 0.0) * row["gpus"]
-    last = max(ended.values(), key=lambda row: row["at"], default=None)
+    listed = list(rows)
+    effort = effort_of(listed, now if running else _last_life(progress))
+    ended = (row for row in listed if row["event"] == "ended")
+    last = max(ended, key=lambda row: row["at"], default=None)
     return Records(
         progress=progress or {},
-        stage_starts=len(started),
-        retries=len(started) - len({row.get("run_id") for row in started.values()}),
-        gpu_hours=seconds / HOUR,
+        stage_starts=effort.stage_starts,
+        retries=effort.retries,
+        gpu_hours=effort.gpu_hours,
         last_outcome=(last or {}).get("outcome") or "",
         last_reason=(last or {}).get("reason") or "",
     )

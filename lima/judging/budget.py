@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from lima.common.money import ZERO, dollars, price_of
 from lima.endpoints.attempt import Attempt
-from lima.errors import JudgeError, LimaError, SpecError, StorageError
+from lima.errors import EndpointError, LimaError, SpecError, StorageError
 from lima.spec.endpoints import JudgeSpec
 
 FRAME_TOKENS = 64
@@ -32,7 +32,7 @@ class Budget:
             spec: Limit and prices.
             before: What earlier attempts may have spent, US dollars.
             keep: Told what this attempt may have spent so far, before it is spent (see
-                `lima.endpoints.spending`).
+                `lima.judging.spending`).
 
         Raises:
             SpecError: there is a budget, but no prices to hold it with.
@@ -64,7 +64,7 @@ class Budget:
         """Hold what a request may cost, once others leave the room; put its attempt in the list.
 
         Raises:
-            JudgeError: there is no room, and no request in flight that could leave some.
+            EndpointError: there is no room, and no request in flight that could leave some.
             StorageError: it could not be kept what the request may cost.
             LimaError: the budget was closed with it.
 
@@ -142,9 +142,9 @@ class Budget:
         refused = not attempt.sent or 300 <= status < 500 or status == _BUSY
         return ZERO if refused else most
 
-    def _passed(self, most: Decimal) -> JudgeError:
+    def _passed(self, most: Decimal) -> EndpointError:
         spent = self.before + self.spent
-        return JudgeError(
+        return EndpointError(
             f"the next request may cost {most:.4f} US dollars, which could pass the budget of "
             f"{self.spec.budget:g} ({spent:.4f} count as spent); raise judge.budget, then start "
             "again: finished judgments are kept"

@@ -12,10 +12,10 @@ import pytest
 from lima.common.money import ZERO
 from lima.endpoints import client
 from lima.endpoints.attempt import Attempt
-from lima.endpoints.budget import Budget
-from lima.endpoints.client import Judge
-from lima.endpoints.spending import Spending
-from lima.errors import DataError, Interrupted, JudgeError, StorageError
+from lima.errors import DataError, EndpointError, Interrupted, StorageError
+from lima.judging.budget import Budget
+from lima.judging.judge import Judge
+from lima.judging.spending import Spending
 from lima.runs.stop import VARIABLE, request_stop
 from lima.spec import JudgeSpec
 from lima.store.storage import Storage
@@ -117,7 +117,7 @@ def test_attempts_add_up_and_the_limit_holds(server: JudgeServer, tmp_path: Path
     before = Spending(storage, "run").before()
     assert before == Decimal("0.7")
     spec = priced(server.base_url, 1.0)
-    with pytest.raises(JudgeError, match=r"0\.9\d+ count as spent"):
+    with pytest.raises(EndpointError, match=r"0\.9\d+ count as spent"):
         ask(spec, Budget(spec, before), times=9)
     assert float(before) + sum(server.paid.values()) * ANSWER <= 1.0
 
@@ -140,7 +140,7 @@ def test_whoever_waits_for_room_gets_in_or_is_told(seed: int) -> None:
         return await asyncio.gather(*[work() for _ in range(4)], return_exceptions=True)
 
     ends = asyncio.run(all_at_once())
-    assert all(isinstance(end, JudgeError) for end in ends)
+    assert all(isinstance(end, EndpointError) for end in ends)
     assert budget.in_flight == 0
     exactly = asked["paid"] * (Decimal(1000) + Decimal("1e-9")) / 10**6
     assert budget.spent == exactly <= Decimal("0.3")

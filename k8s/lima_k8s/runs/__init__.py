@@ -1,0 +1,1 @@
+"""Runs as people see them, wherever they run: states, records, display, backends."""

@@ -1,0 +1,39 @@
+"""The engines that `generate.engine` may name. One more is a loader in a file, and a line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lima.generation.engine import Engine, TransformersEngine
+from lima.model.loading import load_for_inference
+from lima.spec import GenerateSpec, ModelSpec, names
+from lima.store.storage import Storage
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """An engine that is ready, and what turns prompts into its tokens and those into text."""
+
+    engine: Engine
+    tokenizer: Any
+    eot_id: int
+
+
+LoadEngine = Callable[[GenerateSpec, ModelSpec, int, Storage], LoadedEngine]
+"""Loads the model that is sampled from (`run:STAGE` is resolved), for a seed of the noise. The spec
+says how many responses are decoded together and on what; the storage may hold the model.
+
+Raises a ModelError where it cannot be loaded."""
+
+
+def load_transformers(
+    spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage
+) -> LoadedEngine:
+    """Load a model with transformers; see `LoadEngine`."""
+    loaded = load_for_inference(model, storage, spec.compute)
+    engine = TransformersEngine(loaded.model, loaded.eot_id, spec.decoding, seed, spec.batch_size)
+    return LoadedEngine(engine, loaded.tokenizer, loaded.eot_id)
+
+
+ENGINES = names.Registry[LoadEngine](names.ENGINES)
+ENGINES.add("transformers", load_transformers)
