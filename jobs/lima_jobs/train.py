@@ -26,7 +26,7 @@ from lima.spec import (
 )
 from lima.spec.codec import canonical_json, decode, encode, run_id
 from lima.store.storage import Storage
-from lima.training.state_size import COLLECTIVE_TIMEOUT_S
+from lima.training.sizing.state_size import COLLECTIVE_TIMEOUT_S
 from lima.training.step_rows import StepRecord
 from lima_jobs.machines import elastic, in_cluster, machines, wait_for_departure, wait_for_machines
 from lima_jobs.ownray import private_folder

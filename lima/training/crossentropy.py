@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lima.training.state_size import LOGITS
+from lima.training.sizing.state_size import LOGITS
 
 
 class LinearCrossEntropy(torch.autograd.Function):

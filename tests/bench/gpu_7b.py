@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec, ShapeSpec
-from lima.training.sizing import LLAMA, training_memory
+from lima.training.sizing.gpu_needs import LLAMA, training_memory
 from tests.bench.contenders import OURS, PEERS, ROOT, Setting, Speed, measure, prepare, train_spec
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}

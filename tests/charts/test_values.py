@@ -11,7 +11,7 @@ from lima.errors import InputError, SpecError
 from lima.recipes.paper import lima_65b
 from lima.spec import ComputeSpec, ModelSpec
 from lima.spec.codec import encode
-from lima.training.state_size import model_parameters, shape_parameters, state_gib
+from lima.training.sizing.state_size import model_parameters, shape_parameters, state_gib
 from lima_k8s.codegen.charts import render
 from lima_k8s.profile.assets import chart, profile, profiles, read_profile
 from lima_k8s.profile.cluster_spec import RAY_VERSION, cluster_spec, cluster_values, load_cluster
@@ -88,7 +88,7 @@ def test_size_of_the_state_by_name_shape_and_gpus() -> None:
     from dataclasses import replace
 
     from lima.recipes.demo import tiny
-    from lima.training.state_size import GPU_BYTES
+    from lima.training.sizing.state_size import GPU_BYTES
 
     (cell,) = lima_65b()
     assert cell.train

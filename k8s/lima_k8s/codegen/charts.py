@@ -19,7 +19,7 @@ from lima.recipes.paper import ablations_7b, lima_65b
 from lima.recipes.study_file import FOR_READERS
 from lima.spec import CellSpec, Stage
 from lima.spec.codec import encode, field_types, spec_type
-from lima.training.state_size import state_gib
+from lima.training.sizing.state_size import state_gib
 from lima_k8s.profile.cluster_spec import ClusterSpec, merge
 from lima_k8s.profile.kinds import up_to
 from lima_k8s.profile.queue_spec import QueueSpec

@@ -34,7 +34,7 @@ def profiles(_: click.Context, __: click.Parameter, begun: str) -> list[Completi
 
 def gpus(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
     """Offer the GPUs that `plan` knows."""
-    from lima.training.sizing import GPUS
+    from lima.training.sizing.gpu_needs import GPUS
 
     return _beginning(begun, GPUS)
 

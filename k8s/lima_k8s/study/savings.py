@@ -14,7 +14,7 @@ from lima.spec import CellSpec, ShapeSpec, TrainSpec, computes, gpus
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS
 from lima.training.schedule import Plan, exported_epochs, state_is_due
-from lima.training.state_size import EXPORTED_BYTES, SAVED_BYTES, shape_parameters, state_gib
+from lima.training.sizing.state_size import EXPORTED_BYTES, SAVED_BYTES, shape_parameters, state_gib
 from lima_k8s.profile.cluster_spec import ClusterSpec
 
 GIB, MIB = 2**30, 2**20

@@ -12,7 +12,7 @@ from lima.recipes.paper import ablations_7b, lima_65b
 from lima.runs.ledger import attempt
 from lima.spec import CellSpec, ModelSpec, TrainSpec, training_compute
 from lima.store.storage import Storage
-from lima.training.sizing import (
+from lima.training.sizing.gpu_needs import (
     GIB,
     LLAMA,
     find_gpu,
@@ -21,7 +21,7 @@ from lima.training.sizing import (
     step_pace,
     training_memory,
 )
-from lima.training.state_size import shape_parameters
+from lima.training.sizing.state_size import shape_parameters
 from lima_k8s.main import run
 from lima_k8s.profile.cluster_spec import ClusterSpec, StopSpec
 from lima_k8s.study.savings import measured, stop_warning

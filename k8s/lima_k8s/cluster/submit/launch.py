@@ -61,7 +61,7 @@ def assemble(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission
         InputError: no storage that pods can reach, or no such profile.
 
     """
-    from lima.training.state_size import state_gib
+    from lima.training.sizing.state_size import state_gib
     from lima_k8s.profile.cluster_spec import cluster_values
 
     uri = storage_of(target)

@@ -13,7 +13,7 @@ from lima_k8s.terminal.output import say, write_json, write_table
 
 if TYPE_CHECKING:
     from lima.spec import CellSpec, ModelSpec, ShapeSpec
-    from lima.training.sizing import Gpu, Memory
+    from lima.training.sizing.gpu_needs import Gpu, Memory
     from lima_k8s.study.savings import Saving
 
 MIB_S = StopSpec().uploadMiBps
@@ -61,7 +61,7 @@ def command(
     long a stop may take.
     docs/plan.md has the formulas and their sources. Exit code 2: a stage does not fit.
     """
-    from lima.training.sizing import find_gpu
+    from lima.training.sizing.gpu_needs import find_gpu
     from lima_k8s.study.inputs import documents, look, told
 
     gpu, mib_s = find_gpu(gpu_name), _rate(storage, gpus_per_node)
@@ -87,7 +87,7 @@ def _stages(
     cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int, mib_s: float
 ) -> list[dict[str, Any]]:
     from lima.spec import training_compute
-    from lima.training.sizing import generation_memory, step_pace, training_memory
+    from lima.training.sizing.gpu_needs import generation_memory, step_pace, training_memory
     from lima_k8s.study.savings import saving
 
     found, workers = [], nodes * per_node
@@ -145,14 +145,14 @@ def _rate(storage: str | None, per_node: int) -> float:
 
 def _shape(cell: "CellSpec", model: "ModelSpec") -> "ShapeSpec":
     """Return the shape of a model, through the stages of the cell that make it."""
-    from lima.training.sizing import model_shape
+    from lima.training.sizing.gpu_needs import model_shape
 
     made = {"run:train": cell.train, "run:base": cell.base}.get(model.path)
     return _shape(cell, made.model) if made else model_shape(model)
 
 
 def _row(cell: "CellSpec", stage: str, memory: "Memory", gpu: "Gpu") -> dict[str, Any]:
-    from lima.training.sizing import GIB
+    from lima.training.sizing.gpu_needs import GIB
 
     return {
         "arm": cell.arm,

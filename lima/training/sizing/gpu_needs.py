@@ -18,7 +18,7 @@ from typing import Literal
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
 from lima.spec.hints import closest
-from lima.training.state_size import LOGITS, shape_parameters
+from lima.training.sizing.state_size import LOGITS, shape_parameters
 
 GIB = 2**30
 CUDA_CONTEXT_BYTES = 2 * GIB

@@ -1,0 +1,1 @@
+"""How large a training is, before anything is loaded or bought."""
