@@ -105,6 +105,13 @@ def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
             f"the run is named by {spec.compute.workers} workers and goes on with {workers}: its "
             "losses differ in their last digits from then on, and its rows say so",
         )
+    if (spec.fewest_workers or 1) > workers:
+        yield Finding(
+            "error",
+            f"{stage}.fewest_workers",
+            f"it is to go on with no fewer than {spec.fewest_workers} workers, and has {workers}",
+            f"--set {stage}.fewest_workers={workers}",
+        )
     if spec.batch_size < workers:
         yield Finding(
             "error",

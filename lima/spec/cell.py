@@ -221,6 +221,13 @@ class TrainSpec:
             "differ in their last digits, and its rows tell the workers of each step."
         ),
     ] = field(default=None, metadata=OPERATIONAL)
+    fewest_workers: Annotated[
+        AtLeastOne | None,
+        Meta(
+            description="On a cluster that lost machines and got no others within "
+            "`cluster.waitMinutes`, go on with as few workers as this; null: the job ends."
+        ),
+    ] = field(default=None, metadata=OPERATIONAL)
 
 
 @dataclass(frozen=True)

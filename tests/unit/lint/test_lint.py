@@ -161,6 +161,7 @@ def test_the_steps_are_said() -> None:
         (["train.max_length=513"], "error", "train.max_length", "the model reads 512"),
         (["base.max_length=1024"], "error", "base.max_length", "the model reads 512"),
         (["train.compute.workers=9"], "error", "train.compute.workers", "leaves 1 of 9"),
+        (["train.fewest_workers=2"], "error", "train.fewest_workers", "2 workers, and has 1"),
         (["train.on_workers=9"], "error", "train.on_workers", "leaves 1 of 9"),
         (["train.on_workers=2"], "note", "train.on_workers", "named by 1 workers and goes on with"),
         (["train.compute.workers=3", PADDED], "warning", "train.batch_size", "3 workers times 4"),
