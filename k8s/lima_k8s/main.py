@@ -28,7 +28,7 @@ COMMANDS = {
     "annotate": "Have people label responses, on a page in their browsers.",
     "aggregate": "Means and intervals over all runs of a storage.",
     "responses": "Show the arms' responses to the same prompts, side by side.",
-    "push": "Put a trained model on the Hugging Face hub, with a card that says what it is.",
+    "push": "Put a trained model on the Hugging Face hub, with a model card.",
     "export": "Write responses as other evaluators read them, a file an arm.",
     "import-labels": "Bring labels of people or models into a storage.",
     "agreement": "How far people and models agree, and what each rater favours.",
