@@ -1,4 +1,4 @@
-"""The paper's studies, and a small one, as functions that return specs.
+"""The paper's studies, and two small ones, as functions that return specs.
 
 A recipe says only what differs from the defaults of `lima.spec`, which are the paper's 65B
 settings. LIMA's data may not be passed on with this code: the recipes name files below `data/`
