@@ -44,7 +44,7 @@ def command(
     licence: str | None,
     dry_run: bool,
 ) -> None:
-    """Put a trained model on the Hugging Face hub, with a card that says what it is.
+    """Put a trained model on the Hugging Face hub, with its card.
 
     RUN is named as for `chat`. Weights, tokenizer and chat template go as they were exported; the
     card has the run's settings, data and results, and the attribution of curated data goes along.
