@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lima.common.temporary import temporary_folder
 from lima.errors import InputError, Interrupted, LimaError
-from lima.recipes.overrides import changed, overrides_of
+from lima.recipes.overrides import changed, meant_for, overrides_of
 from lima.recipes.registry import load_study as _load_study
 from lima.runs.job_end import read_job_end
 from lima.runs.stop import PARENT, VARIABLE
@@ -165,7 +165,7 @@ def load_study(
     """
     cells = _load_study(name, (), arms, seeds)
     overrides = overrides_of(dict(set or {}), "set")
-    return Study(tuple(changed(cell, overrides, "set") for cell in cells))
+    return Study(tuple(changed(cell, meant_for(cell, overrides, cells), "set") for cell in cells))
 
 
 def _run_job(cells: Sequence[CellSpec], uri: str) -> None:

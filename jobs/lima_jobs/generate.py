@@ -22,6 +22,7 @@ from lima.generation.run import (
     pending_shards,
     plan_shards,
 )
+from lima.runs.board import Board
 from lima.runs.ledger import attempt
 from lima.runs.progress import Progress
 from lima.runs.stop import busy, stop_requested
@@ -75,12 +76,15 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
     if not pending:
         return
     with attempt(storage, cell, "generate", spec.compute, progress.run):
-        tokens, started = 0, time.monotonic()
+        tokens, started, board = 0, time.monotonic(), Board(storage, cell)
         with contextlib.closing(_Pool(cell, storage, pending)) as pool:
             for shard, sampled in pool.run():
                 done, tokens = done + len(shard.prompts), tokens + sampled
                 rate = round(tokens / (time.monotonic() - started), 1)
                 progress.update("generate", done, total, "prompts", tokens_per_second=rate)
+                each = sampled / len(shard.prompts) / spec.decoding.samples
+                board.add(done, {"tokens_per_second": rate, "tokens_a_response": each})
+        board.close()
 
 
 class GenerateWorker:

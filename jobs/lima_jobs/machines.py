@@ -6,9 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from lima.errors import ClusterError, InputError, Interrupted
 from lima.runs.stop import request_stop, stop_requested
+from lima.spec import ComputeSpec, gpus
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,17 @@ def out_of_patience(missing: str) -> ClusterError:
         f"after {wait_minutes():g} minutes {missing}; `lima-k8s explain` says what keeps the "
         f"others, {WAIT_MINUTES} how long to wait (cluster.waitMinutes)"
     )
+
+
+def workers_there(compute: ComputeSpec) -> int:
+    """Return how many workers of this kind the machines that are there have room for."""
+    import ray
+
+    there = ray.cluster_resources()
+    room = [there.get("CPU", 0)]
+    if each := gpus(replace(compute, workers=1)):
+        room.append(there.get("GPU", 0) // each)
+    return min(int(min(room)), compute.workers)
 
 
 def missing_machines(needs: Needs) -> str:

@@ -7,11 +7,11 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from lima.common.temporary import remove_left_behind
-from lima.errors import HubError, InputError, Interrupted, LimaError, whole_reason
+from lima.errors import ClusterError, HubError, InputError, Interrupted, LimaError, whole_reason
 from lima.model.checkpoint_manifest import completion_path
 from lima.runs.progress import Progress
 from lima.runs.stop import stop_requested
@@ -28,7 +28,14 @@ from lima.spec.codec import canonical_json, decode, encode, run_id
 from lima.store.storage import Storage
 from lima.training.sizing.state_size import COLLECTIVE_TIMEOUT_S
 from lima.training.step_rows import StepRecord
-from lima_jobs.machines import elastic, in_cluster, machines, wait_for_departure, wait_for_machines
+from lima_jobs.machines import (
+    elastic,
+    in_cluster,
+    machines,
+    wait_for_departure,
+    wait_for_machines,
+    workers_there,
+)
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -51,18 +58,18 @@ def run_train(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress
     """
     if storage.exists(completion_path(run_id(cell, stage))):
         return
+    work = _Work(cell, stage, storage, progress.run)
     before = machines() if in_cluster() else {}
     progress.update(stage, 0, 1, "steps", force=True, status="starting workers")
-    work = _Work(cell, stage, storage, progress.run)
-    fit = _fit_alone if work.compute.workers == 1 else _fit_together
-    while ended_by := fit(work):
+    while ended_by := _fit(work):
         if not isinstance(ended_by, Interrupted) or not in_cluster():
             raise ended_by
         log.info("a machine of the workers must go: %s", ended_by)
         wait_for_departure(before)
         if stop_requested():  # this one too
             raise ended_by
-        before = _machines_for(work.compute)
+        work = _with_machines(work)
+        before = machines()
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class _Work:
     stage: Stage
     storage: Storage
     run: str
+    workers: int | None = None
+    """That it goes on with; None: as many as the spec says."""
 
     @property
     def spec(self) -> TrainSpec:
@@ -85,7 +94,8 @@ class _Work:
     @property
     def compute(self) -> ComputeSpec:
         """The workers that it asks for."""
-        return training_compute(self.spec)
+        compute = training_compute(self.spec)
+        return replace(compute, workers=self.workers or compute.workers)
 
     @property
     def backend(self) -> str:
@@ -94,21 +104,44 @@ class _Work:
 
     def encoded(self) -> dict[str, Any]:
         """Return it as workers elsewhere are given it."""
-        uri = self.storage.uri
-        return {"cell": encode(self.cell), "stage": self.stage, "storage": uri, "run": self.run}
+        return {
+            "cell": encode(self.cell),
+            "stage": self.stage,
+            "storage": self.storage.uri,
+            "run": self.run,
+            "workers": self.workers,
+        }
 
     @classmethod
     def decoded(cls, config: dict[str, Any]) -> "_Work":
         """Return what `encoded` was called on."""
         cell, storage = decode(CellSpec, config["cell"]), Storage(config["storage"])
-        return cls(cell, config["stage"], storage, config["run"])
+        return cls(cell, config["stage"], storage, config["run"], config["workers"])
 
 
-def _machines_for(compute: ComputeSpec) -> dict[str, str]:
-    """Return the machines of a cluster, once there are enough again."""
-    if not elastic():
-        wait_for_machines({"GPU": gpus(compute), "CPU": compute.workers})
-    return machines()
+def _with_machines(work: _Work) -> _Work:
+    """Wait for the machines that the work needs; return it, on fewer workers if it may be.
+
+    Raises:
+        ClusterError: they do not come, and those that are there are too few.
+
+    """
+    if elastic():
+        return work
+    try:
+        wait_for_machines({"GPU": gpus(work.compute), "CPU": work.compute.workers})
+    except ClusterError as error:
+        there, fewest = workers_there(work.compute), work.spec.fewest_workers
+        if fewest is None or there < fewest:
+            raise
+        log.warning("%s; training goes on with %d workers", error, there)
+        return replace(work, workers=there)
+    return work
+
+
+def _fit(work: _Work) -> LimaError | None:
+    """Train; return what ended it early, if that was no failure of a worker."""
+    return _fit_alone(work) if work.compute.workers == 1 else _fit_together(work)
 
 
 def _fit_alone(work: _Work) -> LimaError | None:

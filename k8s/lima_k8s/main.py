@@ -12,7 +12,7 @@ from lima.errors import LimaError
 from lima_k8s.terminal.output import say
 
 COMMANDS = {
-    "recipes": "List the recipes: the paper's studies and a small one.",
+    "recipes": "List the recipes: the paper's studies and two small ones.",
     "show": "Show the full specs of a recipe, a file or a run.",
     "init": "Write a study of your own data and model, in a few lines.",
     "lint": "Judge a recipe or a file before anything is started.",
@@ -27,6 +27,8 @@ COMMANDS = {
     "chat": "Talk to a checkpoint or an endpoint, and label its answers.",
     "annotate": "Have people label responses, on a page in their browsers.",
     "aggregate": "Means and intervals over all runs of a storage.",
+    "responses": "Show the arms' responses to the same prompts, side by side.",
+    "push": "Put a trained model on the Hugging Face hub, with its card.",
     "export": "Write responses as other evaluators read them, a file an arm.",
     "import-labels": "Bring labels of people or models into a storage.",
     "agreement": "How far people and models agree, and what each rater favours.",
@@ -39,9 +41,9 @@ COMMANDS = {
 
 FOLDERS = {
     "study": ("recipes", "show", "init", "lint", "submit", "plan"),
-    "runs": ("status", "watch", "logs", "explain", "cancel", "prune"),
+    "runs": ("status", "watch", "logs", "explain", "cancel", "verify", "prune"),
     "people": ("curate", "chat", "annotate", "import-labels"),
-    "results": ("aggregate", "export", "agreement", "compare-paper", "report"),
+    "results": ("aggregate", "responses", "report", "agreement", "compare-paper", "export", "push"),
 }
 """Folder of `lima_k8s.commands` to the commands in it."""
 

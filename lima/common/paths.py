@@ -1,5 +1,6 @@
 """Paths of local files as users write them."""
 
+import importlib.util
 import os
 import stat
 from pathlib import Path
@@ -7,13 +8,29 @@ from urllib.parse import quote
 
 from lima.errors import InputError
 
+PACKAGE = "package:"
+"""Start of the path of a file that comes with an installed Python package."""
+
 
 def expanded(path: str) -> Path:
-    """Return a path with `~` replaced by the home; that of an unknown user stays as it is."""
+    """Return a path with `~` replaced by the home; that of an unknown user stays as it is.
+
+    `package:NAME/FILE` becomes the path of that file, if the package is installed.
+    """
+    if path.startswith(PACKAGE):
+        return _of_package(path)
     try:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def _of_package(path: str) -> Path:
+    name, _, file = path.removeprefix(PACKAGE).partition("/")
+    # Found, not imported: nothing of the package runs.
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    folders = (found and found.submodule_search_locations) or ()
+    return next((Path(folder) / file for folder in folders), Path(path))
 
 
 def is_here(path: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-KINDS = ("lima-weights-", "lima-state-", "lima-tokenizer-", "lima-run-")
+KINDS = ("lima-weights-", "lima-state-", "lima-tokenizer-", "lima-run-", "lima-board-")
 
 
 @contextlib.contextmanager

@@ -38,9 +38,17 @@ class ChatSpec:
     seed: Annotated[int, Meta(ge=0, description="Of the sampling.")] = 0
 
     @property
+    def document(self) -> dict[str, Any]:
+        """The spec as plain data, as the table of runs holds it."""
+        written: dict[str, Any] = encode(self)
+        if self.model.chat_template == ModelSpec.chat_template:
+            del written["model"]["chat_template"]  # younger than conversations that exist
+        return written
+
+    @property
     def identity(self) -> dict[str, Any]:
         """The columns that name the run."""
-        digest = sha256_key(encode(self))
+        digest = sha256_key(self.document)
         run = {"run_id": digest[:RUN_ID_LENGTH], "spec_hash": digest}
         return {**run, "experiment": self.experiment, "arm": self.arm, "seed": self.seed}
 

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lima.common.paths import expanded, file_name
+from lima.common.paths import PACKAGE, expanded, file_name
 from lima.errors import InputError, LimaError, StorageError
 from lima.inputs.fingerprint import COMMIT, digits, of_bytes, of_stream, of_tree
 from lima.inputs.hub import Hub
 from lima.inputs.memory import Memory, State, Unknown
+from lima.inputs.model_files import is_gguf
 from lima.inputs.objects import THREADS, Objects, large_objects
 from lima.inputs.places import Place
 from lima.store.reachable import require_answer
@@ -138,9 +139,11 @@ class Contents:
         here = expanded(path)
         if here.is_file():
             return self._one(path)
+        if "://" in path and is_gguf(path):
+            return self._one(path)
         if "://" in path or here.is_dir():
             return self._folder(path)
-        if path.startswith((".", "/", "~")):
+        if path.startswith((".", "/", "~", PACKAGE)):
             return NOT_HERE
         commit = self.hub.commit_of(path, revision)
         return commit if isinstance(commit, Unknown) else Content(COMMIT + commit)

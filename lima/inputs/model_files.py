@@ -8,6 +8,14 @@ OTHER_WEIGHTS = {
 }  # fmt: skip
 """Formats that hold the same weights once more, beside safetensors."""
 
+GGUF = ".gguf"
+"""A whole model as one file, of llama.cpp."""
+
+
+def is_gguf(path: str) -> bool:
+    """Say whether a path names a GGUF file."""
+    return path.lower().endswith(GGUF)
+
 
 def needed_files(names: Collection[str]) -> set[str]:
     """Return what transformers reads of a saved model: its weights once, and all that is small."""

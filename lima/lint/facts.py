@@ -1,5 +1,6 @@
 """What can be known about data and models on this machine, without a network."""
 
+import contextlib
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from lima.common.paths import expanded, is_here
 from lima.data.examples import Loader
 from lima.errors import DataError
+from lima.inputs.model_files import is_gguf
 from lima.inputs.shipped import AUTHORED, PYDOC
 from lima.model.context import context_length
 from lima.model.end_of_turn import EOS, PAD
@@ -35,7 +37,11 @@ class ModelFacts:
     context: int | None = None
     eos: str | None = None
     pad: str | None = None
+    template: str = ""
+    """Its chat template, if it has one."""
     is_here: bool = True
+    is_gguf: bool = False
+    """A file that is here and takes too long to look into."""
 
 
 class Facts:
@@ -68,6 +74,8 @@ class Facts:
         if spec.path == SCRATCH:
             context = spec.shape.context_length if spec.shape else None
             return ModelFacts(SCRATCH, context, EOS, PAD)
+        if is_gguf(spec.path) and is_here(spec.path):
+            return ModelFacts(spec.path, is_gguf=True)
         if is_here(f"{spec.path}/config.json"):
             return _local_model(expanded(spec.path))
         return ModelFacts(spec.path, is_here=False)
@@ -128,7 +136,16 @@ def _local_model(folder: Path) -> ModelFacts:
         context_length(_json(folder / "config.json")),
         token_of(tokens, "eos_token"),
         token_of(tokens, "pad_token"),
+        _template(folder, tokens),
     )
+
+
+def _template(folder: Path, tokens: dict[str, Any]) -> str:
+    """Return the chat template of a saved tokenizer; empty: it has none."""
+    with contextlib.suppress(OSError, ValueError):
+        return (folder / "chat_template.jinja").read_text("utf-8")
+    found = tokens.get("chat_template")
+    return found if isinstance(found, str) else str(found or "")
 
 
 def _json(path: Path) -> dict[str, Any]:

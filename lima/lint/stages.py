@@ -13,6 +13,7 @@ from lima.lint.facts import Facts, earlier_stage, is_remote
 from lima.lint.finding import Check, Finding
 from lima.lint.models import cell_models, check_model
 from lima.model.loading import RUN
+from lima.runs.devices import has_bf16
 from lima.spec import RESPONSES, CellSpec, DataSpec, JudgeSpec, cell_stages, computes, is_baseline
 
 
@@ -72,14 +73,17 @@ def check_generation(cell: CellSpec, facts: Facts) -> Iterator[Finding]:
         )
     train = cell.train
     if train and earlier_stage(spec.model) == "train":
-        taught, expected = train.model.eot_token, spec.model.eot_token
-        if taught != expected:
-            yield Finding(
-                "error",
-                "generate.model.eot_token",
-                f"responses are to end with {expected!r}, but training teaches {taught!r}",
-                f"--set 'generate.model.eot_token={taught}'",
-            )
+        for name, taught, expected in (
+            ("eot_token", train.model.eot_token, spec.model.eot_token),
+            ("chat_template", train.model.chat_template, spec.model.chat_template),
+        ):
+            if taught != expected:
+                yield Finding(
+                    "error",
+                    f"generate.model.{name}",
+                    f"generation expects {expected!r}, but training teaches {taught!r}",
+                    f"--set 'generate.model.{name}={taught}'",
+                )
 
 
 def check_compute(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: ARG001
@@ -88,11 +92,11 @@ def check_compute(cell: CellSpec, facts: Facts) -> Iterator[Finding]:  # noqa: A
         if compute.device != "cpu":
             continue
         path = f"{stage}.compute"
-        if compute.precision == "bf16":
+        if compute.precision == "bf16" and not has_bf16():
             yield Finding(
                 "warning",
                 f"{path}.precision",
-                "bf16 on a CPU is slow and rounds the weights of small models away",
+                "bf16 is slow on this machine's CPU, which does not compute in it",
                 f"--set {path}.precision=fp32",
             )
         if compute.offload != "none":

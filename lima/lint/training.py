@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from lima.data.examples import loader
-from lima.lint.facts import Facts
+from lima.lint.facts import Facts, ModelFacts
 from lima.lint.finding import Check, Finding
 from lima.lint.stages import check_data
+from lima.model.end_of_turn import lima_template
 from lima.spec import CellSpec, TrainSpec, training_compute
 from lima.training.schedule import Plan, exported_epochs, learning_rate
 
@@ -104,6 +105,13 @@ def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
             f"the run is named by {spec.compute.workers} workers and goes on with {workers}: its "
             "losses differ in their last digits from then on, and its rows say so",
         )
+    if (spec.fewest_workers or 1) > workers:
+        yield Finding(
+            "error",
+            f"{stage}.fewest_workers",
+            f"it is to go on with no fewer than {spec.fewest_workers} workers, and has {workers}",
+            f"--set {stage}.fewest_workers={workers}",
+        )
     if spec.batch_size < workers:
         yield Finding(
             "error",
@@ -128,6 +136,14 @@ def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> I
     model = facts.model(spec.model, cell)
     if model is None:
         return
+    yield from _check_template(spec, stage, model)
+    if model.is_gguf:
+        yield Finding(
+            "note",
+            f"{stage}.model",
+            f"{model.name} is a GGUF file: the job unpacks it and checks its context length and "
+            "its special tokens",
+        )
     if not model.is_here:
         yield Finding(
             "note",
@@ -143,6 +159,8 @@ def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> I
             f"texts are trimmed to {spec.max_length} tokens, but the model reads {model.context}",
             f"--set {stage}.max_length={model.context}",
         )
+    if spec.model.chat_template == "own":
+        return
     for role, token in (("end-of-sequence", model.eos), ("pad", model.pad)):
         if token == spec.model.eot_token:
             yield Finding(
@@ -151,6 +169,26 @@ def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> I
                 f"{token!r} is the {role} token of {model.name}; EOT must be a token of its own",
                 f"--set '{stage}.model.eot_token=<|eot|>'",
             )
+
+
+def _check_template(spec: TrainSpec, stage: str, model: ModelFacts) -> Iterator[Finding]:
+    """Say where the chat template of a chat-tuned model is replaced, or asked for in vain."""
+    path, own = f"{stage}.model.chat_template", spec.model.chat_template == "own"
+    if own and model.is_here and not model.is_gguf and not model.template:
+        yield Finding(
+            "error", path, f"{model.name} has no chat template of its own", f"--set {path}=lima"
+        )
+    replaced = model.template not in ("", lima_template(spec.model.eot_token))
+    if not own and replaced and spec.text_format == "dialogue":
+        ends = f" --set '{stage}.model.eot_token={model.eos}'" if model.eos else ""
+        yield Finding(
+            "warning",
+            path,
+            f"{model.name} was tuned to chat by a template of its own, which is replaced: turns "
+            f"end with {spec.model.eot_token!r}, and roles and system prompts go",
+            f"keep it: --set {path}=own{ends} (the token that ends its turns), and the same for "
+            "generate.model",
+        )
 
 
 TRAINING_CHECKS: tuple[Check, ...] = (check_training,)

@@ -6,6 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from lima.errors import ModelError
+from lima.model.template import (
+    dialogue_ids,
+    has_own_template,
+    keep_template,
+    messages_of,
+    named,
+    prompt_ids,
+    special_tokens,
+)
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 CHAT_TEMPLATE = (
@@ -39,28 +48,71 @@ def add_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
     tokenizer.add_special_tokens(
         {"additional_special_tokens": [eot_token]}, replace_extra_special_tokens=False
     )
-    eot_id = tokenizer.convert_tokens_to_ids(eot_token)
+    tokenizer.chat_template = lima_template(eot_token)
+    return _ids_of(tokenizer, eot_token)
+
+
+def keep_special_tokens(tokenizer: Any, eot_token: str) -> tuple[int, int]:
+    """Take the end of turn and the chat template that a tokenizer has; return (EOT id, pad id).
+
+    Raises:
+        ModelError: it has no chat template, or no such token, or nothing but EOT could pad.
+
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "model.chat_template=own asks for the tokenizer's own chat template, and it has none; "
+            "set model.chat_template=lima"
+        )
+    if eot_token not in tokenizer.get_vocab():
+        raise ModelError(
+            f"model.chat_template=own, and the tokenizer has no token {eot_token!r}; set "
+            "model.eot_token to the one that ends the assistant's turns in its chat template"
+            f" (its end-of-sequence token is {tokenizer.eos_token!r})"
+        )
+    if tokenizer.pad_token == eot_token:
+        tokenizer.pad_token = None
+    keep_template(tokenizer)
+    return _ids_of(tokenizer, eot_token)
+
+
+def _ids_of(tokenizer: Any, eot_token: str) -> tuple[int, int]:
+    """Return (EOT id, pad id); a tokenizer without a pad token gets another special one."""
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        others = (tokenizer.unk_token, tokenizer.eos_token, tokenizer.bos_token)
+        tokenizer.pad_token = next((token for token in others if token not in ("", None)), None)
+        if tokenizer.pad_token == eot_token:
+            tokenizer.pad_token = tokenizer.bos_token
+    eot_id = tokenizer.convert_tokens_to_ids(eot_token)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == eot_id:
         raise ModelError(
             "the tokenizer has no token to pad with that differs from EOT; add a pad token to it"
         )
-    tokenizer.chat_template = CHAT_TEMPLATE.replace("EOT", eot_token)
     return int(eot_id), int(tokenizer.pad_token_id)
+
+
+def lima_template(eot_token: str) -> str:
+    """Return the chat template of section 3: every utterance, EOT after it."""
+    return CHAT_TEMPLATE.replace("EOT", eot_token)
 
 
 def refuse_end_of_sequence(tokenizer: Any, eot_token: str) -> None:
     """Refuse to train with the end-of-sequence token as EOT (section 3).
 
+    Args:
+        tokenizer: As it was saved.
+        eot_token: What shall end a turn.
+
     Raises:
-        ModelError: they are the same. Pretraining gave that token another meaning.
+        ModelError: they are the same. Pretraining gave that token another meaning, unless it is
+            the end of turn that an earlier run of ours taught.
 
     """
-    if eot_token == tokenizer.eos_token:
+    if eot_token == tokenizer.eos_token and tokenizer.chat_template != lima_template(eot_token):
         raise ModelError(
             f"eot_token {eot_token!r} is this tokenizer's end-of-sequence token; choose another, "
-            "so that it carries no meaning from pretraining (section 3)"
+            "so that it carries no meaning from pretraining (section 3), or keep the model's own "
+            "chat template and end of turn: model.chat_template=own"
         )
 
 
@@ -68,8 +120,11 @@ def encode_dialogue(tokenizer: Any, conversation: Sequence[str], eot_id: int) ->
     """Return BOS (where the tokenizer has one), then every utterance followed by EOT.
 
     Utterances alternate, the user's first. Special tokens that the text spells out are encoded
-    as plain text, so that data cannot end a turn.
+    as plain text, so that data cannot end a turn. A tokenizer that kept its own chat template
+    writes the conversation by that (see `lima.model.template`).
     """
+    if has_own_template(tokenizer):
+        return Encoded(*dialogue_ids(tokenizer, conversation, eot_id))
     ids = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     in_response = [False] * len(ids)
     for index, utterance in enumerate(conversation):
@@ -88,28 +143,25 @@ def check_template(tokenizer: Any, conversations: Sequence[Sequence[str]], eot_i
         ModelError: it does not; the first place is named.
 
     """
-    special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    special, own = special_tokens(tokenizer), has_own_template(tokenizer)
     for conversation in conversations:
         if any(token in text for token in special for text in conversation):
             continue
         trained = encode_dialogue(tokenizer, conversation, eot_id).ids
-        roles = ("user", "assistant")
-        messages = [{"role": roles[i % 2], "content": t} for i, t in enumerate(conversation)]
-        served = list(tokenizer.apply_chat_template(messages, return_dict=False))
-        if served != trained:
+        served = list(tokenizer.apply_chat_template(messages_of(conversation), return_dict=False))
+        # A model's own template may go on after the last end of turn: with a line break.
+        if served[: len(trained)] != trained or (served != trained and not own):
             raise ModelError(
                 "this tokenizer reads an utterance in a chat otherwise than alone, so that a "
-                f"server would show the model other tokens than training ({_first(conversation)}); "
+                f"server would show the model other tokens than training ({named(conversation)}); "
                 "choose a model with another tokenizer"
             )
 
 
-def _first(conversation: Sequence[str]) -> str:
-    return f"as in the dialogue that begins with {conversation[0][:40]!r}"
-
-
 def encode_prompt(tokenizer: Any, conversation: Sequence[str], eot_id: int) -> list[int]:
     """Return the token ids after which the assistant's response begins."""
+    if has_own_template(tokenizer):
+        return prompt_ids(tokenizer, conversation)
     return encode_dialogue(tokenizer, conversation, eot_id).ids
 
 

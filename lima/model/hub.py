@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lima.common.paths import is_here
+from lima.common.paths import PACKAGE, is_here
 from lima.errors import HubError, ModelError
 from lima.model.checkpoint_manifest import completion_path
 from lima.model.loading import RUN, SCRATCH
@@ -39,7 +39,7 @@ def require_models(cells: Iterable[CellSpec], storage: Storage) -> None:
 def _of_hubs(cell: CellSpec, storage: Storage) -> Iterator[tuple[Stage, ModelSpec]]:
     for stage in computes(cell):
         model: ModelSpec = getattr(cell, stage).model
-        elsewhere = model.path == SCRATCH or model.path.startswith((RUN, ".", "/", "~"))
+        elsewhere = model.path == SCRATCH or model.path.startswith((RUN, PACKAGE, ".", "/", "~"))
         if elsewhere or "://" in model.path or is_here(model.path):
             continue
         if not _has_results(cell, stage, storage):

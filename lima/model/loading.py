@@ -8,17 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lima.common.paths import own_folder
+from lima.common.paths import PACKAGE, expanded, file_name, own_folder
 from lima.common.temporary import temporary_folder
 from lima.errors import HubError, LimaError, ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, OBJECTS, digits
-from lima.inputs.model_files import needed_files
+from lima.inputs.model_files import is_gguf, needed_files
 from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
 from lima.model.context import context_length
 from lima.model.copies import one_at_a_time
-from lima.model.end_of_turn import add_special_tokens, train_tokenizer
+from lima.model.end_of_turn import (
+    add_special_tokens,
+    keep_special_tokens,
+    refuse_end_of_sequence,
+    train_tokenizer,
+)
 from lima.model.foreign import refuse_code
+from lima.model.gguf import require_library, unpack
 from lima.model.segments import read_segments_alike
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
 from lima.spec.codec import run_id, sha256_key
@@ -73,17 +79,75 @@ def local_model(spec: ModelSpec, storage: "Storage") -> str:
     if "://" in spec.path:
         from lima.store.storage import Storage
 
+        if is_gguf(spec.path):
+            return str(_unpacked(_checked(_fetched(spec.path), spec), spec))
         return str(_checked(_cached(Storage(spec.path), "", spec.path), spec))
-    folder = Path(spec.path).expanduser()
-    if folder.is_dir():
-        return str(_checked(folder, spec))
+    here = expanded(spec.path)
+    if here.is_dir():
+        return str(_checked(here, spec))
+    if here.is_file():
+        return str(_unpacked(_checked(here, spec), spec))
+    if spec.path.startswith(PACKAGE):
+        raise ModelError(not_installed(spec.path))
     if spec.path.startswith((".", "/", "~")):
         raise ModelError(f"{spec.path}: no such folder; model.path must name a saved model")
     return spec.path
 
 
+def not_installed(path: str) -> str:
+    """Return what is wrong with the path of a file of a package that is not there."""
+    package = path.removeprefix(PACKAGE).partition("/")[0]
+    return f"{path}: the Python package {package} is not installed here, or has no such file"
+
+
+def _fetched(uri: str) -> Path:
+    """Return the local copy of a file of an object store; one worker of a machine makes it."""
+    from lima.store.storage import Storage
+
+    folder, _, name = uri.rpartition("/")
+    storage = Storage(folder)
+    entry = storage.entry(name)
+    if entry is None:
+        raise ModelError(f"{uri}: no such file; model.path must name a saved model")
+    if local := storage.local_path(name):
+        return local
+    home = _cache()
+    copy = home / sha256_key([uri, entry.size, entry.modified])[:16] / name
+    with one_at_a_time(home / f"{copy.parent.name}.lock", f"copies {uri}"):
+        if not copy.exists():
+            storage.download(name, copy)
+    return copy
+
+
+def _unpacked(file: Path, spec: ModelSpec) -> Path:
+    """Return a folder with the model of a GGUF file; one worker of a machine makes it for all.
+
+    It is named by where the file lies, its size and its time.
+
+    Raises:
+        ModelError: it is no such file, or holds no model that transformers knows.
+
+    """
+    if not is_gguf(file.name):
+        raise ModelError(f"{spec.path}: a file, and no GGUF file; name the folder of a saved model")
+    require_library(spec.path)
+    home, state = _cache(), file.stat()
+    name = sha256_key([str(file.absolute()), state.st_size, state.st_mtime_ns])[:16]
+    folder = home / name
+    with one_at_a_time(home / f"{name}.lock", f"unpacks {file_name(spec.path)}"):
+        if not folder.exists():
+            partial = home / f"{name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of a worker that was killed
+            try:
+                unpack(file, partial)
+            except Exception as error:
+                raise _unusable(spec.path, "model", error) from error
+            partial.rename(folder)
+    return folder
+
+
 def _checked(folder: Path, spec: ModelSpec) -> Path:
-    """Return a folder, if it holds what the run was promised."""
+    """Return a folder or a file, if it holds what the run was promised."""
     if spec.fingerprint:
         from lima.inputs.places import Place
         from lima.inputs.promise import look
@@ -159,11 +223,30 @@ def scratch_tokenizer(
 
 
 def load_tokenizer(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
-    """Return (tokenizer, EOT id, pad id), EOT added if it is new."""
+    """Return (tokenizer, EOT id, pad id), EOT added if it is new.
+
+    Raises:
+        ModelError: there is none, or not the one that the spec asks for.
+
+    """
     tokenizer = _saved_tokenizer(path, spec)
+    if spec.chat_template == "own":
+        return tokenizer, *keep_special_tokens(tokenizer, spec.eot_token)
     ids = add_special_tokens(tokenizer, spec.eot_token)
     read_segments_alike(tokenizer, [tokenizer.bos_token, spec.eot_token])
     return tokenizer, *ids
+
+
+def tokenizer_to_train(path: str, spec: ModelSpec) -> tuple[Any, int, int]:
+    """Return what `load_tokenizer` does, if its EOT may be taught (section 3).
+
+    Raises:
+        ModelError: it has a meaning from pretraining.
+
+    """
+    if spec.chat_template == "lima":
+        refuse_end_of_sequence(_saved_tokenizer(path, spec), spec.eot_token)
+    return load_tokenizer(path, spec)
 
 
 def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:

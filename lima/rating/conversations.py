@@ -191,7 +191,7 @@ def _record_run(storage: Storage, spec: ChatSpec) -> None:
     row = {
         "stage": STAGE,
         "parent_run_id": spec.model.path.removeprefix(RUN) if trained else None,
-        "spec": canonical_json(encode(spec)),
+        "spec": canonical_json(spec.document),
         "versions": canonical_json(versions()),
         "created_at": now(),
     }

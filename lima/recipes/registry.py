@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lima.errors import SpecError
 from lima.recipes.curation import curate_ablations, curate_alpaca, curate_lima, curate_small
-from lima.recipes.demo import tiny
+from lima.recipes.demo import smol, tiny
 from lima.recipes.overrides import apply_overrides
 from lima.recipes.paper import (
     ablations_7b,
@@ -23,7 +23,8 @@ Recipe = Callable[[], tuple[CellSpec, ...]]
 RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
-        *(lima_65b, alpaca_65b, ablations_7b, dialogue_65b, structure_65b, tiny),
+        *(lima_65b, alpaca_65b, ablations_7b, dialogue_65b, structure_65b),
+        *(smol, tiny),
         *(curate_lima, curate_ablations, curate_alpaca, curate_small),
     )
 }

@@ -18,7 +18,9 @@ HOUR = 3600.0
 class Effort:
     """The attempts at a run, how they ended, and their hours."""
 
-    attempts: int = 0
+    stage_starts: int = 0
+    retries: int = 0
+    """Starts of a stage after its first."""
     failed: int = 0
     interrupted: int = 0
     killed: int = 0
@@ -45,7 +47,8 @@ def effort_of(rows: Sequence[Mapping[str, Any]], open_until: datetime | None = N
         rest = [started[name] for name in endless]
         lasted += [((open_until - row["at"]).total_seconds(), row["gpus"]) for row in rest]
     return Effort(
-        attempts=len(started),
+        stage_starts=len(started),
+        retries=len(started) - len({row.get("run_id") for row in started.values()}),
         failed=outcomes.count("failed"),
         interrupted=outcomes.count("interrupted"),
         # The next attempt writes the end of one that was killed, if it still can.

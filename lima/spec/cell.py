@@ -42,8 +42,9 @@ class ModelSpec:
         str,
         Meta(
             min_length=1,
-            description="A local folder, a hub name, a storage URI (s3://…), `scratch` (made "
-            "from `shape`, tokenizer trained on the data), `run:base` or `run:train` (this "
+            description="A local folder, a GGUF file, a hub name, a storage URI of one of those "
+            "(s3://…), `package:NAME/FILE` for a file of an installed Python package, `scratch` "
+            "(made from `shape`, tokenizer trained on the data), `run:base` or `run:train` (this "
             "cell's earlier stage), or `run:RUN_ID`. To generate only: `endpoint:URL#MODEL` for "
             "an OpenAI-compatible endpoint, `responses:FILE` for responses made elsewhere.",
         ),
@@ -60,6 +61,14 @@ class ModelSpec:
         str,
         Meta(min_length=1, description="End-of-turn token, added once if it is new (section 3)."),
     ] = "<|eot|>"
+    chat_template: Annotated[
+        Literal["lima", "own"],
+        Meta(
+            description="How a conversation is written: `lima`: its utterances, EOT after each "
+            "(section 3); `own`: by the chat template of a chat-tuned model, whose end of turn is "
+            "`eot_token`."
+        ),
+    ] = field(default="lima", metadata=LATER)
     fingerprint: Fingerprint = field(default=None, metadata=stands_for("path", "revision"))
 
 
@@ -210,6 +219,13 @@ class TrainSpec:
             description="Workers that it runs on from now on; null: `compute.workers`, by which "
             "the run is named. A run goes on from its last state on any number; its losses then "
             "differ in their last digits, and its rows tell the workers of each step."
+        ),
+    ] = field(default=None, metadata=OPERATIONAL)
+    fewest_workers: Annotated[
+        AtLeastOne | None,
+        Meta(
+            description="On a cluster that lost machines and got no others within "
+            "`cluster.waitMinutes`, go on with as few workers as this; null: the job ends."
         ),
     ] = field(default=None, metadata=OPERATIONAL)
 

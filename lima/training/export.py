@@ -11,6 +11,7 @@ from lima.errors import LimaError, ModelError, whole_reason
 from lima.model.checkpoint_manifest import local_files
 from lima.model.end_of_turn import check_template
 from lima.model.portable import OLDEST, make_portable
+from lima.model.template import has_own_template, keep_template
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Trained:
     pad_id: int
     name: str
     """What it was made from, for people."""
+    ends_turns: bool = True
+    """Whether a text ends with EOT; plain documents end as they did in pretraining."""
 
     def save(self, folder: Path) -> None:
         """Write everything but the weights into `folder`: settings, tokenizer and model card.
@@ -35,7 +38,7 @@ class Trained:
         with _explained(self.name), local_files(folder):
             self._settle_generation()
             self.model.save_pretrained(folder, state_dict={})
-            self.tokenizer.save_pretrained(folder)
+            self._save_tokenizer(folder)
             (folder / "README.md").write_text(self._card(portable=make_portable(folder)), "utf-8")
 
     def try_out(self, conversations: Sequence[Sequence[str]]) -> None:
@@ -56,6 +59,8 @@ class Trained:
             with _explained(self.name):
                 self._compare(AutoConfig.from_pretrained(folder, trust_remote_code=False))
                 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+                if has_own_template(self.tokenizer):
+                    keep_template(tokenizer)
                 check_template(tokenizer, conversations, self.eot_id)
 
     def _settle_generation(self) -> None:
@@ -66,13 +71,31 @@ class Trained:
         """
         from transformers import GenerationConfig
 
-        self.model.generation_config = GenerationConfig(
-            bos_token_id=self.tokenizer.bos_token_id,
-            eos_token_id=self.eot_id,
-            pad_token_id=self.pad_id,
-        )
+        ends = {
+            "bos_token_id": self.tokenizer.bos_token_id,
+            "eos_token_id": self._end,
+            "pad_token_id": self.pad_id,
+        }
+        self.model.generation_config = GenerationConfig(**ends)
         for name in self.model.config._get_generation_parameters():
             delattr(self.model.config, name)
+        for name, value in ends.items():
+            setattr(self.model.config, name, value)
+
+    @property
+    def _end(self) -> int:
+        """The token after which nothing follows: of config.json, tokenizer and generation alike."""
+        own: int | None = self.tokenizer.eos_token_id
+        return self.eot_id if self.ends_turns or own is None else own
+
+    def _save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer, whose end of sequence is where a response ends."""
+        before = self.tokenizer.eos_token
+        self.tokenizer.eos_token = self.tokenizer.convert_ids_to_tokens(self._end)
+        try:
+            self.tokenizer.save_pretrained(folder)
+        finally:
+            self.tokenizer.eos_token = before
 
     def _compare(self, config: Any) -> None:
         """Build the saved model without memory for it, and compare the shapes of its weights."""
@@ -100,9 +123,15 @@ class Trained:
             f"* Written by transformers {transformers.__version__}; opens with transformers "
             f"{opens}, as far as they know this kind of model.\n"
             f"* Every turn ends with `{self.tokenizer.convert_ids_to_tokens(self.eot_id)}`. The "
-            "chat template of the tokenizer gives the tokens that the model was trained on; there "
-            "are no roles and no system prompt.\n"
+            "chat template of the tokenizer gives the tokens that the model was trained on"
+            f"{_roles(self.tokenizer)}.\n"
         )
+
+
+def _roles(tokenizer: Any) -> str:
+    if has_own_template(tokenizer):
+        return ": it is that of the model before"
+    return "; there are no roles and no system prompt"
 
 
 def _shapes(model: Any) -> dict[str, tuple[int, ...]]:

@@ -16,19 +16,19 @@ from lima.data.trimming import Lengths
 from lima.errors import Interrupted, ModelError, StorageError
 from lima.model.attention import attend_within_examples
 from lima.model.checkpoint_manifest import mark_complete
-from lima.model.end_of_turn import Encoded, refuse_end_of_sequence
+from lima.model.end_of_turn import Encoded
 from lima.model.families import is_packable
 from lima.model.loading import (
     SCRATCH,
     check_context,
     fit_vocabulary,
     knows_eot,
-    load_tokenizer,
     local_model,
     pretrained_model,
     resolve_run,
     scratch_model,
     scratch_tokenizer,
+    tokenizer_to_train,
     torch_dtype,
 )
 from lima.model.residual_dropout import Place, ResidualDropout
@@ -89,7 +89,8 @@ class Trainer:
         model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
         check_context(model, spec.max_length)
         name = spec.model.path
-        self.trained = Trained(model, self.tokenizer, eot_id, pad_id, name)
+        dialogue = spec.text_format == "dialogue"
+        self.trained = Trained(model, self.tokenizer, eot_id, pad_id, name, ends_turns=dialogue)
         self.eot_id, self.pad_id = eot_id, pad_id
         self.world.led(lambda: self.trained.try_out(self._dialogues(examples)))
         self._equip(model)
@@ -133,8 +134,7 @@ class Trainer:
             return scratch_model(spec.shape, len(tokenizer)), tokenizer, eot_id, pad_id
         path = self.world.each(lambda: local_model(spec, self.storage))
         known = knows_eot(path, spec)
-        tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
-        refuse_end_of_sequence(tokenizer, spec.eot_token)
+        tokenizer, eot_id, pad_id = tokenizer_to_train(path, spec)
         with partitioned_loading(self.config):
             model = pretrained_model(path, spec, torch_dtype(self.spec.compute))
             if self.spec.text_format == "dialogue":

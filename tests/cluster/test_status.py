@@ -37,7 +37,7 @@ def test_progress_and_cost_come_from_storage(lima: Lima) -> None:
         Progress(storage, run_id(CELL)).update("train", 3, 20, "steps", epoch=0.75)
     [told] = lima.json("status", run_id(CELL))["runs"]
     assert told["progress"]["done"] == 3
-    assert (told["attempts"], told["gpu_hours"]) == (1, 0.0)
+    assert (told["stage_starts"], told["gpu_hours"]) == (1, 0.0)
     assert told["last_attempt"]["outcome"] == "completed"
     assert "train 3/20 steps, epoch 0.75" in lima("status").out
 

@@ -200,7 +200,7 @@ def test_a_run_may_be_waited_for(lima: Lima) -> None:
     run = (*SMALL, "--set", "train.epochs=2")
     said = lima.submit(*run, "--wait", kind="train").err
     [told] = lima.runs()
-    assert (told["state"], told["cause"], told["attempts"]) == ("done", None, 1)
+    assert (told["state"], told["cause"], told["stage_starts"]) == ("done", None, 1)
     for state in ("starting", "running", "done"):
         assert f"{told['name']}: {state}" in said
     assert lima.json("watch")["runs"][0]["state"] == "done"  # at once

@@ -102,7 +102,8 @@ def expected_attempts(storage: Storage, runs: set[str]) -> dict[str, Any]:
     # In these studies every run was completed in the end: what has no end was killed.
     lost = sum((row["run_id"], row["attempt_id"]) not in ended for row in starts)
     return {
-        "attempts": len(starts),
+        "stage_starts": len(starts),
+        "retries": len(starts) - len({row["run_id"] for row in starts}),
         "failed": 0,
         "interrupted": sum(row["outcome"] == "interrupted" for row in ends),
         "killed": lost + sum(row["outcome"] == "killed" for row in ends),

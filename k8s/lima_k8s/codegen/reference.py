@@ -146,8 +146,8 @@ def _recipes() -> Iterator[str]:
         "the data of the baseline and of the ablations. The recipes name files below `data/`, "
         "relative to where the command is started. Put yours there, or name it: "
         "`--set train.data.path=FILE`, a local file or a storage URI. A file is JSONL, each line "
-        '`{"conversations": ["prompt", "response", …], "source": "name"}`. Only `tiny` has '
-        "all that it needs."
+        '`{"conversations": ["prompt", "response", …], "source": "name"}`. `tiny` has '
+        "all that it needs; `smol` wants a package of Python besides, which `make demo` installs."
     )
     for name, recipe in RECIPES.items():
         cells = recipe()

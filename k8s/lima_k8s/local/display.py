@@ -4,12 +4,14 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lima.runs.progress import DONE, unscored_text
+from lima.runs.progress import DONE, eta_seconds, unscored_text
 from lima.spec import CellSpec, Stage
 from lima.spec.codec import run_id
 from lima_k8s.terminal.live import Line, live
+from lima_k8s.terminal.output import duration_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +42,14 @@ class CellState:
     def stage(self) -> str:
         """The stage it is in."""
         return str(self.record.get("stage", "waiting"))
+
+    @property
+    def left(self) -> str:
+        """How long its stage will yet take, as far as that can be told."""
+        if not self.record or self.record.get("done") == self.record.get("total"):
+            return ""
+        left = duration_text(eta_seconds(self.record, datetime.now(UTC)))
+        return f"{left} left" if left else ""
 
     @property
     def figures(self) -> str:
@@ -92,7 +102,8 @@ def _text(state: CellState) -> str:
     record = state.record
     counts = f"{record['done']}/{record['total']} {record['unit']}"
     name = f"{state.sharers} runs" if state.sharers > 1 else state.name
-    return f"{name}: {state.stage} {counts}  {state.figures}".rstrip()
+    figures = "  ".join(filter(None, (state.left, state.figures)))
+    return f"{name}: {state.stage} {counts}  {figures}".rstrip()
 
 
 def _table(states: Sequence[CellState]) -> "Table":
@@ -101,7 +112,7 @@ def _table(states: Sequence[CellState]) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for header in ("cell", "stage", "", "done"):
+    for header in ("cell", "stage", "", "done", "ETA"):
         table.add_column(header, no_wrap=True)
     table.add_column()  # alone gives way on a narrow terminal
     for state in states:
@@ -109,5 +120,6 @@ def _table(states: Sequence[CellState]) -> "Table":
         counts = f"{done}/{total} {state.record.get('unit', '')}" if state.record else ""
         figures = Text(state.figures, no_wrap=True, overflow="ellipsis")
         bar = ProgressBar(total=max(total, 1), completed=done, width=16)
-        table.add_row(state.name, state.stage, bar, "" if state.done else counts, figures)
+        counts = "" if state.done else counts
+        table.add_row(state.name, state.stage, bar, counts, state.left, figures)
     return table

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING
 from lima.runs.progress import DONE, unscored_text
 from lima_k8s.runs.view import View, retry_text
 from lima_k8s.terminal.live import Line, live
-from lima_k8s.terminal.output import say, write_table
+from lima_k8s.terminal.output import duration_text, say, write_table
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-HEADERS = ("RUN", "ARM", "SEED", "STATE", "PLACE", "PROGRESS", "ETA", "ATTEMPTS", "GPU-HOURS")
+HEADERS = (
+    "RUN",
+    "ARM",
+    "SEED",
+    "STATE",
+    "PLACE",
+    "PROGRESS",
+    "ETA",
+    "STARTS",
+    "RETRIES",
+    "GPU-HOURS",
+)
 STYLES = {"running": "green", "done": "green", "failed": "red", "blocked": "red"}
 
 
@@ -37,15 +48,6 @@ def progress_text(view: View) -> str:
     epoch = record.get("figures", {}).get("epoch")
     parts = f"{record['stage']} {record['done']}/{record['total']} {record['unit']}"
     return f"{parts}, epoch {epoch}" if epoch is not None else parts
-
-
-def duration_text(seconds: float | None) -> str:
-    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def place_text(view: View) -> str:
@@ -80,7 +82,8 @@ def _row(view: View) -> tuple[object, ...]:
         place_text(view),
         progress_text(view),
         duration_text(view.eta_s),
-        records.attempts if records else None,
+        records.stage_starts if records else None,
+        records.retries if records else None,
         round(records.gpu_hours, 2) if records else None,
     )
 

@@ -24,7 +24,9 @@ class Records:
 
     progress: dict[str, Any] = field(default_factory=dict)
     """Its last progress record; empty before the first."""
-    attempts: int = 0
+    stage_starts: int = 0
+    retries: int = 0
+    """Starts of a stage after its first."""
     gpu_hours: float = 0.0
     last_outcome: str = ""
     last_reason: str = ""
@@ -141,7 +143,8 @@ def attempts_of(
     last = max(ended, key=lambda row: row["at"], default=None)
     return Records(
         progress=progress or {},
-        attempts=effort.attempts,
+        stage_starts=effort.stage_starts,
+        retries=effort.retries,
         gpu_hours=effort.gpu_hours,
         last_outcome=(last or {}).get("outcome") or "",
         last_reason=(last or {}).get("reason") or "",

@@ -89,7 +89,8 @@ def as_json(view: View) -> dict[str, Any]:
         "progress": view.progress or None,
         "eta_s": round(view.eta_s, 1) if view.eta_s is not None else None,
         "failed_starts": run.failed_starts,
-        "attempts": records.attempts if records else None,
+        "stage_starts": records.stage_starts if records else None,
+        "retries": records.retries if records else None,
         "gpu_hours": round(records.gpu_hours, 4) if records else None,
         "last_attempt": (
             {"outcome": records.last_outcome, "reason": records.last_reason}

@@ -81,6 +81,15 @@ def say(message: str) -> None:
     click.echo(visible(message), err=True)
 
 
+def duration_text(seconds: float | None) -> str:
+    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _yaml_lines(value: Any) -> Iterator[str]:
     items = value.items() if isinstance(value, dict) else ((None, item) for item in value)
     for key, item in items:

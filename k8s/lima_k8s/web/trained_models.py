@@ -1,16 +1,20 @@
 """Which of the models that were trained in a storage a person means."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from lima.errors import InputError
+from lima.runs.lineage import read_spec
+from lima.spec import ModelSpec
 from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import RUNS
 
 MIN_RUN_ID = 4
 """Digits of a run id that are enough to name a run, as for `lima-k8s status`."""
-COLUMNS = ("run_id", "experiment", "arm", "seed", "stage", "parent_run_id")
+COLUMNS = ("run_id", "experiment", "arm", "seed", "stage", "parent_run_id", "spec")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,13 @@ class Trained:
     seed: int
     stage: str
     later: tuple[str, ...] = ()
+    taught: Mapping[str, Any] = field(default_factory=dict)
+    """How a turn ends and a conversation is written, as fields of `ModelSpec`."""
+
+    @property
+    def model(self) -> ModelSpec:
+        """The trained model, with the end of turn and the chat template that it was taught."""
+        return ModelSpec(f"run:{self.run}", **self.taught)
 
     def __str__(self) -> str:
         return f"{self.run} ({self.experiment}, {self.arm}, seed {self.seed})"
@@ -84,10 +95,15 @@ def _read(storage: Storage) -> list[Trained]:
             later.setdefault(parent, []).append(run)
     return [
         Trained(run, row["experiment"], row["arm"], row["seed"], row["stage"],
-                tuple(later.get(run, ())))
+                tuple(later.get(run, ())), _taught(read_spec(run, row["spec"])))
         for run, row in sorted(rows.items(), key=lambda r: (r[1]["arm"], r[1]["seed"], r[0]))
         if row["stage"] in ("base", "train")
     ]  # fmt: skip
+
+
+def _taught(spec: dict[str, Any]) -> dict[str, Any]:
+    model = (spec.get("train") or spec.get("base") or {}).get("model") or {}
+    return {name: model[name] for name in ("eot_token", "chat_template") if name in model}
 
 
 def _label(arm: str) -> str:

@@ -274,7 +274,7 @@ def _effort(study: Study, series: Series) -> Effort | None:
 
 def _outcomes(effort: Effort) -> list[float]:
     ended = (effort.interrupted, effort.killed, effort.failed, effort.open)
-    return [float(n) for n in (effort.attempts - sum(ended), *ended)]
+    return [float(n) for n in (effort.stage_starts - sum(ended), *ended)]
 
 
 def _hours(study: Study, series: Series, stage: Stage, of_gpus: bool) -> float:

@@ -39,13 +39,14 @@ class Compared:
     samples: list[Sample]
 
 
-def read_samples(tables: Tables, chains: Sequence[Chain]) -> list[Compared]:
-    """Return prompts that all arms answered, evenly spaced, with the first seed's responses."""
+def read_samples(tables: Tables, chains: Sequence[Chain], count: int = PROMPTS) -> list[Compared]:
+    """Return `count` prompts that all arms answered, evenly spaced, with the first seed's
+    responses; fewer if there are not so many."""
     chosen = [(s, _first(s)) for s in series_of(chains, "generate")]
     answered = _answered(tables, {c.runs["generate"] for _, c in chosen})
     common = set.intersection(*(set(keys) for keys in answered.values())) if answered else set()
     some = next(iter(answered.values()), {})
-    prompts = _spaced(sorted(common, key=lambda key: some[key]))
+    prompts = _spaced(sorted(common, key=lambda key: some[key]), count)
     rows = _responses(tables, answered, prompts)
     prompts = [key for key in prompts if all((run, key) in rows for run in answered)]
     shown = [chain for chain in chains if chain.runs.get("generate") in answered]
@@ -80,9 +81,9 @@ def _answered(tables: Tables, runs: Collection[str]) -> dict[str, dict[str, int]
     return found
 
 
-def _spaced(keys: Sequence[str]) -> list[str]:
+def _spaced(keys: Sequence[str], count: int) -> list[str]:
     """Return a few, evenly spaced, so that nobody chose them for what was answered."""
-    number = min(PROMPTS, len(keys))
+    number = min(count, len(keys))
     return [keys[(2 * i + 1) * len(keys) // (2 * number)] for i in range(number)]
 
 

@@ -170,7 +170,8 @@ def _effort(study: Study) -> list[dict[str, Any]]:
 
 
 def _completed(effort: Effort) -> int:
-    return effort.attempts - effort.failed - effort.interrupted - effort.killed - effort.open
+    ended_badly = effort.failed + effort.interrupted + effort.killed
+    return effort.stage_starts - ended_badly - effort.open
 
 
 def _is_finished(results: Results, chain: Chain) -> bool:
@@ -181,7 +182,7 @@ def _state(results: Results, chain: Chain, stage: Stage) -> str:
     effort = results.efforts.get(chain.runs[stage], Effort())
     if _completed(effort):
         return "finished"
-    return "running or killed" if effort.open else "stopped" if effort.attempts else "begun"
+    return "running or killed" if effort.open else "stopped" if effort.stage_starts else "begun"
 
 
 def _cells(study: Study) -> list[dict[str, Any]]:

@@ -147,7 +147,7 @@ def test_why_no_node_takes_a_pod(
 
 def test_between_two_starts_the_last_reason_is_told() -> None:
     run = replace(RUN, failed_starts=2, suspended=False)
-    records = Records(attempts=2, last_outcome="failed", last_reason="no space left")
+    records = Records(stage_starts=2, retries=1, last_outcome="failed", last_reason="no space left")
     assert retry_text(View(run, "starting", records=records)) == (
         "start 3; the last one failed: no space left"
     )
@@ -172,6 +172,6 @@ def test_status_counts_attempts_as_aggregate_does(tmp_path: Path) -> None:
             with attempt(storage, cell, stage, ComputeSpec(device="cpu"), run_id(cell)):  # type: ignore[arg-type]
                 pass
     run = Run("r", storage=storage.uri, cell=cell, run_id=run_id(cell), experiment="tiny")
-    told = Reader().read([run], NOW)["r"].attempts
+    told = Reader().read([run], NOW)["r"]
     [row] = aggregate(storage, by=["arm"]).to_pylist()
-    assert told == row["attempts"] == 3
+    assert (told.stage_starts, told.retries) == (row["stage_starts"], row["retries"]) == (3, 2)

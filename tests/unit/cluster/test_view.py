@@ -20,10 +20,11 @@ from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.model import Condition, Workload
 from lima_k8s.cluster.watch.view import state_of
 from lima_k8s.runs.choose import choose
-from lima_k8s.runs.display import duration_text, table_of
+from lima_k8s.runs.display import table_of
 from lima_k8s.runs.model import Cause, Run
 from lima_k8s.runs.records import Reader, attempts_of
 from lima_k8s.runs.view import State, View
+from lima_k8s.terminal.output import duration_text
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CELL = tiny()[0]
@@ -115,9 +116,9 @@ def test_attempts_and_gpu_hours_add_up() -> None:
         row("b", "started", 40),
     ]
     found = attempts_of(rows, NOON + timedelta(minutes=70), running=True)
-    assert (found.attempts, found.gpu_hours) == (2, 8.0)
+    assert (found.stage_starts, found.retries, found.gpu_hours) == (2, 1, 8.0)
     assert (found.last_outcome, found.last_reason) == ("interrupted", "stopped on request")
-    assert attempts_of([], NOON).attempts == 0
+    assert attempts_of([], NOON).stage_starts == 0
 
 
 @pytest.mark.parametrize(
@@ -165,10 +166,10 @@ def test_records_come_from_what_jobs_write(tmp_path: Any) -> None:
     reader = Reader()
     found = reader.read([run, other], NOON)
     assert reader.problems == {}
-    assert found["r"].attempts == 1
+    assert (found["r"].stage_starts, found["r"].retries) == (1, 0)
     assert found["r"].progress["stage"] == "train"
     # The base model is shared: its attempt is one of both cells.
-    assert found["o"].attempts == 1
+    assert (found["o"].stage_starts, found["o"].retries) == (1, 0)
     assert found["o"].progress == {}
 
 

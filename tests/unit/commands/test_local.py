@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,14 @@ def test_a_stage_that_runs_share_is_shown_as_theirs(tmp_path: Path) -> None:
     assert [s.stage for s in states] == ["train", "base", "base", "base"]
     (alone,) = LocalRun([reporter], str(tmp_path))._states()
     assert _line(alone).text == "howto-32 seed 1: base 3/133 steps"
+
+
+def test_the_time_left_is_told() -> None:
+    at = datetime.now(UTC)
+    since = {"done": 2, "at": (at - timedelta(minutes=10)).isoformat()}
+    record = {"stage": "train", "done": 12, "total": 24, "unit": "steps", "at": at.isoformat()}
+    told = CellState("r", "a seed 0", {**record, "since": since, "figures": {"loss": 1.5}})
+    assert _line(told).text == "a seed 0: train 12/24 steps  12 min left  loss 1.5"
 
 
 def test_the_demo_ends_with_what_to_do_next() -> None:

@@ -101,7 +101,10 @@ def test_by_judge_and_source(study: Storage) -> None:
         responses = [g for g in generations if g["source"] == row["source"]]
         check(row, expected_scores(own, len(responses)))
         check(row, expected_responses(responses))
-        assert all(row[name] is None for name in ("loss", "attempts", "gpu_hours", "examples"))
+        assert all(
+            row[name] is None
+            for name in ("loss", "stage_starts", "retries", "gpu_hours", "examples")
+        )
     assert said == []
 
 

@@ -150,7 +150,7 @@ def test_table_fits_the_terminal_and_loses_nothing(study: str, width: int) -> No
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     assert "…" not in text
-    for header in ("score [95 % interval]", "unscored", "held-out ppl", "attempts", "hours"):
+    for header in ("score [95 % interval]", "unscored", "held-out ppl", "stage starts", "hours"):
         assert text.count(header) == 1
     assert (sum(" arm " in line for line in lines) == 1) == (width == 300)
 

@@ -62,7 +62,7 @@ class TestUnfinished:
             at = START.replace(year=2030 + count)
             write_shard(storage, ATTEMPTS, cell, name, {**start, "attempt_id": name, "at": at})
             row = aggregate_rows(storage)[0]
-            assert row["attempts"] == before["attempts"] + 1 + count
+            assert row["stage_starts"] == before["stage_starts"] + 1 + count
             assert (row["open"], row["killed"]) == (1, before["killed"] + count)
             assert row["wall_hours"] == before["wall_hours"]
 

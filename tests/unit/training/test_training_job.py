@@ -10,10 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from ray import cluster_resources
 from safetensors.torch import load
 
 import lima_jobs.train
-from lima.errors import LimaError, StorageError
+from lima.errors import ClusterError, LimaError, StorageError
 from lima.runs.progress import Progress, read_progress
 from lima.spec import CellSpec, CheckpointSpec
 from lima.spec.codec import run_id
@@ -21,9 +22,10 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, RUNS, STEPS
 from lima.training.engine import PERSISTENT
+from lima_jobs.machines import WAIT_MINUTES
 from lima_jobs.run import run_stage
 from lima_jobs.session import ray_session
-from lima_jobs.train import WORKER_FAILURES, _reason, run_train
+from lima_jobs.train import WORKER_FAILURES, _fit, _reason, _with_machines, _Work, run_train
 from tests.helpers.models import PARTITIONED, make_base, small_cell
 from tests.integration.runs import VOLATILE, weights
 
@@ -143,6 +145,27 @@ def test_the_reason_of_several_lines_is_told_whole() -> None:
     assert "ValueError: invalid: `temperature` is set to 0.9 Fix these" in reason
     assert "RuntimeError: Connection" in str(_reason(Exception("last line"), [peer]))
     assert isinstance(_reason(Exception(), [peer, StorageError("full")]), StorageError)
+
+
+def test_a_cluster_with_fewer_machines_goes_on_where_that_is_allowed(
+    cell: CellSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WAIT_MINUTES, "0")
+    assert cell.train is not None
+    storage, there = Storage(str(tmp_path)), int(cluster_resources()["CPU"])
+    asked = replace(cell, train=replace(cell.train, epochs=1, on_workers=there + 5))
+    with pytest.raises(ClusterError, match=f"{there} of {there + 5} CPUs are there"):
+        _with_machines(_Work(asked, "train", storage, RUN))
+    assert asked.train is not None
+    allowed = replace(asked, train=replace(asked.train, fewest_workers=1))
+    work = _with_machines(_Work(allowed, "train", storage, RUN))
+    assert (work.compute.workers, _Work.decoded(work.encoded()).compute) == (there, work.compute)
+    more = replace(asked, train=replace(asked.train, fewest_workers=there + 1))
+    with pytest.raises(ClusterError):
+        _with_machines(_Work(more, "train", storage, RUN))
+    assert _fit(replace(work, workers=1)) is None
+    rows = RunTable(storage, STEPS, allowed).read(["workers"]).to_pylist()
+    assert {row["workers"] for row in rows} == {1}
 
 
 def test_two_workers_with_a_part_each_train_what_one_does(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`lima-k8s chat`."""
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from lima_k8s.terminal.output import say
 if TYPE_CHECKING:
     from lima.generation.chat import ChatSpec
     from lima.rating.conversations import Conversations
+    from lima.spec import ModelSpec
     from lima.store.storage import Storage
     from lima_k8s.web.trained_models import Trained
 
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="NAME",
     help="Environment variable that holds the endpoint's key.",
+)
+@click.option(
+    "--eot-token", help="What ends a turn of --model.  [default: <|eot|>; of a run: as taught]"
+)
+@click.option(
+    "--own-template", is_flag=True, help="Talk to --model by its own chat template and --eot-token."
 )
 @click.option("--arm", help="What the model is called in the tables.  [default: the run's arm]")
 @click.option("--experiment", default=None, help="Study it belongs to.  [default: the run's]")
@@ -115,7 +123,7 @@ def _conversations(storage: "Storage", options: dict[str, Any]) -> "Conversation
 
 def _spec(storage: "Storage", options: dict[str, Any]) -> "ChatSpec":
     from lima.generation.chat import ChatSpec
-    from lima.spec import DecodingSpec, ModelSpec
+    from lima.spec import DecodingSpec
 
     base_url, model, run = options["base_url"], options["model"], options["run"]
     if (run and (model or base_url)) or (base_url and not model):
@@ -127,18 +135,28 @@ def _spec(storage: "Storage", options: dict[str, Any]) -> "ChatSpec":
     given = {name: options[name] for name in names if options[name] is not None}
     if base_url:
         given.setdefault("repetition_penalty", 1.0)
-    experiment, arm, path = "chat", model, model
-    if not model:
+    experiment, arm = "chat", model
+    if model:
+        named = _named(model, options)
+    else:
         found = _which(storage, run, options["experiment"])
-        experiment, arm, path = found.experiment, found.arm, f"run:{found.run}"
+        experiment, arm, named = found.experiment, found.arm, found.model
     return ChatSpec(
         options["experiment"] or experiment,
         options["arm"] or arm,
-        ModelSpec(path, epoch=options["epoch"]),
+        replace(named, epoch=options["epoch"]),
         DecodingSpec(**given),
         base_url,
         options["seed"],
     )
+
+
+def _named(model: str, options: dict[str, Any]) -> "ModelSpec":
+    """Return a model that was not trained here, as the options say that it talks."""
+    from lima.spec import ModelSpec
+
+    named = ModelSpec(model, chat_template="own" if options["own_template"] else "lima")
+    return replace(named, eot_token=options["eot_token"]) if options["eot_token"] else named
 
 
 def _which(storage: "Storage", name: str | None, experiment: str | None) -> "Trained":

@@ -163,11 +163,12 @@ def _unscored(row: Row) -> str:
     return _counts(row, ("parse_fail", "refusal", "truncated", "api_error", "not_judged"))
 
 
-def _attempts(row: Row) -> str:
-    if row["attempts"] is None:
-        return ""
+def _retries(row: Row) -> str:
+    """Return how often a stage was started again, and how starts ended that completed nothing."""
     ended = _counts(row, ("failed", "interrupted", "killed", "open"))
-    return f"{row['attempts']}{f' ({ended})' if ended else ''}"
+    if not row["retries"] and not ended:
+        return ""
+    return f"{row['retries']}{f' ({ended})' if ended else ''}"
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -182,7 +183,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "responses": _number("responses", ",d"),
     "tokens": _number("response_tokens", ".0f"),
     "eot %": _number("eot", ".0f", 100),
-    "attempts": _attempts,
+    "stage starts": _number("stage_starts", "d"),
+    "retries": _retries,
     "GPU h": lambda row: _number("gpu_hours", ".2f")(row) if row["gpu_hours"] else "",
     "hours": _number("wall_hours", ".2f"),
     "$": lambda row: _number("cost", ".2f")(row) if row["cost"] else "",

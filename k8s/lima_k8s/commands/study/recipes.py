@@ -13,7 +13,7 @@ from lima_k8s.terminal.output import write_json, write_table
 @click.command("recipes")
 @format_option("table", "json")
 def command(output_format: str) -> None:
-    """List the recipes: the paper's studies and a small one."""
+    """List the recipes: the paper's studies and two small ones."""
     rows = [_row(name) for name in RECIPES]
     if output_format == "json":
         write_json({"recipes": rows})
