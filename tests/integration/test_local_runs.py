@@ -83,7 +83,7 @@ def test_a_study_in_another_terminal(study: Study, server: JudgeServer) -> None:
     job = study.submit()
     try:
         run = until(study, "running")
-        assert (run["arm"], run["progress"]["stage"], run["attempts"]) == ("made", "judge", 2)
+        assert (run["arm"], run["progress"]["stage"], run["stage_starts"]) == ("made", "judge", 2)
         shown = study.call("status").stdout
         assert re.search(rf"{run['run_id']}\s+made\s+0\s+running\s+judge \d/4 responses", shown)
         log = study.call("logs", run["run_id"][:6]).stdout
@@ -101,7 +101,7 @@ def test_a_study_in_another_terminal(study: Study, server: JudgeServer) -> None:
     server.answer = lambda _: Reply()
     assert study.submit().wait() == 0
     done = study.status()
-    assert (done["state"], done["attempts"], done["run_id"]) == ("done", 3, run["run_id"])
+    assert (done["state"], done["stage_starts"], done["run_id"]) == ("done", 3, run["run_id"])
     assert study.call("watch").returncode == 0
     assert "no runs to cancel" in study.call("cancel", "--all", "--yes").stderr
 

@@ -8,14 +8,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lima.spec import CellSpec, ShapeSpec, TrainSpec, computes, gpus
-from lima.store.storage import Storage
-from lima.store.tables import ATTEMPTS
 from lima.training.schedule import Plan, exported_epochs, state_is_due
 from lima.training.sizing.state_size import EXPORTED_BYTES, SAVED_BYTES, shape_parameters, state_gib
 from lima_k8s.profile.cluster_spec import ClusterSpec
+
+if TYPE_CHECKING:
+    from lima.store.storage import Storage
 
 GIB, MIB = 2**30, 2**20
 COPY_BYTES_S = 10e9
@@ -75,7 +76,7 @@ def saving(
     )
 
 
-def measured(storage: Storage, experiment: str | None = None) -> float | None:
+def measured(storage: "Storage", experiment: str | None = None) -> float | None:
     """Return the MiB a second that a worker wrote of states, in the median of attempts.
 
     Args:
@@ -89,7 +90,8 @@ def measured(storage: Storage, experiment: str | None = None) -> float | None:
         StorageError: storage cannot be reached.
 
     """
-    from lima.store.scan import Tables
+    from lima.store.scan import Tables  # takes pyarrow, which lint does without
+    from lima.store.tables import ATTEMPTS
 
     rows = Tables(storage, experiment).read(ATTEMPTS, ["saves", "workers"]).to_pylist()
     rates = [rate for row in rows if row["saves"] for rate in _rates(row)]
