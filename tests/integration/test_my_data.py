@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_pages_as_they_stand(folder: Path) -> None:
-    init, lint, submit, aggregate, report, chat = commands("my-data.md")
+    init, lint, submit, aggregate, responses, report, chat = commands("my-data.md")
     type_in(folder, *init)
     file = folder / "study.yaml"
     (shown,) = blocks("my-data.md", "yaml")
@@ -72,6 +72,9 @@ def test_the_pages_as_they_stand(folder: Path) -> None:
     table = type_in(folder, *aggregate)
     assert "half" in table
     assert "all" in table
+    beside = type_in(folder, *responses)
+    assert "half" in beside
+    assert "all" in beside
     type_in(folder, *report)
     assert (folder / "report.html").stat().st_size > 10_000
     assert chat == ["lima-k8s", "chat", "results", "--run", "all/0"]
