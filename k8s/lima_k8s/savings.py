@@ -8,11 +8,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lima.results import ATTEMPTS
 from lima.spec import CellSpec, ShapeSpec, TrainSpec, computes, gpus
-from lima.storage import Storage
 from lima.training.plan import Plan, exported_epochs, state_is_due
 from lima.training.size import (
     EXPORTED_BYTES,
@@ -22,6 +20,9 @@ from lima.training.size import (
     state_gib,
 )
 from lima_k8s.cluster_spec import ClusterSpec
+
+if TYPE_CHECKING:
+    from lima.storage import Storage
 
 GIB, MIB = 2**30, 2**20
 COPY_BYTES_S = 10e9
@@ -81,7 +82,7 @@ def saving(
     )
 
 
-def measured(storage: Storage, experiment: str | None = None) -> float | None:
+def measured(storage: "Storage", experiment: str | None = None) -> float | None:
     """Return the MiB a second that a worker wrote of states, in the median of attempts.
 
     Args:
@@ -96,6 +97,7 @@ def measured(storage: Storage, experiment: str | None = None) -> float | None:
 
     """
     from lima.evaluation.scan import Tables
+    from lima.results import ATTEMPTS
 
     rows = Tables(storage, experiment).read(ATTEMPTS, ["saves", "workers"]).to_pylist()
     rates = [rate for row in rows if row["saves"] for rate in _rates(row)]
