@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lima.spec import CellSpec, ShapeSpec, TrainSpec, computes, gpus
 from lima.training.schedule import Plan, exported_epochs, state_is_due
-from lima.training.sizing.state_size import EXPORTED_BYTES, SAVED_BYTES, shape_parameters, state_gib
+from lima.training.sizing.state_size import (
+    EXPORTED_BYTES,
+    SAVED_BYTES,
+    shape_parameters,
+    state_gib,
+)
 from lima_k8s.profile.cluster_spec import ClusterSpec
 
 if TYPE_CHECKING:

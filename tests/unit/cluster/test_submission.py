@@ -12,7 +12,7 @@ from lima.recipes.demo import tiny
 from lima.recipes.paper import lima_65b
 from lima.spec.codec import encode, run_id
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.submit.launch import Target, prepare
+from lima_k8s.cluster.submit.launch import Target, _warn_of_stops, prepare
 from lima_k8s.cluster.submit.releases import (
     MAX_RUNS,
     Submission,
@@ -81,6 +81,16 @@ def test_the_grace_period_follows_the_state() -> None:
     small = prepare("train", CELLS, target).cluster["stop"]["stateGiB"]
     assert large > 700
     assert small < 1
+
+
+def test_long_stops_are_told_before_they_are_submitted(
+    s3_storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = Target(storage=s3_storage)
+    _warn_of_stops(prepare("train", CELLS, target))
+    assert "a stop" not in capsys.readouterr().err
+    _warn_of_stops(prepare("train", lima_65b(), target))
+    assert "warning: a stop may take 29 min at 250 MiB/s a node" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
