@@ -16,7 +16,7 @@ from lima.recipes import RECIPES, lima_65b, tiny
 from lima.spec import CellSpec, ComputeSpec, GenerateSpec, gpus
 from lima_k8s.assets import chart_for, profile, profiles
 from lima_k8s.cluster_spec import load_cluster
-from lima_k8s.commands.submit import up_to
+from lima_k8s.commands.submit import study_up_to, up_to
 from lima_k8s.main import cli
 from tests.charts.restricted import violations
 from tests.charts.tools import (
@@ -47,7 +47,7 @@ def kinds(cells: tuple[CellSpec, ...]) -> Iterator[tuple[str, tuple[CellSpec, ..
         stages = {"curate": "curate"}
     for kind, last in stages.items():
         if getattr(cells[0], last) or kind == "ablation":
-            yield kind, tuple(up_to(cell, last) for cell in cells)  # type: ignore[arg-type]
+            yield kind, tuple(study_up_to(cells, last))  # type: ignore[arg-type]
 
 
 CASES = [

@@ -104,7 +104,10 @@ def command(
     runs on a cluster read are brought to the storage, once.
     """
     _allow(allowed_keys, local=local)
-    cells = [up_to(cell, LAST_STAGE[kind]) for cell in load_study(recipe, overrides, arms, seeds)]
+    study = load_study(recipe, overrides, arms, seeds)
+    cells = study_up_to(study, LAST_STAGE[kind])
+    if others := sorted({cell.arm for cell in study} - {cell.arm for cell in cells}):
+        say(f"left out, since they have nothing up to {LAST_STAGE[kind]}: {', '.join(others)}")
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
     if local:
@@ -197,6 +200,18 @@ def up_to(cell: CellSpec, last: Stage) -> CellSpec:
     return cut
 
 
+def study_up_to(cells: Sequence[CellSpec], last: Stage) -> list[CellSpec]:
+    """Return a study without the stages after `last`, and without the arms that have none then.
+
+    Raises:
+        InputError: nothing is left of any arm.
+
+    """
+    stages = {*STAGES[: STAGES.index(last) + 1]}
+    some = [cell for cell in cells if stages & {*cell_stages(cell)}]
+    return [up_to(cell, last) for cell in some or cells]
+
+
 def kinds_of(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
     """Return what a study can be submitted as, with the cells that each kind would run."""
     found: dict[str, list[CellSpec]] = {}
@@ -204,7 +219,7 @@ def kinds_of(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
         # All stages, also without a judge; the other kinds need the stage that they end with.
         wanted = set(STAGES) - {"curate"} if kind == "ablation" else {last}
         with contextlib.suppress(InputError):  # an arm has no stage up to there
-            cut = [up_to(cell, last) for cell in cells]
+            cut = study_up_to(cells, last)
             if any(wanted & {*cell_stages(cell)} for cell in cut):
                 found[kind] = cut
     return found
