@@ -7,7 +7,8 @@ from lima.codec import RUN_ID_LENGTH
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
 from lima.model.gguf import is_gguf
-from lima.model.loading import RUN, SCRATCH, not_installed
+from lima.model.loading import RUN, SCRATCH
+from lima.model.unusable import not_installed
 from lima.paths import PACKAGE, is_here
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
 from lima.training.plan import exported_epochs
