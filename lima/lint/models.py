@@ -7,7 +7,8 @@ from lima.common.paths import PACKAGE, is_here
 from lima.inputs.model_files import is_gguf
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
-from lima.model.loading import RUN, SCRATCH, not_installed
+from lima.model.loading import RUN, SCRATCH
+from lima.model.unusable import not_installed
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
 from lima.spec.codec import RUN_ID_LENGTH
 from lima.training.schedule import exported_epochs

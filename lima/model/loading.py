@@ -1,22 +1,18 @@
 """Loading models: from a folder, a hub, object storage, an earlier run, or from scratch."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lima.common.paths import PACKAGE, expanded, file_name, own_folder
+from lima.common.paths import PACKAGE, expanded
 from lima.common.temporary import temporary_folder
-from lima.errors import HubError, LimaError, ModelError
+from lima.errors import ModelError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import COMMIT, OBJECTS, digits
-from lima.inputs.model_files import is_gguf, needed_files
+from lima.inputs.model_files import is_gguf
 from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
 from lima.model.context import context_length
-from lima.model.copies import one_at_a_time
 from lima.model.end_of_turn import (
     add_special_tokens,
     keep_special_tokens,
@@ -24,10 +20,11 @@ from lima.model.end_of_turn import (
     train_tokenizer,
 )
 from lima.model.foreign import refuse_code
-from lima.model.gguf import require_library, unpack
+from lima.model.local import cached_folder, fetched, unpacked
 from lima.model.segments import read_segments_alike
+from lima.model.unusable import not_installed, unusable
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
-from lima.spec.codec import run_id, sha256_key
+from lima.spec.codec import run_id
 
 if TYPE_CHECKING:
     import torch
@@ -80,70 +77,18 @@ def local_model(spec: ModelSpec, storage: "Storage") -> str:
         from lima.store.storage import Storage
 
         if is_gguf(spec.path):
-            return str(_unpacked(_checked(_fetched(spec.path), spec), spec))
-        return str(_checked(_cached(Storage(spec.path), "", spec.path), spec))
+            return str(unpacked(_checked(fetched(spec.path), spec), spec))
+        return str(_checked(cached_folder(Storage(spec.path), "", spec.path), spec))
     here = expanded(spec.path)
     if here.is_dir():
         return str(_checked(here, spec))
     if here.is_file():
-        return str(_unpacked(_checked(here, spec), spec))
+        return str(unpacked(_checked(here, spec), spec))
     if spec.path.startswith(PACKAGE):
         raise ModelError(not_installed(spec.path))
     if spec.path.startswith((".", "/", "~")):
         raise ModelError(f"{spec.path}: no such folder; model.path must name a saved model")
     return spec.path
-
-
-def not_installed(path: str) -> str:
-    """Return what is wrong with the path of a file of a package that is not there."""
-    package = path.removeprefix(PACKAGE).partition("/")[0]
-    return f"{path}: the Python package {package} is not installed here, or has no such file"
-
-
-def _fetched(uri: str) -> Path:
-    """Return the local copy of a file of an object store; one worker of a machine makes it."""
-    from lima.store.storage import Storage
-
-    folder, _, name = uri.rpartition("/")
-    storage = Storage(folder)
-    entry = storage.entry(name)
-    if entry is None:
-        raise ModelError(f"{uri}: no such file; model.path must name a saved model")
-    if local := storage.local_path(name):
-        return local
-    home = _cache()
-    copy = home / sha256_key([uri, entry.size, entry.modified])[:16] / name
-    with one_at_a_time(home / f"{copy.parent.name}.lock", f"copies {uri}"):
-        if not copy.exists():
-            storage.download(name, copy)
-    return copy
-
-
-def _unpacked(file: Path, spec: ModelSpec) -> Path:
-    """Return a folder with the model of a GGUF file; one worker of a machine makes it for all.
-
-    It is named by where the file lies, its size and its time.
-
-    Raises:
-        ModelError: it is no such file, or holds no model that transformers knows.
-
-    """
-    if not is_gguf(file.name):
-        raise ModelError(f"{spec.path}: a file, and no GGUF file; name the folder of a saved model")
-    require_library(spec.path)
-    home, state = _cache(), file.stat()
-    name = sha256_key([str(file.absolute()), state.st_size, state.st_mtime_ns])[:16]
-    folder = home / name
-    with one_at_a_time(home / f"{name}.lock", f"unpacks {file_name(spec.path)}"):
-        if not folder.exists():
-            partial = home / f"{name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)  # of a worker that was killed
-            try:
-                unpack(file, partial)
-            except Exception as error:
-                raise _unusable(spec.path, "model", error) from error
-            partial.rename(folder)
-    return folder
 
 
 def _checked(folder: Path, spec: ModelSpec) -> Path:
@@ -169,44 +114,7 @@ def _exported(spec: ModelSpec, storage: "Storage") -> Path:
         raise ModelError(f"{spec.path}: epoch {epoch} was not exported; epochs: {epochs}")
     check_weights(storage, run, epoch)
     path = weights_path(run, epoch)
-    return storage.local_path(path) or _cached(storage, path, f"{storage.uri}/{path}")
-
-
-def _cached(storage: "Storage", path: str, uri: str) -> Path:
-    """Return the local copy of a saved model; one worker of a machine makes it for all.
-
-    The copy is named by its address and the sizes and times of the files there: a model that
-    was replaced is copied anew.
-    """
-    entries = storage.entries(path)
-    if f"{path}/config.json".lstrip("/") not in [entry.path for entry in entries]:
-        raise ModelError(f"{uri}: no config.json there; model.path must name a saved model")
-    home = _cache()
-    folder = home / sha256_key([uri, *([e.path, e.size, e.modified] for e in entries)])[:16]
-    if folder.exists():
-        return folder
-    wanted = needed_files([entry.path for entry in entries])
-    with one_at_a_time(home / f"{folder.name}.lock", f"copies {uri}"):
-        if not folder.exists():
-            partial = home / f"{folder.name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)  # of a worker that was killed
-            storage.download_folder(path, partial, wanted)
-            partial.rename(folder)
-    return folder
-
-
-def _cache() -> Path:
-    """Return the folder of copies: the one that the environment names, else one of our own.
-
-    Raises:
-        InputError: others can write to what would be our own.
-
-    """
-    if named := os.environ.get("LIMA_CACHE"):
-        home = Path(named)
-        home.mkdir(parents=True, exist_ok=True)
-        return home
-    return own_folder(Path(tempfile.gettempdir()) / "lima-cache")
+    return storage.local_path(path) or cached_folder(storage, path, f"{storage.uri}/{path}")
 
 
 def scratch_tokenizer(
@@ -256,7 +164,7 @@ def _saved_tokenizer(path: str, spec: ModelSpec) -> Any:
         return AutoTokenizer.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises nothing narrower
         refuse_code(path, spec.revision)
-        raise _unusable(path, "tokenizer", error) from error
+        raise unusable(path, "tokenizer", error) from error
 
 
 def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
@@ -309,7 +217,7 @@ def pretrained_model(
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         refuse_code(path, spec.revision)
-        raise _unusable(path, "model", error) from error
+        raise unusable(path, "model", error) from error
 
 
 def check_context(model: Any, length: int) -> None:
@@ -415,25 +323,3 @@ def torch_dtype(compute: ComputeSpec) -> "torch.dtype":
     import torch
 
     return torch.bfloat16 if compute.precision == "bf16" else torch.float32
-
-
-def _unusable(path: str, what: str, error: BaseException) -> LimaError:
-    """Return the error for what cannot be loaded; a hub that is away is no bad input."""
-    from huggingface_hub import is_offline_mode
-
-    # transformers says the same whether the hub was asked in vain or not asked at all.
-    if "couldn't connect to" in str(error):
-        if is_offline_mode():
-            return ModelError(
-                f"{path}: no {what} can be loaded: it is not in the cache, and HF_HUB_OFFLINE "
-                "keeps the hub from being asked; name a folder that holds the model"
-            )
-        return HubError(
-            f"{path}: the hub does not answer ({_first_line(error)}); name a folder that holds the "
-            "model"
-        )
-    return ModelError(f"{path}: no {what} can be loaded ({_first_line(error)})")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -19,7 +19,7 @@ from lima.spec.codec import decode, encode, run_id
 from lima_k8s.main import cli
 from lima_k8s.profile.assets import profile, profiles
 from lima_k8s.profile.cluster_spec import load_cluster
-from lima_k8s.profile.kinds import CHARTS, up_to
+from lima_k8s.profile.kinds import CHARTS, study_up_to, up_to
 from tests.charts.restricted import violations
 from tests.charts.tools import (
     SECRET,
@@ -49,7 +49,7 @@ def kinds(cells: tuple[CellSpec, ...]) -> Iterator[tuple[str, tuple[CellSpec, ..
         stages = {"curate": "curate"}
     for kind, last in stages.items():
         if getattr(cells[0], last) or kind == "ablation":
-            yield kind, tuple(up_to(cell, last) for cell in cells)  # type: ignore[arg-type]
+            yield kind, tuple(study_up_to(cells, last))  # type: ignore[arg-type]
 
 
 CASES = [

@@ -42,6 +42,18 @@ def up_to(cell: CellSpec, last: Stage) -> CellSpec:
     return cut
 
 
+def study_up_to(cells: Sequence[CellSpec], last: Stage) -> list[CellSpec]:
+    """Return a study without the stages after `last`, and without the arms that have none then.
+
+    Raises:
+        InputError: nothing is left of any arm.
+
+    """
+    stages = {*STAGES[: STAGES.index(last) + 1]}
+    some = [cell for cell in cells if stages & {*cell_stages(cell)}]
+    return [up_to(cell, last) for cell in some or cells]
+
+
 def kinds_of(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
     """Return what a study can be submitted as, with the cells that each kind would run."""
     found: dict[str, list[CellSpec]] = {}
@@ -49,7 +61,7 @@ def kinds_of(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
         # All stages, also without a judge; the other kinds need the stage that they end with.
         wanted = set(STAGES) - {"curate"} if name == "ablation" else {kind.last}
         with contextlib.suppress(InputError):  # an arm has no stage up to there
-            cut = [up_to(cell, kind.last) for cell in cells]
+            cut = study_up_to(cells, kind.last)
             if any(wanted & {*cell_stages(cell)} for cell in cut):
                 found[name] = cut
     return found

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from lima.data.examples import training_examples
-from lima.errors import SpecError
+from lima.errors import InputError, SpecError
 from lima.recipes.registry import RECIPES, describe, load_study
 from lima.spec import CellSpec, DataSpec, GenerateSpec, TrainSpec
 from lima.spec.codec import decode, encode, run_id
 from lima.training.schedule import Plan
+from lima_k8s.profile.kinds import study_up_to
 
 BOMB = b"l0: &l0 [x, x]\n" + b"".join(
     b"l%d: &l%d [%s]\n" % (i, i, b"*l%d, " % (i - 1) * 10) for i in range(1, 12)
@@ -216,3 +217,15 @@ def test_a_name_that_does_not_exist(
     with pytest.raises(SpecError) as error:
         load_study(*arguments)
     assert str(error.value).startswith(message)
+
+
+def test_an_arm_that_is_not_trained_stays_so() -> None:
+    cells = load_study("smol")
+    assert [cell.arm for cell in study_up_to(cells, "train")] == ["sentence", "points"]
+    assert [cell.arm for cell in study_up_to(cells, "judge")] == ["sentence", "points", "before"]
+    with pytest.raises(InputError, match="'before' has no stage up to 'train'"):
+        study_up_to(cells[2:], "train")
+    changed = load_study("smol", ["train.epochs=3"])
+    assert [cell.train and cell.train.epochs for cell in changed] == [3, 3, None]
+    judged = load_study("smol", ["judge.model=m"])
+    assert all(cell.judge and cell.judge.model == "m" for cell in judged), "none had a judge"

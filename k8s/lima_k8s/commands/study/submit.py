@@ -16,7 +16,7 @@ from lima_k8s.commands.options import (
     format_option,
     study_options,
 )
-from lima_k8s.profile.kinds import KINDS, up_to
+from lima_k8s.profile.kinds import KINDS, study_up_to
 from lima_k8s.terminal.output import say, write_json
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def command(
     runs on a cluster read are brought to the storage, once.
     """
     _allow(allowed_keys, local=local)
-    cells = [up_to(cell, KINDS[kind].last) for cell in load_study(recipe, overrides, arms, seeds)]
+    study = load_study(recipe, overrides, arms, seeds)
+    cells = study_up_to(study, KINDS[kind].last)
+    if others := sorted({cell.arm for cell in study} - {cell.arm for cell in cells}):
+        say(f"left out, since they have nothing up to {KINDS[kind].last}: {', '.join(others)}")
     _refuse_errors(cells, local=local)
     _say_what_is_left_out(kind, cells)
     if local:
