@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lima.common.temporary import temporary_folder
+from lima.training.sizing.state_size import copy_bytes
 from lima.training.world import World
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Aside:
 
     def _room(self, total: int, *, pinned: bool, sharers: int) -> Tensor:
         free = _free_memory()
-        if free is None or 4 * total * sharers * ROOM <= free:
+        if free is None or copy_bytes(4 * total, pinned=pinned) * sharers * ROOM <= free:
             return torch.empty(total, dtype=torch.float32, pin_memory=pinned)
         folder = self._held.enter_context(temporary_folder("lima-state-"))
         log.warning(

@@ -10,6 +10,7 @@ were taken in their place.
 import hashlib
 import json
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import Any
 from lima.common.clock import now
 from lima.errors import StorageError
 from lima.model.checkpoint_manifest import checkpoints_path
+from lima.runs.progress import INTERVAL_S
 from lima.spec.codec import canonical_json
 from lima.store.storage import Storage
 
@@ -56,12 +58,15 @@ class Trace:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, "trace")
         self._writing: Future[None] | None = None
+        self._next = 0.0
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add a step; it is written at once, unless a write is under way: then with the next."""
+        """Add a step; it is written at once, or with a later one if the last write is young."""
         with self._lock:
             self._steps.append({name: row[name] for name in (*LINKED, "chain")})
-        if self._writing is None or self._writing.done():
+        due = time.monotonic() >= self._next
+        if due and (self._writing is None or self._writing.done()):
+            self._next = time.monotonic() + INTERVAL_S
             self._writing = self._pool.submit(self._write)
 
     def _write(self) -> None:

@@ -118,9 +118,7 @@ class Saver:
         self, step: int, epoch: int, shards: Shards, started: float, stall: float
     ) -> None:
         def write() -> None:
-            parts = self.world.collect(
-                f"weights/{epoch}", lambda: self._write(epoch, shards), self.background.go_on
-            )
+            parts = self.world.collect(lambda: self._write(epoch, shards), self.background.go_on)
             if self.world.leads:
                 files = {name: size for part in parts for name, size in part.items()}
                 commit_weights(self.storage, self.run, epoch, files)

@@ -67,7 +67,7 @@ class StateStore:
 
         """
         path = self._path(step)
-        parts = self.world.collect(f"state/{step}", lambda: self._write(aside, path, go_on), go_on)
+        parts = self.world.collect(lambda: self._write(aside, path, go_on), go_on)
         if not self.world.leads:
             return 0
         files = {name: value for part in parts for name, value in part.items()}

@@ -20,7 +20,7 @@ FIRST_POLL_S, LAST_POLL_S = 0.02, 1.0
 
 @dataclass(frozen=True)
 class World:
-    """This worker among all; a process group must have been made.
+    """This worker among all; a process group must have been made, of which there is one `World`.
 
     Collectives have a time limit, after which the whole group is started anew. What waits for
     storage or a hub must not be waited for in one: `each` and `led` wait as long as it takes. A
@@ -31,6 +31,7 @@ class World:
     size: int
     device: torch.device
     _turns: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+    _turns_beside: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
@@ -69,11 +70,12 @@ class World:
             said["result"] = result = work()
         return result
 
-    def collect(self, key: str, work: Callable[[], T], go_on: Callable[[], None]) -> list[T]:
+    def collect(self, work: Callable[[], T], go_on: Callable[[], None]) -> list[T]:
         """Let every worker do `work` beside training, and worker 0 wait for all of them.
 
+        One thread of a worker does so, in the same order on all of them.
+
         Args:
-            key: Names the work, the same on each worker and never twice.
             work: Its result is one that JSON can write.
             go_on: Called while worker 0 waits; what it raises ends the wait.
 
@@ -86,11 +88,12 @@ class World:
         """
         if self.size == 1:
             return [work()]
-        with _told(f"lima/{key}/{self.rank}") as said:
+        turn = f"lima/beside/{next(self._turns_beside)}"
+        with _told(f"{turn}/{self.rank}") as said:
             said["result"] = work()
         if not self.leads:
             return []
-        return [_heard(f"lima/{key}/{rank}", go_on) for rank in range(self.size)]
+        return [_heard(f"{turn}/{rank}", go_on) for rank in range(self.size)]
 
     def _turn(self) -> str:
         """Return the key of the next wait: all workers come to the same ones in the same order."""

@@ -15,6 +15,7 @@ from lima.training.schedule import Plan, exported_epochs, state_is_due
 from lima.training.sizing.state_size import (
     EXPORTED_BYTES,
     SAVED_BYTES,
+    copy_bytes,
     shape_parameters,
     state_gib,
 )
@@ -73,7 +74,7 @@ def saving(
         state_gib=state / GIB,
         state_s=state / rate,
         stall_s=state / workers / COPY_BYTES_S,
-        host_gib=state / workers / GIB,
+        host_gib=copy_bytes(round(state / workers), pinned=True) / GIB,
         exports=len(exported_epochs(spec)),
         export_gib=export / GIB,
         export_s=export / rate,

@@ -19,6 +19,11 @@ COLLECTIVE_TIMEOUT_S = 1800
 one (see `world.World`)."""
 
 
+def copy_bytes(size: int, *, pinned: bool) -> int:
+    """Return the memory that a copy of `size` bytes takes: torch pins powers of two."""
+    return 1 << (size - 1).bit_length() if pinned and size else size
+
+
 def state_gib(cell: CellSpec) -> float:
     """Return the size of the state that the largest training of `cell` saves, in GiB; 0: none."""
     trained = [spec for spec in (cell.base, cell.train) if spec]

@@ -1,13 +1,16 @@
 """A run of higher priority takes the quota of a training run; both end as if alone."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lima.spec import stage_cell
+from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import STEPS
+from lima.training.certificate import certify
 from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import Lima, lima, queue, quota_for
@@ -53,6 +56,11 @@ def test_a_preempted_run_goes_on_where_it_was(
     # Nothing of the first attempt was computed again, and nothing of it lies after the state.
     table = RunTable(storage, STEPS, stage_cell(low, "train")).read(["step", "at"]).to_pylist()
     assert [row["step"] for row in table if row["at"] <= first["at"]] == list(range(1, resumed + 1))
+    # What was on its way was finished, and the newest state after it, within the grace period.
+    saves = json.loads(first["saves"])
+    assert (saves[-1]["kind"], saves[-1]["step"]) == ("state", resumed)
+    assert 0 < first["idle_seconds"] < first["seconds"]
+    assert certify(storage, run_id(low, "train")).problems == ()
     await_no_live_pods(kubectl, lima.namespace)
     here = run_here([low, high], tmp_path)
     for cell in (low, high):

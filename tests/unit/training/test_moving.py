@@ -56,6 +56,20 @@ def test_slices_of_any_workers_are_read_by_any(tmp_path: Path, before: int, afte
     assert all(torch.equal(torch.cat(read[key]), value) for key, value in whole.items())
 
 
+def test_a_state_lies_in_an_object_store(s3_storage: str) -> None:
+    states = StateStore(Storage(s3_storage), "run", World(0, 1, torch.device("cpu")), keep=1)
+    slices = {"weight": slice_of(5_000_000, 0, 1)}  # a file of several parts
+    saved, read, used = Aside(slices), Aside(slices), list[int]()
+    for tensor in saved.tensors.values():
+        tensor.uniform_()
+    for step in (1, 2):
+        assert states.save(saved, step) > 60_000_000
+    assert states.restore(lambda: read, used.append) == 2
+    assert used == [2]
+    assert all(torch.equal(read.tensors[key], value) for key, value in saved.tensors.items())
+    assert [state.step for state in states.states()] == [2]
+
+
 def be_worker(rank: int, world: int, moved: CellSpec, begun: CellSpec, folder: str) -> None:
     """Go on with the run `moved`; begin the run `begun`, and stop it."""
     from lima.training.engine import prepare_environment
@@ -66,6 +80,7 @@ def be_worker(rank: int, world: int, moved: CellSpec, begun: CellSpec, folder: s
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
     )
+    group = World(rank, world, torch.device("cpu"))
     for cell, stop_after in ((moved, 0), (begun, STOP)):
         asked: list[int] = []
         seen: list[StepRecord] = []
@@ -76,9 +91,7 @@ def be_worker(rank: int, world: int, moved: CellSpec, begun: CellSpec, folder: s
 
         hooks = Hooks(lambda record, _, seen=seen: seen.append(record), stop)  # type: ignore[misc]
         assert cell.train is not None
-        trainer = Trainer(
-            cell, cell.train, Storage(folder), World(rank, world, torch.device("cpu")), hooks
-        )
+        trainer = Trainer(cell, cell.train, Storage(folder), group, hooks)
         try:
             trainer.train()
             assert not stop_after

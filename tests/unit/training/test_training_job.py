@@ -21,6 +21,7 @@ from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, RUNS, STEPS
+from lima.training.certificate import certify
 from lima.training.engine import PERSISTENT
 from lima_jobs.machines import WAIT_MINUTES
 from lima_jobs.run import run_stage
@@ -98,6 +99,9 @@ def test_kills_change_nothing(cell: CellSpec, tmp_path: Path) -> None:
     assert weights(storage, cell) == weights(undisturbed, cell)
     assert len(weights(storage, cell)) == 2
     assert steps(storage, cell) == steps(undisturbed, cell)
+    certificate = certify(storage, run_id(cell))
+    assert (certificate.problems, certificate.starts, certificate.steps) == ((), 4, 50)
+    assert certificate.end == certify(undisturbed, run_id(cell)).end
     trimmed = [RunTable(s, RUNS, cell).read(LENGTHS).to_pylist() for s in (storage, undisturbed)]
     assert trimmed[0] == trimmed[1]
     assert trimmed[0][0]["trimmed_examples"] == 10
