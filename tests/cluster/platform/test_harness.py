@@ -144,7 +144,7 @@ def test_a_ray_job_is_admitted_runs_and_frees_its_quota(
 def test_a_pod_and_the_tests_see_the_same_s3(kubectl: Kubectl, namespace: str, s3: S3) -> None:
     kubectl.apply(s3.secret("storage", namespace))
     code = (
-        "from lima.storage import Storage\n"
+        "from lima.store.storage import Storage\n"
         f"Storage('{s3.uri}/study').write('from-a-pod', b'written')\n"
     )
     main = container(
