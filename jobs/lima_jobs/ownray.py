@@ -31,8 +31,8 @@ def own_ray(cpus: int) -> Iterator[dict[str, Any]]:
     Must come before anything imports Ray, which reads its settings then. Yields the arguments of
     `ray.init`.
     """
-    with tempfile.TemporaryDirectory(prefix="lima-ray-", ignore_cleanup_errors=True) as name:
-        os.environ.update(_settings(name))
+    folder = tempfile.TemporaryDirectory(prefix="lima-ray-", ignore_cleanup_errors=True)
+    with folder as name, _environment(_settings(name)):
         # Ray opens its folder to all users: within ours nobody gets there.
         yield {
             "address": "local",
@@ -40,6 +40,21 @@ def own_ray(cpus: int) -> Iterator[dict[str, Any]]:
             "include_dashboard": False,
             "_temp_dir": f"{name}/ray",
         }
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Have the environment say so, and what it said before once this ends."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def require_loopback() -> None:

@@ -68,7 +68,7 @@ def test_the_pages_as_they_stand(folder: Path) -> None:
     assert re.search(r"all +4", said), said  # 2 samples of 2 prompts
     type_in(folder, *submit)
     kept = {path.name for path in folder.glob("results/checkpoints/*/*")}
-    assert kept == {"weights", "complete.json"}  # and no states
+    assert kept == {"weights", "complete.json", "traces"}  # and no states
     table = type_in(folder, *aggregate)
     assert "half" in table
     assert "all" in table

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import ray
 
-import lima_jobs.session
+import lima_jobs.rayinit
 from lima.errors import LimaError
 from lima.recipes.demo import tiny
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
@@ -35,12 +35,21 @@ def test_a_ray_that_does_not_start_is_tried_again_and_told(monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_a_start_that_failed_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lima_jobs.session, "STARTS", 1)
+    monkeypatch.setattr(lima_jobs.rayinit, "STARTS", 1)
     before = set(psutil.Process().children(recursive=True))
     # Ray refuses so small a store only when the first of its processes runs.
     with own_ray(1) as options, pytest.raises(LimaError, match="Ray did not start, 1 times"):
         _start_ray(options | {"object_store_memory": 1})
     assert set(psutil.Process().children(recursive=True)) - before == set()
+
+
+def test_what_the_environment_says_of_a_ray_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of the shell")
+    before = dict(os.environ)
+    with own_ray(1) as options:
+        assert os.environ["LIMA_OWN_RAY"] in options["_temp_dir"]
+        assert os.environ["RAY_AUTH_TOKEN"] != "of the shell"
+    assert dict(os.environ) == before
 
 
 def test_a_ray_that_others_can_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
