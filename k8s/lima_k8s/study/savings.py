@@ -110,6 +110,15 @@ def _rates(row: dict[str, Any]) -> Iterable[float]:
             yield save["bytes"] / save["seconds"] / row["workers"] / MIB
 
 
+def saves_from_gpus(cell: CellSpec) -> bool:
+    """Say whether a run trains on GPUs, so that a stop has to write what they hold."""
+    return bool(_training_gpus(cell)) and bool(state_gib(cell))
+
+
+def _training_gpus(cell: CellSpec) -> int:
+    return max((gpus(c) for s, c in computes(cell).items() if s != "generate"), default=0)
+
+
 def stop_warning(cell: CellSpec, cluster: ClusterSpec, worker_mib_s: float | None) -> str | None:
     """Return what is worth knowing of how long a stop of a run takes; None: nothing.
 
@@ -120,10 +129,9 @@ def stop_warning(cell: CellSpec, cluster: ClusterSpec, worker_mib_s: float | Non
 
     """
     node = cluster.gpu.perNode
-    asked = max((gpus(c) for s, c in computes(cell).items() if s != "generate"), default=0)
-    share = state_gib(cell) * 1024 / max(-(-asked // node), 1)
-    if not asked or not share:
+    if not saves_from_gpus(cell):
         return None
+    share = state_gib(cell) * 1024 / -(-_training_gpus(cell) // node)
     rate, told = float(cluster.stop.uploadMiBps), "cluster.stop.uploadMiBps"
     if worker_mib_s is not None and worker_mib_s * node < rate:
         rate = worker_mib_s * node

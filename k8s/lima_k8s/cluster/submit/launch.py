@@ -108,7 +108,6 @@ def launch(
     from lima_k8s.cluster.submit.helm import Helm
 
     submission = prepare(kind, cells, target)
-    _warn_of_stops(submission)
     helm = Helm.here(target.context, target.namespace)
 
     def connect() -> Cluster:
@@ -116,6 +115,7 @@ def launch(
 
     outcome = submit(submission, connect, helm)
     _tell(outcome, helm.namespace)
+    _warn_of_stops(submission)
     if output_format == "json":
         write_json(_as_json(outcome, submission, helm.namespace))
     if wait:
@@ -126,22 +126,29 @@ def launch(
 
 def _warn_of_stops(submission: Submission) -> None:
     """Say how long stops may take, by what earlier runs of these studies have measured."""
-    from lima.errors import StorageError
-    from lima.store.storage import Storage
     from lima_k8s.profile.cluster_spec import cluster_spec
-    from lima_k8s.study.savings import measured, stop_warning
+    from lima_k8s.study.savings import saves_from_gpus, stop_warning
 
     cluster = cluster_spec(submission.cluster)
-    rates: dict[str, float | None] = {}
-    for experiment in {cell.experiment for cell in submission.cells}:
-        try:
-            rates[experiment] = measured(Storage(cluster.storage.uri), experiment)
-        except StorageError:  # pods may reach what this machine does not
-            rates[experiment] = None
-    told = {stop_warning(c, cluster, rates[c.experiment]): c for c in submission.cells}
-    for warning in told:
-        if warning:
-            say(f"warning: {warning}")
+    cells = [cell for cell in submission.cells if saves_from_gpus(cell)]
+    rates = {e: _measured_rate(cluster.storage.uri, e) for e in {c.experiment for c in cells}}
+    warnings = (stop_warning(cell, cluster, rates[cell.experiment]) for cell in cells)
+    for warning in dict.fromkeys(filter(None, warnings)):
+        say(f"warning: {warning}")
+
+
+def _measured_rate(uri: str, experiment: str) -> float | None:
+    """Return the MiB that a worker wrote a second; None: not known from here."""
+    from lima.errors import StorageError
+    from lima.store.reachable import require_answer
+    from lima.store.storage import Storage
+    from lima_k8s.study.savings import measured
+
+    try:
+        require_answer(uri)
+        return measured(Storage(uri), experiment)
+    except StorageError:  # pods may reach what this machine does not
+        return None
 
 
 def render(kind: str, cells: Sequence[CellSpec], target: Target, output_format: str) -> None:
