@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lima.endpoints import client
 from lima.endpoints.journal import Journal
+from lima.endpoints.ratelimit import LOOK_AGAIN_S
 from lima.errors import DataError, EndpointError, Interrupted, SpecError
 from lima.evaluation.aggregate.table import aggregate_rows
 from lima.generation.response_files import read_responses_file, text_key
@@ -331,9 +332,14 @@ def test_refusals_that_were_paid_for_are_kept_and_count(
     prompts: Path, server: JudgeServer, storage: Storage
 ) -> None:
     def answer(request: Request) -> Reply:
-        if request.number == 4:
+        asked_to_stop = request.number == 4
+        if asked_to_stop:
             request_stop()
-        return Reply(None, refusal="No.") if "Name" in request.text else Reply("Fine.")
+        # Longer than nobody looks for a stop.
+        pause = 2 * LOOK_AGAIN_S if asked_to_stop else 0.0
+        if "Name" in request.text:
+            return Reply(None, refusal="No.", delay_s=pause)
+        return Reply("Fine.", delay_s=pause)
 
     server.answer = answer
     baseline = cell(prompts, f"endpoint:{server.base_url}#bard")
