@@ -156,6 +156,8 @@ def test_a_hub_that_does_not_answer_is_worth_another_try(monkeypatch: pytest.Mon
         raise OSError("We couldn't connect to 'https://huggingface.co' to load the files")
 
     spec = ModelSpec("some/model")
+    # It asks the hub as well, for 45 s.
+    monkeypatch.setattr("lima.model.loading.refuse_code", lambda *_: None)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", unreachable)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE keeps the hub from being asked"):
         load_tokenizer(spec.path, spec)
