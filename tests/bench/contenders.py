@@ -103,7 +103,7 @@ def _save_model(folder: Path, setting: Setting, vocabulary: int) -> int:
     config = LlamaConfig(
         vocab_size=max(vocabulary, 32_000), hidden_size=setting.hidden,
         intermediate_size=setting.intermediate, num_hidden_layers=setting.layers,
-        num_attention_heads=setting.heads, max_position_embeddings=setting.length,
+        num_attention_heads=setting.heads, max_position_embeddings=2 * setting.length,
     )  # fmt: skip
     with torch.device(setting.device):
         model = LlamaForCausalLM(config).to(_dtype(setting))
