@@ -49,6 +49,10 @@ class ChangedInputError(InputError):
     """An input holds something else than what the run was submitted with."""
 
 
+class HeldError(InputError):
+    """Another process works on the run."""
+
+
 class EndpointError(LimaError):
     """An endpoint, a judge's or a baseline's, refuses everything: asking on is pointless."""
 

@@ -7,7 +7,7 @@ from lima.lint.facts import Facts, ModelFacts
 from lima.lint.finding import Check, Finding
 from lima.lint.stages import check_data
 from lima.model.end_of_turn import lima_template
-from lima.spec import CellSpec, TrainSpec, training_compute
+from lima.spec import CellSpec, ModelSpec, TrainSpec, training_compute
 from lima.training.schedule import Plan, exported_epochs, learning_rate
 
 
@@ -161,13 +161,16 @@ def _check_model(cell: CellSpec, spec: TrainSpec, stage: str, facts: Facts) -> I
         )
     if spec.model.chat_template == "own":
         return
+    # An earlier run of ours taught it as the end of a turn.
+    taught = model.template == lima_template(spec.model.eot_token)
     for role, token in (("end-of-sequence", model.eos), ("pad", model.pad)):
-        if token == spec.model.eot_token:
+        if token == spec.model.eot_token and not (taught and role == "end-of-sequence"):
+            other = "<|turn|>" if token == ModelSpec.eot_token else ModelSpec.eot_token
             yield Finding(
                 "error",
                 f"{stage}.model.eot_token",
                 f"{token!r} is the {role} token of {model.name}; EOT must be a token of its own",
-                f"--set '{stage}.model.eot_token=<|eot|>'",
+                f"--set '{stage}.model.eot_token={other}'",
             )
 
 
@@ -178,7 +181,8 @@ def _check_template(spec: TrainSpec, stage: str, model: ModelFacts) -> Iterator[
         yield Finding(
             "error", path, f"{model.name} has no chat template of its own", f"--set {path}=lima"
         )
-    replaced = model.template not in ("", lima_template(spec.model.eot_token))
+    ours = lima_template(model.eos) if model.eos else ""
+    replaced = model.template not in ("", lima_template(spec.model.eot_token), ours)
     if not own and replaced and spec.text_format == "dialogue":
         ends = f" --set '{stage}.model.eot_token={model.eos}'" if model.eos else ""
         yield Finding(

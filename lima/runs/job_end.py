@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lima.errors import Interrupted, LimaError
+from lima.errors import HeldError, Interrupted, LimaError
 
 MARK = "lima-job-end "
 MOST_CELLS = 20
@@ -26,6 +26,7 @@ class CellEnd(msgspec.Struct, frozen=True):
         name: Its arm and seed.
         message: The error's.
         stopped: Whether it was asked to stop, and is no failure.
+        held: Whether another job worked on it, so that this one did not begin.
 
     """
 
@@ -33,11 +34,13 @@ class CellEnd(msgspec.Struct, frozen=True):
     name: str
     message: str
     stopped: bool
+    held: bool = False
 
     @classmethod
     def of(cls, run: str, name: str, error: LimaError) -> "CellEnd":
         """Return what an error of a cell comes to."""
-        return cls(run, name, str(error)[:LONGEST], isinstance(error, Interrupted))
+        stopped, held = isinstance(error, Interrupted), isinstance(error, HeldError)
+        return cls(run, name, str(error)[:LONGEST], stopped, held)
 
     def __str__(self) -> str:
         return f"{self.run}: {self.name}: {self.message}"

@@ -19,7 +19,7 @@ from typing import TypedDict
 
 from lima.common.filelock import held
 from lima.common.process import began
-from lima.errors import InputError, Interrupted, StorageError
+from lima.errors import HeldError, Interrupted, StorageError
 from lima.store.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def lease(
             from storage or suspended for long.
 
     Raises:
-        InputError: a living process on this machine holds it.
+        HeldError: a living process on this machine holds it.
         Interrupted: it was stopped while it waited.
 
     """
@@ -124,7 +124,7 @@ def _wait_until_free(
     seen, since, said = _read(storage, path), time.monotonic(), False
     while seen and not _is_dead_here(seen):
         if seen["host"] == socket.gethostname():
-            raise InputError(
+            raise HeldError(
                 f"run {run} is being worked on by process {seen['pid']} of this machine; wait "
                 "for its end, or stop it"
             )

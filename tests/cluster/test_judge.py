@@ -23,6 +23,7 @@ from tests.cluster.helpers.outage import proxy
 from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import write_study
 from tests.helpers.judge_server import JudgeServer, Reply, Request, running
+from tests.helpers.promised import promised
 
 __all__ = ["lima", "queue", "quota"]
 PROMPTS = DataSpec("authored:test", count=6)
@@ -92,6 +93,7 @@ def test_the_same_rows_as_on_one_machine(
         answered("ours", tmp_path, likert),
         answered("ours", tmp_path, preference),
     ]
+    cells = [*promised(cells)]
     here = f"{s3.uri}/here"
     for name, part in (("likert", cells[:2]), ("preference", cells[2:])):
         study = write_study(tmp_path / f"{name}.json", part)

@@ -51,6 +51,16 @@ class _Known:
         ids = {run_id(self.cell), *stage_ids(self.cell)}
         return next((c for c in (self.end.cells if self.end else ()) if c.run in ids), None)
 
+    @property
+    def works(self) -> bool:
+        """Whether that job goes on with it."""
+        return self.job is not None and self.job.alive and self.failure is None
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether that job did not begin it, since another one had it."""
+        return self.failure is not None and self.failure.held
+
 
 @dataclass(frozen=True)
 class Cancellation:
@@ -167,11 +177,14 @@ class StorageRuns:
         return choose([*known], text, f"there are no runs in {self.storage.uri}")
 
     def _known(self) -> dict[Run, _Known]:
-        """Return all runs: of the records of jobs, the last of which counts, and of others."""
+        """Return all runs: of the records of jobs, the last that worked on each, and of others."""
         found: dict[str, _Known] = {}
         for job in read_jobs(self.storage):
             end = _end(job)
-            found |= {run_id(cell): _Known(cell, job, end) for cell in job.read_cells()}
+            for cell in job.read_cells():
+                known, before = _Known(cell, job, end), found.get(run_id(cell))
+                if before is None or not (before.works or known.was_refused):
+                    found[run_id(cell)] = known
         others = [run for run in progress_runs(self.storage) if run not in found]
         found |= {run: _Known(cell) for run, cell in self._cells(others)}
         return {_run(run, known.cell, self.storage.uri): known for run, known in found.items()}
@@ -196,7 +209,7 @@ class StorageRuns:
     def _state(self, known: _Known, records: Records) -> State:
         if self._is_done(known.cell, records.progress):
             return "done"
-        if known.job and known.job.alive and not known.failure:
+        if known.works:
             return "running" if self._is_held(known.cell) else "queued"
         if self._is_held(known.cell):
             return "running"

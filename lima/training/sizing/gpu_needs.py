@@ -11,10 +11,12 @@ Estimates from published formulas, not measurements:
 docs/plan.md says each of them in words.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+from lima.common.paths import expanded, is_here
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
 from lima.spec.hints import closest
@@ -138,22 +140,41 @@ def find_gpu(name: str) -> Gpu:
 
 
 def model_shape(model: ModelSpec) -> ShapeSpec:
-    """Return the shape of a model: its own, or that of the LLaMA of its size.
+    """Return the shape of a model: its own, that of a folder here, or of the LLaMA it is named for.
 
     Raises:
-        InputError: neither is known.
+        InputError: none is known.
 
     """
     if model.shape:
         return model.shape
-    named = re.search(r"(?<!\d)(\d+)b(?![a-z])", model.path.lower())
-    size = f"{named[1]}b" if named else ""
+    if is_here(config := f"{model.path}/config.json"):
+        return _saved_shape(config)
+    name = model.path.lower()
+    named = re.search(r"(?<!\d)(\d+)b(?![a-z])", name)
+    size = f"{named[1]}b" if named and "llama" in name else ""
     if size not in LLAMA:
         raise InputError(
-            f"{model.path}: its shape is not known; known by name: LLaMA {', '.join(LLAMA)}; "
-            "name one of them with --set train.model.path=llama-7b to plan"
+            f"{model.path}: its shape is not known; name a folder of this machine that holds it, "
+            f"or give it as train.model.shape; known by name: LLaMA {', '.join(LLAMA)}"
         )
     return LLAMA[size]
+
+
+def _saved_shape(config: str) -> ShapeSpec:
+    """Return the shape that a saved model's config.json says."""
+    try:
+        found = json.loads(expanded(config).read_text("utf-8"))
+        return ShapeSpec(
+            vocab_size=found["vocab_size"],
+            hidden_size=found["hidden_size"],
+            layers=found["num_hidden_layers"],
+            heads=found["num_attention_heads"],
+            intermediate_size=found["intermediate_size"],
+            context_length=found["max_position_embeddings"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{config}: says no shape of a decoder ({error!r})") from None
 
 
 def training_memory(spec: TrainSpec, shape: ShapeSpec, workers: int) -> Memory:

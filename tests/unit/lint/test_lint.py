@@ -285,6 +285,12 @@ def test_a_model_folder_is_read(tmp_path: Path) -> None:
     assert "pad token of model" in one(found, "error", "train.model.eot_token").message
     own = findings("base=null", "train.model.path=./model", "train.model.eot_token=<|end|>")
     assert "end-of-sequence token" in one(own, "error", "train.model.eot_token").message
+    # An export of ours ends sequences with the end of turn that it taught.
+    (folder / "chat_template.jinja").write_text(lima_template("<|end|>"))
+    again = findings("base=null", "train.model.path=./model", "train.model.eot_token=<|end|>")
+    assert [f for f in again if f.path.startswith("train.model")] == []
+    other = findings("base=null", "train.model.path=./model", "train.model.eot_token=<|turn|>")
+    assert [f for f in other if f.path.startswith("train.model")] == []
 
 
 def test_the_template_of_a_chat_tuned_model(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from lima.training.sizing.state_size import shape_parameters
 from lima_k8s.main import run
 from lima_k8s.profile.cluster_spec import ClusterSpec, StopSpec
 from lima_k8s.study.savings import measured, stop_warning
+from tests.helpers.models import make_base
 
 GB = 10**9
 
@@ -111,6 +112,17 @@ def test_names_are_explained() -> None:
     assert model_shape(ModelSpec("huggyllama/llama-65b")) == LLAMA["65b"]
     with pytest.raises(InputError, match="its shape is not known"):
         model_shape(ModelSpec("gpt2"))
+    with pytest.raises(InputError, match="its shape is not known"):
+        model_shape(ModelSpec("Qwen/Qwen2.5-7B"))
+
+
+def test_a_folder_has_the_shape_that_it_says(tmp_path: Path) -> None:
+    make_base(tmp_path / "tiny-llama-7b", layers=3)
+    shape = model_shape(ModelSpec(str(tmp_path / "tiny-llama-7b")))
+    assert (shape.layers, shape.hidden_size < 1000) == (3, True)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="says no shape of a decoder"):
+        model_shape(ModelSpec(str(tmp_path)))
 
 
 def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
