@@ -5,7 +5,8 @@
     │   ├── SpecError            a spec, a recipe or an override
     │   ├── DataError            examples, prompts, a table on storage
     │   ├── ModelError           a model or a tokenizer
-    │   └── ChangedInputError    an input is not what the run was promised
+    │   ├── ChangedInputError    an input is not what the run was promised
+    │   └── HeldError            another process works on the run
     ├── EndpointError            exit code 1: a judge or a baseline refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
