@@ -219,3 +219,16 @@ def test_what_is_gone_is_measured(html: str, dangling: int, cut: dict[str, int])
     post = clean(html)
     assert (post.dangling, post.cut) == (dangling, cut), post.text
     assert {f"cut_{k}": v for k, v in cut.items()}.items() <= answer_measures(post).items()
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>So.</p><h2>Use <code>foo</code></h2><p><img src='q'></p>", "So."),
+        ("<p>A <code>a</code> b.</p><p>Source of <code>bar</code>: http://x.y</p>", "A `a` b."),
+        ("<pre>a</pre><h2>By <code>b</code></h2><p>See <code>c</code>: http://x.y</p>",
+         "```\na\n```"),
+    ],
+)  # fmt: skip
+def test_code_of_an_ending_that_is_cut_goes_with_it(html: str, text: str) -> None:
+    assert clean(html).text == text
