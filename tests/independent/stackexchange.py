@@ -23,6 +23,7 @@ BLOCKS = set(
     """.split()
 )
 GONE = {"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"}
+PICTURES = {"img", "iframe", "object", "svg"}
 POINTERS = {"there", "source", "more", "read more", "image", "picture", "video"}
 POINTERS |= {"paper", "article", "pdf", "post", "answer"}
 DEICTIC = {"this", "that", "these", "those", "here"}  # first words of links
@@ -33,7 +34,7 @@ SOURCE_WORDS = set(
     sources taken via
     """.split()
 )
-HOLE, LOST = "\ue000", "\ue001"  # something taken out; words of a link taken out
+HOLE, LOST = "\ue000", "\ue001"  # something taken out; and something that words led to
 URL = re.compile(
     r"\b(?:https?://|www\.)(?:[^\s<>()\ue000\ue001]|\([^\s<>()\ue000\ue001]*\))+(?<![.,;:!?'\"])"
 )
@@ -52,6 +53,7 @@ class Text:
 
     def __init__(self, html: str) -> None:
         self.links = self.images = self.pointers = self.unlisted = 0
+        self.led_on: set = set()
         root = lxml_html.document_fromstring(html) if html.strip() else None
         blocks = self.blocks(root) if root is not None else []
         whole, led, self.lost = [], [], 0
@@ -185,12 +187,31 @@ class Text:
     def kept(self, node) -> list[dict]:
         found = []
         for block in self.blocks(node):
+            raw = URL.sub(LOST, "".join(text for _, text in block["pieces"]))
             if kept := self.trimmed(block):
                 found.append(kept)
+            elif found and not found[-1].get("led") and found[-1]["pieces"][-1][1].endswith(":"):
+                found[-1]["led"] = HOLE in raw or LOST in raw
+                self.unlisted += found[-1]["led"]
             else:
-                raw = "".join(text for _, text in block["pieces"])
-                self.unlisted += URL.sub(LOST, raw).count(LOST)
+                self.unlisted += raw.count(LOST)
         return found
+
+    def is_led_to(self, picture) -> bool:
+        """Whether the words before a picture, in its block, end with a colon that leads to it."""
+        words = next((t for t in reversed(picture.xpath("preceding::text()")) if t.strip()), None)
+        if words is None or not words.rstrip().endswith(":"):
+            return False
+        place = (words.getparent(), words.is_tail)
+        within = place[0].getparent() if words.is_tail else place[0]
+        blocks = [
+            next(x for x in (e, *e.iterancestors()) if x.tag in BLOCKS)
+            for e in (within, picture.getparent())
+        ]
+        if blocks[0] is not blocks[1] or place in self.led_on:
+            return False
+        self.led_on.add(place)
+        return True
 
     def lines(self, pieces) -> list[list]:
         """Cut pieces into lines, at hard ends and at the ends of lines of code."""
@@ -222,7 +243,7 @@ class Text:
             return [("hard", "\n")]
         if node.tag in GONE:
             self.images += node.tag == "img"
-            return [("prose", HOLE)]
+            return [("prose", LOST if node.tag in PICTURES and self.is_led_to(node) else HOLE)]
         if node.tag in ("sup", "sub"):
             if node.tag == "sup" and node.findall(".//a"):
                 return [("prose", HOLE)]
@@ -247,7 +268,7 @@ class Text:
         self.links += 1
         words = "".join(text for _, text in pieces).strip(f" \n{HOLE}{LOST}")
         if not words:
-            return [("prose", HOLE)]
+            return [("prose", LOST if any(LOST in text for _, text in pieces) else HOLE)]
         if all(kind == "prose" for kind, _ in pieces):
             if NOTE.fullmatch(words) or URL.fullmatch(words):
                 return [("prose", LOST)]

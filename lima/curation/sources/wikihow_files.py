@@ -110,18 +110,29 @@ def _parts(found: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
 def _part_of(title: str, before: tuple[str, int] | None, after: str) -> tuple[str, int] | None:
     """Return the article and the number that a title is made of; None: the title is whole.
 
-    A word does not end with a digit, but a name may (MP3): of that the titles of the rows before
-    and after tell.
+    Names end with digits too (MP3, Co2), so a number is one of a part only where the title of the
+    row before or after counts with it: on from a part, or, for a first row, up to the next.
     """
-    for digits in (1, 2):
-        name, end = title[:-digits], title[-digits:]
-        if not name or not end.isdecimal() or end.startswith("0"):
-            return None
-        number = int(end)
-        goes_on, begins = before == (name, number - 1), (number, after) == (1, f"{name}2")
-        if goes_on or begins or name[-1].islower() or name[-1] in ")\"”’'?!":
+    readings, next_readings = _numbered(title), _numbered(after)
+    for name, number in readings:
+        if before and before[0] == name and number >= before[1]:
+            return name, number
+    for name, number in readings:
+        counted = [other for next_name, other in next_readings if next_name == name]
+        if (number == 1 and 2 in counted) or (_is_word(name) and max(counted, default=0) > number):
             return name, number
     return None
+
+
+def _numbered(title: str) -> list[tuple[str, int]]:
+    """Return a title as name and number, in all ways to read it: of Shed12 with 2 and with 12."""
+    splits = [(title[:-digits], title[-digits:]) for digits in (1, 2)]
+    return [(n, int(end)) for n, end in splits if n and end.isdecimal() and end[0] != "0"]
+
+
+def _is_word(name: str) -> bool:
+    """Whether a name ends as words do; of others (MP3, MP4) digits more likely belong to them."""
+    return name[-1].islower() or name[-1] in ")\"”’'?!"
 
 
 def _is_part(row: Record) -> bool:

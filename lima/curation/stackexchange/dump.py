@@ -1,10 +1,11 @@
 """Dumps of Stack Exchange as byte streams: archives and folders, a site at a time.
 
 A site is `SITE.7z`, or the archives `SITE-Posts.7z` and so on of the largest one, or a folder
-`SITE` with `Posts.xml` (which may be compressed). Nothing is unpacked to disk.
+`SITE` with `Posts.xml` (which may be compressed), once. Nothing is unpacked to disk.
 """
 
 import codecs
+import itertools
 import lzma
 import re
 import zlib
@@ -73,11 +74,11 @@ def find_dumps(paths: Sequence[str]) -> list[Dump]:
     """Return the sites below `paths`, by name.
 
     Raises:
-        DataError: a path does not exist or holds no dump.
+        DataError: a path does not exist or holds no dump, or a site's table lies there twice.
 
     """
     archives: defaultdict[str, list[str]] = defaultdict(list)
-    tables: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    tables: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for path in files(paths, (".7z", ".xml")):
         name = base_name(path)
         if name.endswith(".7z"):
@@ -85,11 +86,24 @@ def find_dumps(paths: Sequence[str]) -> list[Dump]:
             archives[split[1] if split else name.removesuffix(".7z")].append(path)
         elif (table := _table(name)) in (POSTS, COMMENTS, USERS):
             site = path.rstrip("/").rsplit("/", 2)[-2] if "/" in path else "stackexchange"
-            tables[site].setdefault(table, path)
-    sites = sorted(archives.keys() | {site for site, found in tables.items() if POSTS in found})
+            tables[site].append((table, path))
+    unpacked = {site for site, found in tables.items() if any(t == POSTS for t, _ in found)}
+    sites = sorted(archives.keys() | unpacked)
     if not sites:
         raise DataError(f"{', '.join(paths)}: no SITE.7z and no folder with Posts.xml in it")
-    return [Dump(s, tuple(archives[s]), tuple(sorted(tables[s].items()))) for s in sites]
+    return [Dump(s, tuple(archives[s]), _once_each(s, tables[s])) for s in sites]
+
+
+def _once_each(site: str, found: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return a site's tables in order; of two files of one, nothing says which is meant."""
+    tables = sorted(found)
+    for (table, path), (following, other) in itertools.pairwise(tables):
+        if table == following:
+            raise DataError(
+                f"{path} and {other}: two files with the {table} of {site}, of which only one can "
+                "be read; take the other out of the paths of the source"
+            )
+    return tuple(tables)
 
 
 def size_of(path: str) -> int:

@@ -55,7 +55,8 @@ def clean(html: str) -> CleanText:
     text = prose = tidied.text
     if walk.codes:
         parts = tidied.text.split(CODE)
-        text = "".join([p + code for p, code in zip(parts, [*walk.codes, ""], strict=False)])
+        codes = [*walk.codes[: len(parts) - 1], ""]  # those of an ending that was cut are gone
+        text = "".join([part + code for part, code in zip(parts, codes, strict=True)])
         prose = " ".join(parts)
     return CleanText(
         text=text,

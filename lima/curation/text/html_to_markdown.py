@@ -18,6 +18,7 @@ from lima.curation.text.line_marks import (
     LINE,
     SPACE,
     URL,
+    after_colon,
 )
 
 POINTERS = frozenset(
@@ -42,6 +43,8 @@ BAR = "\\|"
 """A bar within a cell."""
 _DROPPED = frozenset({"img", "script", "style", "s", "strike", "del", "iframe", "object", "svg"})
 """Not shown, or struck out by the author: gone with what they hold."""
+_SHOWN = frozenset({"img", "iframe", "object", "svg"})
+"""Of these, what a reader saw: words that end with a colon led to it."""
 _BLOCKS = frozenset(
     {
         *("address", "article", "aside", "blockquote", "body", "center", "dd", "details", "div"),
@@ -108,7 +111,7 @@ class Walk:
         elif tag in _DROPPED:
             self.images += tag == "img"
             self.gone += 1
-            out.append(GONE)
+            out.append(GAP if tag in _SHOWN and after_colon(out) else GONE)
         elif depth >= MAX_DEPTH:
             out.append("".join(element.itertext()))
         else:
@@ -136,7 +139,7 @@ class Walk:
         words = text.strip(f" \n{GONE}{GAP}")
         if not words:
             self.gone += 1
-            return GONE
+            return GAP if GAP in text else GONE
         if _FOOTNOTE.fullmatch(words) or URL.fullmatch(words):
             self.gone += 1
             return GAP
@@ -227,11 +230,13 @@ class Walk:
         self.blocks(element, depth + 1, blocks)
         seen = (URL.sub(GAP, b) if "://" in b or "www." in b else b for b in blocks)
         texts = (BREAKS.sub(LINE, b) if BREAK in b else b for b in seen)
-        stripped = (text.strip(f" \n\u00a0{GONE}{LINE}") for text in texts)
-        found = []
-        for text in stripped:
+        found: list[str] = []
+        for whole in texts:
+            text = whole.strip(f" \n\u00a0{GONE}{LINE}")
             if text.strip(f" {GONE}{GAP}"):
                 found.append(text)
+            elif found and found[-1][-1] == ":" and (GONE in whole or GAP in whole):
+                found[-1] += GAP
             else:
                 self.pointers += text.count(GAP)
                 self.gone += text.count(GAP)

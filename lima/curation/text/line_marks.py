@@ -4,11 +4,13 @@ Spaces are put in order for a whole post at once, which is far faster than by pa
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CODE, BREAK, GONE, GAP, PARAGRAPH, LINE, SPACE, HEADING = "\x01\x02\x03\x04\x05\x06\x07\x08"
-"""Marks: code (held apart), `<br>`, something taken out, words of a link taken out, bounds of
-paragraphs, line ends and spaces of lists and quotes, and headings. XML cannot hold them."""
+"""Marks: code (held apart), `<br>`, something taken out, something taken out that words lead to (an
+address, a picture after a colon), bounds of paragraphs, line ends and spaces of lists and quotes,
+and headings. XML cannot hold them."""
 LEADS = frozenset(
     {
         *("citation", "cited", "credit", "credits", "from", "link", "links", "ref", "reference"),
@@ -41,6 +43,12 @@ def plain_spaces(text: str) -> str:
             if character in text:
                 text = text.replace(character, " ")
     return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+
+
+def after_colon(parts: Sequence[str]) -> bool:
+    """Whether the last words of a paragraph so far end with a colon, which what follows is for."""
+    rests = (part.rstrip(f" \n\t\r\u00a0{BREAK}{GONE}") for part in reversed(parts))
+    return next(filter(None, rests), "").endswith(":")
 
 
 @dataclass

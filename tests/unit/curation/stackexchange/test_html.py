@@ -124,6 +124,17 @@ def test_links_that_only_point(words: str, points: bool) -> None:
         ("<p>As in Kenya:</p><p>\n</p><pre>x</pre><p>It is so.</p>", 0),
         ("<p>It is so.</p><p>As in Kenya:</p><p><img src='x'></p>", 0),
         ("<p>As in Kenya.</p><p><img src='x'></p><p>It is so.</p>", 0),
+        ("<p>As in Kenya:<br><img src='x'></p><p>It is so.</p>", 1),
+        ("<p><b>As in Kenya:</b>\n<a href='u'><img src='x'></a><img src='y'></p><p>So.</p>", 1),
+        ("<p>As in Kenya: <a href='u'><img src='x'></a> (of old)</p><p>It is so.</p>", 1),
+        ("<p>As in Kenya:<br>http://x.y<br><img src='x'></p><p>It is so.</p>", 1),
+        ("<blockquote><p>a:</p><p><img src='x'></p><p><img src='y'></p></blockquote><p>b</p>", 1),
+        ("<blockquote><p>a:</p><p>http://x.y</p><p><img src='x'></p></blockquote><p>b</p>", 1),
+        ("<ul><li>a:<br><img src='x'></li><li>b</li></ul>", 1),
+        ("<table><tr><td>a: <img src='x'></td><td>b</td></tr></table>", 1),
+        ("<p>It is so.</p><p>As in Kenya:<br><img src='x'></p>", 0),
+        ("<blockquote><p>a:</p><p> </p><p>b</p></blockquote><p>As in Kenya.<img src='x'></p>", 0),
+        ("<p>He says:<sup><a href='u'>1</a></sup></p><p>Here: <s>no</s> yes. It is so.</p>", 0),
     ],
 )
 def test_a_colon_before_what_is_gone_leads_nowhere(html: str, dangling: int) -> None:
@@ -179,6 +190,10 @@ PIECES = st.one_of(
         ("<ul><li><p>one</p></li><li><p>two</p></li></ul>", "* one\n* two"),
         ("<ul><li>one<br>http://x.y</li><li>two</li></ul>", "* one\n* two"),
         ("<blockquote>one<br>http://x.y<br>two</blockquote>", "> one\n>\n> two"),
+        ("<p>one:<br><img><br>two: <img></p><p>three</p>", "one:\ntwo:\n\nthree"),
+        ("<blockquote><p>one:</p><p><img></p><p>two</p></blockquote>", "> one:\n>\n> two"),
+        ("<ul><li>one:<br><img></li><li>two</li></ul>", "* one:\n* two"),
+        ("<p>one</p><p>two: <img></p>", "one"),
     ],
 )
 def test_lines_of_addresses_leave_no_empty_ones(html: str, text: str) -> None:
@@ -219,3 +234,16 @@ def test_what_is_gone_is_measured(html: str, dangling: int, cut: dict[str, int])
     post = clean(html)
     assert (post.dangling, post.cut) == (dangling, cut), post.text
     assert {f"cut_{k}": v for k, v in cut.items()}.items() <= answer_measures(post).items()
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>So.</p><h2>Use <code>foo</code></h2><p><img src='q'></p>", "So."),
+        ("<p>A <code>a</code> b.</p><p>Source of <code>bar</code>: http://x.y</p>", "A `a` b."),
+        ("<pre>a</pre><h2>By <code>b</code></h2><p>See <code>c</code>: http://x.y</p>",
+         "```\na\n```"),
+    ],
+)  # fmt: skip
+def test_code_of_an_ending_that_is_cut_goes_with_it(html: str, text: str) -> None:
+    assert clean(html).text == text

@@ -308,6 +308,17 @@ def test_paths_without_a_dump_are_refused(tmp_path: Path) -> None:
         find_dumps([str(tmp_path / "absent")])
 
 
+def test_a_second_dump_of_a_site_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    first, second = (
+        dumps.write_folder(tmp_path / year / "a.stackexchange.com", {"Posts": dumps.document([])})
+        for year in ("2018", "2023")
+    )
+    with pytest.raises(DataError, match=r"two files with the Posts of a\.stackexchange") as error:
+        find_dumps([str(tmp_path)])
+    assert f"{first / 'Posts.xml'} and {second / 'Posts.xml'}" in str(error.value)
+    assert [dump.site for dump in find_dumps([str(second)])] == ["a.stackexchange.com"]
+
+
 def test_sites_are_found_once_and_in_order(tmp_path: Path) -> None:
     posts = {"Posts": dumps.document([])}
     dumps.write_7z(tmp_path / "b.stackexchange.com.7z", posts)
