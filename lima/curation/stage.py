@@ -31,6 +31,7 @@ from lima.curation.card.end_of_run import arm_summary, example_rows, pool_summar
 from lima.curation.card.inputs_section import inputs_section
 from lima.curation.reading.checked_files import check_files, check_sources
 from lima.curation.reading.damage import Damage
+from lima.curation.sources.clashes import refuse_clashes
 from lima.curation.sources.kinds import pools, pools_of, read_source, resolved
 from lima.curation.stackexchange.dump import Dump, find_dumps
 from lima.curation.stackexchange.posts_by_question import SplitSite, split
@@ -199,12 +200,13 @@ class Curation:
         """Draw all arms and write them with all that goes with them; return the summary.
 
         Raises:
-            DataError: an exact arm cannot be filled.
+            DataError: an exact arm cannot be filled, or two examples have one id.
             ChangedInputError: picks or edits are not those that the run was promised.
             ModelError: the tokenizer of table 1 cannot be loaded.
 
         """
         self._check_files()
+        refuse_clashes(self.spec, self.store, self._written())
         arms = draw_arms(self.spec, self.store)
         table = RunTable(self.storage, EXAMPLES, self.cell)
         for arm in arms:
@@ -248,6 +250,14 @@ class Curation:
         named = source.fingerprint or "\n".join(sorted(source.paths))
         key = sha256(named.encode()).hexdigest()[:8]
         return [Unit(f"{pools_of(source)[0]}-{key}", source)]
+
+    def _written(self) -> Iterator[tuple[SourceSpec, list[str]]]:
+        """Yield the sources that are no sites, with the shards of those that are finished."""
+        for source in self.spec.sources:
+            for unit in self._units_of(source) if source.kind != "stackexchange" else ():
+                if self.is_finished(unit):
+                    record = json.loads(self.storage.read(self._unit_path(unit.name)))
+                    yield source, record["shards"]
 
     def _check_inputs(self) -> None:
         """Refuse other files under the same names: finished work would be mixed with new."""

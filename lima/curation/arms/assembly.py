@@ -129,7 +129,7 @@ class Admission:
         self._responses = responses
         held = list(heldout)
         self._refuse = tuple(refuse_licences)
-        self._taken = {candidate.key: "a held-out set" for candidate in held}
+        self._taken = {c.key: ("a held-out set", c.conversation) for c in held}
         self._duplicates = DuplicateIndex(near_duplicate)
         self._heldout = HeldOut(
             ((c.key, text) for c in held for text in c.conversation[::2]), overlap_words
@@ -144,8 +144,10 @@ class Admission:
     def _check_terms(self, candidate: Candidate) -> Objection | None:
         if name := refused(candidate.provenance.licence, self._refuse):
             return Objection("licence", name)
-        if where := self._taken.get(candidate.key):
-            return Objection("taken", f"already in {where}", candidate.key)
+        if taken := self._taken.get(candidate.key):
+            where, text = taken
+            other = "" if text == candidate.conversation else ", with another text of this id"
+            return Objection("taken", f"already in {where}{other}", candidate.key)
         return None
 
     def _check_words(self, candidate: Candidate) -> Objection | None:
@@ -161,7 +163,7 @@ class Admission:
 
     def admit(self, candidate: Candidate) -> None:
         """Take a candidate: what repeats it from now on is turned away."""
-        self._taken[candidate.key] = "this arm"
+        self._taken[candidate.key] = ("this arm", candidate.conversation)
         self._duplicates.add(candidate.key, _text(candidate))
 
 

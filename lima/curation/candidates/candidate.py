@@ -47,6 +47,8 @@ class Candidate:
     """The filters that object; empty: the candidate can be kept."""
     passed_over: tuple[str, ...] = ()
     """Originals that this one was preferred to: answers with a lower score, as `id:score`."""
+    where: str = field(default="", compare=False)
+    """File and row of a source of rows, while it is read; no table holds it."""
 
     @property
     def keep(self) -> bool:

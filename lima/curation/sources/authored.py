@@ -29,15 +29,14 @@ from typing import Any
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import Record, open_bytes, records
+from lima.curation.sources import file_names
 from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.style import style_measures
 from lima.data.layouts import conversation
 from lima.data.plain_text import one_line
-from lima.store.files import files, stem
 
 SOURCE = "authored"
-MARKDOWN = (".md", ".markdown")
-SUFFIXES = (".jsonl", ".json", *MARKDOWN)
+SUFFIXES = file_names.SUFFIXES[SOURCE]
 ROLE_HEADINGS = {"user": 0, "prompt": 0, "assistant": 1, "response": 1}
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -47,21 +46,31 @@ _HEADING = re.compile(
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 
 
-def read(paths: Sequence[str], *, damage: Damage) -> Iterator[Candidate]:
+def read(
+    paths: Sequence[str], *, damage: Damage, names: file_names.Names | None = None
+) -> Iterator[Candidate]:
     """Yield the examples of files and folders, in the order of their names.
 
     `style_measures` of `lima.curation.text.style` are measured; they drop nothing.
+
+    Args:
+        paths: Files, or folders of them.
+        damage: Takes what is no example.
+        names: Of all files of a study; none: there are only these.
 
     Raises:
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    for path, name in _named_files(paths):
-        if path.endswith(MARKDOWN):
-            yield from _markdown(path, name, damage)
+    found = file_names.named_files(SOURCE, paths)
+    names = names or file_names.distinct_names(found)
+    for file in found:
+        name, folder = names[file], _folder(file.name)
+        if file.file.endswith(file_names.MARKDOWN):
+            yield from _markdown(file.file, name, folder, damage)
         else:
-            for number, (where, record) in enumerate(records(path, damage)):
-                yield from _candidate(record, where, f"{name}:{number}", _folder(name), damage)
+            for number, (where, record) in enumerate(records(file.file, damage)):
+                yield from _candidate(record, where, f"{name}:{number}", folder, damage)
 
 
 def parse_markdown(text: str) -> Record:
@@ -90,18 +99,7 @@ def parse_markdown(text: str) -> Record:
     return {**record, "conversations": ["\n".join(lines).strip() for lines in turns]}
 
 
-def _named_files(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Return files with their names, which hold the folders below the path that was given."""
-    found = {}
-    for path in paths:
-        for file in files([path], SUFFIXES):
-            below = file.removeprefix(path.rstrip("/")).lstrip("/")
-            folder = below.rpartition("/")[0]
-            found[file] = f"{folder}/{stem(file)}" if folder else stem(file)
-    return sorted(found.items(), key=lambda item: (item[1], item[0]))
-
-
-def _markdown(path: str, name: str, damage: Damage) -> Iterator[Candidate]:
+def _markdown(path: str, name: str, category: str, damage: Damage) -> Iterator[Candidate]:
     with open_bytes(path) as stream:
         data = stream.read()
     try:
@@ -109,7 +107,7 @@ def _markdown(path: str, name: str, damage: Damage) -> Iterator[Candidate]:
     except ValueError as error:  # UnicodeDecodeError is one
         damage.note(path, "not an example in Markdown", str(error))
         return
-    yield from _candidate(record, path, name, _folder(name), damage)
+    yield from _candidate(record, path, name, category, damage)
 
 
 def _candidate(
@@ -131,6 +129,7 @@ def _candidate(
             licence=str(record.get("licence") or record.get("license") or ""),
         ),
         measures=style_measures(turns),
+        where=where,
     )
 
 
@@ -169,5 +168,9 @@ def _authors(value: Any) -> tuple[str, ...]:
 
 
 KIND = SourceKind(
-    SOURCE, SUFFIXES, lambda paths, _source, _spec, damage: read(paths, damage=damage)
+    SOURCE,
+    SUFFIXES,
+    lambda paths, _source, spec, damage: read(
+        paths, damage=damage, names=file_names.names_in(spec)
+    ),
 )

@@ -13,13 +13,15 @@ from importlib import resources
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import Record, records
+from lima.curation.sources import file_names
 from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.near_duplicates import words
 from lima.data.layouts import conversation
-from lima.store.files import files, stem
+from lima.store.files import stem
 
+KIND_NAME = "examples"
+SUFFIXES = file_names.SUFFIXES[KIND_NAME]
 LICENCE = "CC BY-NC-SA"
-SUFFIXES = (".jsonl", ".json")
 """Of the release as a whole, "or stricter where the source is stricter"."""
 URL = "https://huggingface.co/datasets/GAIR/lima"
 TEST = "test"
@@ -46,6 +48,7 @@ def read(
     source: str = "",
     licence: str = "",
     chosen: bool = False,
+    names: file_names.Names | None = None,
 ) -> Iterator[Candidate]:
     """Yield the examples of files in any layout of `lima.data.layouts`, in their order.
 
@@ -55,18 +58,22 @@ def read(
         source: Put before the source of each example, as `lima/`.
         licence: Of examples that name none, those of the release among them.
         chosen: Take the chosen of two responses, see `lima.data.layouts`.
+        names: Of all files of a study; none: there are only these.
 
     Raises:
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    for path in files(paths, SUFFIXES):
-        for number, (turns, record) in enumerate(_conversations(path, damage, chosen)):
+    found = file_names.named_files(KIND_NAME, paths)
+    names = names or file_names.distinct_names(found)
+    for file in found:
+        rows = _conversations(file.file, damage, chosen)
+        for number, (where, turns, record) in enumerate(rows):
             known = released_as(turns)
             named = str(record.get("source") or "") or known.replace(TEST, "")
             yield Candidate(
-                source=source + (NAMES.get(named, named) or stem(path)),
-                source_id=f"{stem(path)}:{number}",
+                source=source + (NAMES.get(named, named) or stem(file.file)),
+                source_id=f"{names[file]}:{number}",
                 conversation=turns,
                 category=str(record.get("category") or ""),
                 provenance=Provenance(
@@ -74,6 +81,7 @@ def read(
                     licence=_licence(record) or licence or (LICENCE if known else ""),
                 ),
                 measures={"response_characters": float(sum(map(len, turns[1::2])))},
+                where=where,
             )
 
 
@@ -102,18 +110,22 @@ def _licence(record: Record) -> str:
 
 def _conversations(
     path: str, damage: Damage, chosen: bool
-) -> Iterator[tuple[tuple[str, ...], Record]]:
+) -> Iterator[tuple[str, tuple[str, ...], Record]]:
     for where, record in records(path, damage):
         try:
-            yield conversation(record, chosen=chosen), record
+            yield where, conversation(record, chosen=chosen), record
         except ValueError as error:
             damage.note(where, "not an example", str(error))
 
 
 KIND = SourceKind(
-    "examples",
+    KIND_NAME,
     SUFFIXES,
-    lambda paths, source, _spec, damage: read(
-        paths, damage=damage, licence=source.licence, chosen=source.chosen
+    lambda paths, source, spec, damage: read(
+        paths,
+        damage=damage,
+        licence=source.licence,
+        chosen=source.chosen,
+        names=file_names.names_in(spec),
     ),
 )
