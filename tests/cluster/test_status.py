@@ -61,4 +61,4 @@ def test_one_request_a_kind_however_many_runs(lima: Lima, kubectl: Kubectl) -> N
         assert len(read(cluster).runs) in (2, 4)
         counts.append(cluster.calls)
     # RayJobs, ConfigMaps, Workloads, Pods, Events, LocalQueues, and the queue's line.
-    assert counts == [7, 7]
+    assert counts == [8, 8]

@@ -95,7 +95,7 @@ def test_what_pods_have_besides_is_admitted(kubectl: Kubectl, namespace: str) ->
 @pytest.mark.parametrize("name", profiles())
 def test_the_queue_is_admitted(kubectl: Kubectl, namespace: str, name: str) -> None:
     queue = {"namespace": namespace, "createNamespace": False, "clusterQueue": namespace}
-    text = template("lima-queue", {"queue": queue}, "--values", profile(name))
+    text = template("lima-queue", {"queue": queue}, "--values", profile(name), "-n", namespace)
     stored = dry_run(kubectl, manifests(text))
     assert {item["kind"] for item in stored} >= QUEUE_KINDS
     [own] = of_kind(stored, "ClusterQueue")
