@@ -129,11 +129,15 @@ def _licence_table(every: Sequence[Candidate]) -> str:
         "|---|---:|---|---|---|",
         *(
             f"| {escaped(found.name)} | {count} | {_yes(found.attribution)} "
-            f"| {_yes(found.share_alike)} | {_yes(found.non_commercial)} |"
+            f"| {_asks(found, found.share_alike)} | {_asks(found, found.non_commercial)} |"
             for found, count in ranked
         ),
     ]
     return "\n".join([*lines, *_terms([found for found, _ in ranked])])
+
+
+def _asks(found: Licence, term: bool) -> str:
+    return _yes(term) if found.known or term else "?"
 
 
 def _terms(found: Sequence[Licence]) -> list[str]:

@@ -30,6 +30,7 @@ from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import Record, open_bytes, records
 from lima.curation.sources import file_names
+from lima.curation.sources.licence_text import licence_text
 from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.style import style_measures
 from lima.data.layouts import conversation
@@ -126,7 +127,7 @@ def _candidate(
         provenance=Provenance(
             url=str(record.get("url") or ""),
             authors=_authors(record.get("authors") or record.get("author")),
-            licence=str(record.get("licence") or record.get("license") or ""),
+            licence=licence_text(record),
         ),
         measures=style_measures(turns),
         where=where,

@@ -14,6 +14,7 @@ from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import Record, records
 from lima.curation.sources import file_names
+from lima.curation.sources.licence_text import licence_text
 from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.near_duplicates import words
 from lima.data.layouts import conversation
@@ -78,7 +79,7 @@ def read(
                 category=str(record.get("category") or ""),
                 provenance=Provenance(
                     url=str(record.get("url") or (URL if known else "")),
-                    licence=_licence(record) or licence or (LICENCE if known else ""),
+                    licence=licence_text(record) or licence or (LICENCE if known else ""),
                 ),
                 measures={"response_characters": float(sum(map(len, turns[1::2])))},
                 where=where,
@@ -102,10 +103,6 @@ def digest(conversation: Sequence[str]) -> str:
 def _hashes() -> dict[str, str]:
     text = (resources.files("lima.curation.sources") / "lima_release.txt").read_text("utf-8")
     return dict(line.split() for line in text.splitlines())
-
-
-def _licence(record: Record) -> str:
-    return str(record.get("licence") or record.get("license") or "")
 
 
 def _conversations(

@@ -10,7 +10,7 @@ import pytest
 
 from lima.curation.arms.assembly import Admission, Assembly, Part, assemble, to_jsonl
 from lima.curation.arms.edits import parse_patches
-from lima.curation.arms.licence_policy import licence, licences, refused
+from lima.curation.arms.licence_policy import licences, refused
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.candidates.losses import Losses
 from lima.data.examples import load_examples
@@ -162,6 +162,18 @@ def test_the_file_loads_here_and_with_hugging_face(
 
 # Licences
 
+BY_NC = (
+    "https://creativecommons.org/licenses/by-nc/4.0/",
+    "http://www.creativecommons.org/licenses/by-nc/4.0/legalcode",
+    "Creative Commons Attribution-NonCommercial 4.0",
+    "Creative Commons Attribution Non Commercial 4.0 International",
+    "CC_BY_NC_4.0",
+    "CC BY\u2011NC 4.0",
+    "(CC BY-NC 4.0)",
+    "cc-by-nc/4.0",
+    "under CC BY-NC v4.0",
+)
+
 
 @pytest.mark.parametrize(
     ("text", "name", "terms"),
@@ -175,12 +187,34 @@ def test_the_file_loads_here_and_with_hugging_face(
         ("", "none stated", (True, False, False)),
         ("Unknown", "none stated", (True, False, False)),
         ("My own", "My own", (True, False, False)),
+        *((text, "CC BY-NC 4.0", (True, False, True)) for text in BY_NC),
+        ("CC BY-SA-NC 4.0", "CC BY-NC-SA 4.0", (True, True, True)),
+        ("Attribution, NonCommercial, NoDerivatives 3.0", "CC BY-NC-ND 3.0", (True, False, True)),
+        ("CC BY 4.0 (non-commercial)", "CC BY-NC 4.0", (True, False, True)),
+        ("CC BY-NC (2023)", "CC BY-NC", (True, False, True)),
+        ("CC BY 4", "CC BY 4.0", (True, False, False)),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0 1.0", (False, False, False)),
+        ("Attribution required", "Attribution required", (True, False, False)),
     ],
 )
 def test_licences_by_name(text: str, name: str, terms: tuple[bool, bool, bool]) -> None:
-    found = licence(text)
+    (found,) = licences(text)
     assert found.name == name
     assert (found.attribution, found.share_alike, found.non_commercial) == terms
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("CC BY-SA 3.0/4.0", ["CC BY-SA 3.0", "CC BY-SA 4.0"]),
+        ("CC BY-NC 4.0, MIT", ["CC BY-NC 4.0", "MIT"]),
+        ("MIT/CC BY 4.0", ["MIT", "CC BY 4.0"]),
+        ("Apache-2.0 or My own", ["Apache-2.0", "My own"]),
+        ("My own, and yours", ["My own, and yours"]),
+    ],
+)
+def test_several_licences_in_one_text(text: str, names: list[str]) -> None:
+    assert [found.name for found in licences(text)] == names
 
 
 def test_a_policy_refuses_by_glob() -> None:
@@ -189,6 +223,9 @@ def test_a_policy_refuses_by_glob() -> None:
         "CC BY-SA 4.0",
     ]
     assert refused("Apache-2.0 / CC BY-NC 4.0", ["*nc*"]) == "CC BY-NC 4.0"
+    for text in BY_NC:
+        assert refused(text, ["CC BY-NC*"]) == "CC BY-NC 4.0"
+        assert refused(text, ["cc-by-nc-4.0"]) == "CC BY-NC 4.0"
     assert refused("", ["none stated"]) == "none stated"
     assert refused("CC BY-SA 4.0", ["*NC*", "none stated", "Reddit*"]) == ""
 

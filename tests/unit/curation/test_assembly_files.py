@@ -165,6 +165,7 @@ def test_the_card_says_what_is_in_and_what_is_not(card: str) -> None:
         "| train.jsonl | train | 1 |",
         "run `0123456789abcdef`",
         "| CC BY-SA 4.0 | 1 | yes | yes | no |",
+        "| none stated | 1 | yes | ? | ? |",
         "No open licence is known for: none stated.",
         "| authored | 3 | short | 1 | 1 |",
         "SHORT: authored: 3 asked for, 1 found",

@@ -275,13 +275,17 @@ def test_a_short_question_is_nobodys(shared_data: Path) -> None:
         ),
         ("authored", "a.jsonl", {"prompt": "a", "response": "b", "licence": "MIT"}, "MIT"),
         ("examples", "a.jsonl", {"prompt": "a", "response": "b", "license": "MIT"}, "MIT"),
+        ("examples", "a.jsonl", {"prompt": "a", "response": "b", "license": ["MIT"]}, ",MIT,"),
+        ("authored", "a.jsonl", {"prompt": "a", "response": "b", "licence": {"x": "MIT"}}, ",MIT,"),
     ],
 )  # fmt: skip
 def test_a_declared_licence_stands_unless_the_file_names_one(
     tmp_path: Path, kind: Any, name: str, record: dict[str, Any], presumed: str
 ) -> None:
     path = write(tmp_path / "in" / name, record)
-    expected = {"Apache-2.0 / MIT": "CC0 1.0 / MIT", "MIT": "MIT"}.get(presumed, "CC0 1.0")
+    expected = {"Apache-2.0 / MIT": "CC0 1.0 / MIT", "MIT": "MIT", ",MIT,": ",MIT,"}.get(
+        presumed, "CC0 1.0"
+    )
     for licence, told in (("", presumed), ("CC0 1.0", expected)):
         folder = tmp_path / (licence or "none")
         run(folder, SourceSpec(kind, (path,), licence=licence))
