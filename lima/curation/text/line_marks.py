@@ -47,7 +47,7 @@ def plain_spaces(text: str) -> str:
 
 def after_colon(parts: Sequence[str]) -> bool:
     """Whether the last words of a paragraph so far end with a colon, which what follows is for."""
-    rests = (part.rstrip(f" \n\t\r\u00a0{BREAK}{GONE}") for part in reversed(parts))
+    rests = (part.rstrip(f" \n\t\r\u00a0{BREAK}") for part in reversed(parts))
     return next(filter(None, rests), "").endswith(":")
 
 
