@@ -152,7 +152,8 @@ def helm_failed(text: str, context: str) -> LimaError:
 
 
 def _of_a_template(message: str) -> str:
-    words = re.sub(r"^.*?execution error at \([^)]*\): ", "", message)
+    _, _, place_and_words = message.partition("execution error at (")
+    words = place_and_words.partition("): ")[2] or message
     return words.replace(" Use --debug flag to render out invalid YAML", "")
 
 
