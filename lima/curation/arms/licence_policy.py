@@ -39,16 +39,17 @@ OTHERS = {
 _OTHER_NAMES = {"apache 2.0": "apache-2.0", "cc0-1.0": "cc0 1.0", "cc0": "cc0 1.0"}
 TERMS = ("nc", "sa", "nd")
 """Of Creative Commons, in the order in which their names have them."""
+_SITE = r"(?:https?://)?(?:www\.)?creativecommons\.org"
 _IN_WORDS = (
     (re.compile(r"[\u2010-\u2015\u2212]"), "-"),
     (re.compile(r"[_\s]+"), " "),
-    (re.compile(r"\S*creativecommons\.org/licenses/|creative[ -]commons[ -]"), "cc "),
-    (re.compile(r"\S*creativecommons\.org/publicdomain/zero/(\d\.\d)\S*"), r"cc0 \1"),
+    (re.compile(rf"{_SITE}/licenses/|creative[ -]commons[ -]"), "cc "),
+    (re.compile(rf"{_SITE}/publicdomain/zero/(\d\.\d)\S*"), r"cc0 \1"),
     (re.compile(r"\battribution\b"), "by"),
     (re.compile(r"\bnon[ -]?commercial\b"), "nc"),
     (re.compile(r"\bshare[ -]?alike\b"), "sa"),
     (re.compile(r"\bno[ -]?deriv(?:ative)?s?(?:[ -]works)?\b"), "nd"),
-    (re.compile(r"\s*,\s*(?=(?:nc|sa|nd)\b)"), "-"),
+    (re.compile(r" ?, ?(?=(?:nc|sa|nd)\b)"), "-"),
 )
 """Other spellings of names and terms, and those that `_CC` has."""
 _CC = re.compile(r"(?:\bcc[ -]?by|^\W*by(?=[ -](?:nc|sa|nd)\b))\b[^\d]*(?:(\d(?:\.\d)?)(?!\d))?")
