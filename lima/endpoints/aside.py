@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lima.common.paths import expanded
 from lima.errors import StorageError
+from lima.store.s3 import endpoint
 from lima.store.storage import Storage
 
 
@@ -19,8 +20,7 @@ class Aside:
     def __init__(self, storage: Storage, folder: str) -> None:
         """Name where they lie; nothing is made yet."""
         # One URI of S3 names different buckets at different servers.
-        server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        place = sha256(f"{server} {storage.uri}".encode()).hexdigest()[:16]
+        place = sha256(f"{endpoint() or ''} {storage.uri}".encode()).hexdigest()[:16]
         self._below = Path(place) / folder
 
     @property

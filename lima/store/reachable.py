@@ -6,6 +6,7 @@ import time
 from urllib.parse import urlsplit
 
 from lima.errors import NoAnswerError
+from lima.store.s3 import endpoint, region
 
 CONNECT_S = 5.0
 PAUSE_S = 1.0
@@ -24,15 +25,11 @@ def require_answer(uri: str, patience_s: float = 0.0) -> None:
         NoAnswerError: nobody answers there.
 
     """
-    custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    custom = endpoint()
     if not uri.startswith("s3://") or os.environ.get("HTTPS_PROXY") or (patience_s and not custom):
         return
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    endpoint = urlsplit(custom or f"https://s3.{region}.amazonaws.com")
-    host, port = (
-        endpoint.hostname or "",
-        endpoint.port or (80 if endpoint.scheme == "http" else 443),
-    )
+    url = urlsplit(custom or f"https://s3.{region() or 'us-east-1'}.amazonaws.com")
+    host, port = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
     give_up = time.monotonic() + patience_s
     while error := _refusal(host, port):
         if time.monotonic() >= give_up:

@@ -36,6 +36,16 @@ class RefusedError(StorageError):
     """The credentials have no right to what was asked."""
 
 
+def endpoint() -> str | None:
+    """Return the URL of the S3 server that the environment names; None: AWS's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def region() -> str | None:
+    """Return the region that the environment names."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+
+
 @dataclass(frozen=True)
 class Server:
     """An S3 server, as the environment names it: None is what the library takes by itself."""
@@ -56,12 +66,7 @@ class Server:
         attempts = os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS
         if not attempts.isdecimal() or int(attempts) == 0:
             raise InputError(f"AWS_MAX_ATTEMPTS={attempts}: not a number of attempts from 1")
-        return cls(
-            os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-            os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-            os.environ.get("AWS_CA_BUNDLE"),
-            int(attempts),
-        )
+        return cls(endpoint(), region(), os.environ.get("AWS_CA_BUNDLE"), int(attempts))
 
 
 @dataclass(frozen=True)

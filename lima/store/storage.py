@@ -6,30 +6,25 @@ AWS_MAX_ATTEMPTS for how often a request is tried).
 """
 
 import contextlib
-import errno
-import os
-import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from lima.common.paths import expanded
-from lima.errors import BucketError, InputError, StorageError
+from lima.errors import BucketError, StorageError
 from lima.spec.credentials import refuse_credentials
-from lima.store.errors import kind_of, reason, refuse_slips, storage_error
-from lima.store.s3 import CONNECT_S, READ_S, Bucket, Server
+from lima.store.errors import storage_error
+from lima.store.local_files import PARTIAL, copy_whole, write_whole, written_beside
+from lima.store.opening import open_filesystem
+from lima.store.s3 import Bucket
 
 TRANSFERS = 8
 """Objects that are copied at the same time."""
 CHUNK = 8 << 20
-_PARTIAL = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}$")
-"""Names that objects have while they are written."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Storage:
 
         """
         refuse_credentials(uri, "the storage")
-        self.filesystem, self.root = _open(uri)
+        self.filesystem, self.root = open_filesystem(uri)
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
         is_s3 = isinstance(self.filesystem, pafs.S3FileSystem)
         self.bucket = Bucket(self.root) if is_s3 else None
@@ -167,7 +162,7 @@ class Storage:
         """Write an object whole. Without `replace` the first writer wins; False says it existed."""
         if self.is_local:
             with self._explained("write", path):
-                return _write_local(Path(self.full_path(path)), data, replace)
+                return write_whole(Path(self.full_path(path)), data, replace=replace)
         if not replace and self.exists(path):
             return False
         # The object appears when the stream closes, and nothing can fail before that: the data
@@ -193,7 +188,7 @@ class Storage:
         """Return what is being written to a folder, or was by a writer that was killed."""
         if not self.is_local:
             return []
-        return [entry for entry in self._entries("") if _PARTIAL.search(entry.path)]
+        return [entry for entry in self._entries("") if PARTIAL.search(entry.path)]
 
     def _entries(self, path: str) -> list[Entry]:
         selector = pafs.FileSelector(self.full_path(path), recursive=True, allow_not_found=True)
@@ -224,7 +219,7 @@ class Storage:
         """Copy a local file into storage, as a stream; the last writer wins."""
         if self.is_local:
             with self._explained("write", path):
-                _copy_local(source, Path(self.full_path(path)))
+                copy_whole(source, Path(self.full_path(path)))
             return
         with self._explained("write", path):
             pafs.copy_files(
@@ -242,7 +237,7 @@ class Storage:
         killed leaves none either: parts are no object before the last one.)
         """
         if self.is_local:
-            with self._explained("write", path), _beside(Path(self.full_path(path))) as file:
+            with self._explained("write", path), written_beside(Path(self.full_path(path))) as file:
                 for piece in pieces:
                     file.write(piece)
             return
@@ -327,116 +322,3 @@ class Storage:
 
 def _is_hidden(entry: Entry) -> bool:
     return entry.path.rsplit("/", 1)[-1].startswith(".")
-
-
-def _open(uri: str) -> tuple[pafs.FileSystem, str]:
-    scheme, separator, rest = uri.partition("://")
-    refuse_slips(uri)
-    if not separator:
-        folder = expanded(uri)
-        if uri.startswith("~") and folder == Path(uri):
-            raise InputError(f"{uri}: there is no user {folder.parts[0]}; name another folder")
-        return pafs.LocalFileSystem(), str(folder.absolute())
-    if not rest.strip("/"):
-        raise InputError(f"{uri}: no bucket is named; write {scheme}://BUCKET/PREFIX")
-    try:
-        if scheme == "file":
-            return pafs.LocalFileSystem(), str(Path(rest).absolute())
-        if scheme == "s3":
-            return _s3(), rest.strip("/")
-        return _other(uri)
-    except (ValueError, ImportError) as error:
-        raise InputError(_not_opened(uri, error)) from error
-    except (OSError, pa.ArrowException) as error:
-        raise kind_of(error)(_not_opened(uri, error)) from error
-
-
-def _not_opened(uri: str, error: Exception) -> str:
-    return (
-        f"{uri}: cannot open this kind of storage ({reason(error)}); use a folder, s3://, gs:// "
-        "or abfs://, or install the fsspec package for this scheme"
-    )
-
-
-def _s3() -> pafs.FileSystem:
-    server = Server.of_environment()
-    return pafs.S3FileSystem(
-        endpoint_override=server.endpoint,
-        region=server.region,
-        tls_ca_file_path=server.ca_bundle,  # type: ignore[call-arg]  # old stubs
-        connect_timeout=CONNECT_S,
-        request_timeout=READ_S,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=server.attempts),
-    )
-
-
-def _other(uri: str) -> tuple[pafs.FileSystem, str]:
-    try:
-        filesystem, root = pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        import fsspec
-
-        opened, root = fsspec.url_to_fs(uri)
-        filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(opened))  # type: ignore[abstract]
-    return filesystem, str(root).rstrip("/")
-
-
-def _write_local(path: Path, data: bytes, replace: bool) -> bool:
-    """Write beside the target, then link it into place: never half, never twice."""
-    if path.exists():
-        if not replace:
-            return False
-        if not path.is_file():  # the owner of the machine could lose a device
-            raise OSError(errno.EEXIST, f"{path} is no regular file")
-    if replace:
-        with _beside(path) as stream:
-            stream.write(data)
-        return True
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    try:
-        with _synced(partial) as stream:
-            stream.write(data)
-        os.link(partial, path)
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink(missing_ok=True)
-    return True
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
-    """Write beside the target, which what is written replaces in the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    try:
-        with _synced(partial) as stream:
-            yield stream
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _synced(file: Path) -> Iterator[BinaryIO]:
-    with file.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-
-
-def _copy_local(source: Path, path: Path) -> None:
-    import shutil
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ The rows of its steps must be those of its spec (data, draws, learning rates), e
 to each other; and what lost attempts had found of a step must be what its row says.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,10 +129,10 @@ def _changes(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
 
 def _order(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what is wrong with the count of rows of each step."""
-    steps = [row["step"] for row in rows]
-    if missing := sorted(set(range(1, steps[-1] + 1)) - set(steps)):
+    counts = Counter(row["step"] for row in rows)
+    if missing := sorted(set(range(1, max(counts) + 1)) - counts.keys()):
         yield f"steps {ranges(missing)} have no row"
-    if twice := sorted({step for step in steps if steps.count(step) > 1}):
+    if twice := sorted(step for step, count in counts.items() if count > 1):
         yield f"steps {ranges(twice)} have several rows"
 
 

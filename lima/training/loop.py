@@ -220,22 +220,22 @@ class Trainer:
         set_learning_rate(self.engine, rate)
         summed = self._accumulate(batch, step)
         # Read after the step: it makes the host wait for the device once, not once a part.
-        loss = self.world.sum(float(summed))[0] / max(batch.target_tokens, 1)
+        total, drawn = self.world.sum(float(summed), self._drawn(batch, step))
+        loss = total / max(batch.target_tokens, 1)
         # DeepSpeed passes over a step whose gradients overflow; that must not go unnoticed.
         if not math.isfinite(loss) or not self.engine.was_step_applied():
             raise ModelError(
                 f"training diverges: step {step} has loss {loss:g} and no usable gradients; lower "
                 f"optimizer.lr_start (now {self.spec.optimizer.lr_start}) or use precision fp32"
             )
-        drawn = self._drawn(batch, step)
         if self.world.leads:
             seconds = time.perf_counter() - started
-            self._record(step, batch, loss=loss, rate=rate, drawn=drawn, seconds=seconds)
+            self._record(step, batch, loss=loss, rate=rate, drawn=int(drawn), seconds=seconds)
 
     def _drawn(self, batch: Batch, step: int) -> int:
-        """Return the number that stands for what all workers read and drew."""
+        """Return the number that stands for what this worker reads and draws."""
         read = [span.example for micro in batch.micro_batches for span in micro.spans]
-        return int(self.world.sum(draws(self.cell.seed, step, read))[0])
+        return draws(self.cell.seed, step, read)
 
     def _accumulate(self, batch: Batch, step: int) -> torch.Tensor:
         """Run all parts of a step and update the weights; return this worker's summed loss."""

@@ -6,7 +6,7 @@ Every file is gathered on all workers and kept by one of them, round robin, whic
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -27,10 +27,10 @@ class Shards:
     `places` and `size` are the whole model's: where each weight lies, and the bytes of all.
     """
 
-    files: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    parameters: int = 0
-    size: int = 0
+    files: dict[str, dict[str, Tensor]]
+    places: dict[str, str]
+    parameters: int
+    size: int
 
     @property
     def index(self) -> bytes | None:
@@ -58,19 +58,20 @@ def gather_shards(engine: Any, world: World, file_bytes: int) -> Shards:
 
     model = engine.module
     groups = list(_grouped(model, file_bytes))
-    shards = Shards(parameters=sum(int(w.ds_numel) for w in model.parameters()))
+    files: dict[str, dict[str, Tensor]] = {}
+    places: dict[str, str] = {}
     size = 0
     engine.optimizer.checkpoint_event_prologue()
     for number, names in enumerate(groups):
         with deepspeed.zero.GatheredParameters([model.get_parameter(n) for n in names]):
             found = _as_saved(model, names, buffers=number == 0)
             file = _name(number, len(groups))
-            shards.places.update(dict.fromkeys(found, file))
+            places.update(dict.fromkeys(found, file))
             size += sum(t.numel() * t.element_size() for t in found.values())
             if number % world.size == world.rank:
-                shards.files[file] = {name: t.detach().cpu().clone() for name, t in found.items()}
+                files[file] = {name: t.detach().cpu().clone() for name, t in found.items()}
     engine.optimizer.checkpoint_event_epilogue()
-    return Shards(shards.files, shards.places, shards.parameters, size)
+    return Shards(files, places, sum(int(w.ds_numel) for w in model.parameters()), size)
 
 
 def _name(number: int, count: int) -> str:

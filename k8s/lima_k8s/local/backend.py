@@ -90,6 +90,7 @@ class StorageRuns:
         """
         self.storage = Storage(uri)
         self._done: set[str] = set()
+        self._ends: dict[str, JobEnd | None] = {}
 
     @property
     def place(self) -> dict[str, str]:
@@ -180,7 +181,7 @@ class StorageRuns:
         """Return all runs: of the records of jobs, the last that worked on each, and of others."""
         found: dict[str, _Known] = {}
         for job in read_jobs(self.storage):
-            end = _end(job)
+            end = self._end(job)
             for cell in job.read_cells():
                 known, before = _Known(cell, job, end), found.get(run_id(cell))
                 if before is None or not (before.works or known.was_refused):
@@ -188,6 +189,17 @@ class StorageRuns:
         others = [run for run in progress_runs(self.storage) if run not in found]
         found |= {run: _Known(cell) for run, cell in self._cells(others)}
         return {_run(run, known.cell, self.storage.uri): known for run, known in found.items()}
+
+    def _end(self, job: JobRecord) -> JobEnd | None:
+        """Return how a job ended, by its log, read once; None: it goes on, or was killed."""
+        if job.alive or not job.is_here:
+            return None
+        if job.name not in self._ends:
+            self._ends[job.name] = None
+            with contextlib.suppress(OSError):
+                log = Path(job.log).read_text("utf-8", errors="replace")
+                self._ends[job.name] = read_job_end(log)
+        return self._ends[job.name]
 
     def _cells(self, runs: Sequence[str]) -> Iterator[tuple[str, CellSpec]]:
         if not runs:
@@ -237,16 +249,6 @@ def _run(run: str, cell: CellSpec, uri: str) -> Run:
         cell=cell,
         run_id=run,
     )
-
-
-def _end(job: JobRecord) -> JobEnd | None:
-    """Return how a job ended, of its log."""
-    if job.alive or not job.is_here:
-        return None
-    try:
-        return read_job_end(Path(job.log).read_text("utf-8", errors="replace"))
-    except OSError:
-        return None
 
 
 def _lines(job: JobRecord, *, follow: bool) -> Iterator[str]:
