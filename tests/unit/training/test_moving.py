@@ -1,6 +1,7 @@
 """A run that goes on with another number of workers is the run that it was."""
 
 import os
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -70,18 +71,18 @@ def test_a_state_lies_in_an_object_store(s3_storage: str) -> None:
     assert [state.step for state in states.states()] == [2]
 
 
-def be_worker(rank: int, world: int, moved: CellSpec, begun: CellSpec, folder: str) -> None:
-    """Go on with the run `moved`; begin the run `begun`, and stop it."""
+def be_worker(rank: int, world: int, work: list[tuple[CellSpec, int]], folder: str) -> None:
+    """Train runs in a folder, one after another, each until it ends or is stopped after a step."""
     from lima.training.engine import prepare_environment
 
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world))
     torch.set_num_threads(1)
     prepare_environment("cpu")
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
+        "gloo", init_method=f"file://{folder}/group-of-{world}", rank=rank, world_size=world
     )
     group = World(rank, world, torch.device("cpu"))
-    for cell, stop_after in ((moved, 0), (begun, STOP)):
+    for cell, stop_after in work:
         asked: list[int] = []
         seen: list[StepRecord] = []
 
@@ -98,6 +99,19 @@ def be_worker(rank: int, world: int, moved: CellSpec, begun: CellSpec, folder: s
         except Interrupted:
             assert stop_after
     dist.destroy_process_group()
+
+
+def work_together(world: int, work: list[tuple[CellSpec, int]], folder: Path) -> None:
+    """Train with several workers, each a process."""
+    spawn = torch.multiprocessing.get_context("spawn").Process
+    processes = [
+        spawn(target=be_worker, args=(rank, world, work, str(folder))) for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * world
 
 
 def with_workers(cell: CellSpec, named: int, on: int | None = None) -> CellSpec:
@@ -119,26 +133,25 @@ def test_a_run_goes_on_with_more_workers_and_with_fewer(tmp_path: Path) -> None:
     train(alone, Storage(str(undisturbed)))
     with pytest.raises(Interrupted):
         train(alone, Storage(str(moving)), stop_after=STOP)
-    more, fewer = with_workers(cell, 1, on=2), with_workers(cell, 2, on=1)
-    assert (run_id(more), run_id(fewer)) == (run_id(alone), run_id(pair))
-    spawn = torch.multiprocessing.get_context("spawn").Process
-    work = (more, pair, str(moving))
-    processes = [spawn(target=be_worker, args=(rank, 2, *work)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    more, fewer, most = (with_workers(cell, n, on=on) for n, on in ((1, 2), (2, 1), (2, 4)))
+    assert (run_id(more), run_id(fewer), run_id(most)) == (run_id(alone), *[run_id(pair)] * 2)
+    work_together(2, [(more, 0), (pair, STOP)], moving)
+    shutil.copytree(moving, tmp_path / "wider")
+    work_together(4, [(most, 0)], tmp_path / "wider")
     train(fewer, Storage(str(moving)))
     expected = rows(undisturbed, alone)
     assert len(expected) == 6
-    for run, workers in ((more, [1] * STOP + [2] * 3), (fewer, [2] * STOP + [1] * 3)):
-        found = rows(moving, run)
+    for folder, run, workers in (
+        (moving, more, [1] * STOP + [2] * 3),
+        (moving, fewer, [2] * STOP + [1] * 3),
+        (tmp_path / "wider", most, [2] * STOP + [4] * 3),
+    ):
+        found = rows(folder, run)
         assert [row["step"] for row in found] == list(range(1, 7))
         assert [row["workers"] for row in found] == workers
         for ours, theirs in zip(found, expected, strict=True):
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
             assert ours["target_tokens"] == theirs["target_tokens"]
         ended = weights(Storage(str(undisturbed)), alone, 3)
-        for name, value in weights(Storage(str(moving)), run, 3).items():
+        for name, value in weights(Storage(str(folder)), run, 3).items():
             torch.testing.assert_close(value, ended[name], rtol=1e-4, atol=1e-6)
