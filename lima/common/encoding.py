@@ -1,9 +1,11 @@
 """Bytes that should be text in UTF-8, and files that are packed."""
 
+import bz2
 import gzip
+import lzma
 import zlib
 
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+GZIP, ZSTD, BZIP2, XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00"
 """First bytes of such files."""
 
 
@@ -20,17 +22,33 @@ def not_utf8(data: bytes) -> str | None:
 
 
 def unpacked(data: bytes) -> bytes:
-    """Return the content of a file; of one that is packed with gzip, what it holds.
+    """Return the content of a file; of one that is packed, what it holds.
+
+    Known by their first bytes are gzip, zstd, bzip2 and xz.
 
     Raises:
-        ValueError: it is damaged or cut off, or packed by another program.
+        ValueError: it is damaged or cut off.
 
     """
-    if data.startswith(ZSTD):
-        raise ValueError("packed with zstd; unpack it: zstd -d")
-    if not data.startswith(GZIP):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"damaged gzip ({error}); fetch it again") from None
+    for start, name, unpack in _PACKERS:
+        if data.startswith(start):
+            try:
+                return unpack(data)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise ValueError(f"damaged {name} ({error}); fetch it again") from None
+    return data
+
+
+def _of_zstd(data: bytes) -> bytes:
+    import pyarrow as pa  # the command line alone has no other that unpacks it
+
+    with pa.input_stream(pa.BufferReader(data), compression="zstd") as stream:
+        return bytes(stream.read())
+
+
+_PACKERS = (
+    (GZIP, "gzip", gzip.decompress),
+    (ZSTD, "zstd", _of_zstd),
+    (BZIP2, "bzip2", bz2.decompress),
+    (XZ, "xz", lzma.decompress),
+)

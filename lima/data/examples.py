@@ -1,25 +1,29 @@
-"""Examples in LIMA's layout: reading, checking and sampling them.
+"""Examples: reading, checking and sampling them.
 
-A line of JSONL is `{"conversations": ["user", "assistant", …], "source": "name"}`.
+A line of JSONL in LIMA's layout is `{"conversations": ["user", "assistant", …], "source": "name"}`;
+the other layouts are in `lima.data.layouts`.
 """
 
 import fnmatch
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from lima.common.encoding import not_utf8, unpacked
-from lima.common.paths import expanded
-from lima.data.layouts import refuse_unread
+from lima.common.paths import expanded, is_here
+from lima.data.layouts import conversation
+from lima.data.records import records
 from lima.errors import DataError
-from lima.inputs.check import check_bytes
+from lima.inputs.check import check, check_bytes
+from lima.inputs.fingerprint import of_bytes, of_tree
+from lima.inputs.listing import HUB, example_files
 from lima.inputs.shipped import AUTHORED, PYDOC, authored_file, language_reference, shipped_bytes
 from lima.spec import DataSpec
 from lima.spec.codec import is_unicode, sha256_key, shortened
 
 HOME = "LIMA_DATA"
 """Environment variable of a pod: the storage that holds relative files which its machine lacks."""
+LAYOUTS_TOLD = "docs/reference/layouts.md has the layouts that are read"
 
 
 @dataclass(frozen=True)
@@ -115,40 +119,29 @@ def loader(text_format: str) -> Loader:
     return documents if text_format == "text" else training_examples
 
 
-def parse_examples(lines: Iterable[str], where: str) -> Iterator[Example]:
-    """Yield the examples of JSONL lines; blank lines are passed over.
+def parse_examples(data: bytes, where: str) -> Iterator[Example]:
+    """Yield the examples of a file, in any of the layouts of `lima.data.layouts`.
+
+    Args:
+        data: Of the file: see `records`.
+        where: What errors call it.
 
     Raises:
-        DataError: a line is not an example; the message names `where` and the line.
+        DataError: a record is not an example; the message names `where` and the line.
 
     """
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _parse(line, f"{where}:{number}")
+    for place, record in records(data, where):
+        yield _example(record, place)
 
 
-def _parse(line: str, where: str) -> Example:
+def _example(record: Any, where: str) -> Example:
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: not a record with keys; {LAYOUTS_TOLD}")
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}); mend or drop the line") from None
-    except (ValueError, RecursionError):
-        raise DataError(
-            f"{where}: holds a number of thousands of digits, or lists within lists without end; "
-            "mend or drop the line"
-        ) from None
-    turns = record.get("conversations") if isinstance(record, dict) else None
-    if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
-        raise DataError(f'{where}: "conversations" must be a list of strings, the user\'s first')
-    for index, turn in enumerate(turns):
-        if not turn.strip():
-            role = "response" if index % 2 else "prompt"
-            raise DataError(f"{where}: utterance {index + 1} is an empty {role}; fill or drop it")
-    try:
-        refuse_unread(record, ("conversations",), turns)
+        turns = conversation(record)
     except ValueError as error:
-        raise DataError(f"{where}: {error}; curation reads other layouts") from None
-    source = record.get("source", "")
+        raise DataError(f"{where}: {error}; {LAYOUTS_TOLD}") from None
+    source = record.get("source") or ""
     if isinstance(source, list | dict):
         raise DataError(f'{where}: "source" must be a text; write the name of the source')
     for name, text in (
@@ -183,59 +176,61 @@ def _read(spec: DataSpec) -> Iterator[Example]:
         if path == PYDOC:
             return (Example((text,), PYDOC) for text in language_reference())
         return _authored(names)
-    return parse_examples(_lines(_checked(spec), path), path)
-
-
-def _checked(spec: DataSpec) -> bytes:
-    data = read_bytes(spec.path)
-    check_bytes(data, spec.fingerprint, spec.path)
-    return data
+    files = read_files(path)
+    check(of_files(files), spec.fingerprint, path)
+    return (e for name, data in files.items() for e in parse_examples(data, _named(path, name)))
 
 
 def _authored(names: str) -> Iterator[Example]:
     for name in names.split("+"):
-        lines = authored_file(name).read_text("utf-8").split("\n")
-        yield from parse_examples(lines, f"{AUTHORED}{name}")
+        yield from parse_examples(authored_file(name).read_bytes(), f"{AUTHORED}{name}")
 
 
-def _lines(data: bytes, path: str) -> list[str]:
-    try:
-        data = unpacked(data)
-    except ValueError as error:
-        raise DataError(f"{shortened(path)}: {error}") from None
-    if problem := not_utf8(data):
-        raise DataError(f"{shortened(path)}: {problem}")
-    # Not splitlines(): a JSON string may hold U+2028 and the like.
-    return data.decode("utf-8-sig").split("\n")
+def _named(path: str, name: str) -> str:
+    """Return what errors call a file; that of a path which is one has no name."""
+    return f"{shortened(path)}/{name}" if name else shortened(path)
 
 
-def read_bytes(path: str) -> bytes:
-    """Return the bytes of a file of examples.
+def of_files(files: Mapping[str, bytes]) -> str:
+    """Return the fingerprint of the files of examples that `read_files` returned."""
+    hashes = {name: of_bytes(data) for name, data in files.items()}
+    return hashes[""] if "" in hashes else of_tree(hashes)
+
+
+def read_files(path: str) -> dict[str, bytes]:
+    """Return the bytes of the files of examples of a path, by their names below it.
+
+    The name of a path that is a file itself is "".
 
     Raises:
-        DataError: it is not there, or cannot be read.
+        DataError: there is none, or it cannot be read.
+        StorageError: an object store does not answer.
 
     """
-    uri = _uri(path)
-    if uri:
+    where = _where(path)
+    return {name: _read_bytes(file, path) for name, file in example_files(where).items()}
+
+
+def _read_bytes(file: str, path: str) -> bytes:
+    if "://" in file:
         from lima.store.storage import Storage  # its library takes longer than all of lint
 
-        folder, _, name = uri.rpartition("/")
+        folder, _, name = file.rpartition("/")
         storage = Storage(folder)
-        if uri != path and not storage.exists(name):
+        if "://" not in path and not storage.exists(name):
             raise DataError(
-                f"{shortened(path)}: neither on this machine nor at {uri}; copy it there"
+                f"{shortened(path)}: neither on this machine nor at {file}; copy it there"
             )
         return storage.read(name)
     try:
-        return expanded(path).read_bytes()
+        return expanded(file).read_bytes()
     except OSError as error:
-        raise DataError(f"{shortened(path)}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{shortened(file)}: cannot be read ({error.strerror})") from None
 
 
-def _uri(path: str) -> str | None:
-    """Return where a file lies on an object store; None: on this machine."""
-    if "://" in path:
+def _where(path: str) -> str:
+    """Return where a path lies: on this machine, or below the storage of the pod's examples."""
+    home = os.environ.get(HOME)
+    if "://" in path or not home or path.startswith(HUB) or is_here(path):
         return path
-    home, local = os.environ.get(HOME), expanded(path)
-    return f"{home.rstrip('/')}/{path}" if home and not local.exists() else None
+    return f"{home.rstrip('/')}/{path}"

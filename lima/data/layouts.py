@@ -14,14 +14,15 @@ LISTS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 """Keys of whole conversations, and in their items: who speaks, and what."""
 ROLES = {"user": 0, "human": 0, "assistant": 1, "gpt": 1, "model": 1}
 """Whose turn it is: even utterances are the user's."""
+SYSTEM = ("system", "developer")
 PROMPTS = ("instruction", "prompt")
 CONTEXTS = ("input", "context")
 """Of a prompt, after a blank line."""
 RESPONSES = ("output", "response", "completion")
 PREFERENCE = ("chosen", "rejected")
 UNPLACED = (
-    *("system", "system_prompt", "tools", "functions", "image", "images", "audio", "audios"),
-    *("video", "videos", "tool_calls", "function_call"),
+    *("system", "system_prompt", "system_message", "tools", "functions", "tool_calls"),
+    *("function_call", "image", "images", "audio", "audios", "video", "videos"),
     *("thinking", "reasoning", "reasoning_content"),
 )
 """What a conversation or a message may hold beside words, and a layout of LIMA cannot."""
@@ -108,18 +109,39 @@ def conversation(record: Mapping[str, Any], *, chosen: bool = False) -> tuple[st
             text that the layout has no place for.
 
     """
-    if record.get("label") is False:
-        raise ValueError("label is false: a response that people turned down")
+    refuse_unwanted(record)
     turns, read = _turns({k: v for k, v in record.items() if v is not None}, chosen=chosen)
     if not turns:
         raise ValueError(f"no conversation in a known layout (keys: {', '.join(sorted(record))})")
     for index, turn in enumerate(turns):
-        if not isinstance(turn, str) or not turn.strip():
-            raise ValueError(f"utterance {index + 1} is not text, or empty")
+        if not isinstance(turn, str):
+            raise ValueError(f"utterance {index + 1} is not text")
+        if not turn.strip():
+            role = "response" if index % 2 else "prompt"
+            raise ValueError(f"utterance {index + 1} is an empty {role}; fill or drop it")
     refuse_unread(record, read, turns)
     if len(turns) % 2 and (unknown := _texts_beside(record)):
         raise ValueError(f"no response, but text under keys that no layout has: {unknown}")
     return tuple(turns)
+
+
+def refuse_unwanted(record: Mapping[str, Any]) -> None:
+    """Refuse a record, or a message, that its own keys say is not to be learned from.
+
+    KTO's records (`prompt`, `completion`, `label`) hold responses that people turned down; of
+    OpenAI's messages some have the `weight` 0, of axolotl's some `train: false`.
+
+    Raises:
+        ValueError: it is such a one.
+
+    """
+    label = record.get("label")
+    if label is False or ("completion" in record and label == 0):
+        raise ValueError("label is false: a response that people turned down")
+    weight = record.get("weight")
+    if weight == 0 or record.get("train") is False:
+        key = "weight is 0" if weight == 0 else "train is false"
+        raise ValueError(f"{key}: not to be learned from, which this layout cannot say; drop it")
 
 
 def refuse_unread(record: Mapping[str, Any], read: Collection[str], turns: Sequence[str]) -> None:
@@ -221,8 +243,11 @@ def _turn(index: int, item: Any) -> Any:
         return item
     if unplaced := [key for key in UNPLACED if item.get(key)]:
         raise ValueError(f"utterance {index + 1}: no place for {', '.join(unplaced)}")
+    refuse_unwanted(item)
     if _speaker(item) != index % 2:
         names = [str(item[role]) for role, _ in LISTS.values() if role in item]
+        if names and names[0] in SYSTEM:
+            raise ValueError(f"utterance {index + 1}: no place for a {names[0]} prompt; drop it")
         raise ValueError(f"utterance {index + 1} is by {' '.join(names)!r}, out of turn")
     return next((item[content] for _, content in LISTS.values() if content in item), None)
 

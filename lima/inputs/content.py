@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lima.common.paths import PACKAGE, expanded, file_name
-from lima.errors import InputError, LimaError, StorageError
+from lima.errors import HubError, InputError, LimaError, StorageError
 from lima.inputs.fingerprint import COMMIT, digits, of_bytes, of_stream, of_tree
 from lima.inputs.hub import Hub
 from lima.inputs.memory import Memory, State, Unknown
@@ -97,7 +97,7 @@ class Contents:
 
     def _of(self, place: Place) -> Content | Unknown:
         if place.kind == "data":
-            return shipped(place.paths[0]) or self._one(place.paths[0])
+            return shipped(place.paths[0]) or self._examples(place.paths[0])
         if place.kind == "responses":
             return self._responses(place.paths)
         if place.kind == "source":
@@ -118,6 +118,16 @@ class Contents:
             return found
         (file,) = found.values()
         return Content(file.fingerprint, file.size, found)
+
+    def _examples(self, path: str) -> Content | Unknown:
+        """Return the content of a file of examples, of a folder of them or of one of a hub."""
+        from lima.inputs.listing import HUB, example_files
+
+        try:
+            files = example_files(path if path.startswith(HUB) else self._place(path))
+        except (InputError, HubError) as error:
+            return Unknown(str(error), is_absent=isinstance(error, InputError))
+        return self._one(path) if "" in files else self._tree(files)
 
     def _responses(self, paths: tuple[str, ...]) -> Content | Unknown:
         if len(paths) == 1:

@@ -30,9 +30,9 @@ class Hub:
         wanted = revision or DEFAULT_REVISION
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:
             offline = Unknown("could not ask: HF_HUB_OFFLINE keeps the hub from being asked")
-            return _cached(name, wanted) or offline
+            return cached_commit(name, wanted) or offline
         found = self._silent or self._asked(name, wanted)
-        return found if isinstance(found, str) else _cached(name, wanted) or found
+        return found if isinstance(found, str) else cached_commit(name, wanted) or found
 
     def _asked(self, name: str, revision: str) -> str | Unknown:
         # They take longer than all of lint.
@@ -55,11 +55,16 @@ class Hub:
             return self._silent
 
 
-def _cached(name: str, revision: str) -> str | None:
-    """Return the commit that the hub's own cache on this machine has for a revision."""
+def cache_of(name: str, kind: str = "models") -> Path:
+    """Return the folder of a repository in the hub's own cache on this machine."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    folder = cache / f"models--{name.replace('/', '--')}"
+    return cache / f"{kind}--{name.replace('/', '--')}"
+
+
+def cached_commit(name: str, revision: str, kind: str = "models") -> str | None:
+    """Return the commit that this cache has for a revision."""
+    folder = cache_of(name, kind)
     if (folder / "snapshots" / revision).is_dir():
         return revision
     try:

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from lima.common.paths import expanded, file_name
+from lima.common.paths import expanded, file_name, is_here
+from lima.errors import DataError
 from lima.inputs.model_files import needed_files
 from lima.spec import names
 
@@ -16,6 +17,12 @@ SUFFIXES = (
 and with these the ids of runs."""
 _OWN_SUFFIXES: dict[str, tuple[str, ...]] = {}
 """By the kind of a source: those that not all folders are searched for."""
+EXAMPLES = (".jsonl", ".ndjson", ".json", ".parquet")
+"""Of files of examples in a folder: fingerprints of folders stand on them too."""
+NOT_EXAMPLES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""What `datasets` writes beside them."""
+HUB = "hub:"
+"""Start of the path of a data set of a hub."""
 XML = ".xml"
 """Tables of a dump; the folder that they lie in is the name of the site."""
 
@@ -43,6 +50,51 @@ def read_of_model(names: Collection[str]) -> list[str]:
     """Return the names of files of a saved model that are read, sorted: no hidden ones, nor the
     same weights in another format."""
     return sorted(needed_files([name for name in names if not is_hidden(name)]))
+
+
+def example_files(path: str) -> dict[str, str]:
+    """Return the files of examples of a path: name below it to path or URI, in their order.
+
+    A path that is a file, or nothing, is the file "".
+
+    Raises:
+        DataError: a folder, or a data set of a hub, holds no file of examples.
+        StorageError: an object store does not answer.
+        HubError: a hub does not answer.
+
+    """
+    if path.startswith(HUB):
+        from lima.inputs.hub_data import hub_files
+
+        return hub_files(path)
+    root = path.rstrip("/")
+    if "://" in path:
+        from lima.store.storage import Storage
+
+        found = {e.path: f"{root}/{e.path}" for e in Storage(path).entries("")}
+    elif is_here(path) and expanded(path).is_dir():
+        folder = expanded(path)
+        files = (file for file in folder.rglob("*") if file.is_file())
+        found = {file.relative_to(folder).as_posix(): str(file) for file in files}
+    else:
+        return {"": path}
+    if not found and "://" in path:  # not a folder; that it exists is seen when it is opened
+        return {"": path}
+    wanted = [name for name in found if is_example_file(name)]
+    if not wanted:
+        raise DataError(
+            f"{path}: no file of examples in it: {', '.join(EXAMPLES)}, packed or not; an Arrow "
+            "data set is written as Parquet with to_parquet"
+        )
+    return {name: found[name] for name in sorted(wanted)}
+
+
+def is_example_file(name: str) -> bool:
+    """Say whether a file in a folder holds examples, by its name below the folder."""
+    from lima.store.files import base_name
+
+    is_other = is_hidden(name) or file_name(name) in NOT_EXAMPLES
+    return not is_other and base_name(name).lower().endswith(EXAMPLES)
 
 
 def add_suffixes(kind: str, suffixes: Sequence[str]) -> None:

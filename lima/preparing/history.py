@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lima.common.paths import file_name
-from lima.data.examples import parse_examples
+from lima.data.examples import parse_examples, read_files
 from lima.errors import LimaError
 from lima.inputs.copies import copy_of
 from lima.inputs.fingerprint import short
@@ -127,20 +127,15 @@ def _difference(storage: Storage, change: Change) -> str:
     try:
         if kept is None:
             return ""
-        before = _keys(storage.read(kept))
-        now = _keys(_read(change.now))
-    except (LimaError, OSError, UnicodeDecodeError):
+        before = _keys({kept: storage.read(kept)})
+        now = _keys(read_files(change.now.paths[0]))
+    except (LimaError, OSError):
         return ""
     size = max(before.total(), now.total())
     return f"{size - (before & now).total()} of {size} examples differ"
 
 
-def _read(place: Place) -> bytes:
-    from lima.data.examples import read_bytes
-
-    return read_bytes(place.paths[0])
-
-
-def _keys(data: bytes) -> Counter[str]:
-    lines = data.decode("utf-8-sig").split("\n")
-    return Counter(example.key for example in parse_examples(lines, "examples"))
+def _keys(files: Mapping[str, bytes]) -> Counter[str]:
+    return Counter(
+        example.key for name, data in files.items() for example in parse_examples(data, name)
+    )

@@ -89,9 +89,12 @@ class DataSpec:
         str,
         Meta(
             min_length=1,
-            description="A JSONL file in LIMA's layout (local or a storage URI), or "
-            "`authored:NAME[+NAME]` for the examples that ship here, or `pydoc:topics` for the "
-            "prose of Python's language reference, which differs between versions of Python.",
+            description="A file of examples or a folder of them (local or a storage URI): JSONL, "
+            "a JSON list or Parquet, packed or not, in one of the layouts of "
+            "docs/reference/layouts.md; or `hub:OWNER/NAME[@REVISION][#[CONFIG/]SPLIT]` for a "
+            "data set of a hub, or `authored:NAME[+NAME]` for the examples that ship here, or "
+            "`pydoc:topics` for the prose of Python's language reference, which differs between "
+            "versions of Python.",
         ),
     ]
     sources: Annotated[

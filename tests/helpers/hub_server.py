@@ -1,10 +1,12 @@
-"""The part of the Hugging Face hub's API that writes: repositories, large files, commits."""
+"""Parts of the Hugging Face hub's API: what writes repositories, and what reads data sets."""
 
 import base64
 import contextlib
+import hashlib
 import json
 import threading
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,13 +14,19 @@ TOKEN = "hf_of_a_test"
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Keeps what is committed: `files[repository][path]`."""
+    """Keeps what is committed, and serves data sets: `files[repository][path]`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
         self.large: dict[str, bytes] = {}
+        self.read: list[str] = []
+
+    @property
+    def commit(self) -> str:
+        """The commit of all repositories: other content, another commit."""
+        return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
 
     @property
     def url(self) -> str:
@@ -47,6 +55,44 @@ class _Handler(BaseHTTPRequestHandler):
             ]  # fmt: skip
             return self._answer(200, {"files": wanted})
         return self._commit(f"{owner}/{name}", body)
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_HEAD(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        """Answer for `/api/datasets/OWNER/NAME/revision/main` and `/datasets/…/resolve/…/FILE`."""
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).strip("/")
+        api = path.startswith("api/")
+        if "datasets/" not in path:
+            return self._answer(404, {"error": "no"})
+        _, owner, name, kind, revision, *rest = path.removeprefix("api/").split("/")
+        files = self.server.files.get(f"{owner}/{name}")
+        if files is None or revision not in ("main", self.server.commit):
+            unknown = "RepoNotFound" if files is None else "RevisionNotFound"
+            return self._answer(404, {"error": "no"}, {"X-Error-Code": unknown})
+        if api and kind == "revision":
+            listed = [{"rfilename": file} for file in files]
+            about = {"id": f"{owner}/{name}", "sha": self.server.commit, "siblings": listed}
+            return self._answer(200, about)
+        if api:  # tree
+            return self._answer(200, [self._entry(*item) for item in files.items()])
+        file = "/".join(rest)
+        if file not in files:
+            return self._answer(404, {"error": "no"}, {"X-Error-Code": "EntryNotFound"})
+        if self.command == "GET":
+            self.server.read.append(file)
+        found = {"ETag": f'"{self._tag(files[file])}"', "X-Repo-Commit": self.server.commit}
+        return self._send(200, files[file], found)
+
+    def _entry(self, path: str, data: bytes) -> dict[str, Any]:
+        return {"type": "file", "path": path, "size": len(data), "oid": self._tag(data)}
+
+    @staticmethod
+    def _tag(data: bytes) -> str:
+        return hashlib.sha1(data).hexdigest()
 
     def do_PUT(self) -> None:
         self.server.large[self.path.rpartition("/")[2]] = self.rfile.read(
@@ -84,13 +130,18 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.server.url}/{repository}/commit/{commit}"
         self._answer(200, {"success": True, "commitOid": commit, "commitUrl": url})
 
-    def _answer(self, status: int, document: dict[str, Any]) -> None:
-        data = json.dumps(document).encode()
+    def _answer(self, status: int, document: Any, more: Mapping[str, str] | None = None) -> None:
+        headers = {"Content-Type": "application/json", **(more or {})}
+        self._send(status, json.dumps(document).encode(), headers)
+
+    def _send(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         """Stay quiet."""

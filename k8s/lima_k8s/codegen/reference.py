@@ -145,8 +145,9 @@ def _recipes() -> Iterator[str]:
         "LIMA's data is licensed for non-commercial use and does not ship with this code; nor do "
         "the data of the baseline and of the ablations. The recipes name files below `data/`, "
         "relative to where the command is started. Put yours there, or name it: "
-        "`--set train.data.path=FILE`, a local file or a storage URI. A file is JSONL, each line "
-        '`{"conversations": ["prompt", "response", …], "source": "name"}`. `tiny` has '
+        "`--set train.data.path=FILE`, a local file or a storage URI. A line of LIMA's files is "
+        '`{"conversations": ["prompt", "response", …], "source": "name"}`; others '
+        "[are read too](layouts.md). `tiny` has "
         "all that it needs; `smol` wants a package of Python besides, which `make demo` installs."
     )
     for name, recipe in RECIPES.items():
@@ -190,11 +191,14 @@ def _data_files(cell: CellSpec) -> Iterator[str]:
 def _layouts() -> Iterator[str]:
     yield "# Layouts of examples\n"
     yield (
-        "What sources of the kinds `examples` and `authored` may hold, in JSONL or as a JSON list. "
-        "A record is read whole or is damaged, named by its file and line: so is one with two "
-        "responses, a system prompt, tools or pictures, or with text under keys that no layout "
-        "has beside a lone prompt. Other keys, as an `id`, are passed over; `source`, `category`, "
-        "`licence` and `url` are kept.\n"
+        "What `train.data`, `train.heldout` and `generate.prompts` may name, in JSONL, a JSON list "
+        "or Parquet, and what sources of the kinds `examples` and `authored` may hold, in JSONL or "
+        "a JSON list. A record is read whole or refused, named by its file and line (curation "
+        "counts it as damaged and goes on): so is one with two responses, a system prompt, tools "
+        "or pictures, one marked as not to be learned from (`label: false`, `weight: 0`, "
+        "`train: false`), or with text under keys that no layout has beside a lone prompt. Other "
+        "keys, as an `id`, are passed over; `source` is kept, and curation keeps `category`, "
+        "`licence` and `url`.\n"
     )
     rows = (
         (

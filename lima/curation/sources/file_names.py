@@ -14,10 +14,11 @@ from lima.spec.curate import CurateSpec
 from lima.store.files import base_name, files, stem
 
 MARKDOWN = (".md", ".markdown")
+RECORDS = (".jsonl", ".json", ".ndjson")
 SUFFIXES = {
-    "alpaca": (".json", ".jsonl"),
-    "examples": (".jsonl", ".json"),
-    "authored": (".jsonl", ".json", *MARKDOWN),
+    "alpaca": RECORDS,
+    "examples": RECORDS,
+    "authored": (*RECORDS, *MARKDOWN),
 }
 """By kind of source: of its files, whose examples are named by file and row."""
 IN_FOLDERS = "authored"

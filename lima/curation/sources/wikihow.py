@@ -18,7 +18,7 @@ from lima.data.plain_text import one_line, tidy, without_links
 from lima.store.files import files, stem
 
 SOURCE = "wikihow"
-SUFFIXES = (".jsonl", ".json", ".csv")
+SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv")
 LICENCE = "CC BY-NC-SA 3.0"
 CONTRIBUTORS = "wikiHow contributors"
 CATEGORIES = (

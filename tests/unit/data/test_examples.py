@@ -26,8 +26,23 @@ GOOD = json.dumps({"conversations": ["prompt", "response"], "source": "test"})
         ('{"conversations": ["a", "b"], "n": %s}' % ("1" * 5000), "thousands of digits"),
         ("[" * 100_000, "lists within lists without end"),
         ('{"conversations": ["a", "b"]', "not JSON"),
-        ("3", '"conversations" must be a list of strings'),
-        ('{"conversations": ["a", 3]}', '"conversations" must be a list of strings'),
+        ("3", "not a record with keys"),
+        ('{"conversations": ["a", 3]}', "utterance 2 is not text"),
+        ('{"conversations": []}', "no conversation in a known layout"),
+        ('{"prompt": "a", "output": ""}', "utterance 2 is an empty response"),
+        ('{"instruction": "a", "completion": "b", "output": "c"}', "which of them is meant?"),
+        ('{"prompt": "a", "completion": "b", "label": 0}', "people turned down"),
+        ('{"prompt": "a", "response": "b", "weight": 0}', "weight is 0"),
+        ('{"prompt": "a", "response": "b", "system_message": "c"}', "system_message: no place"),
+        (
+            '{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]}',
+            "utterance 1: no place for a system prompt",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": "a"}, '
+            '{"role": "assistant", "content": "b", "weight": 0}]}',
+            "weight is 0",
+        ),
         ('{"conversations": ["a", "b", " "]}', "utterance 3 is an empty prompt"),
     ],
 )
