@@ -42,7 +42,7 @@ def unpacked(data: bytes) -> bytes:
 def _of_zstd(data: bytes) -> bytes:
     import pyarrow as pa  # the command line alone has no other that unpacks it
 
-    with pa.input_stream(pa.BufferReader(data), compression="zstd") as stream:
+    with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
         return bytes(stream.read())
 
 

@@ -52,6 +52,11 @@ def file_name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2] or path
 
 
+def is_hidden(name: str) -> bool:
+    """Say whether a file, or a folder that it lies in, is hidden."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
 def require_regular(path: Path) -> Path:
     """Return `path` if a file can be made there, or a regular one replaced.
 

@@ -15,8 +15,9 @@ from lima.data.layouts import conversation
 from lima.data.records import records
 from lima.errors import DataError
 from lima.inputs.check import check, check_bytes
+from lima.inputs.example_names import HUB
 from lima.inputs.fingerprint import of_bytes, of_tree
-from lima.inputs.listing import HUB, example_files
+from lima.inputs.listing import example_files
 from lima.inputs.shipped import AUTHORED, PYDOC, authored_file, language_reference, shipped_bytes
 from lima.spec import DataSpec
 from lima.spec.codec import is_unicode, sha256_key, shortened

@@ -121,7 +121,8 @@ class Contents:
 
     def _examples(self, path: str) -> Content | Unknown:
         """Return the content of a file of examples, of a folder of them or of one of a hub."""
-        from lima.inputs.listing import HUB, example_files
+        from lima.inputs.example_names import HUB
+        from lima.inputs.listing import example_files
 
         try:
             files = example_files(path if path.startswith(HUB) else self._place(path))

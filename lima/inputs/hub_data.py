@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lima.errors import DataError, HubError, InputError, LimaError
+from lima.inputs.example_names import EXAMPLES, is_example_file
 from lima.inputs.hub import ANSWER_S, cache_of, cached_commit
 from lima.inputs.hub_splits import HubData, chosen, configs_of, parsed_path
-from lima.inputs.listing import EXAMPLES, is_example_file
 
 CARD = "README.md"
 _PART = re.compile(r"-\d{5}(-of-\d{5})")

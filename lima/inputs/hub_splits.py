@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lima.errors import InputError
+from lima.inputs.example_names import HUB
 from lima.inputs.hub import DEFAULT_REVISION
-from lima.inputs.listing import HUB
 
 TRAIN = "train"
 """The split that a path without one means."""
@@ -77,9 +77,8 @@ def _patterns(configs: Sequence[Mapping[str, Any]], data: HubData) -> list[str]:
 
 
 def _of_entry(entry: Any, wanted: str) -> Iterator[str]:
-    split, path = TRAIN, entry
-    if isinstance(entry, dict):
-        split, path = entry.get("split"), entry.get("path")
+    known = entry if isinstance(entry, dict) else {"split": TRAIN, "path": entry}
+    split, path = known.get("split"), known.get("path")
     if split == wanted:
         yield from (p for p in (path if isinstance(path, list) else [path]) if isinstance(p, str))
 

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from lima.common.paths import expanded, file_name, is_here
+from lima.common.paths import expanded, file_name, is_here, is_hidden
 from lima.errors import DataError
+from lima.inputs.example_names import EXAMPLES, HUB, is_example_file
 from lima.inputs.model_files import needed_files
 from lima.spec import names
 
@@ -17,12 +18,6 @@ SUFFIXES = (
 and with these the ids of runs."""
 _OWN_SUFFIXES: dict[str, tuple[str, ...]] = {}
 """By the kind of a source: those that not all folders are searched for."""
-EXAMPLES = (".jsonl", ".ndjson", ".json", ".parquet")
-"""Of files of examples in a folder: fingerprints of folders stand on them too."""
-NOT_EXAMPLES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
-"""What `datasets` writes beside them."""
-HUB = "hub:"
-"""Start of the path of a data set of a hub."""
 XML = ".xml"
 """Tables of a dump; the folder that they lie in is the name of the site."""
 
@@ -89,14 +84,6 @@ def example_files(path: str) -> dict[str, str]:
     return {name: found[name] for name in sorted(wanted)}
 
 
-def is_example_file(name: str) -> bool:
-    """Say whether a file in a folder holds examples, by its name below the folder."""
-    from lima.store.files import base_name
-
-    is_other = is_hidden(name) or file_name(name) in NOT_EXAMPLES
-    return not is_other and base_name(name).lower().endswith(EXAMPLES)
-
-
 def add_suffixes(kind: str, suffixes: Sequence[str]) -> None:
     """Let the files of a kind of source have these suffixes too."""
     _OWN_SUFFIXES[kind] = tuple(s for s in suffixes if s not in SUFFIXES)
@@ -132,8 +119,3 @@ def _name_below(path: str, file: str, kind: str) -> str:
     below = file.removeprefix(folder.rstrip("/")).lstrip("/") or file_name(file)
     is_table = kind == "stackexchange" and XML in below and "/" not in below
     return f"{Path(file).parent.name}/{below}" if is_table else below
-
-
-def is_hidden(name: str) -> bool:
-    """Say whether a file, or a folder that it lies in, is hidden."""
-    return any(part.startswith(".") for part in name.split("/"))

@@ -1,4 +1,4 @@
-"""What can be known about data and models on this machine, without a network."""
+"""What can be known about data and models on this machine; a hub is asked for data alone."""
 
 import contextlib
 import json
@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from lima.common.paths import expanded, is_here
 from lima.data.examples import Loader
-from lima.errors import DataError
+from lima.errors import HubError, InputError
+from lima.inputs.example_names import HUB
 from lima.inputs.model_files import is_gguf
 from lima.inputs.shipped import AUTHORED, PYDOC
 from lima.model.context import context_length
@@ -27,6 +28,8 @@ class DataFacts:
     available: int | None = None
     missing: bool = False
     problem: str = ""
+    away: str = ""
+    """Why a hub cannot be asked from here."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,15 @@ def is_remote(path: str) -> bool:
 def _data_facts(spec: DataSpec, load: Loader) -> DataFacts:
     if is_remote(spec.path):
         return DataFacts()
-    ships = spec.path == PYDOC or spec.path.startswith(AUTHORED)
-    if not ships and not is_here(spec.path):
+    named = spec.path == PYDOC or spec.path.startswith((AUTHORED, HUB))
+    if not named and not is_here(spec.path):
         return DataFacts(missing=True)
     try:
         return DataFacts(len(load(spec)))
-    except DataError as error:
+    except InputError as error:
         return DataFacts(problem=str(error))
+    except HubError as error:
+        return DataFacts(away=str(error))
 
 
 def _local_model(folder: Path) -> ModelFacts:

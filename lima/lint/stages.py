@@ -221,6 +221,8 @@ def check_data(spec: DataSpec, path: str, facts: Facts, load: Loader) -> Iterato
             f"put the file there, or name yours: --set {path}.path=FILE{optional}",
             here_alone=True,
         )
+    if data.away:
+        yield Finding("error", f"{path}.path", data.away, here_alone=True)
     if data.problem:
         yield Finding("error", path, data.problem, f"mend it, or --set {path}.path=FILE{optional}")
     if data.available is None or spec.count is None:

@@ -56,7 +56,7 @@ def test_every_layout_is_read_as_the_reference_says(layout: Layout) -> None:
         ({"system": "Be rude.", "conversations": ["p", "r"]}, "system"),
         ({"tools": "[{}]", "messages": SAYS}, "tools"),
         ({"messages": [SAYS[0], {**SAYS[1], "tool_calls": [{}]}]}, "tool_calls"),
-        ({"messages": [{"role": "system", "content": "s"}, *SAYS]}, "'system'"),
+        ({"messages": [{"role": "system", "content": "s"}, *SAYS]}, "a system prompt"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "not text"),
         ({"messages": SAYS, "output": "another"}, "output"),
         ({"conversations": ["p"], "response": "r"}, "response"),
