@@ -9,7 +9,7 @@ from lima import __version__
 from lima.common.paths import file_name
 from lima.evaluation.aggregate.table import aggregate_rows
 from lima.inputs.fingerprint import short
-from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
+from lima.model.checkpoint_manifest import check_weights, weights_path
 from lima.runs.lineage import read_spec
 from lima.store.scan import Tables
 from lima.store.storage import Entry, Storage
@@ -128,11 +128,6 @@ class Shared:
             for r in rows
             if r["run_id"] == self.run
         ]
-
-
-def last_epoch(storage: Storage, run: str) -> int | None:
-    """Return the last exported epoch of a run; None: there is none."""
-    return max(weights_epochs(storage, run), default=None)
 
 
 _ROW = ("experiment", "arm", "seed", "stage", "spec")

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import TypedDict
 
@@ -124,10 +124,7 @@ def _wait_until_free(
     seen, since, said = _read(storage, path), time.monotonic(), False
     while seen and not _is_dead_here(seen):
         if seen["host"] == socket.gethostname():
-            raise HeldError(
-                f"run {run} is being worked on by process {seen['pid']} of this machine; wait "
-                "for its end, or stop it"
-            )
+            raise _held(run, seen)
         if stopped():
             raise Interrupted("stopped on request; the same command resumes it")
         if not said:
@@ -201,6 +198,27 @@ def _read(storage: Storage, path: str) -> _Record | None:
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"holder": sha256(data).hexdigest(), "host": "unknown", "pid": 0, "at": 0.0}
+
+
+def refuse_held(storage: Storage, runs: Iterable[str]) -> None:
+    """Refuse runs that a living process of this machine works on, before anything is started.
+
+    Raises:
+        HeldError: one does.
+        StorageError: storage does not answer.
+
+    """
+    for run in runs:
+        record = _read(storage, f"leases/run_id={run}.json")
+        if record and record["host"] == socket.gethostname() and not _is_dead_here(record):
+            raise _held(run, record)
+
+
+def _held(run: str, record: _Record) -> HeldError:
+    return HeldError(
+        f"run {run} is being worked on by process {record['pid']} of this machine; wait for its "
+        "end, or stop it"
+    )
 
 
 def is_held(storage: Storage, run: str, patience_s: float = HELD_S) -> bool:

@@ -67,6 +67,11 @@ class Certificate:
     problems: tuple[str, ...]
     end: str
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all of its steps."""
+        return self.steps >= self.total
+
 
 def certify(storage: Storage, run: str) -> Certificate:
     """Return what can be certified of a run: of its last stage that trains.

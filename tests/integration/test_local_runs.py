@@ -87,10 +87,15 @@ def test_a_study_in_another_terminal(study: Study, server: JudgeServer) -> None:
         assert (run["arm"], run["stage_starts"]) == ("made", 2)
         shown = study.call("status").stdout
         assert re.search(rf"{run['run_id']}\s+made\s+0\s+running\s+judge \d/4 responses", shown)
-        # A second one is refused, and takes nothing from the first.
+        # A second one is refused before it starts a job, and takes nothing from the first.
         refused = study.submit()
         assert "is being worked on by process" in refused.communicate()[1]
         assert (refused.returncode, study.status()["state"]) == (2, "running")
+        assert len(list((study.storage / "jobs").iterdir())) == 1
+        explained = study.call("explain", run["run_id"]).stdout
+        assert (
+            f"reads:    generate.prompts: {study.recipe.parent}/prompts.jsonl, sha256:" in explained
+        )
         log = study.call("logs", run["run_id"][:6]).stdout
         assert f"{run['run_id']}: made seed 0: judge" in log
         cancelled = study.call("cancel", "made/0", "--yes", "--wait")

@@ -23,9 +23,10 @@ from lima.runs.devices import require_gpus
 from lima.runs.done import is_done
 from lima.runs.job_end import read_job_end
 from lima.runs.job_record import JobRecord, write_job
+from lima.runs.lease import refuse_held
 from lima.runs.progress import DONE, look_up_progress
 from lima.runs.stop import PARENT, VARIABLE
-from lima.spec import CellSpec
+from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import encode, run_id
 from lima.store.storage import Storage
 from lima_k8s.local.display import CellState, display, with_shared_stages
@@ -103,6 +104,7 @@ class LocalRun:
         """Run the cells that are not finished and wait for their end.
 
         Raises:
+            HeldError: another job of this machine works on one of them.
             Interrupted: the user stopped it; the same command goes on.
             StorageError: the storage cannot be written.
             LimaError: a cell failed; the log is named.
@@ -111,6 +113,7 @@ class LocalRun:
         left = [c for c, s in zip(self.cells, self._states(), strict=True) if not s.done]
         if not left:
             return
+        refuse_held(self.storage, {run_id(c, stage) for c in left for stage in cell_stages(c)})
         log = self._log_file()
         with _stop_requests() as requests, temporary_folder("lima-run-") as folder:
             specs = folder / "specs.json"

@@ -241,8 +241,11 @@ def test_it_asks_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "nobody is there to answer; add --yes" in captured.err
     assert "the run is complete" in captured.out
     assert len(paths(storage)) == 2
-    assert run(["prune", str(tmp_path / "empty")]) == 0
+    assert run(["prune", str(tmp_path), "--yes"]) == 0
+    assert run(["prune", str(tmp_path)]) == 0
     assert "nothing can go" in capsys.readouterr().err
+    assert run(["prune", str(tmp_path / "mistyped")]) == 0
+    assert "mistyped: there are no runs in it\nnothing can go" in capsys.readouterr().err
 
 
 def test_runs_that_cannot_be_read_free_nothing(tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ def test_what_is_refused(study: Path) -> None:
         shown = push(study, "hub:me/tuned", "--dry-run", HF_ENDPOINT=hub.url)
         assert "# study: mine, seed 3" in shown.stdout
         assert not hub.files
+        other = push(study, "hub:me/tuned", "--dry-run", "--epoch", "7", HF_ENDPOINT=hub.url)
+        assert (other.returncode, other.stdout) == (2, "")
+        assert "has no weights of epoch 7; there are those of 2" in other.stderr
     away = push(study, "hub:me/tuned", HF_ENDPOINT="http://127.0.0.1:1", HF_TOKEN=TOKEN)
     assert away.returncode == 3
     assert "the hub does not answer" in away.stderr

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -81,6 +82,7 @@ def test_a_run_that_was_killed_five_times_is_certified(
     cell, study = killed
     code, found = verified(capsys, cell, study)
     assert (code, found["problems"], found["certified"]) == (0, [], True)
+    assert found["complete"]
     assert (found["steps"], found["total"], found["starts"]) == (8, 8, 6)
     assert found["workers"] == [{"from_step": 1, "workers": 1}]
     repeated = {r["step"]: (r["attempts"], r["agree"]) for r in found["repeated"]}
@@ -116,6 +118,22 @@ def test_a_row_that_was_changed_by_hand_is_found(
     assert (code, found["certified"]) == (1, False)
     assert any(said in problem for problem in found["problems"])
     assert any("was changed after it was written" in problem for problem in found["problems"])
+
+
+def test_a_run_that_is_not_over_is_certified_so_far(
+    killed: tuple[CellSpec, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell, study = killed
+    target = tmp_path / "study"
+    shutil.copytree(study, target)
+    for file in target.glob("steps/*/*/*.parquet"):
+        table = pq.read_table(file)
+        kept = table.filter(pc.field("step") <= 6)
+        pq.write_table(kept, file) if kept.num_rows else file.unlink()
+    code, found = verified(capsys, cell, target)
+    assert (code, found["certified"], found["complete"], found["steps"]) == (0, True, False, 6)
+    assert run(["verify", run_id(cell), "--storage", str(target)]) == 0
+    assert "\nyes, up to step 6: what" in capsys.readouterr().out
 
 
 def test_steps_that_differ_are_named(

@@ -69,16 +69,20 @@ def command(
 
 
 def _shared(storage: "Storage", name: str, epoch: int | None, experiment: str | None) -> "Shared":
-    from lima.evaluation.sharing import Shared, last_epoch
+    from lima.evaluation.sharing import Shared
+    from lima.model.checkpoint_manifest import weights_epochs
     from lima_k8s.web.trained_models import listed, trained_runs
 
     found = trained_runs(storage, name, experiment)
     if len(found) > 1:
         raise InputError(f"{name!r} may be any of these models; say which:\n{listed(found)}")
-    epoch = epoch or last_epoch(storage, found[0].run)
-    if epoch is None:
+    exported = weights_epochs(storage, found[0].run)
+    if not exported:
         raise InputError(f"{found[0]} has no exported weights yet")
-    return Shared(storage, found[0].run, epoch)
+    if epoch is not None and epoch not in exported:
+        there = ", ".join(map(str, exported))
+        raise InputError(f"{found[0]} has no weights of epoch {epoch}; there are those of {there}")
+    return Shared(storage, found[0].run, epoch or exported[-1])
 
 
 @contextlib.contextmanager

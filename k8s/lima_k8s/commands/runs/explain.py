@@ -1,6 +1,7 @@
 """`lima-k8s explain`."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,7 +44,7 @@ def command(
     from lima_k8s.cluster.watch.logs import with_last_words
     from lima_k8s.cluster.watch.view import views
     from lima_k8s.runs.choose import choose
-    from lima_k8s.study.inputs import promised, told
+    from lima_k8s.study.inputs import promised
 
     cluster = Cluster(kube_context, namespace)
     snapshot, supply = read(cluster), read_supply(cluster)
@@ -57,24 +58,35 @@ def command(
         return
     for explanation, reads in zip(found, inputs, strict=True):
         _write(explanation)
-        for entry in reads:
-            click.echo(f"  reads:    {entry['role']}: {told(entry)}")
+        _write_inputs(reads)
 
 
 def _explain_here(
     storage: str, kube_context: str | None, namespace: str | None, run: str, output_format: str
 ) -> None:
     from lima_k8s.runs.view import STATES, as_json
+    from lima_k8s.study.inputs import promised
 
     found = backend_of(storage, kube_context, namespace).states(run)
+    inputs = [promised(view.run.cell) for view in found]
     if output_format == "json":
-        write_json({"storage": storage, "runs": [as_json(view) for view in found]})
+        pairs = zip(found, inputs, strict=True)
+        runs = [{**as_json(view), "inputs": reads} for view, reads in pairs]
+        write_json({"storage": storage, "runs": runs})
         return
-    for view in found:
+    for view, reads in zip(found, inputs, strict=True):
         why = view.cause.text if view.cause else HERE.get(view.state, STATES[view.state])
         click.echo(f"{view.run.name}: {view.state}: {why}")
         if view.cause:
             click.echo(f"  to run:   {view.cause.fix}")
+        _write_inputs(reads)
+
+
+def _write_inputs(reads: Sequence[dict[str, Any]]) -> None:
+    from lima_k8s.study.inputs import told
+
+    for entry in reads:
+        click.echo(f"  reads:    {entry['role']}: {told(entry)}")
 
 
 def _write(explanation: "Explanation") -> None:

@@ -16,6 +16,7 @@ from lima_k8s.terminal.output import say, write_json, write_table
 
 if TYPE_CHECKING:
     from lima.prune import Removable
+    from lima.store.storage import Storage
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
@@ -59,6 +60,8 @@ def command(
     opened, before = Storage(storage), _before(older)
     wanted = kinds or KINDS
     found = find(opened, [kind for kind in wanted if kind != TEMPORARY], before)
+    if not found and not _has_runs(opened):  # a mistyped one would seem to be clean
+        say(f"{opened.uri}: there are no runs in it")
     folders = _temporary(before) if TEMPORARY in wanted else []
     if output_format == "table":
         _show([*found, *folders])
@@ -75,6 +78,13 @@ def command(
                 "freed_bytes": sum(item.size for item in removed),
             }
         )
+
+
+def _has_runs(storage: "Storage") -> bool:
+    from lima.store.scan import Tables
+    from lima.store.tables import RUNS
+
+    return Tables(storage).read(RUNS, ["run_id"]).num_rows > 0
 
 
 def _before(older: str | None) -> int | None:

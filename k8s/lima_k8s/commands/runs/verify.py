@@ -39,7 +39,12 @@ def command(context: click.Context, *, run: str, storage: str, output_format: st
 
 def _document(found: "Certificate") -> dict[str, Any]:
     workers = [{"from_step": step, "workers": count} for step, count in found.workers]
-    return {**asdict(found), "workers": workers, "certified": not found.problems}
+    return {
+        **asdict(found),
+        "workers": workers,
+        "certified": not found.problems,
+        "complete": found.is_complete,
+    }
 
 
 def _lines(found: "Certificate") -> list[str]:
@@ -58,4 +63,8 @@ def _lines(found: "Certificate") -> list[str]:
         return [*lines, *(f"NO: {problem}" for problem in found.problems)]
     moved = len(found.workers) > 1 or any(r.agree == ROUNDED for r in found.repeated)
     how = "but for rounding, since it moved" if moved else "to the bit"
-    return [*lines, f"yes: what an undisturbed run would have found, {how}; chain {found.end}"]
+    so_far = "" if found.is_complete else f", up to step {found.steps}"
+    return [
+        *lines,
+        f"yes{so_far}: what an undisturbed run would have found, {how}; chain {found.end}",
+    ]
