@@ -1,6 +1,8 @@
 """A study whose data, prompts and model exist on the submitting machine alone."""
 
 import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +19,14 @@ from tests.cluster.helpers.studies import (
     run_here,
     write_study,
 )
+from tests.helpers.cut_line import line_to
 from tests.helpers.models import make_base
 from tests.helpers.promised import promised
 from tests.integration.runs import study_cell
 
 __all__ = ["lima", "queue"]
+LARGE, CUT_AFTER = 60_000_000, 36 << 20
+"""Bytes: of a file that goes in eight parts, four at once, so that one at least is whole then."""
 
 
 @pytest.fixture
@@ -39,12 +44,20 @@ def write_examples(path: Path, word: str, count: int) -> str:
     return str(path)
 
 
+def write_large(path: Path) -> None:
+    """Put examples of another source into a file, so that it is sent in parts."""
+    filler = {"conversations": ["Is this large?", "Yes. " * 200_000], "source": "filler"}
+    with path.open("a", encoding="utf-8") as file:
+        file.write((json.dumps(filler) + "\n") * (LARGE // 1_000_000))
+
+
 def own_cell(mine: Path) -> CellSpec:
     """Return a study that reads files and a model of this machine."""
     cell = study_cell(make_base(mine / "model"), workers=1)
     assert cell.train
     assert cell.generate
-    data = DataSpec(write_examples(mine / "d.jsonl", "data", 12))
+    data = DataSpec(write_examples(mine / "d.jsonl", "data", 12), sources=("mine",))
+    write_large(mine / "d.jsonl")
     prompts = DataSpec(write_examples(mine / "p.jsonl", "prompt", 4))
     kept = replace(cell.train.checkpoints, first_epoch=1, last_epoch=2)
     train = replace(cell.train, data=data, epochs=2, checkpoints=kept)
@@ -59,7 +72,14 @@ def test_submit_brings_data_prompts_and_model_once(
     (cell,) = promised([own_cell(mine)])
     here, storage = run_here([cell], tmp_path / "here"), Storage(lima.storage)
     submit = ("--recipe", write_study(tmp_path / "mine.json", [cell]), "--upload-models")
-    assert "bringing" in lima.submit(*submit, kind="generate").err
+    with line_to(os.environ["AWS_ENDPOINT_URL"]) as line:
+        line.limit = CUT_AFTER
+        elsewhere = replace(lima, environment={"AWS_ENDPOINT_URL": line.url})
+        cut = elsewhere.submit(*submit, kind="generate", code=3)
+    assert "bringing" in cut.err
+    assert lima.runs() == []
+    said = lima.submit(*submit, kind="generate").err
+    assert re.search(r"[\d.]+ MB were there already, of an upload that was cut", said), said
     brought = {entry.path.rsplit("/", 1)[-1] for entry in storage.entries("inputs")}
     assert brought >= {"d.jsonl", "p.jsonl", "config.json", "model.safetensors"}
     again = lima.submit(*submit, kind="generate").err

@@ -18,6 +18,8 @@ class Line:
         self._open = asyncio.Event()
         self._open.set()
         self.is_cut = False
+        self.limit: int | None = None
+        """Bytes to the server after which it is cut."""
         self.url = ""
         self.sent = self.received = 0
         """Bytes that went to the server, and that came from it."""
@@ -78,6 +80,9 @@ class Line:
         while data := await source.read(1 << 16):
             await self._open.wait()
             setattr(self, counted, getattr(self, counted) + len(data))
+            if self.limit is not None and self.sent > self.limit:
+                self.is_cut = True
+                self._break()
             target.write(data)
             await target.drain()
         target.close()
