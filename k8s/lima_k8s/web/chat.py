@@ -12,7 +12,7 @@ from lima.errors import LimaError
 from lima.rating.conversations import KIND, Conversation, Conversations
 from lima.rating.instructions import INSTRUCTIONS
 from lima_k8s.terminal.output import say, visible
-from lima_k8s.web.local_server import LocalPage
+from lima_k8s.web.local_page import LocalPage
 from lima_k8s.web.page import read_page
 
 TITLE = 80

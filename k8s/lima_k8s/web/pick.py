@@ -17,7 +17,7 @@ from lima.runs.lease import lease
 from lima.store.shards import read_parquet, run_of
 from lima.store.storage import Storage
 from lima.store.tables import CANDIDATES
-from lima_k8s.web.local_server import LocalPage
+from lima_k8s.web.local_page import LocalPage
 from lima_k8s.web.page import read_page
 
 CURATE_FIRST = "curate first: lima-k8s submit curate --local --recipe RECIPE"

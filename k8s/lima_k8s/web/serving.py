@@ -1,10 +1,17 @@
-"""Serving a page to people: opened in their browser, until Ctrl-C or SIGTERM."""
+"""Serving pages to people: opened in their browser, until Ctrl-C or SIGTERM."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from lima_k8s.web.local_server import LocalPage
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from uvicorn import Server
+
+LAST_ANSWERS_S = 2
+"""Seconds that answers under way have when a server ends."""
 
 
 @contextmanager
@@ -27,11 +34,41 @@ def open_page(url: str, *, browser: bool) -> None:
         webbrowser.open(url)
 
 
-def serve_page(page: LocalPage, *, browser: bool) -> None:
-    """Serve a page until it is stopped, and close it."""
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a bound socket; port 0 takes a free one.
+
+    Raises:
+        OSError: the address is taken, or not this machine's.
+
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        with until_stopped():
-            open_page(page.url, browser=browser)
-            page.serve_forever()
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def server_of(app: "FastAPI") -> "Server":
+    """Return the server of an app, which says nothing: the app itself tells its errors."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=LAST_ANSWERS_S,
+    )
+    return uvicorn.Server(config)
+
+
+def run_app(app: "FastAPI", bound: socket.socket) -> None:
+    """Serve an app until Ctrl-C or SIGTERM, which are raised again; see `until_stopped`."""
+    try:
+        server_of(app).run(sockets=[bound])
     finally:
-        page.server_close()
+        bound.close()

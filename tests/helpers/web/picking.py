@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lima.curation.candidates.candidate import Candidate, Provenance
-from lima_k8s.web.local_server import LocalPage
+from lima_k8s.web.local_page import LocalPage
 from lima_k8s.web.pick import PickFile, PickSession, best_first, serve
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -47,7 +47,6 @@ def picking(file: PickFile) -> Iterator[LocalPage]:
     finally:
         server.shutdown()
         thread.join()
-        server.server_close()
 
 
 @pytest.fixture

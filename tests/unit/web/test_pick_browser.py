@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lima.curation.arms.picks import parse_picks
-from lima_k8s.web.local_server import LocalPage
+from lima_k8s.web.local_page import LocalPage
 from lima_k8s.web.pick import PickFile
 from tests.helpers.web.picking import ATTACK, decisions, file, page
 

@@ -178,7 +178,7 @@ def _which(storage: "Storage", name: str | None, experiment: str | None) -> "Tra
 
 def _serve(conversations: "Conversations", port: int, browser: bool) -> None:
     from lima_k8s.web.chat import ChatPage
-    from lima_k8s.web.serving import serve_page
+    from lima_k8s.web.local_page import serve_page
 
     page = ChatPage(conversations).serve(port)
     say(f"talk at\n  {page.url}\nend with Ctrl-C")

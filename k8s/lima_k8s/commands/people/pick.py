@@ -35,8 +35,8 @@ def command(
     file in `picks` keeps what was picked, and nothing else.
     """
     from lima.store.storage import Storage
+    from lima_k8s.web.local_page import serve_page
     from lima_k8s.web.pick import PickFile, PickSession, read_shortlist, serve
-    from lima_k8s.web.serving import serve_page
 
     file = PickFile(picks or f"{storage.rstrip('/')}/picks/{source}.jsonl")
     shortlist = read_shortlist(Storage(storage), source, run)

@@ -8,7 +8,6 @@ is not enough: the access token is asked for once in a browser.
 import asyncio
 import hmac
 import sqlite3
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -17,7 +16,6 @@ import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from msgspec import Meta
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException as AnyHTTPException
 
 from lima.common.clock import now
 from lima.errors import InputError
@@ -26,19 +24,15 @@ from lima_k8s.terminal.output import say
 from lima_k8s.web.annotate.database import Answer, Conflict, Store
 from lima_k8s.web.annotate.invitations import Annotator, access_token, holder, is_access
 from lima_k8s.web.annotate.questions import check_answers, for_page, questions
-from lima_k8s.web.page import HTML, JSON, guards, read_page, sealed
+from lima_k8s.web.guarded import NOTHING, as_json, guarded_app, page_answer, read_as, refusal
+from lima_k8s.web.page import read_page
 
-MAX_BODY = 1 << 16
 MAX_TURN = (1 << 63) - 1
 """The largest number that the store can hold."""
-FINAL = (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-"""Refusals of what was sent, whenever it is sent: the page gives it up. Others may pass."""
 COOKIE = "lima_access"
 WRONG_TOKEN_S = 1.0
 """Seconds that an answer to a wrong access token takes: guessing stays pointless."""
 DAY_S = 86_400.0
-
-Next = Callable[[Request], Awaitable[Response]]
 
 
 class Act(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,16 +55,15 @@ class Entrance(msgspec.Struct, forbid_unknown_fields=True):
 class App:
     """The actions of a round of labelling."""
 
-    def __init__(self, store: Store, origin: str, guarded: bool) -> None:
+    def __init__(self, store: Store, guarded: bool) -> None:
         """Serve a store.
 
         Args:
             store: Holds the round; its settings are there.
-            origin: Scheme, host and port under which browsers reach the app.
             guarded: Whether the access token is asked for.
 
         """
-        self.store, self.origin, self.guarded = store, origin, guarded
+        self.store, self.guarded = store, guarded
         settings = store.settings()
         kind, pair = settings["kind"], settings["pair"]
         self.instructions = instructions(kind, pair=pair).text
@@ -79,18 +72,6 @@ class App:
         key = access_token(store).encode()
         self.pass_ = hmac.digest(key, b"lima-k8s annotate", "sha256").hex()
         self.pages = {name: read_page(name) for name in ("annotate", "enter")}
-
-    def allowed(self, request: Request) -> bool:
-        """Say whether a request comes to this app, and a writing one from its own page."""
-        host = self.origin.partition("://")[2]
-        if request.headers.get("host", "") != host:
-            return False
-        if request.method != "POST":
-            return request.method == "GET"
-        kind = request.headers.get("content-type", "").split(";")[0].strip()
-        return kind == "application/json" and request.headers.get("origin", self.origin) == (
-            self.origin
-        )
 
     def is_in(self, request: Request) -> bool:
         """Say whether a browser may see what a link leads to."""
@@ -133,16 +114,26 @@ class App:
 
 
 def make_app(store: Store, origin: str, *, guarded: bool) -> FastAPI:
-    """Return the app as uvicorn serves it; see `App`."""
-    own = App(store, origin, guarded)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    """Return the app as uvicorn serves it.
 
-    _guard(app, own)
+    Args:
+        store: Holds the round.
+        origin: Scheme, host and port under which browsers reach the app.
+        guarded: Whether the access token is asked for.
+
+    """
+    own = App(store, guarded)
+    app = guarded_app(origin)
+
+    @app.exception_handler(sqlite3.Error)
+    async def not_kept(_: Request, error: sqlite3.Error) -> Response:
+        say(f"warning: {store.path}: nothing can be saved ({error}); the pages try again")
+        return refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the server cannot save it ({error})")
 
     async def invited(secret: str) -> Annotator:
         found = await run_in_threadpool(holder, store, secret)
         if found is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "nothing is here")
+            raise HTTPException(HTTPStatus.NOT_FOUND, NOTHING)
         return found
 
     async def admitted(
@@ -154,76 +145,32 @@ def make_app(store: Store, origin: str, *, guarded: bool) -> FastAPI:
 
     @app.get("/a/{secret}/", dependencies=[Depends(invited)])
     async def page(request: Request) -> Response:
-        content, policy = sealed(own.pages["annotate" if own.is_in(request) else "enter"])
-        return Response(content, media_type=HTML, headers=guards(policy))
+        return page_answer(own.pages["annotate" if own.is_in(request) else "enter"])
 
     @app.post("/a/{secret}/enter", dependencies=[Depends(invited)])
     async def enter(request: Request) -> Response:
-        if not is_access(store, (await _read(request, Entrance)).token):
+        if not is_access(store, (await read_as(request, Entrance)).token):
             await asyncio.sleep(WRONG_TOKEN_S)
-            return _refusal(HTTPStatus.FORBIDDEN, "this is not the access token")
-        answer = _json({})
+            return refusal(HTTPStatus.FORBIDDEN, "this is not the access token")
+        answer = as_json({})
         secure = origin.startswith("https:")
         answer.set_cookie(COOKIE, own.pass_, httponly=True, samesite="strict", secure=secure)
         return answer
 
     @app.post("/a/{secret}/open")
     async def opened(annotator: Annotated[Annotator, Depends(admitted)]) -> Response:
-        return _json(await run_in_threadpool(own.opening, annotator))
+        return as_json(await run_in_threadpool(own.opening, annotator))
 
     @app.post("/a/{secret}/act")
     async def acted(
         request: Request, annotator: Annotated[Annotator, Depends(admitted)]
     ) -> Response:
-        body = await _read(request, Act)
+        body = await read_as(request, Act)
         try:
-            return _json(await run_in_threadpool(own.act, annotator, body))
+            return as_json(await run_in_threadpool(own.act, annotator, body))
         except Conflict as error:
-            return _refusal(HTTPStatus.CONFLICT, str(error))
+            return refusal(HTTPStatus.CONFLICT, str(error))
         except InputError as error:
-            return _refusal(HTTPStatus.BAD_REQUEST, str(error))
+            return refusal(HTTPStatus.BAD_REQUEST, str(error))
 
     return app
-
-
-def _guard(app: FastAPI, own: App) -> None:
-    """Refuse what the pages do not ask for, and answer every error as the pages read it."""
-
-    @app.middleware("http")
-    async def only_own(request: Request, go_on: Next) -> Response:
-        if not own.allowed(request):
-            return _refusal(HTTPStatus.NOT_FOUND, "nothing is here")
-        return await go_on(request)
-
-    @app.exception_handler(AnyHTTPException)
-    async def refused(_: Request, error: AnyHTTPException) -> Response:
-        return _refusal(HTTPStatus(error.status_code), error.detail)
-
-    @app.exception_handler(sqlite3.Error)
-    async def not_kept(_: Request, error: sqlite3.Error) -> Response:
-        say(f"warning: {own.store.path}: nothing can be saved ({error}); the pages try again")
-        return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"the server cannot save it ({error})")
-
-
-async def _read(request: Request, kind: type[Any]) -> Any:
-    """Return the body as `kind`; refuses what is too long or something else."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from None
-
-
-def _json(value: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(value), status, guards(), JSON)
-
-
-def _refusal(status: HTTPStatus, why: str) -> Response:
-    # A body that was not read must not pass for the next request of the connection.
-    answer = _json({"error": why, "refused": status in FINAL}, status)
-    answer.headers["Connection"] = "close"
-    return answer

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lima.errors import InputError
 from lima_k8s.web.annotate.database import Store
 from lima_k8s.web.annotate.invitations import Annotator
+from lima_k8s.web.serving import bound_socket, run_app
 
 
 @dataclass(frozen=True)
@@ -55,32 +56,17 @@ def bind(store: Store, host: str, port: int, url: str | None) -> Place:
 
 def serve(store: Store, place: Place) -> None:
     """Serve until Ctrl-C or SIGTERM, which are raised again; see `until_stopped`."""
-    import uvicorn
-
     from lima_k8s.web.annotate.app import make_app
 
-    app = make_app(store, place.origin, guarded=place.guarded)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, lifespan="off"
-    )
-    try:
-        uvicorn.Server(config).run(sockets=[place.socket])
-    finally:
-        place.socket.close()
+    run_app(make_app(store, place.origin, guarded=place.guarded), place.socket)
 
 
 def _bound(host: str, port: int, *, fixed: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        return bound_socket(host, port)
     except OSError as error:
         if port and not fixed:  # somebody else has the port of the last time
-            made.bind((host, 0))
-            return made
-        made.close()
+            return _bound(host, 0, fixed=True)
         raise InputError(
             f"{host}:{port} cannot be bound ({error.strerror}); choose another --port"
         ) from error
-    return made
