@@ -20,6 +20,7 @@ from lima.common.paths import expanded, is_here
 from lima.errors import InputError
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
 from lima.spec.hints import closest
+from lima.training.sizing.real_lengths import StepLoad, step_load
 from lima.training.sizing.state_size import LOGITS, shape_parameters
 
 GIB = 2**30
@@ -102,13 +103,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Pace:
-    """The time of a training step with full-length examples, between two bounds."""
+    """The time of a training step, between two bounds."""
 
     compute_s: float
     communication_s: float
     flops: float
-    """Model FLOPs of a step, [PALM]."""
+    """Model FLOPs of a step, [PALM], without those of padding."""
     gpus: int
+    tokens: float
+    """Of the examples of a step."""
 
     @property
     def best_s(self) -> float:
@@ -177,11 +180,20 @@ def _saved_shape(config: str) -> ShapeSpec:
         raise InputError(f"{config}: says no shape of a decoder ({error!r})") from None
 
 
-def training_memory(spec: TrainSpec, shape: ShapeSpec, workers: int) -> Memory:
+def training_memory(
+    spec: TrainSpec, shape: ShapeSpec, workers: int, tokens: int | None = None
+) -> Memory:
     """Return the memory of one GPU that trains under ZeRO-3 over `workers` GPUs.
 
     [ZeRO] 3.1: mixed-precision Adam keeps 2 bytes of weight, 2 of gradient and 12 of optimizer
     a parameter (its fp32 copy and two moments); 5.3: stage 3 divides all by the workers.
+
+    Args:
+        spec: Of the stage.
+        shape: Of its model.
+        workers: GPUs.
+        tokens: Of the largest micro-batch; None: as many as `max_length` allows.
+
     """
     parameters = shape_parameters(shape)
     width = 2 if spec.compute.precision == "bf16" else 4
@@ -196,28 +208,31 @@ def training_memory(spec: TrainSpec, shape: ShapeSpec, workers: int) -> Memory:
         gradients=width * own,
         optimizer=0 if offload != "none" else states * own,
         working=width * (live + buckets) + step,
-        activations=_activations(spec, shape, width),
-        logits=_logits(spec, shape, width),
+        activations=_activations(spec, shape, width, tokens or _most_tokens(spec)),
+        logits=_logits(spec, shape, width, tokens or _most_tokens(spec)),
     )
 
 
-def _logits(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
+def _most_tokens(spec: TrainSpec) -> int:
+    return spec.compute.micro_batch_size * spec.max_length
+
+
+def _logits(spec: TrainSpec, shape: ShapeSpec, width: int, tokens: int) -> float:
     """Return the bytes that a training step's logits need (see `lima.training.crossentropy`)."""
     if spec.compute.batching == "packed":
         # A chunk and its copies, and the gradient of the head, summed in fp32.
         return (2 * width + 8) * LOGITS + (width + 4) * shape.vocab_size * shape.hidden_size
     # The logits, and in fp32 their log-softmax, its gradient and that of the logits.
-    return spec.compute.micro_batch_size * spec.max_length * shape.vocab_size * (width + 12)
+    return tokens * shape.vocab_size * (width + 12)
 
 
-def _activations(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
+def _activations(spec: TrainSpec, shape: ShapeSpec, width: int, tokens: int) -> float:
     """Return the bytes of activations, [ACT] table 2 without the attention matrix.
 
     PyTorch's attention never stores the matrix, which drops 5as/h from the 34 bytes (at 2 a
     number) of a token and unit of width. With checkpointing only the input of each layer is
     kept, and one layer in full while it is computed again (section 5).
     """
-    tokens = spec.compute.micro_batch_size * spec.max_length
     layer = 34 * tokens * shape.hidden_size * width / 2
     if not spec.compute.gradient_checkpointing:
         return shape.layers * layer
@@ -240,27 +255,43 @@ def generation_memory(spec: GenerateSpec, shape: ShapeSpec) -> Memory:
     )
 
 
-def step_pace(spec: TrainSpec, shape: ShapeSpec, gpu: Gpu, nodes: int, per_node: int) -> Pace:
-    """Return the time of a step whose examples all have `max_length` tokens.
+def step_pace(
+    spec: TrainSpec,
+    shape: ShapeSpec,
+    gpu: Gpu,
+    nodes: int,
+    per_node: int,
+    *,
+    load: StepLoad | None = None,
+) -> Pace:
+    """Return the time of a step.
 
     [PALM] B: 6 operations a parameter and token, and 12 a layer, width and token of context for
     attention, which a causal model halves. Checkpointing computes the forward pass twice, so a
     third more is really done ([ACT] 5). [ZeRO] 7.2.2: each pass moves three times the weights:
     gathered forward and backward, gradients scattered.
+
+    Args:
+        spec: Of the stage.
+        shape: Of its model.
+        gpu: That it runs on.
+        nodes: Machines.
+        per_node: GPUs of each.
+        load: What a step computes; None: all examples have `max_length` tokens.
+
     """
     workers = nodes * per_node
+    load = load or step_load([spec.max_length] * spec.batch_size, spec, workers)
     parameters = shape_parameters(shape)
-    attention = 6 * shape.layers * shape.hidden_size * spec.max_length
-    flops = spec.batch_size * spec.max_length * (6 * parameters + attention)
-    done = flops * (4 / 3 if spec.compute.gradient_checkpointing else 1)
-    passes = -(-spec.batch_size // (workers * spec.compute.micro_batch_size))
+    flops = 6 * parameters * load.tokens + 6 * shape.layers * shape.hidden_size * load.pairs
+    done = flops * load.waited / load.tokens * (4 / 3 if spec.compute.gradient_checkpointing else 1)
     width = 2 if spec.compute.precision == "bf16" else 4
-    moved = 3 * parameters * width * (workers - 1) / workers * passes
+    moved = 3 * parameters * width * (workers - 1) / workers * load.passes
     rate = (gpu.network if nodes > 1 else gpu.link) * LINK_SHARE
-    busy = min(workers, spec.batch_size)
     return Pace(
-        compute_s=done / (busy * gpu.bf16_flops * MATMUL_SHARE),
+        compute_s=done / (workers * gpu.bf16_flops * MATMUL_SHARE),
         communication_s=moved / rate if workers > 1 else 0.0,
         flops=flops,
         gpus=workers,
+        tokens=load.tokens,
     )

@@ -1,6 +1,7 @@
 """Estimates of memory and time, against figures that others published or that add up by hand."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 
 from lima.errors import InputError
+from lima.model.end_of_turn import Encoded
 from lima.recipes.paper import ablations_7b, lima_65b
 from lima.runs.ledger import attempt
 from lima.spec import CellSpec, ModelSpec, TrainSpec, training_compute
 from lima.store.storage import Storage
+from lima.training.batches import BATCH_BUILDERS
 from lima.training.sizing.gpu_needs import (
     GIB,
     LLAMA,
@@ -21,6 +24,7 @@ from lima.training.sizing.gpu_needs import (
     step_pace,
     training_memory,
 )
+from lima.training.sizing.real_lengths import step_load
 from lima.training.sizing.state_size import shape_parameters
 from lima_k8s.main import run
 from lima_k8s.profile.cluster_spec import ClusterSpec, StopSpec
@@ -99,6 +103,52 @@ def test_flops_of_a_step_follow_palm() -> None:
     assert 0 < pace.mfu(find_gpu("H100"), pace.best_s) < 0.6
 
 
+@pytest.mark.parametrize("batching", ["packed", "padded"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_planned_epoch_is_laid_out_as_the_trainer_lays_it(batching: str, workers: int) -> None:
+    lengths = [round(3 + 60 * random.Random(i).random() ** 3) for i in range(40)]
+    spec = replace(
+        train_65b(),
+        max_length=48,
+        batch_size=8,
+        compute=replace(train_65b().compute, micro_batch_size=2, batching=batching),
+    )
+    load = step_load(lengths, spec, workers)
+    order = [min(length, 48) for length in lengths]
+    random.Random(spec.data.seed).shuffle(order)
+    encoded = [Encoded([0] * n, [True] * n) for n in order]
+    builder = BATCH_BUILDERS[batching](encoded, spec, 0, batch_size=8)
+    parts = [
+        [builder.build(range(at, at + 8), rank, workers).micro_batches for rank in range(workers)]
+        for at in range(0, 40, 8)
+    ]
+    sizes = [
+        [sum(m.input_ids.numel() for m in group if m.spans) for group in zip(*step, strict=True)]
+        for step in parts
+    ]
+    assert load.tokens == sum(order) / 5
+    assert load.computed == sum(map(sum, sizes)) / 5
+    assert load.passes == sum(map(len, sizes)) / 5
+    every = [m for step in parts for mine in step for m in mine if m.spans]
+    assert load.longest == max(m.input_ids.numel() for m in every)
+    assert (load.padding == 0) == (batching == "packed")
+    assert 0 <= load.idle < 1
+    assert (load.idle == 0) == (workers == 1)
+
+
+def test_examples_of_one_length_are_the_longest() -> None:
+    spec, shape, gpu = train_65b(), LLAMA["65b"], find_gpu("H100")
+    full = step_load([5000] * 96, spec, 32)
+    assert step_pace(spec, shape, gpu, 4, 8, load=full) == step_pace(spec, shape, gpu, 4, 8)
+    assert (full.padding, full.idle, full.longest) == (0, 0, spec.max_length)
+    half = step_load([1024] * 96, spec, 32)
+    assert step_pace(spec, shape, gpu, 4, 8, load=half).compute_s < (
+        step_pace(spec, shape, gpu, 4, 8).compute_s / 2
+    )
+    short = training_memory(spec, shape, 32, half.longest)
+    assert short.activations * 2 == training_memory(spec, shape, 32).activations
+
+
 def test_one_gpu_sends_nothing() -> None:
     pace = step_pace(train_65b(), LLAMA["7b"], find_gpu("H200"), 1, 1)
     assert pace.communication_s == 0
@@ -129,6 +179,23 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) 
     assert run(["plan", *arguments, "--format", "json"]) == code
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
+
+
+def test_real_lengths_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of `tiny`, whose examples ship here: on a GPU it would be computed in one micro-step."""
+    arguments = ("tiny", "--arm", "howto-32", "--gpu", "H100", "--nodes", "1")
+    (base, train, _) = planned(capsys, *arguments)["stages"]
+    lengths = train["lengths"]
+    assert (lengths["padding"], lengths["micro_steps"]) == (0, 1)
+    assert 0 < base["lengths"]["idle"] < 0.2
+    assert lengths["caveat"] == ""
+    low, high = train["tokens_s"]
+    assert low == pytest.approx(lengths["tokens_a_step"] / train["step_s"][1], rel=0.01)
+    assert low <= high
+    assert run(["plan", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert f"{lengths['tokens_a_step']:,} tokens a step in 1 micro-step; 0 % of what" in said
+    assert "useful tokens/s" in said
 
 
 def test_the_recipes_fit_what_they_are_written_for(capsys: pytest.CaptureFixture[str]) -> None:

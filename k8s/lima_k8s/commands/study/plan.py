@@ -12,8 +12,10 @@ from lima_k8s.profile.cluster_spec import StopSpec
 from lima_k8s.terminal.output import say, write_json, write_table
 
 if TYPE_CHECKING:
+    from lima.lint.lengths import Measured
     from lima.spec import CellSpec, ModelSpec, ShapeSpec
     from lima.training.sizing.gpu_needs import Gpu, Memory
+    from lima.training.sizing.real_lengths import StepLoad
     from lima_k8s.study.savings import Saving
 
 MIB_S = StopSpec().uploadMiBps
@@ -86,19 +88,28 @@ def command(
 def _stages(
     cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int, mib_s: float
 ) -> list[dict[str, Any]]:
+    from lima.lint.facts import Facts
+    from lima.lint.lengths import measure
     from lima.spec import training_compute
     from lima.training.sizing.gpu_needs import generation_memory, step_pace, training_memory
+    from lima.training.sizing.real_lengths import step_load
     from lima_k8s.study.savings import saving
 
-    found, workers = [], nodes * per_node
+    found, workers, facts = [], nodes * per_node, Facts()
     for stage in ("base", "train"):
         spec = getattr(cell, stage)
         if spec is None:
             continue
         shape = _shape(cell, spec.model)
-        memory = training_memory(spec, shape, workers)
-        pace = step_pace(spec, shape, gpu, nodes, per_node)
+        lengths = measure(cell, stage, facts)
+        load = step_load(lengths.lengths.tokens, spec, workers) if lengths else None
+        longest = load.longest if load and lengths and not lengths.caveat else None
+        memory = training_memory(spec, shape, workers, longest)
+        pace = step_pace(spec, shape, gpu, nodes, per_node, load=load)
         row = _row(cell, stage, memory, gpu)
+        if load and lengths:
+            row["lengths"] = _lengths(load, lengths, longest)
+        row["tokens_s"] = [pace.tokens / pace.worst_s, pace.tokens / pace.best_s]
         row["step_s"] = [pace.best_s, pace.worst_s]
         row["mfu"] = [pace.mfu(gpu, pace.worst_s), pace.mfu(gpu, pace.best_s)]
         row["bound_by"] = "network" if pace.communication_s > pace.compute_s else "arithmetic"
@@ -118,6 +129,18 @@ def _stages(
         memory = generation_memory(cell.generate, _shape(cell, cell.generate.model))
         found.append(_row(cell, "generate", memory, gpu))
     return found
+
+
+def _lengths(load: "StepLoad", measured: "Measured", longest: int | None) -> dict[str, Any]:
+    """Return what the lengths of the examples tell of a step."""
+    return {
+        "tokens_a_step": round(load.tokens),
+        "micro_steps": round(load.passes, 2),
+        "padding": load.padding,
+        "idle": load.idle,
+        "largest_micro_batch": longest,
+        "caveat": measured.caveat,
+    }
 
 
 def _saving(written: "Saving", mib_s: float) -> dict[str, Any]:
@@ -179,11 +202,15 @@ def _write(stages: list[dict[str, Any]]) -> None:
     for s in stages:
         if "step_s" in s:
             hours = f"; {s['steps']} steps: {_range(s['hours'], '.1f')} h" if "steps" in s else ""
+            of = "" if "lengths" in s else " of the longest examples"
             click.echo(
-                f"{s['arm']}/{s['stage']}: {_range(s['step_s'], '.2f')} s a step of the longest "
-                f"examples, MFU {_range([100 * m for m in s['mfu']], '.0f')} %, bound by "
+                f"{s['arm']}/{s['stage']}: {_range(s['step_s'], '.2f')} s a step{of}, "
+                f"{_range(s['tokens_s'], ',.0f')} useful tokens/s, "
+                f"MFU {_range([100 * m for m in s['mfu']], '.0f')} %, bound by "
                 f"{s['bound_by']}{hours}"
             )
+        if "lengths" in s:
+            click.echo(f"{s['arm']}/{s['stage']}: {_told_lengths(s['lengths'])}")
         if "saving" in s:
             told = _written(s["saving"], s["step_s"], s["steps"])
             click.echo(f"{s['arm']}/{s['stage']}: {told}")
@@ -197,6 +224,19 @@ def _write(stages: list[dict[str, Any]]) -> None:
                 f"{s['arm']}/{s['stage']}: submit with --set {s['set']}, or, to move a run that "
                 f"has begun, with --set {s['set_to_move']}"
             )
+
+
+def _told_lengths(lengths: dict[str, Any]) -> str:
+    most, count = lengths["largest_micro_batch"], lengths["micro_steps"]
+    padding, idle = 100 * lengths["padding"], 100 * lengths["idle"]
+    parts = (
+        f"{lengths['tokens_a_step']:,} tokens a step in {count:g} micro-step{'s' * (count != 1)}",
+        f"{padding:.0f} % of what is computed is padding",
+        f"GPUs wait {idle:.0f} % of the time for the one with most tokens",
+        f"the largest micro-batch has {most:,} tokens" if most else "",
+        lengths["caveat"],
+    )
+    return "; ".join(part for part in parts if part)
 
 
 def _written(saving: dict[str, Any], step_s: list[float], steps: int) -> str:
