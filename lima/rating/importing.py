@@ -6,9 +6,7 @@ Two layouts of JSONL, plain or gzipped: votes of MT-bench (Zheng et al., 2023: `
 """
 
 import codecs
-import gzip
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from lima.common.clock import now
-from lima.common.encoding import not_utf8
+from lima.common.encoding import not_bytewise, not_utf8, unpacked
 from lima.errors import DataError
 from lima.rating.importing_checks import NEW, New, refuse_unknown
 from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
@@ -133,11 +131,13 @@ def import_labels(
 def _read(path: Path) -> bytes:
     try:
         data = path.expanduser().read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-        return data.removeprefix(codecs.BOM_UTF8)
-    except (OSError, EOFError, zlib.error) as error:
+        data = unpacked(data)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason})") from None
+    if problem := not_bytewise(data):
+        raise DataError(f"{path}: {problem}")
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def _rows(
