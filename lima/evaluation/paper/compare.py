@@ -15,6 +15,7 @@ from lima.evaluation.paper.from_curation import read_curated
 from lima.evaluation.paper.numbers import Compared, paper_facts
 from lima.evaluation.paper.our_numbers import Evidence
 from lima.evaluation.paper.registry import compared
+from lima.evaluation.paper.used_settings import read_not_applied
 from lima.rating.labels import read_labels
 from lima.runs.lineage import has_cells
 from lima.store.scan import Tables
@@ -89,6 +90,7 @@ def read_evidence(
         read_curated(tables, measured, tokenizer),
         checkpoints_of(study, read_choices(tables.storage)) if study else (),
         named,
+        read_not_applied(tables, study.chains) if study else {},
         draws,
         seed,
     )
