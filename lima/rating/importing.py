@@ -18,7 +18,7 @@ import msgspec
 from lima.common.clock import now
 from lima.common.encoding import not_bytewise, not_utf8, unpacked
 from lima.errors import DataError
-from lima.rating.importing_checks import NEW, New, refuse_unknown
+from lima.rating.importing_checks import NEW, New, refuse_other_groups, refuse_unknown
 from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
 from lima.rating.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
 from lima.rating.responses import item_id
@@ -105,7 +105,8 @@ def import_labels(
         new: what the storage need not know already.
 
     Raises:
-        InputError: the labels name what the storage does not know (see `refuse_unknown`).
+        InputError: the labels name what the storage does not know (see `refuse_unknown`), or a
+            rater is of another group elsewhere.
         DataError: the file cannot be read, or a line is not a label; the message names it.
         StorageError: storage cannot be reached.
 
@@ -124,6 +125,7 @@ def import_labels(
     if not rows:
         raise DataError(f"{path}: no labels in it")
     refuse_unknown(rows, storage, experiment, new=new, prompts=layout == "plain")
+    refuse_other_groups(rows, str(path), storage, experiment)
     added = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
     return Imported(len(rows), added, key[:RUN_ID_LENGTH])
 

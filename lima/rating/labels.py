@@ -123,7 +123,7 @@ def read_labels(tables: Tables) -> list[Label]:
     """
     rows = tables.read(ANNOTATIONS, _ANNOTATION).to_pylist()
     found = [_of_annotation(row) for row in standing(rows)]
-    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared, runs=_comparisons(tables))
+    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared, runs=set(_comparisons(tables)))
     found += [_of_judgment(row) for _, rows in judged for row in rows]
     return sorted(found, key=lambda x: (x.item_id, x.rater, *by_showing(x)))
 
@@ -185,14 +185,38 @@ def groups_of(labels: Sequence[Label]) -> list[str]:
     return [g for g in known if g in found] + sorted(found.difference(known))
 
 
-def _comparisons(tables: Tables) -> set[str]:
-    """Return the runs whose judge compares responses; others may have a million scores."""
+def told_several_groups(labels: Iterable[Label]) -> list[str]:
+    """Return what to say of the raters whose labels are in more than one group, one a rater."""
+    groups: dict[str, set[str]] = {}
+    for label in labels:
+        groups.setdefault(label.rater, set()).add(label.group)
+    return [
+        f"rater {rater} has labels as {' and '.join(sorted(found))}: where both are of one item, "
+        "the first counts, and agreement between these groups is in part that with oneself"
+        for rater, found in sorted(groups.items())
+        if len(found) > 1
+    ]
+
+
+def known_groups(tables: Tables) -> dict[str, set[str]]:
+    """Return the groups in which each rater has labelled: of people, and of judges of pairs."""
+    rows = tables.read(ANNOTATIONS, ["rater", "rater_group"]).to_pylist()
+    pairs = {(row["rater"], row["rater_group"]) for row in rows}
+    pairs |= {(spec["judge"].get("model") or "", MODEL) for spec in _comparisons(tables).values()}
+    found: dict[str, set[str]] = {}
+    for rater, group in pairs:
+        found.setdefault(rater, set()).add(group)
+    return found
+
+
+def _comparisons(tables: Tables) -> dict[str, dict[str, Any]]:
+    """Return the specs of runs whose judge compares responses; others may have a million scores."""
     rows = tables.read(RUNS, ["run_id", "stage", "spec"]).to_pylist()
-    judged = (row for row in rows if row["stage"] == "judge")
+    specs = {r["run_id"]: read_spec(r["run_id"], r["spec"]) for r in rows if r["stage"] == "judge"}
     return {
-        row["run_id"]
-        for row in judged
-        if (read_spec(row["run_id"], row["spec"]).get("judge") or {}).get("rubric") == PREFERENCE
+        run: spec
+        for run, spec in specs.items()
+        if (spec.get("judge") or {}).get("rubric") == PREFERENCE
     }
 
 

@@ -106,7 +106,7 @@ def command(
     else:  # who is invited is invited to something
         store = begun(opened, _asked(opened, options).spec, options)
     try:
-        _change(store, options)
+        _change(store, opened, options)
         if not instead:
             _serve(store, options)
         elif what == "status":
@@ -164,16 +164,21 @@ def _asked(storage: "Storage", options: dict[str, Any]) -> _Asked:
     return _Asked(spec, first.parent, {g.run: g.epoch for g in (first, *rest) if g.epoch})
 
 
-def _change(store: "Store", options: dict[str, Any]) -> None:
+def _change(store: "Store", storage: "Storage", options: dict[str, Any]) -> None:
     """Invite and withdraw as the options say."""
+    from lima.rating.labels import known_groups
+    from lima.store.scan import Tables
     from lima_k8s.web.annotate.invitations import invite, withdraw
+    from lima_k8s.web.annotate.opening import spec_of
 
     for name in options["withdrawn"]:
         withdraw(store, name)
         done = store.standing(name).done
         say(f"the link of {name} is closed; labels that stay: {done}")
-    for name in options["invited"]:
-        invite(store, name)
+    if options["invited"]:
+        labelled = known_groups(Tables(storage, spec_of(store).experiment))
+        for name in options["invited"]:
+            invite(store, name, labelled)
 
 
 def _serve(store: "Store", options: dict[str, Any]) -> None:
