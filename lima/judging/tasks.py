@@ -3,10 +3,8 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-from lima.common.money import ZERO
 from lima.endpoints.attempt import Attempt
 from lima.errors import DataError, SpecError
 from lima.inputs.check import check
@@ -164,11 +162,6 @@ def plan_shards(tasks: Sequence[Task], shard_rows: int, written: set[str]) -> li
     return [shard for shard in shards if shard.tasks]
 
 
-def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> Decimal:
-    """Return what attempts cost, in US dollars."""
-    return sum((attempt_cost(spec, attempt) for attempt in attempts), ZERO)
-
-
 def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
     judge = [spec.base_url, spec.model, spec.temperature, spec.max_tokens]
     rubric = RUBRICS[spec.rubric]
@@ -208,6 +201,7 @@ def _compared(item: Item | None) -> dict[str, Any]:
 
 
 def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool) -> dict[str, Any]:
+    paid = attempt_cost(spec, attempt)
     return {
         **vars(attempt),
         **_compared(task.item),
@@ -221,5 +215,5 @@ def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool
         "rubric": spec.rubric,
         "rubric_hash": RUBRICS[spec.rubric].hash,
         "instruction_hash": RUBRICS[spec.rubric].told,
-        "cost": float(attempt_cost(spec, attempt)),
+        "cost": None if paid is None else float(paid),
     }
