@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lima.endpoints.attempt import Attempt
-from lima.errors import DataError, SpecError
+from lima.errors import DataError, NotReadyError, SpecError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import SHA256
 from lima.judging.budget import attempt_cost
 from lima.judging.rubric import Rubric
 from lima.judging.rubrics import RUBRICS
 from lima.rating.items import EvaluationSpec, Item, generation_runs, plan_items
+from lima.rating.responses import NoResponsesError
+from lima.runs.lease import is_held
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id, sha256_key
 from lima.store.shards import RunTable
@@ -20,6 +22,10 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, ITEMS
 
 log = logging.getLogger(__name__)
+COME_AGAIN = (
+    "if it is an arm of this study, let all arms answer first (`lima-k8s submit generate`), then "
+    "have them judged (`lima-k8s submit judge`): finished work is kept"
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
 
     Raises:
         DataError: a baseline is unknown or has no responses.
+        NotReadyError: a baseline has not answered yet.
         SpecError: no baseline is named.
 
     """
@@ -126,18 +133,35 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     if not others:
         return []
     promised = tuple(run for run in spec.baseline_runs or () if run != own)
+    runs = promised or generation_runs(storage, cell.experiment, others)
+    for run in runs:
+        if is_held(storage, run):
+            raise NotReadyError(
+                f"{storage.uri}: run {run}, with which {cell.arm} is compared, is answering now; "
+                f"{COME_AGAIN}"
+            )
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
         "preference",
         own,
-        others=promised or generation_runs(storage, cell.experiment, others),
+        others=runs,
         shared=0,
         both_orders=spec.both_orders,
         repeats=spec.repeats,
         seed=cell.seed,
     )
-    return plan_items(evaluation, storage)
+    try:
+        return plan_items(evaluation, storage)
+    except NoResponsesError as error:
+        if error.run == own:
+            raise
+        raise NotReadyError(
+            f"{storage.uri}: run {error.run}, with which {cell.arm} is compared "
+            f"({', '.join(others)}), has no responses yet; {COME_AGAIN}. An arm of another study, "
+            "or a run that nobody starts, has to be named by one that has responses "
+            "(`lima-k8s status`)"
+        ) from None
 
 
 def write_pairs(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
