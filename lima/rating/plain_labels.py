@@ -80,7 +80,7 @@ def _record(line: bytes) -> Record:
 def _exported(data: bytes, path: Path) -> Iterator[tuple[int, Record]]:
     """Read a shard of `annotations`: the last word of each rater on each showing."""
     try:
-        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+        rows = pq.read_table(pa.BufferReader(data), use_threads=False).to_pylist()
         standing_rows = sorted(standing(rows), key=lambda row: row["presentation"])
     except (pa.ArrowInvalid, KeyError) as error:
         raise DataError(f"{path}: not a file of the table annotations ({error})") from None
