@@ -163,8 +163,17 @@ def _side(
         if found and found.arm != arm:
             raise ValueError(f"response_{side} is of arm {found.arm!r}, not of {arm!r}")
         return told, found
-    wanted = Wanted(arm, record.prompt, record.prompt_key, record.kind == "dialogue", whole,
-                    record.turn, record.conversation_id, run, record.sample)  # fmt: skip
+    wanted = Wanted(
+        arm,
+        record.prompt,
+        record.prompt_key,
+        record.kind == "dialogue",
+        whole,
+        record.turn,
+        record.conversation_id,
+        run,
+        record.sample,
+    )
     found = responses.find(wanted, side)
     if found:
         return found.key, found

@@ -36,7 +36,10 @@ ERRORS: dict[str, tuple[Reply, int, int, str]] = {
     "no choices": (body(error=FAILED, choices=[]), 502, 3, "Provider returned error"),
     "a wrong request": (body(error={"message": "no such role", "code": 400}), 400, 1, "no such"),
     "a word": (
-        body(error={"message": "too long", "code": "context_length_exceeded"}), 400, 1, "too long",
+        body(error={"message": "too long", "code": "context_length_exceeded"}),
+        400,
+        1,
+        "too long",
     ),
     "a type": (body(error={"message": "busy", "type": "overloaded_error"}), 503, 3, "busy"),
     "no code": (body(error={"message": "hm"}), 200, 3, "hm (in an answer of HTTP 200)"),
@@ -44,7 +47,7 @@ ERRORS: dict[str, tuple[Reply, int, int, str]] = {
     "a text": (body(error="model is loading"), 200, 3, "model is loading"),
     "not wrapped": (body(object="error", message="bad role", code=400), 400, 1, "bad role"),
     "an odd code": (body(error={"message": ["?"], "code": {"n": 1}}), 200, 3, "no word of why"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -89,8 +92,11 @@ def test_a_setting_that_is_refused_in_an_answer(server: JudgeServer) -> None:
 
 
 def test_an_answer_that_breaks_off_with_an_error(server: JudgeServer) -> None:
-    choice = {"message": {"content": "Good. 5"}, "finish_reason": "error",
-              "error": {"message": "upstream died", "code": 502}}  # fmt: skip
+    choice = {
+        "message": {"content": "Good. 5"},
+        "finish_reason": "error",
+        "error": {"message": "upstream died", "code": 502},
+    }
     used = {"prompt_tokens": 400, "completion_tokens": 9}
     server.answer = lambda _: body(choices=[choice], usage=used)
     [attempts] = score(JudgeSpec(base_url=server.base_url, attempts=2), "Text")

@@ -69,11 +69,20 @@ def test_what_an_endpoint_did_not_apply(storage: Storage, lima: CellSpec) -> Non
     cell = answered_by(lima, "served", "endpoint:http://localhost/v1#lima")
     write_run(storage, cell, "generate")
     columns = {
-        "generation_key": ["k"], "prompt_key": "p", "prompt_index": 0, "sample": 0, "source": "s",
-        "prompt": [["?"]], "response": "!", "token_ids": [[]], "finish_reason": "eot",
-        "seed_address": "0/p/0", "model": "lima", "at": START,
+        "generation_key": ["k"],
+        "prompt_key": "p",
+        "prompt_index": 0,
+        "sample": 0,
+        "source": "s",
+        "prompt": [["?"]],
+        "response": "!",
+        "token_ids": [[]],
+        "finish_reason": "eot",
+        "seed_address": "0/p/0",
+        "model": "lima",
+        "at": START,
         "not_applied": [["repetition_penalty"]],
-    }  # fmt: skip
+    }
     write_shard(storage, GENERATIONS, stage_cell(cell, "generate"), "a", columns)
     found = statuses(settings(storage, "served"), DECODING)
     assert found.pop("repetition_penalty") == "no data"

@@ -27,10 +27,21 @@ from lima_k8s.web.annotate.rounds import export, open_round
 from tests.helpers.web.labelling import OTHER, OURS, annotations, write_pair, write_responses
 
 PROMPTS = 4
-PAIR = {"kind": "preference", "rater": "anna", "rater_group": "crowd", "label": "A",
-        "arm_1": OURS, "arm_2": OTHER}  # fmt: skip
-ALONE = {"kind": "absolute", "rater": "anna", "rater_group": "crowd", "label": "pass",
-         "arm_1": OURS}  # fmt: skip
+PAIR = {
+    "kind": "preference",
+    "rater": "anna",
+    "rater_group": "crowd",
+    "label": "A",
+    "arm_1": OURS,
+    "arm_2": OTHER,
+}
+ALONE = {
+    "kind": "absolute",
+    "rater": "anna",
+    "rater_group": "crowd",
+    "label": "pass",
+    "arm_1": OURS,
+}
 
 
 @pytest.fixture
@@ -67,8 +78,10 @@ def test_a_pair_is_the_one_that_a_judge_compares(study: Path) -> None:
         item = next(i for i in items if i.item_id == row["item_id"])
         assert item.second
         assert (row["prompt_key"], row["response_1"], row["response_2"]) == (
-            item.first.prompt_key, item.first.key, item.second.key,
-        )  # fmt: skip
+            item.first.prompt_key,
+            item.first.key,
+            item.second.key,
+        )
     # The other way round it is the same item too, and two raters agree about it.
     turned = PAIR | {"arm_1": OTHER, "arm_2": OURS, "label": "B", "rater": "ben"}
     assert brought(study, [turned | {"prompt": prompt_of(item)} for item in items]) == 0
@@ -91,8 +104,11 @@ def test_of_several_seeds_one_is_told(study: Path, capsys: pytest.CaptureFixture
     assert f"2 responses of '{OURS}' fit; name a run in run_1: " in error
     assert f"{other} of seed 1 in study" in error
     assert brought(study, [row | {"run_1": other}]) == 0
-    [item] = [i for i in planned(study, "preference", OTHER, run_of=other)
-              if prompt_of(i) == row["prompt"]]  # fmt: skip
+    [item] = [
+        i
+        for i in planned(study, "preference", OTHER, run_of=other)
+        if prompt_of(i) == row["prompt"]
+    ]
     assert items_of(study) == {item.item_id}
     assert brought(study, [row | {"run_1": "0" * 16}]) == 2
     assert "run_1 and sample name no response" in capsys.readouterr().err
@@ -191,16 +207,28 @@ def test_what_annotate_exports_names_the_same_items_when_it_is_brought(
     copy = write_pair(tmp_path / "copy", PROMPTS)
     assert run(["import-labels", str(copy), str(file), "--experiment", "study"]) == 0
     one, other = (read_labels(Tables(Storage(str(folder)))) for folder in (study, copy))
-    said = [[(x.item_id, x.rater, x.group, x.value, x.shown_first, x.responses) for x in labels]
-            for labels in (one, other)]  # fmt: skip
+    said = [
+        [(x.item_id, x.rater, x.group, x.value, x.shown_first, x.responses) for x in labels]
+        for labels in (one, other)
+    ]
     assert said[0] == said[1]
     assert len(one) == 2
     # And where they come from, they are no labels of another item.
     assert run(["import-labels", str(study), str(file), "--experiment", "study"]) == 0
     assert {x.item_id for x in read_labels(Tables(Storage(str(study))))} == {x.item_id for x in one}
     # Lines with these columns say the same.
-    told = ("kind", "rater", "rater_group", "label", "shown", "prompt_key", "response_1",
-            "response_2", "arm_1", "arm_2")  # fmt: skip
+    told = (
+        "kind",
+        "rater",
+        "rater_group",
+        "label",
+        "shown",
+        "prompt_key",
+        "response_1",
+        "response_2",
+        "arm_1",
+        "arm_2",
+    )
     rows = [{name: row[name] for name in told} for row in annotations(copy)]
     third = write_pair(tmp_path / "third", PROMPTS)
     assert brought(third, rows) == 0
