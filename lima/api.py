@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Study:
         from lima.endpoints.keys import require_keys
         from lima.runs.devices import require_gpus
         from lima.runs.done import is_done
+        from lima.runs.progress import read_progress, warnings_of
         from lima.store.storage import Storage
 
         opened = Storage(storage)
@@ -88,6 +90,9 @@ class Study:
         require_keys(left, opened)
         if left:
             _run_job(left, opened.uri)
+        for cell in left:
+            for text in warnings_of(read_progress(opened, run_id(cell)) or {}):
+                warnings.warn(f"{cell.arm} seed {cell.seed}: {text}", stacklevel=2)
         return Results(storage)
 
 

@@ -7,6 +7,7 @@
     │   ├── ModelError           a model or a tokenizer
     │   ├── ChangedInputError    an input is not what the run was promised
     │   └── HeldError            another process works on the run
+    ├── NotReadyError            exit code 1: another run has to come first
     ├── EndpointError            exit code 1: a judge or a baseline refuses the whole run
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
@@ -52,6 +53,10 @@ class ChangedInputError(InputError):
 
 class HeldError(InputError):
     """Another process works on the run."""
+
+
+class NotReadyError(LimaError):
+    """What the run stands on is not there yet: the same works once another run is done."""
 
 
 class EndpointError(LimaError):

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from lima.runs.inputs_record import record_inputs
 from lima.runs.job_end import CellEnd, JobEnd
 from lima.runs.lease import lease
 from lima.runs.ledger import close_killed, record_run
+from lima.runs.order import baselines_among
 from lima.runs.progress import DONE, Progress
 from lima.runs.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
 from lima.spec import STAGES, CellSpec, Stage, cell_stages
@@ -72,17 +73,34 @@ def run_cells(
             if error := _guarded(cell, (stage,), storage):
                 errors[run] = error
     ready = [c for c in cells if not any(run_id(c, s) in errors for s in SHARED if getattr(c, s))]
+    # Whose responses are compared with those of others is judged once all have answered.
+    judged = [c for c in ready if "judge" in only and baselines_among(c, ready)]
+    apart = {run_id(c): [stage for stage in only if stage != "judge"] for c in judged}
     with ThreadPoolExecutor(parallel) as pool:
-        ended = pool.map(
-            lambda c: _guarded(c, cell_stages(_part(c, only)), storage, last=True), ready
-        )
-        errors |= {run_id(cell): error for cell, error in zip(ready, ended, strict=True) if error}
+
+        def first(cell: CellSpec) -> LimaError | None:
+            stages = cell_stages(_part(cell, apart.get(run_id(cell), only)))
+            return _guarded(cell, stages, storage, last=run_id(cell) not in apart)
+
+        errors |= _errors(pool, first, ready)
+        judge = partial(_guarded, stages=("judge",), storage=storage, last=True)
+        errors |= _errors(pool, judge, [c for c in judged if run_id(c) not in errors])
     names = {run_id(c, s): _name(c) for c in cells for s in SHARED if getattr(c, s)}
     names |= {run_id(cell): _name(cell) for cell in cells}
     if ends is not None:
         ends += [CellEnd.of(run, names[run], error) for run, error in errors.items()]
     if errors:
         raise max(errors.values(), key=lambda error: error.exit_code)
+
+
+def _errors(
+    pool: ThreadPoolExecutor,
+    work: Callable[[CellSpec], LimaError | None],
+    cells: Sequence[CellSpec],
+) -> dict[str, LimaError]:
+    """Do some work for each cell; return what ended it early, by run id."""
+    ended = zip(cells, pool.map(work, cells), strict=True)
+    return {run_id(cell): error for cell, error in ended if error}
 
 
 def _name(cell: CellSpec) -> str:

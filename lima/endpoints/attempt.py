@@ -86,6 +86,7 @@ class _Message(msgspec.Struct):
 class _Choice(msgspec.Struct):
     message: _Message
     finish_reason: Any = None
+    error: Any = None
 
 
 class _Completion(msgspec.Struct):
@@ -123,8 +124,11 @@ def read_completion(
             request_id=request_id,
         )
     choice = completion.choices[0]
-    usage = completion.usage if isinstance(completion.usage, dict) else {}
+    prompt_tokens, completion_tokens = _usage(completion.usage)
     status, reading, error_text = _read_choice(choice, reader, limit)
+    if choice.error or choice.finish_reason == "error":  # of what is behind a gateway
+        status, reading = "api_error", Reading()
+        error_text = f"broken off by an error: {error_words(choice.error)}"
     return Attempt(
         status,
         score=reading.score,
@@ -134,8 +138,8 @@ def read_completion(
         http_status=http_status,
         request_id=request_id,
         judge_version=_text(completion.model),
-        prompt_tokens=_tokens(usage.get("prompt_tokens")),
-        completion_tokens=_tokens(usage.get("completion_tokens")),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
     )
 
 
@@ -172,6 +176,27 @@ def _words(message: _Message) -> str | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def error_words(error: object) -> str:
+    """Return the words of an error: an object with a message, or a text."""
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) and message else "no word of why"
+
+
+def _usage(told: object) -> tuple[int | None, int | None]:
+    """Return the tokens of prompt and answer, in any of the dialects; None: not told."""
+    usage = told if isinstance(told, dict) else {}
+    prompt, answer = (
+        next((tokens for name in names if (tokens := _tokens(usage.get(name))) is not None), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    total = _tokens(usage.get("total_tokens"))
+    if total is not None and prompt is None and answer is not None:
+        prompt = _tokens(total - answer)
+    elif total is not None and answer is None and prompt is not None:
+        answer = _tokens(total - prompt)
+    return prompt, answer
 
 
 def _tokens(value: object) -> int | None:

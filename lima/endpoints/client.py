@@ -13,8 +13,8 @@ import aiohttp
 import msgspec
 
 from lima.endpoints.attempt import Attempt, is_finished, read_completion
-from lima.endpoints.dialect import OBJECTIONS, Dialect, objected, without
-from lima.endpoints.http import MASK, Endpoint, HttpAnswer, TooLongError, read_error
+from lima.endpoints.dialect import OBJECTIONS, Dialect, objected, without, without_limit
+from lima.endpoints.http import MASK, Endpoint, HttpAnswer, TooLongError, read_error, with_own_error
 from lima.endpoints.peer import Peer
 from lima.endpoints.ratelimit import LOOK_S, Gate
 from lima.endpoints.reading import Reader
@@ -55,6 +55,10 @@ class Allowance(Protocol):
 
     def room_for(self, text: str) -> contextlib.AbstractAsyncContextManager[list[Attempt]]:
         """Hold what a request may cost; the attempt that was made goes into the list."""
+        ...
+
+    def unbounded(self) -> LimaError | None:
+        """Return what ends a run whose answers may be of any length; None: nothing does."""
         ...
 
     async def close(self, reason: LimaError) -> None:
@@ -205,6 +209,8 @@ class Client:
             if new <= refused:
                 break
             refused |= new
+            if self._budget and without_limit(refused) and (end := self._budget.unbounded()):
+                raise end
         if attempt.answered and attempt.http_status not in OBJECTIONS:
             self._dialect.refused |= refused
         return attempt, body
@@ -219,20 +225,19 @@ class Client:
             return self._failure(f"the answer is no model's: {error}")
         except (aiohttp.ClientError, OSError) as error:
             return self._lost(error)
+        attempt = None if answer.failed or answer.redirect else self._read(answer)
+        if attempt and not attempt.answered:
+            answer = with_own_error(answer)
         self._gate.observe(answer.status, answer.headers)
         if answer.redirect:
             raise redirected(self.peer, answer.status, self._safe(answer.redirect))
-        if answer.failed:
+        if answer.failed or attempt is None:
             return self._refused(answer)
-        return self._masked(
-            read_completion(
-                answer.body,
-                answer.status,
-                answer.request_id,
-                self.reader,
-                self.peer.length_setting,
-            )
-        )
+        return self._masked(attempt)
+
+    def _read(self, answer: HttpAnswer) -> Attempt:
+        limit = self.peer.length_setting
+        return read_completion(answer.body, answer.status, answer.request_id, self.reader, limit)
 
     def _refused(self, answer: HttpAnswer) -> Attempt:
         """Record an HTTP error, or end the run where it would meet every request."""

@@ -1,7 +1,7 @@
 """What an endpoint does not take of the settings that it is sent, learnt from its refusals.
 
-Newer models take `max_completion_tokens` in the place of `max_tokens`, and no temperature; many
-servers lack extensions of the protocol.
+Newer models take `max_completion_tokens` in the place of `max_tokens`, and no temperature; some
+take neither limit; many servers lack extensions of the protocol.
 """
 
 import re
@@ -14,7 +14,8 @@ OBJECTIONS = (400, 422)
 """HTTP statuses under which a setting is refused."""
 
 _LIMIT, _NEWER_LIMIT = "max_tokens", "max_completion_tokens"
-_OPTIONAL = (*SETTINGS, "seed", _LIMIT)
+_LIMITS = (_LIMIT, _NEWER_LIMIT)
+_OPTIONAL = (*SETTINGS, "seed", *_LIMITS)
 _TOO_LONG = re.compile(r"context|too (large|long|high)|exceed|at most|maximum", re.IGNORECASE)
 """In an objection to a limit: its value is wrong, not its name."""
 
@@ -32,9 +33,14 @@ def without(body: Mapping[str, object], refused: Collection[str]) -> dict[str, o
     if not refused:
         return dict(body)
     taken = {name: value for name, value in body.items() if name not in refused}
-    if _LIMIT in refused and _LIMIT in body:
+    if _LIMIT in refused and _LIMIT in body and _NEWER_LIMIT not in refused:
         taken[_NEWER_LIMIT] = body[_LIMIT]
     return taken
+
+
+def without_limit(refused: Collection[str]) -> bool:
+    """Say whether an endpoint takes no limit of the length of its answers."""
+    return all(name in refused for name in _LIMITS)
 
 
 def objected(sent: Collection[str], error: str) -> frozenset[str]:
@@ -48,6 +54,6 @@ def objected(sent: Collection[str], error: str) -> frozenset[str]:
     # The name of the newer limit holds none of the others.
     words = set(re.findall(r"\w+", error))
     named = {name for name in _OPTIONAL if name in sent and name in words}
-    if _LIMIT in named and _TOO_LONG.search(error.replace(_NEWER_LIMIT, "")):
-        named.discard(_LIMIT)
+    if named.intersection(_LIMITS) and _TOO_LONG.search(error.replace(_NEWER_LIMIT, "")):
+        named.difference_update(_LIMITS)
     return frozenset(named or {name for name in EXTENSIONS if name in sent})

@@ -1,7 +1,8 @@
 """HTTP to an OpenAI-compatible endpoint: one POST per request, and what an error body says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -9,34 +10,12 @@ import aiohttp
 import httpx2
 import msgspec
 
+from lima.endpoints.attempt import error_words
+
 PATH = "/chat/completions"
 LARGEST = 16 << 20
 """Bytes of an answer. The longest that models give, of 128 thousand tokens, have one or two."""
 MASK = "***"
-
-
-@dataclass(frozen=True)
-class HttpAnswer:
-    """What came back: any HTTP status, the headers and the whole body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def request_id(self) -> str | None:
-        """The endpoint's name for the request."""
-        return self.headers.get("x-request-id")
-
-    @property
-    def failed(self) -> bool:
-        """Whether the status is that of an error."""
-        return self.status >= 400
-
-    @property
-    def redirect(self) -> str | None:
-        """Where the endpoint says that the request should go instead."""
-        return self.headers.get("location", "elsewhere") if 300 <= self.status < 400 else None
 
 
 class ErrorBody(msgspec.Struct):
@@ -47,8 +26,55 @@ class ErrorBody(msgspec.Struct):
     param: str | None = None
 
 
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What came back: any HTTP status, the headers and the whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    own_error: ErrorBody | None = None
+    """What its body tells of an error, whatever its status."""
+
+    @property
+    def request_id(self) -> str | None:
+        """The endpoint's name for the request."""
+        return self.headers.get("x-request-id")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an error, by its status or by its body."""
+        return self.own_error is not None or self.status >= 400
+
+    @property
+    def redirect(self) -> str | None:
+        """Where the endpoint says that the request should go instead."""
+        return self.headers.get("location", "elsewhere") if 300 <= self.status < 400 else None
+
+
 class _Failure(msgspec.Struct):
     error: ErrorBody
+
+
+class _Told(msgspec.Struct):
+    """What may be an error in an answer that has the status of a good one."""
+
+    error: Any = None
+    object: Any = None
+    code: Any = None
+    message: Any = None
+
+
+STATUS_OF = {
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "insufficient_quota"), 429),
+    **dict.fromkeys(("invalid_api_key", "authentication_error"), 401),
+    "permission_error": 403,
+    **dict.fromkeys(("model_not_found", "not_found_error"), 404),
+    **dict.fromkeys(("invalid_request_error", "context_length_exceeded"), 400),
+    **dict.fromkeys(("server_error", "api_error"), 500),
+    "overloaded_error": 503,
+}
+"""HTTP status of the errors that the protocol, or a common dialect of it, has a word for."""
 
 
 class TooLongError(OSError):
@@ -137,6 +163,8 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 def read_error(answer: HttpAnswer) -> ErrorBody:
     """Return what the body of a failed answer says; one of another form is its own message."""
+    if answer.own_error:
+        return answer.own_error
     try:
         said = msgspec.json.decode(answer.body, type=_Failure).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -145,6 +173,38 @@ def read_error(answer: HttpAnswer) -> ErrorBody:
         said.message += f" ({said.param})"
     said.message = said.message or "no word of why"
     return said
+
+
+def with_own_error(answer: HttpAnswer) -> HttpAnswer:
+    """Return an answer that is no completion as what its body says.
+
+    Gateways put the errors of what is behind them into answers of HTTP 200. Such an error counts
+    under the status that its code stands for; one without such a code keeps that of the answer.
+    """
+    try:
+        told = msgspec.json.decode(answer.body, type=_Told)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return answer
+    said = told.error
+    if told.object == "error":  # one that is not wrapped
+        said = {"message": told.message, "code": told.code}
+    if not said:
+        return answer
+    fields = said if isinstance(said, dict) else {}
+    message = f"{error_words(said)} (in an answer of HTTP {answer.status})"
+    names = [fields.get(name) for name in ("code", "status", "type")]
+    status = next((found for name in names if (found := _status_of(name))), answer.status)
+    code = names[0] if isinstance(names[0], str | int) else None
+    return replace(answer, status=status, own_error=ErrorBody(message, code))
+
+
+def _status_of(code: object) -> int | None:
+    """Return the HTTP status of an error that a code stands for."""
+    if isinstance(code, str) and code in STATUS_OF:
+        return STATUS_OF[code]
+    digits = code if isinstance(code, str) else str(code) if isinstance(code, int) else ""
+    number = int(digits) if digits.isdecimal() and len(digits) == len("500") else 0
+    return number if 400 <= number < 600 else None
 
 
 def _proxy(url: str) -> str | None:

@@ -83,6 +83,17 @@ class Budget:
             async with self._changed:
                 self._changed.notify_all()
 
+    def unbounded(self) -> EndpointError | None:
+        """Return what ends a run whose answers may be of any length; None: there is no limit."""
+        if self._limit is None:
+            return None
+        return EndpointError(
+            f"the judge at {self.spec.base_url} takes no limit of the length of its answers "
+            "(neither max_tokens nor max_completion_tokens), so that what one may cost is not "
+            "known and judge.budget cannot be held; ask without judge.budget, or another endpoint: "
+            "finished judgments are kept"
+        )
+
     async def close(self, reason: LimaError) -> None:
         """Let no request in any more, not even those that wait; they get `reason`."""
         async with self._changed:
@@ -137,7 +148,7 @@ class Budget:
         tokens, may have been billed whole.
         """
         if attempt.prompt_tokens is not None and attempt.completion_tokens is not None:
-            return attempt_cost(self.spec, attempt)
+            return attempt_cost(self.spec, attempt) or ZERO
         status = attempt.http_status or 0
         refused = not attempt.sent or 300 <= status < 500 or status == _BUSY
         return ZERO if refused else most
@@ -151,7 +162,10 @@ class Budget:
         )
 
 
-def attempt_cost(spec: JudgeSpec, attempt: Attempt) -> Decimal:
-    """Return what an attempt cost, US dollars."""
-    prompt, completion = attempt.prompt_tokens or 0, attempt.completion_tokens or 0
-    return price_of(prompt, spec.input_price) + price_of(completion, spec.output_price)
+def attempt_cost(spec: JudgeSpec, attempt: Attempt) -> Decimal | None:
+    """Return what an attempt cost, US dollars; None: it answered, and does not tell its tokens."""
+    prompt = (attempt.prompt_tokens, spec.input_price)
+    sides = (prompt, (attempt.completion_tokens, spec.output_price))
+    if attempt.answered and any(tokens is None and price for tokens, price in sides):
+        return None
+    return sum((price_of(tokens or 0, price) for tokens, price in sides), ZERO)

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any
 
 from lima.common.money import ZERO, dollars
 from lima.endpoints.attempt import Attempt, is_finished
@@ -16,7 +16,8 @@ from lima.errors import EndpointError, LimaError, StorageError
 from lima.judging.budget import Budget, attempt_cost
 from lima.judging.judge import Judge
 from lima.judging.spending import Spending
-from lima.judging.tasks import Shard, Task, cost, judge_spec, plan_shards, plan_tasks, write_pairs
+from lima.judging.tasks import Shard, Task, judge_spec, plan_shards, plan_tasks, write_pairs
+from lima.judging.unanswered import Heard, gone, unreachable
 from lima.runs.ledger import attempt
 from lima.runs.progress import INTERVAL_S, Progress
 from lima.spec import CellSpec, ComputeSpec, stage_cell
@@ -35,15 +36,6 @@ DRIVER = ComputeSpec(device="cpu")
 
 CENT = Decimal("0.01")
 """US dollars that are worth a word."""
-
-
-class Heard(NamedTuple):
-    """The attempts at a task so far, and whether they are all."""
-
-    shard: Shard
-    task: Task
-    attempts: list[Attempt]
-    finished: bool = True
 
 
 def judge_responses(cell: CellSpec, storage: Storage, progress: Progress) -> None:
@@ -79,9 +71,13 @@ class _Run:
         self.done = 0
         self.failed: Counter[str] = Counter()
         self.cost = self.before = ZERO
+        self.unpriced = 0
+        """Answers whose cost is not known."""
         self.alive = False
         self.stopped: LimaError | None = None
-        self.unanswered: list[Heard] = []
+        # Tries without an answer since the last one by anybody, by key.
+        self.unanswered: dict[str, Heard] = {}
+        self.gone = False
         # Without a connection nothing was learnt about a response, which is asked about again.
         self.unreached: list[Heard] = []
         # Bounded: an endpoint must not be paid faster than storage can keep what it says.
@@ -97,15 +93,13 @@ class _Run:
             elif shards:
                 with attempt(self.storage, self.cell, "judge", DRIVER, self.progress.run):
                     await self._finish(shards)
-            else:
-                self._report(force=True)
-        if self.failed:
-            log.warning(
-                "%d of %d responses stay unscored (%s); the column error of judgments says why",
-                self.failed.total(),
-                len(self.tasks),
-                ", ".join(f"{count} {status}" for status, count in self.failed.most_common()),
-            )
+            if self.failed:
+                reasons = ", ".join(f"{n} {status}" for status, n in self.failed.most_common())
+                self._warn(
+                    f"{self.failed.total()} of {len(self.tasks)} responses stay unscored "
+                    f"({reasons}); the column error of judgments says why"
+                )
+            await self.storing.run(self._report, force=True)
 
     async def _finish(self, shards: Sequence[Shard]) -> None:
         try:
@@ -123,6 +117,7 @@ class _Run:
         write_pairs(self.cell, self.storage, self.tasks)
         written, journalled = self._written(), self.journal.load()
         self.before = self.spending.before()
+        self.alive |= any(a.answered for attempts in journalled.values() for a in attempts)
         shards = plan_shards(self.tasks, self.spec.shard_rows, written)
         for shard in shards:
             for task in shard.tasks:
@@ -140,13 +135,15 @@ class _Run:
         keys = {row["judgment_key"] for row in rows}
         self.done += len(keys)
         self._failed(row["status"] for row in rows if row["final"])
-        self.cost += sum((dollars(row["cost"]) for row in rows), ZERO)
+        costs = [row["cost"] for row in rows]
+        self.cost += sum((dollars(cost) for cost in costs if cost is not None), ZERO)
+        self._count_unknown(costs.count(None))
         self.alive = any(row["status"] != "api_error" for row in rows)
         return keys
 
     def _take_over(self, shard: Shard, task: Task, attempts: list[Attempt]) -> None:
         """Count what an earlier run has asked about a task, finished or not."""
-        self.cost += cost(self.spec, attempts)
+        self._pay(attempts)
         if is_finished(attempts, self.spec.attempts, Judge.is_good):
             self._count(Heard(shard, task, attempts))
         else:
@@ -156,11 +153,9 @@ class _Run:
         """Return what is left to be spent. Rows know what answers cost; the rest may be lost."""
         before = max(self.cost, self.before)
         if before - self.cost >= CENT:
-            log.warning(
-                "%.2f US dollars count as spent: %.2f for answers that are kept, the rest at most "
-                "for requests whose answers were lost",
-                before,
-                self.cost,
+            self._warn(
+                f"{before:.2f} US dollars count as spent: {self.cost:.2f} for answers that are "
+                "kept, the rest at most for requests whose answers were lost, or tell no tokens"
             )
         return Budget(
             self.spec, before, lambda amount: self.storing.run(self.spending.keep, amount)
@@ -182,7 +177,8 @@ class _Run:
                 )
                 await self._settle()
                 if self.unreached and not self.stopped:
-                    self.stopped = self._unreachable()
+                    self.stopped = unreachable(self.judge.peer, self.unreached, len(self.tasks))
+                await self._keep_tries()
                 await self.unsaved.join()
                 for helper in helpers:
                     helper.cancel()
@@ -207,16 +203,17 @@ class _Run:
 
     async def _hear(self, heard: Heard) -> None:
         """Have every answer saved as it comes, but hold failures back: nobody may be there."""
-        self.cost += attempt_cost(self.spec, heard.attempts[-1])
+        self._pay(heard.attempts[-1:])
         if any(attempt.answered for attempt in heard.attempts):
             self.alive = True
+            self.unanswered.pop(heard.task.key, None)
             await self._keep(heard)
             if heard.finished:
                 await self._settle()
-        elif heard.finished:
-            self.unanswered.append(heard)
-            if len(self.unanswered) >= DEAD_AFTER:
-                raise self._gone()
+            return
+        self.unanswered[heard.task.key] = heard
+        if heard.finished and sum(h.finished for h in self.unanswered.values()) >= DEAD_AFTER:
+            raise self._gone()
 
     async def _keep(self, heard: Heard) -> None:
         if not self.storage.is_local:
@@ -230,12 +227,26 @@ class _Run:
         if not self.alive:
             self.stopped = self._gone()
             return
-        held, self.unanswered = self.unanswered, []
-        for heard in held:
+        held, self.unanswered = self.unanswered, {}
+        for heard in held.values():
             if heard.attempts[-1].sent:
                 await self._keep(heard)
-            else:
+            elif heard.finished:
                 self.unreached.append(heard)
+            elif sent := heard.as_sent():
+                await self._keep(sent)
+
+    async def _keep_tries(self) -> None:
+        """Have the tries saved that a stop left without an answer: each was sent, and counts.
+
+        All tries at a response, where nobody has ever answered, are no failure of it: it is asked
+        about again.
+        """
+        held, self.unanswered = self.unanswered, {}
+        for heard in held.values() if not self.gone else ():
+            sent = heard.as_sent()
+            if sent and (self.alive or not self.judge.finished(sent.attempts)):
+                await self._keep(sent)
 
     async def _save_on(self, group: asyncio.TaskGroup) -> None:
         """Save what was heard; what is heard during a write goes into the next, together."""
@@ -270,6 +281,30 @@ class _Run:
         self._failed([heard.attempts[-1].status])
         self.alive |= any(attempt.answered for attempt in heard.attempts)
 
+    def _pay(self, attempts: Sequence[Attempt]) -> None:
+        """Count what attempts cost, and those that do not tell."""
+        costs = [attempt_cost(self.spec, attempt) for attempt in attempts]
+        self.cost += sum((cost for cost in costs if cost is not None), ZERO)
+        self._count_unknown(costs.count(None))
+
+    def _count_unknown(self, answers: int) -> None:
+        if answers and not self.unpriced:
+            self._warn(
+                f"the judge at {self.spec.base_url} does not tell the tokens of all its answers: "
+                "what these cost is not known, and is in no sum"
+                + (
+                    "; for judge.budget they were as long as they may be"
+                    if self.spec.budget
+                    else ""
+                )
+            )
+        self.unpriced += answers
+
+    def _warn(self, text: str) -> None:
+        """Say something in the log, and to whoever looks at the run."""
+        log.warning("%s", text)
+        self.progress.warn(text)
+
     def _failed(self, statuses: Iterable[str]) -> None:
         self.failed.update(status for status in statuses if status != "ok")
 
@@ -278,26 +313,8 @@ class _Run:
         self.journal.drop(shard.finished)
 
     def _gone(self) -> EndpointError:
-        last = self.unanswered[-1].attempts[-1]
-        none = f"answered none of {len(self.unanswered)} responses in a row (last: {last.error})"
-        if last.permanent:
-            return EndpointError(
-                f"{self.judge.peer} {none}: it calls the requests wrong; check judge.model, "
-                "judge.temperature and judge.max_tokens, then start again: finished judgments "
-                "are kept, these have no rows yet"
-            )
-        return EndpointError(
-            f"{self.judge.peer} {none}; check that judge.base_url and judge.model can be used "
-            "from here, then start again: finished judgments are kept, these have no rows yet"
-        )
-
-    def _unreachable(self) -> EndpointError:
-        last = self.unreached[-1].attempts[-1].error
-        return EndpointError(
-            f"{len(self.unreached)} of {len(self.tasks)} responses could not be sent to the judge "
-            f"at {self.spec.base_url} (last: {last}); see that it runs, then start again: "
-            "finished judgments are kept, these have no rows yet"
-        )
+        self.gone = True
+        return gone(self.judge.peer, [h for h in self.unanswered.values() if h.finished])
 
     async def _report_on(self) -> None:
         while not self.storing.failed:
@@ -305,6 +322,9 @@ class _Run:
             await asyncio.sleep(INTERVAL_S)
 
     def _report(self, force: bool = False) -> None:
-        figures = {"failed": self.failed.total(), "cost": float(round(self.cost, 6))}
+        figures: dict[str, Any] = {"failed": self.failed.total(), **self.failed}
+        figures["cost"] = float(round(self.cost, 6))
+        if self.unpriced:
+            figures["answers_of_unknown_cost"] = self.unpriced
         total = len(self.tasks)
         self.progress.update("judge", self.done, total, "responses", force=force, **figures)

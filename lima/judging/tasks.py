@@ -3,18 +3,18 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-from lima.common.money import ZERO
 from lima.endpoints.attempt import Attempt
-from lima.errors import DataError, SpecError
+from lima.errors import DataError, NotReadyError, SpecError
 from lima.inputs.check import check
 from lima.inputs.fingerprint import SHA256
 from lima.judging.budget import attempt_cost
 from lima.judging.rubric import Rubric
 from lima.judging.rubrics import RUBRICS
 from lima.rating.items import EvaluationSpec, Item, generation_runs, plan_items
+from lima.rating.responses import NoResponsesError
+from lima.runs.lease import is_held
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id, sha256_key
 from lima.store.shards import RunTable
@@ -22,6 +22,10 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, ITEMS
 
 log = logging.getLogger(__name__)
+COME_AGAIN = (
+    "if it is an arm of this study, let all arms answer first (`lima-k8s submit generate`), then "
+    "have them judged (`lima-k8s submit judge`): finished work is kept"
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
 
     Raises:
         DataError: a baseline is unknown or has no responses.
+        NotReadyError: a baseline has not answered yet.
         SpecError: no baseline is named.
 
     """
@@ -128,18 +133,35 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     if not others:
         return []
     promised = tuple(run for run in spec.baseline_runs or () if run != own)
+    runs = promised or generation_runs(storage, cell.experiment, others)
+    for run in runs:
+        if is_held(storage, run):
+            raise NotReadyError(
+                f"{storage.uri}: run {run}, with which {cell.arm} is compared, is answering now; "
+                f"{COME_AGAIN}"
+            )
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
         "preference",
         own,
-        others=promised or generation_runs(storage, cell.experiment, others),
+        others=runs,
         shared=0,
         both_orders=spec.both_orders,
         repeats=spec.repeats,
         seed=cell.seed,
     )
-    return plan_items(evaluation, storage)
+    try:
+        return plan_items(evaluation, storage)
+    except NoResponsesError as error:
+        if error.run == own:
+            raise
+        raise NotReadyError(
+            f"{storage.uri}: run {error.run}, with which {cell.arm} is compared "
+            f"({', '.join(others)}), has no responses yet; {COME_AGAIN}. An arm of another study, "
+            "or a run that nobody starts, has to be named by one that has responses "
+            "(`lima-k8s status`)"
+        ) from None
 
 
 def write_pairs(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:
@@ -162,11 +184,6 @@ def plan_shards(tasks: Sequence[Task], shard_rows: int, written: set[str]) -> li
         digest = sha256_key([task.key for task in left])
         shards.append(Shard(f"responses-{number:05d}-{digest[:8]}", left))
     return [shard for shard in shards if shard.tasks]
-
-
-def cost(spec: JudgeSpec, attempts: Sequence[Attempt]) -> Decimal:
-    """Return what attempts cost, in US dollars."""
-    return sum((attempt_cost(spec, attempt) for attempt in attempts), ZERO)
 
 
 def _task(spec: JudgeSpec, row: dict[str, Any]) -> Task:
@@ -208,6 +225,7 @@ def _compared(item: Item | None) -> dict[str, Any]:
 
 
 def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool) -> dict[str, Any]:
+    paid = attempt_cost(spec, attempt)
     return {
         **vars(attempt),
         **_compared(task.item),
@@ -221,5 +239,5 @@ def _row(spec: JudgeSpec, task: Task, attempt: Attempt, number: int, final: bool
         "rubric": spec.rubric,
         "rubric_hash": RUBRICS[spec.rubric].hash,
         "instruction_hash": RUBRICS[spec.rubric].told,
-        "cost": float(attempt_cost(spec, attempt)),
+        "cost": None if paid is None else float(paid),
     }

@@ -15,6 +15,7 @@ from lima.lint.lengths import LENGTH_CHECKS
 from lima.lint.names import NAME_CHECKS
 from lima.lint.stages import STAGE_CHECKS
 from lima.lint.training import TRAINING_CHECKS
+from lima.runs.order import baselines_among
 from lima.spec import STAGES, CellSpec
 
 __all__ = ["LEVELS", "Finding", "lint"]
@@ -33,7 +34,8 @@ def lint(cells: Sequence[CellSpec], facts: Facts | None = None) -> list[Finding]
             for finding in check(cell, facts):
                 runs.setdefault(finding, []).append(f"{cell.arm}/{cell.seed}")
     found = [replace(f, runs=tuple(r)) for f, r in runs.items()]
-    return sorted([*_duplicates(cells), *_same_arms(cells), *found], key=_order)
+    of_all = (*_duplicates(cells), *_same_arms(cells), *_compared(cells))
+    return sorted([*of_all, *found], key=_order)
 
 
 def _order(finding: Finding) -> tuple[int, int]:
@@ -54,6 +56,25 @@ def _duplicates(cells: Sequence[CellSpec]) -> list[Finding]:
         )
         for (experiment, arm, seed), count in counts.items()
         if count > 1
+    ]
+
+
+def _compared(cells: Sequence[CellSpec]) -> list[Finding]:
+    """Say which arms have to answer before the judges of others can compare."""
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for cell in cells:
+        if others := dict.fromkeys(other.arm for other in baselines_among(cell, cells)):
+            runs.setdefault(tuple(others), []).append(f"{cell.arm}/{cell.seed}")
+    return [
+        Finding(
+            "note",
+            "judge.baselines",
+            f"compared with {', '.join(others)} of this study, which must have answered before: "
+            "a job on this machine sees to it; on a cluster, first `submit generate`, then "
+            "`submit judge`",
+            runs=tuple(named),
+        )
+        for others, named in runs.items()
     ]
 
 

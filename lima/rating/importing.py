@@ -1,28 +1,28 @@
 """Labels from elsewhere into the table `annotations`.
 
 Two layouts of JSONL, plain or gzipped: votes of MT-bench (Zheng et al., 2023: `judge`, `model_a`,
-`model_b`, `winner`, `question_id`, `turn`), and our own (see `Record`), which is also what
-`annotate` exports.
+`model_b`, `winner`, `question_id`, `turn`), and our own (see `lima.rating.plain_labels`), in which
+what `annotate` exports is read too.
 """
 
 import codecs
-import gzip
 import hashlib
-import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from lima.common.clock import now
-from lima.common.encoding import not_utf8
+from lima.common.encoding import not_bytewise, unpacked
 from lima.errors import DataError
-from lima.rating.importing_checks import NEW, New, refuse_unknown
-from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
-from lima.rating.labels import INCONSISTENT, LABELLED, SKIPPED, UNKNOWN_ORDER
+from lima.rating.importing_checks import NEW, New, refuse_other_groups, refuse_unknown
+from lima.rating.instructions import A_BETTER, B_BETTER, NEITHER
+from lima.rating.labels import INCONSISTENT, LABELLED, UNKNOWN_ORDER
+from lima.rating.plain_labels import GROUPS, Name, Turn, lines, plain_rows, response_name
 from lima.rating.responses import item_id
 from lima.spec.codec import RUN_ID_LENGTH, sha256_key
 from lima.store.shards import RunTable
@@ -30,11 +30,7 @@ from lima.store.storage import Storage
 from lima.store.tables import ANNOTATIONS
 
 Layout: TypeAlias = Literal["plain", "mtbench"]
-Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
-Turn: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
-"""1 is the first."""
 ARM = "imported"
-GROUPS = ("crowd", "author", "model")
 MTBENCH_GROUPS = {"expert": "crowd", "author": "author", "gpt4": "model"}
 """Groups by the first part of a judge's name; MT-bench's experts were hired, as crowds are."""
 
@@ -44,27 +40,6 @@ _WINNERS = {
     "tie": NEITHER,
     "tie (inconsistent)": NEITHER,
 }
-
-
-class Record(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of the plain layout; `label` is null for an item that could not be labelled."""
-
-    kind: Kind
-    rater: Name
-    rater_group: str
-    prompt: Name
-    arm_1: Name
-    label: str | None
-    arm_2: Name | None = None
-    response_1: str | None = None
-    response_2: str | None = None
-    shown: Literal["12", "21", "unknown"] = "unknown"
-    turn: Turn | None = None
-    conversation_id: str | None = None
-    malicious: bool | None = None
-    out_of_distribution: bool | None = None
-    instruction_hash: str | None = None
-    comment: str | None = None
 
 
 class Vote(msgspec.Struct):
@@ -80,11 +55,22 @@ class Vote(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import found: rows in the file, and whether they are new to the storage."""
+    """What an import found.
+
+    Args:
+        rows: labels in the file.
+        new: whether they are new to the storage.
+        run_id: of the labels.
+        unmatched: those of responses that the storage does not hold.
+        renamed: whether they were there under other names: of responses that came later.
+
+    """
 
     rows: int
     new: bool
     run_id: str
+    unmatched: int = 0
+    renamed: bool = False
 
 
 def import_labels(
@@ -107,7 +93,8 @@ def import_labels(
         new: what the storage need not know already.
 
     Raises:
-        InputError: the labels name what the storage does not know (see `refuse_unknown`).
+        InputError: the labels name what the storage does not know (see `refuse_unknown`), or a
+            rater is of another group elsewhere.
         DataError: the file cannot be read, or a line is not a label; the message names it.
         StorageError: storage cannot be reached.
 
@@ -122,32 +109,44 @@ def import_labels(
         "arm": ARM,
         "seed": 0,
     }
-    rows = _rows(data, path, layout, groups, f"{path.name}@sha256:{digest}")
+    parsed = (
+        plain_rows(data, path, storage, experiment)
+        if layout == "plain"
+        else lines(data, path, partial(_vote_row, groups=groups))
+    )
+    rows = _rows(parsed, f"{path.name}@sha256:{digest}")
     if not rows:
         raise DataError(f"{path}: no labels in it")
     refuse_unknown(rows, storage, experiment, new=new, prompts=layout == "plain")
-    added = RunTable.of(storage, ANNOTATIONS, identity).write(f"imported-{digest[:8]}", rows)
-    return Imported(len(rows), added, key[:RUN_ID_LENGTH])
+    refuse_other_groups(rows, str(path), storage, experiment)
+    table, shard = RunTable.of(storage, ANNOTATIONS, identity), f"imported-{digest[:8]}"
+    added = table.write(shard, rows)
+    renamed = not added and _items(table) != {row["item_id"] for row in rows}
+    if renamed:
+        table.write(shard, rows, replace=True)
+    unmatched = sum(row["unmatched"] for row in rows) if layout == "plain" else 0
+    return Imported(len(rows), added, key[:RUN_ID_LENGTH], unmatched, renamed)
+
+
+def _items(table: RunTable) -> set[str]:
+    return {str(item) for item in table.read(("item_id",))["item_id"].to_pylist()}
 
 
 def _read(path: Path) -> bytes:
     try:
         data = path.expanduser().read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-        return data.removeprefix(codecs.BOM_UTF8)
-    except (OSError, EOFError, zlib.error) as error:
+        data = unpacked(data)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason})") from None
+    if problem := not_bytewise(data):
+        raise DataError(f"{path}: {problem}")
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
-def _rows(
-    data: bytes, path: Path, layout: Layout, groups: Mapping[str, str], origin: str
-) -> list[dict[str, Any]]:
-    parse: Callable[[bytes], dict[str, Any]] = (
-        _plain_row if layout == "plain" else lambda line: _vote_row(line, groups)
-    )
+def _rows(parsed: Iterable[tuple[int, dict[str, Any]]], origin: str) -> list[dict[str, Any]]:
     written, seen, rows = now(), Counter[tuple[str, str]](), []
-    for number, row in _parsed(data, path, parse):
+    for number, row in parsed:
         showing = (row["rater"], row["item_id"])
         rows.append(
             {
@@ -160,50 +159,6 @@ def _rows(
         )
         seen[showing] += 1
     return rows
-
-
-def _parsed(
-    data: bytes, path: Path, parse: Callable[[bytes], dict[str, Any]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, parse(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            raise DataError(f"{path}:{number}: not a label ({not_utf8(line) or error})") from None
-
-
-def _plain_row(line: bytes) -> dict[str, Any]:
-    record = msgspec.json.decode(line, type=Record)
-    if record.rater_group not in GROUPS:
-        raise ValueError(
-            f"rater_group {record.rater_group!r}: one of {', '.join(GROUPS)} is allowed"
-        )
-    allowed = INSTRUCTIONS[record.kind].labels
-    pair = allowed == (A_BETTER, B_BETTER, NEITHER)
-    if record.kind == "dialogue" and record.arm_2:
-        allowed = INSTRUCTIONS["preference"].labels
-    if record.label is not None and record.label not in allowed:
-        raise ValueError(f"label {record.label!r}: one of {', '.join(allowed)} is allowed")
-    if pair and not record.arm_2:
-        raise ValueError(f"a {record.kind} label needs arm_2")
-    if record.arm_2 and A_BETTER not in allowed:
-        raise ValueError(f"a label of kind {record.kind} is of one response; leave out arm_2")
-    first = record.response_1 or _name(record.prompt, record.arm_1, record.turn)
-    second = record.arm_2 and (record.response_2 or _name(record.prompt, record.arm_2, record.turn))
-    if first == second:
-        raise ValueError("arm_1 and arm_2 are the same, and no two responses of it are told apart")
-    fields = msgspec.structs.asdict(record)
-    prompt = sha256_key([fields.pop("prompt")])
-    return {
-        **fields,
-        "event": SKIPPED if record.label is None else LABELLED,
-        "item_id": item_id(record.kind, prompt, [r for r in (first, second) if r]),
-        "prompt_key": prompt,
-        "response_1": first,
-        "response_2": second,
-    }
 
 
 def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
@@ -220,7 +175,7 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError("model_a and model_b are the same")
     question = f"mt_bench/{vote.question_id}/{vote.turn}"
     prompt = sha256_key([question])
-    first, second = (_name(question, model, None) for model in (vote.model_a, vote.model_b))
+    first, second = (response_name(question, model, None) for model in (vote.model_a, vote.model_b))
     return {
         "event": LABELLED,
         "kind": "preference",
@@ -237,8 +192,3 @@ def _vote_row(line: bytes, groups: Mapping[str, str]) -> dict[str, Any]:
         "arm_2": vote.model_b,
         "comment": INCONSISTENT if INCONSISTENT in vote.winner else None,
     }
-
-
-def _name(prompt: str, arm: str, turn: int | None) -> str:
-    """Return the key of a response that is in no table."""
-    return sha256_key(["imported", prompt, arm, turn])

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import pyarrow as pa
 
 from lima.errors import InputError
+from lima.rating.labels import known_groups
 from lima.runs.lineage import experiments
 from lima.spec.codec import sha256_key
 from lima.store.scan import Tables
@@ -66,6 +67,35 @@ def refuse_unknown(
                 f"{storage.uri}, label {places[0]} first; a prompt is its whole text, of dialogues "
                 "the first utterance. If they are new, say so: --new prompts"
             )
+
+
+def refuse_other_groups(
+    rows: Sequence[Mapping[str, Any]], where: str, storage: Storage, experiment: str
+) -> None:
+    """Refuse a rater whom the same study has in two groups: it would agree with itself.
+
+    Args:
+        rows: the labels, as rows of `annotations`.
+        where: they come from.
+        storage: where they are to go.
+        experiment: the study that they are to belong to.
+
+    Raises:
+        InputError: a rater is in another group in these labels, or in the storage.
+        StorageError: storage cannot be reached.
+
+    """
+    groups = known_groups(Tables(storage, experiment))
+    for number, row in enumerate(rows, 1):
+        rater, group = row["rater"], row["rater_group"]
+        others = groups.setdefault(rater, set()) - {group}
+        if others:
+            raise InputError(
+                f"{where}: label {number}: rater {rater!r} is {group} here, and "
+                f"{' and '.join(sorted(others))} in other labels of {experiment}; a rater is of "
+                "one group: mend that, or give one of the two another name"
+            )
+        groups[rater].add(group)
 
 
 def _unknown(

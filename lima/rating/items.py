@@ -121,6 +121,7 @@ def generation_runs(storage: Storage, experiment: str, names: Sequence[str]) -> 
             raise DataError(
                 f"{storage.uri}: {name!r} has {f'{len(found)} runs' if found else 'no run'} of "
                 f"generation; name one run: {', '.join(found or sorted(arms))}"
+                f"{'' if found else ', or let the arm answer first (`lima-k8s submit generate`)'}"
             )
     return tuple(run for name in names for run in arms[name])
 

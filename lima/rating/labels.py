@@ -39,11 +39,10 @@ INCONSISTENT = "inconsistent"
 _ANNOTATION = ["experiment", "run_id", "annotation_id", "event", "supersedes", "item_id",
                "presentation", "kind", "rater", "rater_group", "label", "shown", "prompt_key",
                "response_1", "response_2", "arm_1", "arm_2", "conversation_id", "turn",
-               "malicious", "out_of_distribution", "comment", "ended_at",
-               "written_at"]  # fmt: skip
+               "malicious", "out_of_distribution", "comment"]  # fmt: skip
 _JUDGMENT = ["experiment", "run_id", "item_id", "presentation", "final", "status", "label",
-             "shown", "judge", "prompt_key", "generation_key", "response_2", "arm", "arm_2",
-             "at"]  # fmt: skip
+             "shown", "judge", "prompt_key", "generation_key", "response_2",
+             "arm", "arm_2"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ class Label:
     turn: int | None = None
     malicious: bool | None = None
     out_of_distribution: bool | None = None
-    at: int | None = None
     run_id: str = ""
     experiment: str = ""
     ours: str = FIRST
@@ -123,11 +121,11 @@ def read_labels(tables: Tables) -> list[Label]:
         StorageError: storage cannot be reached.
 
     """
-    rows = _plain(tables.read(ANNOTATIONS, _ANNOTATION))
+    rows = tables.read(ANNOTATIONS, _ANNOTATION).to_pylist()
     found = [_of_annotation(row) for row in standing(rows)]
-    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared, runs=_comparisons(tables))
+    judged = tables.map(JUDGMENTS, _JUDGMENT, _compared, runs=set(_comparisons(tables)))
     found += [_of_judgment(row) for _, rows in judged for row in rows]
-    return sorted(found, key=lambda x: (x.item_id, x.rater, x.presentation, x.at or 0))
+    return sorted(found, key=lambda x: (x.item_id, x.rater, *by_showing(x)))
 
 
 def standing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -137,16 +135,42 @@ def standing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [r for r in listed if r["annotation_id"] not in gone and r["event"] != UNDONE]
 
 
-def one_each(labels: Iterable[Label]) -> list[Label]:
-    """Return one label an item and rater: that of the first showing which has one.
-
-    A second showing measures drift and position bias; a rater must not count twice.
-    """
+def first_showings(labels: Iterable[Label]) -> list[Label]:
+    """Return the label of the first showing of each item which has one, of each rater."""
     kept: dict[tuple[str, str], Label] = {}
-    for label in sorted(labels, key=lambda x: (x.presentation, x.at or 0)):
+    for label in sorted(labels, key=by_showing):
         if label.value is not None:
             kept.setdefault((label.item_id, label.rater), label)
     return list(kept.values())
+
+
+def one_each(labels: Iterable[Label]) -> list[Label]:
+    """Return one label an item and rater; it does not depend on when labels were given.
+
+    That is the one of the first showing which has one. A pair that a rater saw both ways round, at
+    two showings or asked about from each of its arms, has one label all the same: where the first
+    of each order differ, it is a tie (MT-bench's inconsistent verdicts). Further showings measure
+    drift; a rater must not count twice.
+    """
+    listed = list(labels)
+    ways: dict[tuple[str, str], dict[str, str | None]] = {}
+    for label in sorted(listed, key=by_showing):
+        if label.shown_first and label.value is not None:
+            said = ways.setdefault((label.item_id, label.rater), {})
+            said.setdefault(label.shown_first, label.value)
+    torn = {showing for showing, said in ways.items() if len(set(said.values())) > 1}
+    return [
+        replace(x, value=TIE, inconsistent=True) if (x.item_id, x.rater) in torn else x
+        for x in first_showings(listed)
+    ]
+
+
+def by_showing(label: Label) -> tuple[int, str]:
+    """Return the key that orders the showings of an item to a rater; of several runs, by their ids.
+
+    When they were labelled says nothing: a run that is computed again must count the same.
+    """
+    return label.presentation, label.run_id
 
 
 def answering(labels: Iterable[Label], asked: Asked) -> list[Label]:
@@ -161,28 +185,46 @@ def groups_of(labels: Sequence[Label]) -> list[str]:
     return [g for g in known if g in found] + sorted(found.difference(known))
 
 
-def _comparisons(tables: Tables) -> set[str]:
-    """Return the runs whose judge compares responses; others may have a million scores."""
+def told_several_groups(labels: Iterable[Label]) -> list[str]:
+    """Return what to say of the raters whose labels are in more than one group, one a rater."""
+    groups: dict[str, set[str]] = {}
+    for label in labels:
+        groups.setdefault(label.rater, set()).add(label.group)
+    return [
+        f"rater {rater} has labels as {' and '.join(sorted(found))}: where both are of one item, "
+        "the first counts, and agreement between these groups is in part that with oneself"
+        for rater, found in sorted(groups.items())
+        if len(found) > 1
+    ]
+
+
+def known_groups(tables: Tables) -> dict[str, set[str]]:
+    """Return the groups in which each rater has labelled: of people, and of judges of pairs."""
+    rows = tables.read(ANNOTATIONS, ["rater", "rater_group"]).to_pylist()
+    pairs = {(row["rater"], row["rater_group"]) for row in rows}
+    pairs |= {(spec["judge"].get("model") or "", MODEL) for spec in _comparisons(tables).values()}
+    found: dict[str, set[str]] = {}
+    for rater, group in pairs:
+        found.setdefault(rater, set()).add(group)
+    return found
+
+
+def _comparisons(tables: Tables) -> dict[str, dict[str, Any]]:
+    """Return the specs of runs whose judge compares responses; others may have a million scores."""
     rows = tables.read(RUNS, ["run_id", "stage", "spec"]).to_pylist()
-    judged = (row for row in rows if row["stage"] == "judge")
+    specs = {r["run_id"]: read_spec(r["run_id"], r["spec"]) for r in rows if r["stage"] == "judge"}
     return {
-        row["run_id"]
-        for row in judged
-        if (read_spec(row["run_id"], row["spec"]).get("judge") or {}).get("rubric") == PREFERENCE
+        run: spec
+        for run, spec in specs.items()
+        if (spec.get("judge") or {}).get("rubric") == PREFERENCE
     }
 
 
 def _compared(part: pa.Table) -> list[dict[str, Any]]:
     """Return the final judgments of pairs; scores are no labels."""
-    return _plain(part.filter(pc.and_(part["final"], pc.is_valid(part["item_id"]))))
-
-
-def _plain(table: pa.Table) -> list[dict[str, Any]]:
-    # Times as numbers: to_pylist() imports pandas for them where that is installed.
-    for number, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(number, field.name, table[field.name].cast(pa.int64()))
-    rows: list[dict[str, Any]] = table.to_pylist()
+    rows: list[dict[str, Any]] = part.filter(
+        pc.and_(part["final"], pc.is_valid(part["item_id"]))
+    ).to_pylist()
     return rows
 
 
@@ -199,7 +241,6 @@ def _of_annotation(row: dict[str, Any]) -> Label:
         value=winner(label, row["shown"]) if pair and label else label,
         status="ok" if label else row["event"],
         shown_first=_shown_first(row["shown"]) if pair else None,
-        at=row["ended_at"] or row["written_at"],
         responses=(row["response_1"], row["response_2"]),
         inconsistent=row["comment"] == INCONSISTENT,
     )
@@ -210,7 +251,7 @@ def _of_judgment(row: dict[str, Any]) -> Label:
     label = row["label"] if row["status"] == "ok" else None
     _refuse_other(JUDGMENTS.name, row["run_id"], label, _answers("preference", pair=True))
     found = Label(
-        **{k: row[k] for k in ("item_id", "presentation", "status", "prompt_key", "run_id", "at")},
+        **{k: row[k] for k in ("item_id", "presentation", "status", "prompt_key", "run_id")},
         experiment=row["experiment"],
         responses=(row["generation_key"], row["response_2"]),
         kind="preference",

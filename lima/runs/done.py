@@ -1,7 +1,7 @@
 """Whether storage holds all results of a cell: what the job says at its end, and what is there."""
 
 from lima.model.checkpoint_manifest import completion_path
-from lima.runs.progress import DONE, Progress, read_progress, unscored_text
+from lima.runs.progress import DONE, Progress, read_progress, unscored_text, warnings_of
 from lima.spec import CellSpec, Stage, cell_stages, stage_cell
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable
@@ -20,10 +20,13 @@ TABLES: dict[Stage, tuple[Table, ...]] = {
 def mark_done(storage: Storage, cell: CellSpec) -> None:
     """Say that all stages of `cell` are finished, and what they left."""
     run = run_id(cell)
-    unscored = unscored_text(read_progress(storage, run) or {})
+    record = read_progress(storage, run) or {}
+    unscored, progress = unscored_text(record), Progress(storage, run)
     figures = {"unscored": unscored} if unscored else {}
+    for text in warnings_of(record):
+        progress.warn(text)
     holds = inventory(storage, cell)
-    Progress(storage, run).update(DONE, 1, 1, "cell", force=True, holds=holds, **figures)
+    progress.update(DONE, 1, 1, "cell", force=True, holds=holds, **figures)
 
 
 def is_done(storage: Storage, cell: CellSpec) -> bool:

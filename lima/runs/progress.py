@@ -11,6 +11,7 @@ from typing import Any
 
 from lima.errors import StorageError
 from lima.store.storage import Storage
+from lima.store.values import STATUSES
 
 DONE = "done"
 """Stage name of a cell whose stages are all finished."""
@@ -26,6 +27,12 @@ class Progress:
         self.storage, self.run = storage, run
         self._next = 0.0
         self._since: dict[str, dict[str, Any]] = {}
+        self._warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Have every record from now on tell people something that they should know."""
+        if text not in self._warnings:
+            self._warnings.append(text)
 
     def update(
         self, stage: str, done: int, total: int, unit: str, *, force: bool = False, **figures: Any
@@ -37,6 +44,8 @@ class Progress:
         self._next = now + INTERVAL_S
         record = {"stage": stage, "done": done, "total": total, "unit": unit, "figures": figures}
         record["at"] = datetime.now(UTC).isoformat()
+        if self._warnings:
+            record["warnings"] = self._warnings
         # What this process said first of the stage: work that a resumed one did not do itself
         # must not count when the time that is left is reckoned.
         record["since"] = self._since.setdefault(stage, {"done": done, "at": record["at"]})
@@ -95,7 +104,16 @@ def unscored_text(record: Mapping[str, Any]) -> str:
     if record.get("stage") == DONE:
         return str(figures.get("unscored", ""))
     failed = figures.get("failed") if record.get("stage") == "judge" else 0
-    return f"{failed} of {record['total']} responses unscored" if failed else ""
+    if not failed:
+        return ""
+    reasons = ", ".join(f"{figures[name]} {name}" for name in STATUSES if figures.get(name))
+    told = f" ({reasons})" if reasons else ""
+    return f"{failed} of {record['total']} responses unscored{told}"
+
+
+def warnings_of(record: Mapping[str, Any]) -> list[str]:
+    """Return what a progress record tells people that they should know."""
+    return list(record.get("warnings", ()))
 
 
 def eta_seconds(progress: dict[str, Any], now: datetime) -> float | None:

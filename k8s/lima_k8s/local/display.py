@@ -12,6 +12,7 @@ from lima.spec import CellSpec, Stage
 from lima.spec.codec import run_id
 from lima_k8s.terminal.live import Line, live
 from lima_k8s.terminal.output import duration_text
+from lima_k8s.terminal.run_warnings import RunWarnings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,9 +88,16 @@ def _may_wait(state: CellState) -> bool:
 
 @contextlib.contextmanager
 def display() -> Iterator[Callable[[Sequence[CellState]], None]]:
-    """Yield a function that shows the states of all cells."""
+    """Yield a function that shows the states of all cells, and says what they warn of."""
+    warnings = RunWarnings()
     with live(_table, _line) as show:
-        yield show
+
+        def tell(states: Sequence[CellState]) -> None:
+            show(states)
+            for state in states:
+                warnings.tell(state.run, state.name, state.record)
+
+        yield tell
 
 
 def _line(state: CellState) -> Line:

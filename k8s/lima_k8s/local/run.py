@@ -67,10 +67,7 @@ class LocalRun:
 
         """
         self.require_keys()
-        return [
-            f"{state.run}  {state.name}  {'finished already' if state.done else 'to run'}"
-            for state in self._states()
-        ]
+        return [f"{state.run}  {state.name}  {_before(state)}" for state in self._states()]
 
     def require_keys(self) -> None:
         """Find out before anything runs that a key is missing.
@@ -177,6 +174,13 @@ class LocalRun:
                 "write"
             ) from None
         return file
+
+
+def _before(state: CellState) -> str:
+    """Return whether a cell is to run, in words."""
+    if not state.done:
+        return "to run"
+    return ", ".join(filter(None, ("finished already", state.figures)))
 
 
 def failure(code: int, lines: Sequence[str], log: Path, *, stopped: bool) -> LimaError:

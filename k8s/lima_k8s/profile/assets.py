@@ -53,11 +53,15 @@ def read_profile(name: str) -> dict[str, Any]:
     """
     import yaml
 
+    from lima.common.encoding import not_utf8
     from lima.spec.yamltext import load_yaml
 
     file = profile(name)
     try:
-        document = load_yaml(file.read_text("utf-8"))
+        data = file.read_bytes()
+        if problem := not_utf8(data):
+            raise InputError(f"{file}: {problem}")
+        document = load_yaml(data.decode())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{file}: cannot be read as YAML ({error})") from None
     cluster = document.get("cluster") if isinstance(document, dict) else None

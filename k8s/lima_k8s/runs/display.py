@@ -8,6 +8,7 @@ from lima.runs.progress import DONE, unscored_text
 from lima_k8s.runs.view import View, retry_text
 from lima_k8s.terminal.live import Line, live
 from lima_k8s.terminal.output import duration_text, say, write_table
+from lima_k8s.terminal.run_warnings import RunWarnings
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -28,9 +29,11 @@ STYLES = {"running": "green", "done": "green", "failed": "red", "blocked": "red"
 
 
 def write_views(views: Sequence[View]) -> None:
-    """Write runs as a table on standard output, causes below it."""
+    """Write runs as a table on standard output; causes, and what runs warn of, below it."""
     write_table(HEADERS, [_row(view) for view in views])
+    warnings = RunWarnings()
     for view in views:
+        warnings.tell(view.run.name, view.run.name, view.progress)
         if view.cause:
             say(f"{view.run.name}: {view.cause.text}\n  fix: {view.cause.fix}")
         elif again := retry_text(view):
@@ -60,9 +63,16 @@ def place_text(view: View) -> str:
 
 @contextlib.contextmanager
 def display() -> Iterator[Callable[[Sequence[View]], None]]:
-    """Yield a function that shows the views of all watched runs."""
+    """Yield a function that shows the views of all watched runs, and says what they warn of."""
+    warnings = RunWarnings()
     with live(table_of, _line) as show:
-        yield show
+
+        def tell(views: Sequence[View]) -> None:
+            show(views)
+            for view in views:
+                warnings.tell(view.run.name, view.run.name, view.progress)
+
+        yield tell
 
 
 def _line(view: View) -> Line:

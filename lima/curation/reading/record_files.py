@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import msgspec
 
-from lima.common.encoding import not_utf8
+from lima.common.encoding import not_bytewise, not_utf8
 from lima.curation.reading.damage import Damage
 from lima.errors import DataError
 from lima.store.storage import Storage
@@ -32,7 +32,6 @@ ZSTD_WINDOW = 1 << 31
 """Pushshift's dumps are packed with windows of 2 GiB (`zstd --long=31`)."""
 DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, lzma.LZMAError)
 BOM = b"\xef\xbb\xbf"
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def records(path: str, damage: Damage, *, containing: bytes = b"") -> Iterator[tuple[str, Record]]:
@@ -42,14 +41,10 @@ def records(path: str, damage: Damage, *, containing: bytes = b"") -> Iterator[t
     of all of Reddit.
     """
     with open_bytes(path) as stream:
-        try:
-            start = stream.peek(64)
-        except _unreadable(path) as error:
-            damage.note(path, "cannot be read", str(error))
+        start = _start(path, stream, damage)
+        if start is None:
             return
-        if start.startswith(UTF_16):
-            damage.note(path, "UTF-16 and not UTF-8")
-        elif start.removeprefix(BOM).lstrip().startswith(b"["):
+        if start.removeprefix(BOM).lstrip().startswith(b"["):
             yield from _list_items(path, stream, damage)
         else:
             yield from _lines(path, stream, damage, containing)
@@ -65,6 +60,8 @@ def rows(path: str, damage: Damage) -> Iterator[tuple[str, Record]]:
     """Yield `(where, row)` of a CSV file with a header."""
     csv.field_size_limit(MAX_LINE)
     with open_bytes(path) as stream:
+        if _start(path, stream, damage) is None:
+            return
         lines = _bounded_lines(path, stream, damage)
         reader = csv.DictReader(line.decode("utf-8", "surrogateescape") for _, line in lines)
         try:
@@ -117,6 +114,19 @@ def _unpacked(raw: Any, path: str) -> Any:
         unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
         return unpacker.stream_reader(raw, read_across_frames=True)
     return raw
+
+
+def _start(path: str, stream: io.BufferedReader, damage: Damage) -> bytes | None:
+    """Return the first bytes of a file, which are still to be read; None: it is no text of ours."""
+    try:
+        start = stream.peek(64)
+    except _unreadable(path) as error:
+        damage.note(path, "cannot be read", str(error))
+        return None
+    if problem := not_bytewise(start):
+        damage.note(path, "not UTF-8", problem)
+        return None
+    return start
 
 
 def _list_items(

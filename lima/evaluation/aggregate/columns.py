@@ -58,7 +58,7 @@ MEASURES: tuple[Column, ...] = (
     Column("loss", pa.float64(), "training loss of the last epoch, nats a token; mean over runs"),
     Column("examples", pa.int64(), "training examples; null if the runs differ"),
     Column("steps", pa.float64(), "optimizer steps; mean over training runs"),
-    Column("cost", pa.float64(), "paid to the judge, all attempts, US dollars"),
+    Column("cost", pa.float64(), "paid to the judge, all attempts, US dollars; null: not told"),
     Column("stage_starts", pa.int64(), "starts of stages: one for each stage, and the retries"),
     Column("retries", pa.int64(), "starts of a stage after its first"),
     Column("failed", pa.int64(), "attempts that ended with an error"),

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from lima.evaluation.statistics.intervals import clopper_pearson
 from lima.rating.items import TIE
-from lima.rating.labels import Label, one_each
+from lima.rating.labels import Label, by_showing, first_showings
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def raters_of(labels: Iterable[Label]) -> list[Rater]:
 
 
 def _rater(rater: str, group: str, labels: Sequence[Label]) -> Rater:
-    first = one_each(labels)
+    first = first_showings(labels)
     given = [x for x in labels if x.value is not None]
     pairs = [x for x in first if x.arm_2 is not None]
     decided = [x for x in given if x.side in ("A", "B")]
@@ -96,7 +96,7 @@ def _inconsistent(pairs: Sequence[Label], given: Sequence[Label]) -> Share:
 
 def _showings(labels: Sequence[Label]) -> list[tuple[Label, Label]]:
     """Return the first showing of each item with each later one."""
-    ordered = sorted(labels, key=lambda x: (x.item_id, x.presentation))
+    ordered = sorted(labels, key=lambda x: (x.item_id, *by_showing(x)))
     found = []
     for _, group in groupby(ordered, key=lambda x: x.item_id):
         first, *later = group

@@ -213,7 +213,7 @@ def _score_measures(
 ) -> dict[str, Any]:
     tally, comparing = judged(results, chains, source), _comparing_cost(results, chains, source)
     if tally is None:
-        return {"cost": comparing} if comparing else {}
+        return {"cost": _known(comparing)} if comparing else {}
     by_status = dict(zip(STATUSES, tally.counts.sum(axis=0).tolist(), strict=False))
     finals, scored = int(tally.counts.sum()), by_status.pop("ok")
     total, cost = tally.sums.sum(axis=0).tolist()
@@ -235,7 +235,7 @@ def _score_measures(
         "ci_high": interval.high,
         "bound_low": bounds[0] if bounds else None,
         "bound_high": bounds[1] if bounds else None,
-        "cost": cost + comparing,
+        "cost": _known(cost + comparing),
     }
 
 

@@ -38,7 +38,7 @@ CONTEST: tuple[Column, ...] = (
     Column("arm", pa.string(), "what was asked about"),
     Column("against", pa.string(), "arm that it was compared with"),
     Column("raters", pa.string(), "people, or the name of a judge"),
-    Column("pairs", pa.int64(), "pairs with a label; one a pair, the first that was given"),
+    Column("pairs", pa.int64(), "pairs with a label; one a pair, whoever gave several"),
     Column("missing", pa.int64(), "pairs without a label, which are no ties"),
     Column("win", pa.float64(), "share of pairs that the arm wins"),
     Column("tie", pa.float64(), "share of ties"),

@@ -1,7 +1,7 @@
 """Shares of labels: what people and models said of an arm, and what missing labels could change.
 
-An item counts once for a group of raters, with the label that was given first; the labels of
-other raters of the group serve agreement. An item without a label is missing, never a tie.
+An item counts once for a group of raters, with the label of one of them (see `first_labels`); the
+labels of the others serve agreement. An item without a label is missing, never a tie.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from functools import cached_property
 
 from lima.evaluation.statistics.intervals import clopper_pearson
 from lima.rating.dialogues import ChatAnswer, chat_answers
-from lima.rating.labels import Asked, Label
+from lima.rating.labels import Asked, Label, one_each
 from lima.store.scan import Tables
 from lima.store.tables import ITEMS
 
@@ -220,9 +220,8 @@ def _item(run_id: str, item_id: str, kind: Asked, arm_1: str, arm_2: str | None)
 
 
 def first_labels(labels: Iterable[Label]) -> list[Label]:
-    """Return one label an item: the one that was given first."""
+    """Return one label an item: what a rater says of it (see `one_each`), the first by name."""
     kept: dict[str, Label] = {}
-    for label in sorted(labels, key=lambda x: (x.presentation, x.at or 0, x.rater)):
-        if label.value is not None:
-            kept.setdefault(label.item_id, label)
+    for label in sorted(one_each(labels), key=lambda x: (x.presentation, x.rater)):
+        kept.setdefault(label.item_id, label)
     return list(kept.values())

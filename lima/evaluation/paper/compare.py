@@ -15,7 +15,8 @@ from lima.evaluation.paper.from_curation import read_curated
 from lima.evaluation.paper.numbers import Compared, paper_facts
 from lima.evaluation.paper.our_numbers import Evidence
 from lima.evaluation.paper.registry import compared
-from lima.rating.labels import read_labels
+from lima.evaluation.paper.used_settings import read_not_applied
+from lima.rating.labels import read_labels, told_several_groups
 from lima.runs.lineage import has_cells
 from lima.store.scan import Tables
 from lima.store.storage import Storage
@@ -55,7 +56,7 @@ def compare_paper(
     tables = Tables(storage, experiment)
     evidence = read_evidence(tables, named or {}, draws, seed, tokenizer=tokenizer)
     report_unreadable(tables, skip_unreadable, note)
-    for message in _mixed(evidence):
+    for message in (*_mixed(evidence), *told_several_groups(evidence.labelled.labels)):
         note(message)
     return compared(evidence)
 
@@ -89,6 +90,7 @@ def read_evidence(
         read_curated(tables, measured, tokenizer),
         checkpoints_of(study, read_choices(tables.storage)) if study else (),
         named,
+        read_not_applied(tables, study.chains) if study else {},
         draws,
         seed,
     )

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import hypot
-from typing import Any
 
 from lima.evaluation.cells.checkpoint_choice import Checkpoint, correlations, pairs_of
 from lima.evaluation.cells.measures import runs_of, summarise
 from lima.evaluation.paper.numbers import Ours
 from lima.evaluation.paper.our_numbers import Evidence, Found, exact, no_arm
+from lima.evaluation.paper.used_settings import used_of_cell, used_of_curation
 from lima.evaluation.statistics.correlation import LEAST_POINTS, combined
 from lima.evaluation.statistics.intervals import CLUSTERED, STUDENT, clustered_interval
 from lima.spec import DataSpec
@@ -42,25 +42,15 @@ def score_difference(has: Evidence, first: str, second: str) -> Found:
 
 
 def setting(has: Evidence, name: str, path: str) -> Found:
-    """A setting of the runs of an arm, or of curation."""
+    """A setting of the runs of an arm, or of curation, as far as they did anything with it."""
     if name == "curation":
-        specs: Sequence[dict[str, Any]] = has.curated.specs
+        used = [used_of_curation(spec, path) for spec in has.curated.specs]
     else:
-        specs = [chain.spec for chain in has.cells(name)]
-        if not specs:
+        cells = has.cells(name)
+        if not cells:
             return no_arm(name)
-    return exact([_at(spec, path.split(".")) for spec in specs], f"run with {path}")
-
-
-def _at(value: Any, path: Sequence[str]) -> Any:
-    """Return what lies at a path; an entry of a list goes by its name or its pool."""
-    for key in path:
-        if isinstance(value, list):
-            found = [v for v in value if key in (v.get("name"), v.get("pool"))]
-            value = found[0] if found else None
-        else:
-            value = value.get(key) if isinstance(value, dict) else None
-    return value
+        used = [used_of_cell(cell, path, has.not_applied) for cell in cells]
+    return exact(used, f"run that uses {path}")
 
 
 def count(has: Evidence, data_set: str, pools: Sequence[str]) -> Found:

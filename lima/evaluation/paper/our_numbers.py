@@ -12,6 +12,7 @@ from lima.evaluation.labels.label_shares import Labelled, Rate
 from lima.evaluation.paper.arms import arms_by_spec, is_arm_of_paper
 from lima.evaluation.paper.from_curation import Curated
 from lima.evaluation.paper.numbers import Ours
+from lima.evaluation.paper.used_settings import NotApplied
 from lima.evaluation.statistics.intervals import CLOPPER_PEARSON, EXACT
 from lima.runs.lineage import Chain
 
@@ -29,6 +30,7 @@ class Evidence:
     curated: Curated = field(default_factory=Curated)
     checkpoints: Sequence[Checkpoint] = ()
     named: Mapping[str, str] = field(default_factory=dict)
+    not_applied: NotApplied = field(default_factory=dict)
     draws: int = DRAWS
     seed: int = 0
     _agreements: list[Agreement] = field(default_factory=list)
@@ -96,4 +98,4 @@ def exact(values: Sequence[Any], what: str) -> Found:
     if len(different) > 1:
         return f"runs differ: {', '.join(map(str, different))}"
     value = float(different[0])
-    return Ours(value, value, value, EXACT, len(values))
+    return Ours(value, value, value, EXACT, sum(v is not None for v in values))

@@ -10,7 +10,8 @@ import pytest
 from lima.generation.chat import ChatSpec, Reply
 from lima.rating.conversations import Conversations
 from lima.rating.labels import read_labels
-from lima.spec import DecodingSpec, ModelSpec
+from lima.runs.ledger import record_run
+from lima.spec import CellSpec, DataSpec, DecodingSpec, GenerateSpec, JudgeSpec, ModelSpec
 from lima.spec.codec import sha256_key
 from lima.store.scan import Tables
 from lima.store.storage import Storage
@@ -84,6 +85,38 @@ def test_an_unknown_group(study: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "rater_group 'crowds': one of crowd, author, model" in capsys.readouterr().err
     assert brought(study, [VOTE | {"judge": "boss"}], "--layout", "mtbench") == 2
     assert "--group START=GROUP, one of crowd, author, model" in capsys.readouterr().err
+
+
+def test_a_rater_is_of_one_group(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    author = RECORD | {"rater_group": "author"}
+    assert brought(study, [RECORD, author]) == 2
+    error = capsys.readouterr().err
+    assert "label 2: rater 'anna' is author here, and crowd in other labels of study" in error
+    assert labels(study) == 0
+    assert brought(study, [RECORD]) == 0
+    assert brought(study, [author]) == 2
+    assert brought(study, [RECORD]) == 0  # the same file again
+    # So are those who are invited, who may be known already.
+    invited = ["annotate", str(study), "--kind", "absolute", "--run", OURS, "--status"]
+    assert run([*invited, "--invite", "anna:author"]) == 2
+    assert "anna has labelled as crowd in this study" in capsys.readouterr().err
+    assert run([*invited, "--invite", "anna"]) == 0
+    # In another study it may be somebody else.
+    assert brought(study, [author], "--new", "experiment", experiment="other") == 0
+    capsys.readouterr()
+    assert run(["agreement", str(study)]) == 0
+    assert "rater anna has labels as author and crowd" in capsys.readouterr().err
+    assert run(["agreement", str(study), "--experiment", "study"]) == 0
+    assert "has labels as" not in capsys.readouterr().err
+
+
+def test_a_judge_of_the_study_is_a_model(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = JudgeSpec(model="anna", rubric="preference", baselines=(OTHER,))
+    cell = CellSpec("study", OURS, generate=GenerateSpec(DataSpec("none")), judge=judge)
+    record_run(Storage(str(study)), cell, "judge")
+    assert brought(study, [RECORD]) == 2
+    assert "'anna' is crowd here, and model in other labels" in capsys.readouterr().err
+    assert brought(study, [RECORD | {"rater_group": "model"}]) == 0
 
 
 def test_votes_name_arms_too_but_their_prompts_are_numbers(

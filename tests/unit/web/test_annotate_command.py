@@ -40,9 +40,24 @@ def test_the_same_command_goes_on_with_the_same_links(study: Path) -> None:
     with serving(study, *PAIR, "--seed", "1") as other:  # another draw is another round
         assert set(other.links) == {"me"}
         assert other.ask(other.links["me"], "open").value["done"] == 0
-    with serving(study, *PAIR, "--withdraw", "anna") as third:
-        assert third.links == {}
+        assert run(["annotate", str(study), *PAIR, "--seed", "0", "--withdraw", "anna"]) == 0
+    with serving(study, *PAIR, "--invite", "ben") as third:
+        assert set(third.links) == {"ben"}
         assert third.ask(link, "open").status == 404
+
+
+def test_a_link_is_closed_without_a_server(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(study, *PAIR, "--invite", "anna", "--invite", "ben") as server:
+        links = server.links
+        server.ask(links["anna"], "open")
+        server.ask(links["anna"], "act", act(1))
+        assert run(["annotate", str(study), "--withdraw", "anna"]) == 0  # beside the server
+        assert "the link of anna is closed; labels that stay: 1" in capsys.readouterr().err
+        assert [server.ask(links[name], "open").status for name in ("anna", "ben")] == [404, 200]
+    assert run(["annotate", str(study), "--withdraw", "ben"]) == 0
+    captured = capsys.readouterr()
+    assert "the link of ben is closed; labels that stay: 0" in captured.err
+    assert "end with Ctrl-C" not in captured.err
 
 
 def test_ctrl_c_at_once_ends_it_well(study: Path) -> None:

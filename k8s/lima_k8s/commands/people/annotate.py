@@ -51,7 +51,7 @@ SERVING = (
     click.option("--invite", "invited", multiple=True, metavar="NAME[:ROLE]",
                  help="Make a link for an annotator; the role is crowd or author; repeatable."),
     click.option("--withdraw", "withdrawn", multiple=True, metavar="NAME",
-                 help="Close a link; its labels stay; repeatable."),
+                 help="Close a link; its labels stay; start nothing; repeatable."),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind."),
     click.option("--port", type=click.IntRange(0, 65535), default=0,
                  help="0: that of the last time, else a free one."),
@@ -98,18 +98,22 @@ def command(
     if what == "chosen":
         _write_chosen(opened, _asked(opened, options), output_format)
         return
-    if (what or choose is not None or options["withdrawn"]) and not options["invited"]:
+    closing = bool(options["withdrawn"]) and not options["invited"]
+    instead = what or choose is not None or closing
+    if instead and not options["invited"]:
         unchanged = what == "status" and not options["withdrawn"]
         store = existing(opened, options, reading=unchanged)
     else:  # who is invited is invited to something
         store = begun(opened, _asked(opened, options).spec, options)
     try:
-        _change(store, options)
-        if what == "status":
+        _change(store, opened, options)
+        if not instead:
+            _serve(store, options)
+        elif what == "status":
             _show(store, output_format)
             return
-        if what is None and choose is None:
-            _serve(store, options)
+        elif what is None and choose is None:
+            return  # a link was closed, and that was all
         spec, events = spec_of(store), export(store, opened)
     finally:
         store.close()
@@ -160,14 +164,21 @@ def _asked(storage: "Storage", options: dict[str, Any]) -> _Asked:
     return _Asked(spec, first.parent, {g.run: g.epoch for g in (first, *rest) if g.epoch})
 
 
-def _change(store: "Store", options: dict[str, Any]) -> None:
+def _change(store: "Store", storage: "Storage", options: dict[str, Any]) -> None:
     """Invite and withdraw as the options say."""
+    from lima.rating.labels import known_groups
+    from lima.store.scan import Tables
     from lima_k8s.web.annotate.invitations import invite, withdraw
+    from lima_k8s.web.annotate.opening import spec_of
 
     for name in options["withdrawn"]:
         withdraw(store, name)
-    for name in options["invited"]:
-        invite(store, name)
+        done = store.standing(name).done
+        say(f"the link of {name} is closed; labels that stay: {done}")
+    if options["invited"]:
+        labelled = known_groups(Tables(storage, spec_of(store).experiment))
+        for name in options["invited"]:
+            invite(store, name, labelled)
 
 
 def _serve(store: "Store", options: dict[str, Any]) -> None:

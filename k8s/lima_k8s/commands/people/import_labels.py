@@ -23,7 +23,8 @@ NEW = ("experiment", "arms", "prompts")
     type=click.Choice(["plain", "mtbench"]),
     default="plain",
     show_default=True,
-    help="plain: as `annotate` exports; mtbench: votes of MT-bench. JSONL, plain or gzipped.",
+    help="plain: JSONL, plain or gzipped, or a Parquet file that `annotate --export` wrote; "
+    "mtbench: votes of MT-bench.",
 )
 @click.option(
     "--group",
@@ -62,7 +63,14 @@ def command(
     for path in files:
         found = import_labels(path, opened, experiment, layout, by_start, new=new)  # type: ignore[arg-type]
         state = "" if found.new else ", which were there already"
+        if found.renamed:
+            state += ", now with the keys of responses that came since"
         say(f"{path}: {found.rows} labels{state} (run {found.run_id})")
+        if found.unmatched:
+            say(
+                f"{path}: {found.unmatched} of them are of responses that {storage} does not hold: "
+                "they meet no labels of people or judges here"
+            )
 
 
 def _group(text: str) -> tuple[str, str]:

@@ -171,6 +171,13 @@ def _retries(row: Row) -> str:
     return f"{row['retries']}{f' ({ended})' if ended else ''}"
 
 
+def _cost(row: Row) -> str:
+    """Return what the judge cost; a question mark where it did not tell its tokens."""
+    if row["cost"] is None:
+        return "?" if row["judged"] else ""
+    return f"{row['cost']:.2f}" if row["cost"] else ""
+
+
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "cells": lambda row: str(row["cells"]) if row["cells"] > 1 else "",
     "score [95 % interval]": _score,
@@ -187,7 +194,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "retries": _retries,
     "GPU h": lambda row: _number("gpu_hours", ".2f")(row) if row["gpu_hours"] else "",
     "hours": _number("wall_hours", ".2f"),
-    "$": lambda row: _number("cost", ".2f")(row) if row["cost"] else "",
+    "$": _cost,
 }
 """What a terminal shows; the other formats hold everything."""
 OF_JUDGES = ("score [95 % interval]", "scored", "unscored", "bounds")

@@ -42,7 +42,7 @@ def command(
     from lima.evaluation.agreement.majority import majorities
     from lima.evaluation.agreement.rater_habits import raters_of
     from lima.evaluation.agreement.tie_discounted import all_agreements
-    from lima.rating.labels import VALUES, answering, read_labels
+    from lima.rating.labels import VALUES, answering, read_labels, told_several_groups
     from lima.store.scan import Tables
     from lima.store.storage import Storage
 
@@ -54,6 +54,8 @@ def command(
             f"{storage}: no labels there; make some with `lima-k8s annotate`, by a judge with "
             "judge.rubric=preference, or bring them with `lima-k8s import-labels`"
         )
+    for told in told_several_groups(labels):
+        say(told)
     kinds = [kind for kind in VALUES if answering(labels, kind)]
     found = {
         kind: all_agreements(labels, kind, by_rater=by == "rater", draws=draws, seed=seed)

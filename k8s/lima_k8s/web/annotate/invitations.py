@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -26,11 +27,19 @@ class Annotator:
     revoked: bool
 
 
-def invite(store: Store, text: str) -> Annotator:
-    """Add an annotator, unless they are invited already; `text` is NAME or NAME:ROLE.
+def invite(
+    store: Store, text: str, labelled: Mapping[str, Collection[str]] | None = None
+) -> Annotator:
+    """Add an annotator, unless they are invited already.
+
+    Args:
+        store: Of the round.
+        text: NAME or NAME:ROLE.
+        labelled: The groups in which raters have labelled in the same study.
 
     Raises:
-        InputError: not a pseudonym, not a role, or one that was withdrawn.
+        InputError: not a pseudonym, not a role, one that was withdrawn, or who has labelled in
+            another role.
 
     """
     name, _, given = text.partition(":")
@@ -39,6 +48,11 @@ def invite(store: Store, text: str) -> Annotator:
         raise InputError(
             f"--invite {text}: write NAME or NAME:ROLE, the name a pseudonym of letters, digits, "
             f"'.', '_' and '-', the role one of {', '.join(ROLES)}"
+        )
+    if others := sorted(set((labelled or {}).get(name, ())) - {role}):
+        raise InputError(
+            f"--invite {text}: {name} has labelled as {' and '.join(others)} in this study, and a "
+            f"rater is of one group; write {name}:{others[0]}, or choose another name"
         )
     with store.writing() as db:
         db.execute(

@@ -106,12 +106,15 @@ def test_a_bomb_is_one_damaged_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert damage.counts[f"a JSON document of more than {1 << 16} bytes"] == 1
 
 
-def test_utf_16_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-32"])
+def test_wide_encodings_are_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes('{"n": 1}\n'.encode("utf-16"))
+    path.write_bytes('{"n": 1}\n{"n": 2}\n'.encode(name))
     damage = Damage()
     assert _read(path, damage) == []
-    assert damage.counts == {"UTF-16 and not UTF-8": 1}
+    assert list(rows(str(path), damage)) == []
+    assert damage.counts == {"not UTF-8": 2}
+    assert f"but {name.upper().replace('-LE', 'LE')}, in" in damage.examples["not UTF-8"][0]
 
 
 def test_csv_rows(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Which cells of a study must wait for others: who compares needs the responses of both."""
+
+from collections.abc import Sequence
+
+from lima.spec import CellSpec
+from lima.spec.codec import run_id
+
+
+def baselines_among(cell: CellSpec, cells: Sequence[CellSpec]) -> list[CellSpec]:
+    """Return the cells whose responses the judge of `cell` compares with those of its own."""
+    spec = cell.judge
+    if spec is None or not spec.baselines:
+        return []
+    own, named = run_id(cell, "generate"), {*spec.baselines, *(spec.baseline_runs or ())}
+    return [
+        other
+        for other in cells
+        if other.generate
+        and (answers := run_id(other, "generate")) != own
+        and (answers in named or (other.experiment == cell.experiment and other.arm in named))
+    ]

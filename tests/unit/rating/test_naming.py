@@ -1,0 +1,257 @@
+"""Imported labels meet those of judges and annotators: they name the same items."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lima.evaluation.agreement.tie_discounted import all_agreements
+from lima.generation.chat import ChatSpec, Reply
+from lima.rating.conversations import Conversations
+from lima.rating.items import EvaluationSpec, Item, generation_runs, plan_items
+from lima.rating.labels import read_labels
+from lima.runs.ledger import record_run
+from lima.spec import CellSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
+from lima.spec.codec import sha256_key
+from lima.store.columns import IDENTITY
+from lima.store.scan import Tables
+from lima.store.shards import RunTable
+from lima.store.storage import Storage
+from lima.store.tables import GENERATIONS
+from lima_k8s.main import run
+from lima_k8s.web.annotate.database import Answer
+from lima_k8s.web.annotate.invitations import invite
+from lima_k8s.web.annotate.rounds import export, open_round
+from tests.helpers.web.labelling import OTHER, OURS, annotations, write_pair, write_responses
+
+PROMPTS = 4
+PAIR = {
+    "kind": "preference",
+    "rater": "anna",
+    "rater_group": "crowd",
+    "label": "A",
+    "arm_1": OURS,
+    "arm_2": OTHER,
+}
+ALONE = {
+    "kind": "absolute",
+    "rater": "anna",
+    "rater_group": "crowd",
+    "label": "pass",
+    "arm_1": OURS,
+}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_pair(tmp_path / "study", PROMPTS)
+
+
+def brought(study: Path, rows: Sequence[dict[str, Any]], *options: str) -> int:
+    text = "\n".join(map(json.dumps, rows))
+    path = study.parent / f"{sha256_key([text])[:8]}.jsonl"
+    path.write_text(text)
+    return run(["import-labels", str(study), str(path), "--experiment", "study", *options])
+
+
+def planned(study: Path, kind: Any, *others: str, run_of: str = OURS) -> list[Item]:
+    storage = Storage(str(study))
+    ours, *rest = generation_runs(storage, "study", (run_of, *others))
+    return plan_items(EvaluationSpec("study", OURS, kind, ours, tuple(rest)), storage)
+
+
+def prompt_of(item: Item) -> str:
+    return item.first.prompt[0]
+
+
+def items_of(study: Path) -> set[str]:
+    return {row["item_id"] for row in annotations(study)}
+
+
+def test_a_pair_is_the_one_that_a_judge_compares(study: Path) -> None:
+    items = planned(study, "preference", OTHER)
+    assert brought(study, [PAIR | {"prompt": prompt_of(item)} for item in items]) == 0
+    assert items_of(study) == {item.item_id for item in items}
+    for row in annotations(study):
+        item = next(i for i in items if i.item_id == row["item_id"])
+        assert item.second
+        assert (row["prompt_key"], row["response_1"], row["response_2"]) == (
+            item.first.prompt_key,
+            item.first.key,
+            item.second.key,
+        )
+    # The other way round it is the same item too, and two raters agree about it.
+    turned = PAIR | {"arm_1": OTHER, "arm_2": OURS, "label": "B", "rater": "ben"}
+    assert brought(study, [turned | {"prompt": prompt_of(item)} for item in items]) == 0
+    assert items_of(study) == {item.item_id for item in items}
+    [found] = all_agreements(read_labels(Tables(Storage(str(study)))), "preference")
+    assert (found.items, found.with_ties.value) == (PROMPTS, 1.0)
+
+
+def test_a_grade_is_of_the_response(study: Path) -> None:
+    items = planned(study, "absolute")
+    assert brought(study, [ALONE | {"prompt": prompt_of(item)} for item in items]) == 0
+    assert items_of(study) == {item.item_id for item in items}
+
+
+def test_of_several_seeds_one_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write_responses(Storage(str(study)), OURS, PROMPTS, seed=1)
+    row = PAIR | {"prompt": prompt_of(planned(study, "preference", run_of=OTHER)[0])}
+    assert brought(study, [row]) == 2
+    error = capsys.readouterr().err
+    assert f"2 responses of '{OURS}' fit; name a run in run_1: " in error
+    assert f"{other} of seed 1 in study" in error
+    assert brought(study, [row | {"run_1": other}]) == 0
+    [item] = [
+        i
+        for i in planned(study, "preference", OTHER, run_of=other)
+        if prompt_of(i) == row["prompt"]
+    ]
+    assert items_of(study) == {item.item_id}
+    assert brought(study, [row | {"run_1": "0" * 16}]) == 2
+    assert "run_1 and sample name no response" in capsys.readouterr().err
+
+
+def test_a_sample_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Judges of pairs and annotators see the first."""
+    study = write_pair(tmp_path / "study", 1)
+    storage, prompt = Storage(str(study)), prompt_of(planned(study, "absolute")[0])
+    cell = CellSpec("study", "sampled", generate=GenerateSpec(DataSpec("none")))
+    record_run(storage, cell, "generate")
+    known = {column.name for column in IDENTITY}
+    columns = [c.name for c in GENERATIONS.columns if c.name not in known]
+    [row] = Tables(storage).read(GENERATIONS, columns).slice(0, 1).to_pylist()
+    rows = [row | {"sample": n, "generation_key": f"key{n}"} for n in range(3)]
+    RunTable(storage, GENERATIONS, cell).write("samples", rows)
+    label = ALONE | {"arm_1": "sampled", "prompt": prompt}
+    for told in ({}, {"sample": 2}, {"response_1": "key1"}):
+        assert brought(study, [label | told]) == 0
+    assert {row["response_1"] for row in annotations(study)} == {"key0", "key1", "key2"}
+    assert brought(study, [label | {"sample": 7}]) == 2
+    assert "run_1 and sample name no response of 'sampled'" in capsys.readouterr().err
+    pair = PAIR | {"arm_1": "sampled", "arm_2": OURS, "prompt": prompt, "response_2": "key1"}
+    assert brought(study, [pair]) == 2
+    assert f"response_2 is of arm 'sampled', not of '{OURS}'" in capsys.readouterr().err
+
+
+class Echo:
+    def reply(self, prompt: Sequence[str]) -> Reply:
+        return Reply(prompt[-1], "eot", [])
+
+
+def talk(study: Path, arm: str, openings: Sequence[str]) -> Conversations:
+    spec = ChatSpec("study", arm, ModelSpec("x"), DecodingSpec())
+    talked = Conversations(Storage(str(study)), spec, Echo(), "me")
+    for opening in openings:
+        conversation = talked.new()
+        for said in (opening, "Go on.", "And then?"):
+            talked.say(conversation, said)
+    return talked
+
+
+def test_a_turn_is_the_one_that_was_labelled_in_the_chat(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talked = talk(study, "chatty", ["Begin."])
+    [conversation] = talked.all.values()
+    talked.label(conversation, 2, "pass")
+    label = ALONE | {"kind": "dialogue", "arm_1": "chatty", "prompt": "Begin."}
+    assert brought(study, [label | {"turn": 2}]) == 0
+    assert len(items_of(study)) == 1
+    assert {row["conversation_id"] for row in annotations(study)} == {conversation.id}
+    assert brought(study, [label]) == 2
+    assert "tell the turn: 1, 2, 3" in capsys.readouterr().err
+
+
+def test_whole_dialogues_are_those_that_annotators_compare(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = (talk(study, arm, ["Begin."]).run for arm in ("before", "after"))
+    spec = EvaluationSpec("study", "before", "dialogue", before, (after,))
+    [item] = plan_items(spec, Storage(str(study)))
+    label = PAIR | {"kind": "dialogue", "arm_1": "before", "arm_2": "after", "prompt": "Begin."}
+    assert brought(study, [label]) == 0
+    assert items_of(study) == {item.item_id}
+    again = talk(study, "after", ["Another.", "Begin."])
+    assert brought(study, [label | {"rater": "ben"}]) == 2
+    assert "tell the conversation_id" in capsys.readouterr().err
+    told = next(c.id for c in again.all.values() if c.utterances[0] == "Another.")
+    other = label | {"rater": "ben", "prompt": "Another.", "conversation_id": told}
+    assert brought(study, [other]) == 0
+
+
+def labelled(study: Path, times: int = 3) -> list[Path]:
+    """Have somebody label pairs, and export; return the files."""
+    storage = Storage(str(study))
+    ours, other = generation_runs(storage, "study", (OURS, OTHER))
+    spec = EvaluationSpec("study", OURS, "preference", ours, (other,), both_orders=True)
+    store = open_round(spec, storage, study / "round.sqlite")
+    invite(store, "anna")
+    for number in range(times):
+        task = store.task("anna")
+        assert task
+        label = {"label": "AB"[number % 2]}
+        store.add("anna", Answer(f"anna/{number}", task.turn, "labelled", label))
+    store.add("anna", Answer("undo", times, "undone", {}))
+    assert export(store, storage) == {"anna": times + 1}
+    store.close()
+    return sorted(study.glob("annotations/**/*.parquet"))
+
+
+def test_what_annotate_exports_names_the_same_items_when_it_is_brought(
+    study: Path, tmp_path: Path
+) -> None:
+    [file] = labelled(study)
+    copy = write_pair(tmp_path / "copy", PROMPTS)
+    assert run(["import-labels", str(copy), str(file), "--experiment", "study"]) == 0
+    one, other = (read_labels(Tables(Storage(str(folder)))) for folder in (study, copy))
+    said = [
+        [(x.item_id, x.rater, x.group, x.value, x.shown_first, x.responses) for x in labels]
+        for labels in (one, other)
+    ]
+    assert said[0] == said[1]
+    assert len(one) == 2
+    # And where they come from, they are no labels of another item.
+    assert run(["import-labels", str(study), str(file), "--experiment", "study"]) == 0
+    assert {x.item_id for x in read_labels(Tables(Storage(str(study))))} == {x.item_id for x in one}
+    # Lines with these columns say the same.
+    told = (
+        "kind",
+        "rater",
+        "rater_group",
+        "label",
+        "shown",
+        "prompt_key",
+        "response_1",
+        "response_2",
+        "arm_1",
+        "arm_2",
+    )
+    rows = [{name: row[name] for name in told} for row in annotations(copy)]
+    third = write_pair(tmp_path / "third", PROMPTS)
+    assert brought(third, rows) == 0
+    assert items_of(third) == items_of(copy)
+
+
+def test_another_table_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = next(study.glob("generations/**/*.parquet"))
+    assert run(["import-labels", str(study), str(file), "--experiment", "study"]) == 2
+    assert "not a file of the table annotations" in capsys.readouterr().err
+
+
+def test_responses_that_come_later_give_labels_their_names(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = prompt_of(planned(study, "absolute")[0])
+    row = PAIR | {"prompt": prompt, "arm_2": "late"}
+    assert brought(study, [row], "--new", "arms") == 0
+    assert "1 of them are of responses that" in capsys.readouterr().err
+    write_responses(Storage(str(study)), "late", PROMPTS)
+    assert brought(study, [row]) == 0
+    assert "now with the keys of responses that came since" in capsys.readouterr().err
+    [item] = [i for i in planned(study, "preference", "late") if prompt_of(i) == prompt]
+    assert items_of(study) == {item.item_id}
+    assert brought(study, [row]) == 0
+    assert "came since" not in capsys.readouterr().err
