@@ -82,7 +82,7 @@ def test_each_packing(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
 
 def a_folder(write: Callable[[str, bytes], object]) -> None:
     write("b/two.parquet", parquet({"prompt": "b", "response": "2"}))
-    write("a.jsonl.gz", gzip.compress(jsonl({"instruction": "a", "output": "1"})))
+    write("a.jsonl.gz", gzip.compress(jsonl({"instruction": "a", "output": "1"}), mtime=0))
     write("c.JSON", b"[" + jsonl({"conversations": ["c", "3"]}).strip() + b"]")
     write("README.md", b"# Data")
     write("dataset_infos.json", b"{}")
