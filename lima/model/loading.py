@@ -273,6 +273,43 @@ def _set_to_mean(weight: Any, row: int, known: int) -> None:
     return None
 
 
+def taught_tokenizer(spec: ModelSpec, storage: "Storage") -> tuple[str, tuple[Any, int, int]]:
+    """Return where a model to sample from can be loaded, and what `load_tokenizer` returns.
+
+    Args:
+        spec: The model, resolved (see `resolve_run`).
+        storage: Where exported weights lie.
+
+    Raises:
+        ModelError: there is none, or it was never taught to end a turn.
+
+    """
+    path = local_model(spec, storage)
+    if not knows_eot(path, spec):
+        raise ModelError(
+            f"{path}: its tokenizer has no {spec.eot_token!r}, so it was not taught to end a turn; "
+            "train it first, or set generate.model.eot_token to the token that ends its turns"
+        )
+    return path, load_tokenizer(path, spec)
+
+
+def positions_of(path: str, spec: ModelSpec) -> int | None:
+    """Return how many positions a saved model reads; None: it does not say.
+
+    Raises:
+        ModelError: there is no configuration.
+
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        refuse_code(path, spec.revision)
+        raise unusable(path, "model", error) from error
+    return context_length(config.to_dict())
+
+
 def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec) -> LoadedModel:
     """Load a model to sample from, in evaluation mode on its device; its weights stay as saved.
 
@@ -285,13 +322,7 @@ def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec
         ModelError: it cannot be loaded, or was never taught to end a turn.
 
     """
-    path = local_model(spec, storage)
-    if not knows_eot(path, spec):
-        raise ModelError(
-            f"{path}: its tokenizer has no {spec.eot_token!r}, so it was not taught to end a turn; "
-            "train it first, or set generate.model.eot_token to the token that ends its turns"
-        )
-    tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
+    path, (tokenizer, eot_id, pad_id) = taught_tokenizer(spec, storage)
     spread = compute.device == "cuda" and compute.gpus_per_worker > 1
     model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
     if spread:

@@ -1,0 +1,140 @@
+"""vLLM's process: `python -m lima.generation.vllm.child`, by the Python of vLLM's environment.
+
+Reads settings, then requests, from standard input; writes what came of them to standard output
+(see `frames`). It ends with the worker that started it, however that ends.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import IO, Any
+
+from lima.generation.vllm.frames import read_frame, write_frame
+
+PROCESSOR = "lima.generation.vllm.processor:AddressedSampling"
+
+
+def main() -> None:
+    """Load a model, say so, and answer requests for as long as there are any to come."""
+    answers = _own_output()
+    settings = read_frame(sys.stdin.buffer)
+    try:
+        engine = _engine(settings)
+    except Exception as error:  # noqa: BLE001 - vLLM raises anything; the worker says what
+        write_frame(answers, {"refused": f"{type(error).__name__}: {error}"})
+        return
+    write_frame(answers, {"ready": True})
+    arrived: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, arrived), daemon=True).start()
+    while True:
+        for requests in _waiting(arrived, wait=not engine.has_unfinished_requests()):
+            for request in requests:
+                _add(engine, request, settings, answers)
+        for output in engine.step():
+            if output.finished:
+                write_frame(answers, _answer(output))
+
+
+def _own_output() -> IO[bytes]:
+    """Return standard output; what vLLM prints goes to standard error from now on."""
+    sys.stdout.flush()
+    own = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return own
+
+
+def _receive(stream: IO[bytes], arrived: "queue.SimpleQueue[list[dict[str, Any]]]") -> None:
+    """Hand on requests; with the worker all processes of this vLLM end."""
+    try:
+        while True:
+            arrived.put(read_frame(stream))
+    except EOFError:
+        os.killpg(0, signal.SIGKILL)
+
+
+def _waiting(
+    arrived: "queue.SimpleQueue[list[dict[str, Any]]]", *, wait: bool
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the requests that have arrived; with `wait` at least some."""
+    if wait:
+        yield arrived.get()
+    while not arrived.empty():
+        yield arrived.get()
+
+
+def _engine(settings: dict[str, Any]) -> Any:
+    """Return vLLM's engine for the settings that `lima.generation.vllm.process` sends.
+
+    Raises:
+        Exception: the model, or this machine, is none for this vLLM.
+
+    """
+    from vllm import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    here = "cpu" if current_platform.is_cpu() else "cuda"
+    if here != settings["device"]:
+        raise ValueError(
+            f"this vLLM computes on {here}, and generate.compute.device is {settings['device']}"
+        )
+    arguments = EngineArgs(
+        **settings["arguments"],
+        skip_tokenizer_init=True,
+        trust_remote_code=False,
+        load_format="safetensors",
+        generation_config="vllm",  # how others sample from the model is not ours to heed
+        logits_processors=[PROCESSOR],
+        # What the processor leaves of the logits is the log-probability of the token.
+        logprobs_mode="processed_logits",
+        # The processor needs the last token when it makes the next one.
+        async_scheduling=False,
+        disable_log_stats=True,
+        # Nothing is compiled for a CPU, where no compiler may be.
+        enforce_eager=here == "cpu",
+    )
+    return LLMEngine.from_engine_args(arguments)
+
+
+def _add(engine: Any, request: dict[str, Any], settings: dict[str, Any], answers: IO[bytes]) -> None:
+    """Hand a request to vLLM, or say why it takes none such."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    from lima.generation.vllm.processor import ADDRESS
+
+    wanted = SamplingParams(
+        temperature=0,
+        max_tokens=request["limit"],
+        stop_token_ids=[settings["eot_id"]],
+        ignore_eos=True,
+        logprobs=0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        extra_args={ADDRESS: request["address"]},
+    )
+    prompt = {"prompt_token_ids": request["token_ids"]}
+    try:
+        engine.add_request(str(request["id"]), prompt, wanted)
+    except ValueError as error:
+        write_frame(answers, {"id": request["id"], "refused": str(error)})
+
+
+def _answer(output: Any) -> dict[str, Any]:
+    """Return what came of a request: its tokens, EOT included, and their log-probabilities."""
+    (sampled,) = output.outputs
+    tokens = list(sampled.token_ids)
+    return {
+        "id": int(output.request_id),
+        "token_ids": tokens,
+        "logprobs": [
+            places[token].logprob for token, places in zip(tokens, sampled.logprobs, strict=True)
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""vLLM as an engine (4.1): a response is that of our own engine, up to rounding of the logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from lima.errors import ModelError
+from lima.generation.engine import LoadedEngine, Request, Row, SampledResponse
+from lima.generation.vllm.process import VllmProcess
+from lima.model.loading import positions_of, taught_tokenizer
+from lima.runs.vllm_python import vllm_python
+from lima.spec import ComputeSpec, DecodingSpec, GenerateSpec, ModelSpec
+from lima.store.storage import Storage
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+"""vLLM's names of our precisions."""
+
+
+class VllmEngine:
+    """Asks the process of a vLLM; see `lima.generation.engine.Engine`."""
+
+    def __init__(
+        self,
+        process: VllmProcess,
+        eot_id: int,
+        decoding: DecodingSpec,
+        seed: int,
+        context: int | None,
+    ) -> None:
+        """Sample by `process`, which has loaded a model of `context` positions."""
+        self.process, self.eot_id, self.seed = process, eot_id, seed
+        self.decoding, self.context = decoding, context
+
+    def generate(self, requests: Sequence[Request]) -> list[SampledResponse]:
+        """See `Engine.generate`.
+
+        Raises:
+            ModelError: the model's logits are not numbers, or vLLM refuses a request.
+            EngineDiedError: the process of vLLM has ended.
+
+        """
+        rows = [Row.begin(request, self.decoding, self.context) for request in requests]
+        sampled = {number: row for number, row in enumerate(rows) if row.limit > 0}
+        self.process.ask([self._message(number, row) for number, row in sampled.items()])
+        for _ in sampled:
+            self._fill(rows, self.process.receive())
+        return [row.response() for row in rows]
+
+    def _message(self, number: int, row: Row) -> dict[str, Any]:
+        return {
+            "id": number,
+            "token_ids": list(row.request.token_ids),
+            "limit": row.limit,
+            "address": row.address(self.seed),
+        }
+
+    def _fill(self, rows: Sequence[Row], answer: dict[str, Any]) -> None:
+        row = rows[answer["id"]]
+        if "refused" in answer:
+            raise ModelError(
+                f"prompt {row.request.prompt_key[:12]}: vLLM refuses it ({answer['refused']}); "
+                "--set generate.engine=transformers samples it"
+            )
+        for token, logprob in zip(answer["token_ids"], answer["logprobs"], strict=True):
+            row.add(token, logprob, self.eot_id)
+
+
+def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage) -> LoadedEngine:
+    """Load a model with vLLM; see `lima.generation.engines.LoadEngine`.
+
+    Raises:
+        InputError: vLLM is not installed.
+        EngineDiedError: vLLM ended while it loaded the model.
+
+    """
+    python = vllm_python()
+    path, (tokenizer, eot_id, _) = taught_tokenizer(model, storage)
+    context = positions_of(path, model)
+    settings = {
+        "device": spec.compute.device,
+        "eot_id": eot_id,
+        "arguments": {
+            "model": path,
+            "revision": model.revision,
+            "max_model_len": context,
+            "max_num_seqs": spec.batch_size,
+            "additional_config": {"lima_decoding": msgspec.to_builtins(spec.decoding)},
+            **_compute(spec.compute),
+        },
+    }
+    engine = VllmEngine(VllmProcess(python, settings), eot_id, spec.decoding, seed, context)
+    return LoadedEngine(engine, tokenizer, eot_id)
+
+
+def _compute(compute: ComputeSpec) -> dict[str, Any]:
+    """Return vLLM's arguments for a worker: its weights are cut over all of its GPUs."""
+    gpus = compute.gpus_per_worker if compute.device == "cuda" else 1
+    backend = "mp" if gpus > 1 else "uni"
+    return {
+        "dtype": DTYPES[compute.precision],
+        "tensor_parallel_size": gpus,
+        "distributed_executor_backend": backend,
+    }
