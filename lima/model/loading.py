@@ -293,8 +293,8 @@ def taught_tokenizer(spec: ModelSpec, storage: "Storage") -> tuple[str, tuple[An
     return path, load_tokenizer(path, spec)
 
 
-def positions_of(path: str, spec: ModelSpec) -> int | None:
-    """Return how many positions a saved model reads; None: it does not say.
+def saved_config(path: str, spec: ModelSpec) -> Any:
+    """Return the configuration of a saved model, without its weights.
 
     Raises:
         ModelError: there is no configuration.
@@ -303,11 +303,10 @@ def positions_of(path: str, spec: ModelSpec) -> int | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         refuse_code(path, spec.revision)
         raise unusable(path, "model", error) from error
-    return context_length(config.to_dict())
 
 
 def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec) -> LoadedModel:

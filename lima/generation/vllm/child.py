@@ -99,7 +99,9 @@ def _engine(settings: dict[str, Any]) -> Any:
     return LLMEngine.from_engine_args(arguments)
 
 
-def _add(engine: Any, request: dict[str, Any], settings: dict[str, Any], answers: IO[bytes]) -> None:
+def _add(
+    engine: Any, request: dict[str, Any], settings: dict[str, Any], answers: IO[bytes]
+) -> None:
     """Hand a request to vLLM, or say why it takes none such."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind

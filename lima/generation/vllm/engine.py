@@ -8,11 +8,14 @@ import msgspec
 from lima.errors import ModelError
 from lima.generation.engine import LoadedEngine, Request, Row, SampledResponse
 from lima.generation.vllm.process import VllmProcess
-from lima.model.loading import positions_of, taught_tokenizer
+from lima.model.context import context_length
+from lima.model.loading import saved_config, taught_tokenizer
 from lima.runs.vllm_python import vllm_python
 from lima.spec import ComputeSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.store.storage import Storage
 
+ROOM = 512
+"""Places of a prompt, for which a CPU's cache has room in every row; longer ones may wait."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 """vLLM's names of our precisions."""
 
@@ -76,7 +79,8 @@ def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage)
     """
     python = vllm_python()
     path, (tokenizer, eot_id, _) = taught_tokenizer(model, storage)
-    context = positions_of(path, model)
+    config = saved_config(path, model)
+    context = context_length(config.to_dict())
     settings = {
         "device": spec.compute.device,
         "eot_id": eot_id,
@@ -87,6 +91,7 @@ def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage)
             "max_num_seqs": spec.batch_size,
             "additional_config": {"lima_decoding": msgspec.to_builtins(spec.decoding)},
             **_compute(spec.compute),
+            **_cache(spec, config, context),
         },
     }
     engine = VllmEngine(VllmProcess(python, settings), eot_id, spec.decoding, seed, context)
@@ -102,3 +107,23 @@ def _compute(compute: ComputeSpec) -> dict[str, Any]:
         "tensor_parallel_size": gpus,
         "distributed_executor_backend": backend,
     }
+
+
+def _cache(spec: GenerateSpec, config: Any, context: int | None) -> dict[str, Any]:
+    """Return how much memory keys and values get; on a GPU vLLM takes what is left.
+
+    On a CPU it would take nearly all of the machine's, which is not this worker's alone.
+    """
+    if spec.compute.device == "cuda" or context is None:
+        return {}
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    place = (
+        2
+        * config.num_hidden_layers
+        * heads
+        * width
+        * (4 if spec.compute.precision == "fp32" else 2)
+    )
+    row = min(context, ROOM + spec.decoding.max_new_tokens)
+    return {"kv_cache_memory_bytes": place * (ROOM + max(context, spec.batch_size * row))}

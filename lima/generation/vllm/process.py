@@ -21,6 +21,13 @@ DEFAULTS = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # workers that share a machine share its cores
 }
 """Environment of the process, where the user's says nothing else."""
+FORCED = {
+    # The interface of logits processors that ours has.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    # What this process imports is what its environment holds, and `lima`.
+    "PYTHONSAFEPATH": "1",
+    "PYTHONNOUSERSITE": "1",
+}
 
 
 class VllmProcess:
@@ -105,5 +112,4 @@ def _environment(folder: Path) -> dict[str, str]:
     """Return the environment of a Python that finds `lima` in `folder`, and nothing of ours."""
     ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
-    own = {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}
-    return {**DEFAULTS, **kept, **own}
+    return {**DEFAULTS, **kept, **FORCED, "PYTHONPATH": str(folder)}

@@ -60,11 +60,11 @@ class AddressedSampling:
         """Learn which requests have come, gone and moved to another row of the batch."""
         if batch_update is None:
             return
+        for index in batch_update.removed:
+            self.rows.pop(index, None)
         for index, params, prompt, response in batch_update.added:
             address = address_words([params.extra_args[ADDRESS]]).to(self.device)
             self._put(index, _Row(address, prompt or (), response))
-        for index in batch_update.removed:
-            self.rows.pop(index, None)
         for source, target, direction in batch_update.moved:
             moved, other = self.rows.pop(source, None), self.rows.pop(target, None)
             if moved:
