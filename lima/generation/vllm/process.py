@@ -100,11 +100,10 @@ class VllmProcess:
             raise self._died() from error
 
     def _died(self) -> EngineDiedError:
-        code = self.process.poll()
         self.end()
-        how = "it closed its output" if code is None else f"exit code {code}"
         return EngineDiedError(
-            f"the process of vLLM ended ({how}); what it said is in the log above"
+            f"the process of vLLM ended (exit code {self.process.returncode}); what it said is in "
+            "the log above"
         )
 
 
