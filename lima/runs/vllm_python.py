@@ -39,10 +39,13 @@ def vllm_python() -> Path:
     return Path(os.environ[VARIABLE]).absolute()
 
 
+def uses_vllm(cell: CellSpec) -> bool:
+    """Say whether a cell generates with vLLM."""
+    generate = cell.generate
+    return generate is not None and generate.engine == ENGINE and not is_baseline(generate.model)
+
+
 def missing_vllm(cell: CellSpec) -> list[tuple[str, str, str]]:
     """Return what this machine lacks for the engine of a cell: (path, what is wrong, advice)."""
-    generate = cell.generate
-    if generate is None or generate.engine != ENGINE or is_baseline(generate.model):
-        return []
-    problem = vllm_problem()
+    problem = vllm_problem() if uses_vllm(cell) else ""
     return [("generate.engine", problem, ADVICE)] if problem else []
