@@ -21,6 +21,7 @@ KINDS = (
     "lima-run-",
     "lima-board-",
     "lima-vllm-",
+    "lima-ranks-",
 )
 
 

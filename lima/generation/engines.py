@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from lima.generation.engine import LoadedEngine, TransformersEngine
+from lima.generation.tensor_parallel.engine import load_tensor_parallel
 from lima.generation.vllm.engine import load_vllm
 from lima.model.loading import load_for_inference
 from lima.spec import GenerateSpec, ModelSpec, names
@@ -18,7 +19,9 @@ Raises a ModelError where it cannot be loaded."""
 def load_transformers(
     spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage
 ) -> LoadedEngine:
-    """Load a model with transformers; see `LoadEngine`."""
+    """Load a model with transformers, cut over the worker's GPUs; see `LoadEngine`."""
+    if spec.compute.device == "cuda" and spec.compute.gpus_per_worker > 1:
+        return load_tensor_parallel(spec, model, seed, storage, spec.compute.gpus_per_worker)
     loaded = load_for_inference(model, storage, spec.compute)
     engine = TransformersEngine(loaded.model, loaded.eot_id, spec.decoding, seed, spec.batch_size)
     return LoadedEngine(engine, loaded.tokenizer, loaded.eot_id)

@@ -22,7 +22,7 @@ def vllm_problem() -> str:
         return f"{VARIABLE} is {named}, which is no program on this machine"
     # Beside the program of a virtual environment, which itself is a link.
     libraries = python.absolute().parent.parent
-    if not any(libraries.glob("lib*/python3*/site-packages/vllm/__init__.py")):
+    if not any(libraries.glob("lib*/python3*/*-packages/vllm/__init__.py")):
         return f"{VARIABLE} is {named}, and {libraries} has no package vllm"
     return ""
 

@@ -149,8 +149,8 @@ def test_rows_are_those_of_our_engine(ours: LoadedEngine, vllm: LoadedEngine) ->
     print(f"{same} of {len(asked)} responses are the same")
     assert same >= 0.99 * len(asked)
     assert {r.finish_reason for r in expected} == {"eot", "length"}
-    for a, b in zip(expected, found, strict=True):
-        assert key(a) != key(b) or a.logprob == pytest.approx(b.logprob, abs=1e-2)
+    for one, other in zip(expected, found, strict=True):
+        assert key(one) != key(other) or one.logprob == pytest.approx(other.logprob, abs=1e-2)
 
 
 def test_a_response_depends_on_its_request_alone(ours: LoadedEngine, vllm: LoadedEngine) -> None:

@@ -4,22 +4,19 @@ Reads settings, then requests, from standard input; writes what came of them to 
 (see `frames`). It ends with the worker that started it, however that ends.
 """
 
-import os
 import queue
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from typing import IO, Any
 
-from lima.generation.vllm.frames import read_frame, write_frame
+from lima.generation.frames import incoming, own_output, read_frame, write_frame
 
 PROCESSOR = "lima.generation.vllm.processor:AddressedSampling"
 
 
 def main() -> None:
     """Load a model, say so, and answer requests for as long as there are any to come."""
-    answers = _own_output()
+    answers = own_output()
     settings = read_frame(sys.stdin.buffer)
     try:
         engine = _engine(settings)
@@ -27,8 +24,7 @@ def main() -> None:
         write_frame(answers, {"refused": f"{type(error).__name__}: {error}"})
         return
     write_frame(answers, {"ready": True})
-    arrived: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(sys.stdin.buffer, arrived), daemon=True).start()
+    arrived = incoming(sys.stdin.buffer)
     while True:
         for requests in _waiting(arrived, wait=not engine.has_unfinished_requests()):
             for request in requests:
@@ -38,26 +34,7 @@ def main() -> None:
                 write_frame(answers, _answer(output))
 
 
-def _own_output() -> IO[bytes]:
-    """Return standard output; what vLLM prints goes to standard error from now on."""
-    sys.stdout.flush()
-    own = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return own
-
-
-def _receive(stream: IO[bytes], arrived: "queue.SimpleQueue[list[dict[str, Any]]]") -> None:
-    """Hand on requests; with the worker all processes of this vLLM end."""
-    try:
-        while True:
-            arrived.put(read_frame(stream))
-    except EOFError:
-        os.killpg(0, signal.SIGKILL)
-
-
-def _waiting(
-    arrived: "queue.SimpleQueue[list[dict[str, Any]]]", *, wait: bool
-) -> Iterator[list[dict[str, Any]]]:
+def _waiting(arrived: "queue.SimpleQueue[Any]", *, wait: bool) -> Iterator[list[dict[str, Any]]]:
     """Yield the requests that have arrived; with `wait` at least some."""
     if wait:
         yield arrived.get()

@@ -7,9 +7,11 @@ import msgspec
 
 from lima.errors import ModelError
 from lima.generation.engine import LoadedEngine, Request, Row, SampledResponse
-from lima.generation.vllm.process import VllmProcess
+from lima.generation.engine_process import EngineProcess
+from lima.generation.vllm.process import start_vllm
 from lima.model.context import context_length
-from lima.model.loading import saved_config, taught_tokenizer
+from lima.model.loading import taught_tokenizer
+from lima.model.saved_config import saved_config
 from lima.runs.vllm_python import vllm_python
 from lima.spec import ComputeSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.store.storage import Storage
@@ -25,7 +27,7 @@ class VllmEngine:
 
     def __init__(
         self,
-        process: VllmProcess,
+        process: EngineProcess,
         eot_id: int,
         decoding: DecodingSpec,
         seed: int,
@@ -45,7 +47,7 @@ class VllmEngine:
         """
         rows = [Row.begin(request, self.decoding, self.context) for request in requests]
         sampled = {number: row for number, row in enumerate(rows) if row.limit > 0}
-        self.process.ask([self._message(number, row) for number, row in sampled.items()])
+        self.process.send([self._message(number, row) for number, row in sampled.items()])
         for _ in sampled:
             self._fill(rows, self.process.receive())
         return [row.response() for row in rows]
@@ -94,7 +96,7 @@ def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage)
             **_cache(spec, config, context),
         },
     }
-    engine = VllmEngine(VllmProcess(python, settings), eot_id, spec.decoding, seed, context)
+    engine = VllmEngine(start_vllm(python, settings), eot_id, spec.decoding, seed, context)
     return LoadedEngine(engine, tokenizer, eot_id)
 
 

@@ -1,17 +1,13 @@
-"""The process of a worker's vLLM, as the worker sees it."""
+"""Starting vLLM in its own environment."""
 
-import contextlib
 import os
-import signal
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lima
 from lima.common.temporary import temporary_folder
-from lima.errors import EngineDiedError, ModelError
-from lima.generation.vllm.frames import read_frame, write_frame
+from lima.errors import ModelError
+from lima.generation.engine_process import EngineProcess
 
 CHILD = "lima.generation.vllm.child"
 DEFAULTS = {
@@ -30,81 +26,32 @@ FORCED = {
 }
 
 
-class VllmProcess:
-    """Loads a model in vLLM's own environment, and samples from it there."""
+def start_vllm(python: Path, settings: dict[str, Any]) -> EngineProcess:
+    """Start vLLM and wait until it has loaded a model.
 
-    def __init__(self, python: Path, settings: dict[str, Any]) -> None:
-        """Start vLLM and wait until it is ready.
+    It then takes lists of requests: `id`, `token_ids`, `limit` and `address` of each. It answers
+    each when it has ended: `id`, `token_ids` and `logprobs`, or `id` and why it is `refused`.
 
-        Args:
-            python: Of the environment that has it.
-            settings: `device` (cpu or cuda), `eot_id`, and `arguments` of vLLM's engine.
+    Args:
+        python: Of the environment that has vLLM.
+        settings: `device` (cpu or cuda), `eot_id`, and `arguments` of vLLM's engine.
 
-        Raises:
-            ModelError: vLLM cannot load the model, or not on this machine.
-            EngineDiedError: the process ended.
+    Raises:
+        ModelError: vLLM cannot load the model, or not on this machine.
+        EngineDiedError: the process ended.
 
-        """
-        # The process finds `lima` there, and nothing else that is installed beside it.
-        with temporary_folder("lima-vllm-") as folder:
-            (folder / "lima").symlink_to(Path(lima.__file__).parent, target_is_directory=True)
-            self.process = subprocess.Popen(
-                [python, "-m", CHILD],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_environment(folder),
-                start_new_session=True,  # a group of its own, to be ended as a whole
-            )
-            self._send(settings)
-            said = self.receive()
-        if "refused" in said:
-            self.end()
-            raise ModelError(
-                f"vLLM cannot sample from {settings['arguments']['model']}: {said['refused']}"
-            )
-
-    def ask(self, requests: Sequence[dict[str, Any]]) -> None:
-        """Send requests: `id`, `token_ids`, `limit` and `address` of each.
-
-        Raises:
-            EngineDiedError: the process has ended.
-
-        """
-        self._send(list(requests))
-
-    def receive(self) -> dict[str, Any]:
-        """Wait for a response: `id`, `token_ids` and `logprobs`, or `id` and why it is `refused`.
-
-        Raises:
-            EngineDiedError: the process has ended.
-
-        """
-        assert self.process.stdout
-        try:
-            answer: dict[str, Any] = read_frame(self.process.stdout)
-        except EOFError as error:
-            raise self._died() from error
-        return answer
-
-    def end(self) -> None:
-        """End all processes of this vLLM."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def _send(self, message: Any) -> None:
-        assert self.process.stdin
-        try:
-            write_frame(self.process.stdin, message)
-        except BrokenPipeError as error:
-            raise self._died() from error
-
-    def _died(self) -> EngineDiedError:
-        self.end()
-        return EngineDiedError(
-            f"the process of vLLM ended (exit code {self.process.returncode}); what it said is in "
-            "the log above"
-        )
+    """
+    # The process finds `lima` there, and nothing else that is installed beside it.
+    with temporary_folder("lima-vllm-") as folder:
+        (folder / "lima").symlink_to(Path(lima.__file__).parent, target_is_directory=True)
+        process = EngineProcess([python, "-m", CHILD], _environment(folder))
+        process.send(settings)
+        said = process.receive()
+    if "refused" in said:
+        process.end()
+        model = settings["arguments"]["model"]
+        raise ModelError(f"vLLM cannot sample from {model}: {said['refused']}")
+    return process
 
 
 def _environment(folder: Path) -> dict[str, str]:
