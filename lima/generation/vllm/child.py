@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from lima.generation.frames import incoming, own_output, read_frame, write_frame
+from lima.generation.vllm import ADDRESS
 
 PROCESSOR = "lima.generation.vllm.processor:AddressedSampling"
 
@@ -83,8 +84,6 @@ def _add(
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    from lima.generation.vllm.processor import ADDRESS
-
     wanted = SamplingParams(
         temperature=0,
         max_tokens=request["limit"],
@@ -105,6 +104,8 @@ def _add(
 def _answer(output: Any) -> dict[str, Any]:
     """Return what came of a request: its tokens, EOT included, and their log-probabilities."""
     (sampled,) = output.outputs
+    if sampled.finish_reason not in ("stop", "length"):
+        return {"id": int(output.request_id), "refused": f"it ended by {sampled.finish_reason}"}
     tokens = list(sampled.token_ids)
     return {
         "id": int(output.request_id),

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from lima.errors import ModelError
+from lima.errors import LimaError, ModelError
 from lima.generation.engine import LoadedEngine, Request, Row, SampledResponse
 from lima.generation.engine_process import EngineProcess
+from lima.generation.vllm import DECODING
 from lima.generation.vllm.process import start_vllm
 from lima.model.context import context_length
 from lima.model.loading import taught_tokenizer
@@ -47,9 +48,13 @@ class VllmEngine:
         """
         rows = [Row.begin(request, self.decoding, self.context) for request in requests]
         sampled = {number: row for number, row in enumerate(rows) if row.limit > 0}
-        self.process.send([self._message(number, row) for number, row in sampled.items()])
-        for _ in sampled:
-            self._fill(rows, self.process.receive())
+        try:
+            self.process.send([self._message(number, row) for number, row in sampled.items()])
+            for _ in sampled:
+                self._fill(rows, self.process.receive())
+        except LimaError:
+            self.process.end()  # what it still says would be taken for the next answers
+            raise
         return [row.response() for row in rows]
 
     def _message(self, number: int, row: Row) -> dict[str, Any]:
@@ -69,6 +74,8 @@ class VllmEngine:
             )
         for token, logprob in zip(answer["token_ids"], answer["logprobs"], strict=True):
             row.add(token, logprob, self.eot_id)
+        if not row.finished:  # at a context that vLLM alone knows
+            row.finish_reason = "length"
 
 
 def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage) -> LoadedEngine:
@@ -91,7 +98,7 @@ def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage)
             "revision": model.revision,
             "max_model_len": context,
             "max_num_seqs": spec.batch_size,
-            "additional_config": {"lima_decoding": msgspec.to_builtins(spec.decoding)},
+            "additional_config": {DECODING: msgspec.to_builtins(spec.decoding)},
             **_compute(spec.compute),
             **_cache(spec, config, context),
         },

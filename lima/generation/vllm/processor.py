@@ -17,10 +17,8 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDi
 from lima.generation.addressed_noise import address_words
 from lima.generation.processors import NO_TOKEN
 from lima.generation.sampling import Sampler
+from lima.generation.vllm import ADDRESS, DECODING
 from lima.spec import DecodingSpec
-
-DECODING, ADDRESS = "lima_decoding", "lima_address"
-"""Keys of vLLM's additional configuration, and of a request's extra arguments."""
 
 
 @dataclass
