@@ -12,8 +12,6 @@ from typing import IO, Any
 from lima.generation.frames import incoming, own_output, read_frame, write_frame
 from lima.generation.vllm import ADDRESS
 
-PROCESSOR = "lima.generation.vllm.processor:AddressedSampling"
-
 
 def main() -> None:
     """Load a model, say so, and answer requests for as long as there are any to come."""
@@ -54,6 +52,9 @@ def _engine(settings: dict[str, Any]) -> Any:
     from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    # vLLM looks for it again with the first request, when the folder that has it may be gone.
+    from lima.generation.vllm.processor import AddressedSampling
+
     here = "cpu" if current_platform.is_cpu() else "cuda"
     if here != settings["device"]:
         raise ValueError(
@@ -65,7 +66,7 @@ def _engine(settings: dict[str, Any]) -> Any:
         trust_remote_code=False,
         load_format="safetensors",
         generation_config="vllm",  # how others sample from the model is not ours to heed
-        logits_processors=[PROCESSOR],
+        logits_processors=[f"{AddressedSampling.__module__}:{AddressedSampling.__name__}"],
         # What the processor leaves of the logits is the log-probability of the token.
         logprobs_mode="processed_logits",
         # The processor needs the last token when it makes the next one.
