@@ -4,7 +4,9 @@ vLLM has an environment of its own. LIMA_VLLM_PYTHON names its Python (docs/gene
 it these tests are skipped. LIMA_VLLM_RESPONSES says how many responses are compared.
 """
 
+import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lima.data.examples import load_examples
 from lima.errors import EngineDiedError, ModelError
@@ -145,6 +148,8 @@ def test_rows_are_those_of_our_engine(ours: LoadedEngine, vllm: LoadedEngine) ->
         near = nearness(ours, asked[number], a[:at], (a[at], b[at]))
         print(f"response {number} differs first at token {at}: {near:.1e} from a tie")
         assert near < TIE
+    first = expected[0].token_ids[0]
+    assert nearness(ours, asked[0], [], (first, first + 1)) > TIE  # most tokens are far from one
     same = len(asked) - len(differing)
     print(f"{same} of {len(asked)} responses are the same")
     assert same >= 0.99 * len(asked)
@@ -190,6 +195,19 @@ def test_other_decodings_are_ours_too(base: Path, tmp_path: Path, decoding: Deco
 def test_what_vllm_cannot_do_is_bad_input(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"vLLM cannot sample from .*base.*: .* computes on cpu"):
         loaded(spec(base, "vllm", compute=ComputeSpec(device="cuda")), tmp_path)
+
+
+def test_logits_that_are_no_numbers_are_refused_as_ours(base: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"][0] = math.nan
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    engine = loaded(spec(other, "vllm"), tmp_path)
+    assert isinstance(engine.engine, VllmEngine)
+    with pytest.raises(ModelError, match=r"token 1 of the response: .* are not numbers"):
+        engine.engine.generate(requests(engine, 2))
+    assert engine.engine.process.process.poll() is not None
 
 
 def test_the_death_of_vllm_is_told(base: Path, tmp_path: Path) -> None:
