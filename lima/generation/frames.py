@@ -42,12 +42,18 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     return content
 
 
-def own_output() -> IO[bytes]:
-    """Return standard output for messages; what else is printed goes to standard error now."""
+def own_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Return standard input and output for messages, and leave others to all else here.
+
+    What a library prints goes to standard error, and what it or a process of it reads is empty.
+    """
     sys.stdout.flush()
-    own = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return own
+    asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return asked, answers
 
 
 def incoming(stream: IO[bytes]) -> "queue.SimpleQueue[Any]":

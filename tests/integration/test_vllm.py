@@ -172,6 +172,7 @@ def test_a_prompt_that_fills_the_context_is_a_row(
     asked = [Request([5 + n % 200 for n in range(length)], "long", 0), *requests(ours, 2)]
     expected, found = ours.engine.generate(asked), vllm.engine.generate(asked)
     assert [key(r) for r in found] == [key(r) for r in expected]
+    assert [key(r) for r in vllm.engine.generate(asked[:1])] == [key(expected[0])]
     reasons = {"length", "eot"} if length < CONTEXT else {"prompt_too_long"}
     assert found[0].finish_reason in reasons
 

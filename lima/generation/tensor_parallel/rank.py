@@ -4,7 +4,6 @@ Every rank decodes the same requests with its part of each weight; the first one
 sampled. See `frames` for how they are told.
 """
 
-import sys
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import torch.distributed as dist
 
 from lima.errors import LimaError, ModelError
 from lima.generation.engine import Request, TransformersEngine
-from lima.generation.frames import incoming, own_output, write_frame
+from lima.generation.frames import incoming, own_pipes, write_frame
 from lima.generation.sampling import Sampler
 from lima.model.loading import pretrained_model, torch_dtype
 from lima.spec import GenerateSpec, ModelSpec
@@ -41,8 +40,8 @@ class AgreedSampler(Sampler):
 
 def main() -> None:
     """Load a part of a model, say so, and decode for as long as there are requests to come."""
-    answers = own_output()
-    arrived = incoming(sys.stdin.buffer)
+    asked, answers = own_pipes()
+    arrived = incoming(asked)
     try:
         engine = _engine(arrived.get())
         write_frame(answers, {"ready": True})

@@ -5,29 +5,30 @@ Reads settings, then requests, from standard input; writes what came of them to 
 """
 
 import queue
-import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-from lima.generation.frames import incoming, own_output, read_frame, write_frame
+from lima.generation.frames import incoming, own_pipes, write_frame
 from lima.generation.vllm import ADDRESS
 
 
 def main() -> None:
     """Load a model, say so, and answer requests for as long as there are any to come."""
-    answers = own_output()
-    settings = read_frame(sys.stdin.buffer)
+    asked, answers = own_pipes()
+    arrived = incoming(asked)
+    settings = arrived.get()
     try:
         engine = _engine(settings)
     except Exception as error:  # noqa: BLE001 - vLLM raises anything; the worker says what
         write_frame(answers, {"refused": f"{type(error).__name__}: {error}"})
         return
     write_frame(answers, {"ready": True})
-    arrived = incoming(sys.stdin.buffer)
     while True:
         for requests in _waiting(arrived, wait=not engine.has_unfinished_requests()):
             for request in requests:
                 _add(engine, request, settings, answers)
+        if not engine.has_unfinished_requests():
+            continue  # there were none, or none that vLLM took
         for output in engine.step():
             if output.finished:
                 write_frame(answers, _answer(output))

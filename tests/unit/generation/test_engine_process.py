@@ -12,10 +12,9 @@ from lima.generation.engine_process import EngineProcess
 from lima.generation.frames import read_frame, write_frame
 
 ECHO = """
-import sys
-from lima.generation.frames import incoming, own_output, write_frame
-answers = own_output()
-arrived = incoming(sys.stdin.buffer)
+from lima.generation.frames import incoming, own_pipes, write_frame
+asked, answers = own_pipes()
+arrived = incoming(asked)
 while True:
     message = arrived.get()
     print("what a library prints is no message")
