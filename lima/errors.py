@@ -9,6 +9,7 @@
     │   └── HeldError            another process works on the run
     ├── NotReadyError            exit code 1: another run has to come first
     ├── EndpointError            exit code 1: a judge or a baseline refuses the whole run
+    ├── EngineDiedError          exit code 1: the process of an engine ended; its worker goes too
     ├── Interrupted              exit code 1: stopped on request, all finished work is kept
     ├── StorageError             exit code 3: storage could not be reached or written
     │   ├── NoAnswerError        storage is away: that it refuses, or lacks something, is an answer
@@ -61,6 +62,10 @@ class NotReadyError(LimaError):
 
 class EndpointError(LimaError):
     """An endpoint, a judge's or a baseline's, refuses everything: asking on is pointless."""
+
+
+class EngineDiedError(LimaError):
+    """The process in which an engine computes has ended; the worker that has it is of no use."""
 
 
 class Interrupted(LimaError):  # noqa: N818 - the field's word (KeyboardInterrupt, Preempted)

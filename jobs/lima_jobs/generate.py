@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from lima.data.examples import load_examples
-from lima.errors import Interrupted, LimaError
+from lima.errors import EngineDiedError, Interrupted, LimaError
 from lima.generation.baseline import run_baseline
 from lima.generation.run import (
     PromptShard,
@@ -99,7 +100,8 @@ class GenerateWorker:
 
         Not part of `__init__`, where an error would look like a death.
         """
-        self.loaded = load_engine(self.cell, self.storage)
+        with _dying_with_its_engine():
+            self.loaded = load_engine(self.cell, self.storage)
         return str(ray.get_runtime_context().get_node_id())
 
     def generate(self, shard: PromptShard) -> int | None:
@@ -109,10 +111,21 @@ class GenerateWorker:
         """
         if stop_requested():
             return None
-        with busy():
+        with busy(), _dying_with_its_engine():
             rows = generate_shard(self.loaded, self.cell, shard)
             self.table.write(shard.name, rows)
         return int(sum(row["response_tokens"] for row in rows))
+
+
+@contextlib.contextmanager
+def _dying_with_its_engine() -> Iterator[None]:
+    """End this process, as if it had been killed, if that of its engine ends: it is replaced."""
+    try:
+        yield
+    except EngineDiedError:
+        log.exception("this worker ends with its engine")
+        logging.shutdown()
+        os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-KINDS = ("lima-weights-", "lima-state-", "lima-tokenizer-", "lima-run-", "lima-board-")
+KINDS = (
+    "lima-weights-",
+    "lima-state-",
+    "lima-tokenizer-",
+    "lima-run-",
+    "lima-board-",
+    "lima-vllm-",
+    "lima-ranks-",
+)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lima.errors import LimaError, ModelError
-from lima.generation.addressed_noise import (
-    address_words,
-    gumbel_noise,
-    gumbel_noise_of,
-    seed_address,
-)
+from lima.generation.addressed_noise import address_words, seed_address
 from lima.generation.padding import let_padding_look
-from lima.generation.processors import NO_TOKEN, build_processors
+from lima.generation.processors import NO_TOKEN
+from lima.generation.sampling import Sampler
 from lima.model.context import context_length
 from lima.spec import DecodingSpec
 from lima.store.values import FinishReason
@@ -62,6 +58,63 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LoadedEngine:
+    """An engine that is ready, and what turns prompts into its tokens and those into text."""
+
+    engine: Engine
+    tokenizer: Any
+    eot_id: int
+
+
+@dataclass
+class Row:
+    """A response in the making, of at most `limit` sampled tokens."""
+
+    request: Request
+    limit: int
+    """0 or less if the prompt fills the context: then nothing is sampled."""
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason = "prompt_too_long"
+    logprob: float = 0.0
+    finished: bool = False
+
+    @classmethod
+    def begin(cls, request: Request, decoding: DecodingSpec, context: int | None) -> "Row":
+        """Begin a response by a model of `context` positions; None: they are not known."""
+        room = math.inf if context is None else context - len(request.token_ids)
+        return cls(request, int(min(decoding.max_new_tokens, room)))
+
+    def address(self, seed: int) -> str:
+        """Return where it is sampled."""
+        return seed_address(seed, self.request.prompt_key, self.request.sample)
+
+    def add(self, token: int, logprob: float, eot_id: int) -> None:
+        """Append a sampled token.
+
+        Raises:
+            ModelError: the model's logits are not numbers.
+
+        """
+        if not math.isfinite(logprob):
+            raise ModelError(
+                f"prompt {self.request.prompt_key[:12]}, token {len(self.token_ids) + 1} of the "
+                "response: the model's logits are not numbers, so its weights are damaged or its "
+                "training diverged; generate from an earlier epoch (generate.model.epoch)"
+            )
+        self.logprob += logprob
+        if token == eot_id:
+            self.finish_reason, self.finished = "eot", True
+            return
+        self.token_ids.append(token)
+        if len(self.token_ids) == self.limit:
+            self.finish_reason, self.finished = "length", True
+
+    def response(self) -> SampledResponse:
+        """Return what was sampled."""
+        return SampledResponse(self.token_ids, self.finish_reason, self.logprob)
+
+
 class TransformersEngine:
     """Decodes with a causal language model of transformers and its key-value cache.
 
@@ -76,7 +129,7 @@ class TransformersEngine:
         """Sample from `model`, in evaluation mode on its device, `batch_size` rows at a time."""
         self.model, self.eot_id, self.seed = model, eot_id, seed
         self.decoding, self.batch_size = decoding, batch_size
-        self.processors = build_processors(decoding)
+        self.sampler = Sampler(decoding)
         self.context = context_length(model.config.to_dict())
         let_padding_look(model)
 
@@ -88,7 +141,7 @@ class TransformersEngine:
             LimaError: the batch does not fit into the memory of the GPU.
 
         """
-        rows = [_Row(request, self._limit(request)) for request in requests]
+        rows = [Row.begin(request, self.decoding, self.context) for request in requests]
         # Prompts of like length waste little padding; the longest first, so that memory which
         # does not suffice is noticed at once. The order of the requests has no influence.
         decoded = sorted(
@@ -100,14 +153,9 @@ class TransformersEngine:
             ),
         )
         self._decode_in_memory(decoded)
-        return [SampledResponse(row.token_ids, row.finish_reason, row.logprob) for row in rows]
+        return [row.response() for row in rows]
 
-    def _limit(self, request: Request) -> int:
-        """Return how many tokens may be sampled: 0 or less if the prompt fills the context."""
-        context = self.context or math.inf
-        return int(min(self.decoding.max_new_tokens, context - len(request.token_ids)))
-
-    def _decode_in_memory(self, rows: "list[_Row]") -> None:
+    def _decode_in_memory(self, rows: list[Row]) -> None:
         import torch
 
         try:
@@ -119,7 +167,7 @@ class TransformersEngine:
                 f"generate.batch_size ({self.batch_size}) or decoding.max_new_tokens"
             ) from error
 
-    def _decode(self, rows: "list[_Row]") -> None:
+    def _decode(self, rows: list[Row]) -> None:
         """Sample until every row has finished."""
         going: _Batch | None = None
         start = 0
@@ -133,7 +181,7 @@ class TransformersEngine:
             else:
                 going = self._continue(going) if going else None
 
-    def _start(self, rows: "list[_Row]") -> "_Batch | None":
+    def _start(self, rows: list[Row]) -> "_Batch | None":
         """Read the prompts of some rows, and sample the first token of each."""
         from lima.generation.cache import RowCache
 
@@ -150,6 +198,8 @@ class TransformersEngine:
 
     def _advance(self, batch: "_Batch", tokens: "Tensor", positions: "Tensor") -> "_Batch | None":
         """Run the model on each row's next tokens, sample one, and leave out what has finished."""
+        import torch
+
         output = self.model(
             input_ids=tokens,
             attention_mask=batch.mask,
@@ -158,65 +208,15 @@ class TransformersEngine:
             use_cache=True,
             logits_to_keep=1,
         )
-        scores = self.processors(batch.history, output.logits[:, -1].float())
-        sampled, logprobs = self._sample(scores, batch)
+        steps = torch.tensor([len(row.token_ids) for row in batch.rows], device=tokens.device)
+        sampled, logprobs = self.sampler.sample(
+            batch.history, output.logits[:, -1].float(), batch.addresses, steps
+        )
         for row, token, logprob in zip(
             batch.rows, sampled.tolist(), logprobs.tolist(), strict=True
         ):
             row.add(token, logprob, self.eot_id)
         return batch.with_tokens(sampled).without_finished()
-
-    def _sample(self, scores: "Tensor", batch: "_Batch") -> "tuple[Tensor, Tensor]":
-        """Return a token of each row and its log-probability, both of shape (rows,)."""
-        noisy = scores
-        if self.decoding.temperature > 0:
-            noisy = self._noisy(scores, batch)
-        sampled = noisy.argmax(-1)
-        chosen = scores.gather(-1, sampled.unsqueeze(-1)).squeeze(-1)
-        return sampled, chosen - scores.logsumexp(-1)
-
-    def _noisy(self, scores: "Tensor", batch: "_Batch") -> "Tensor":
-        import torch
-
-        steps = torch.tensor([len(row.token_ids) for row in batch.rows], device=scores.device)
-        if self.decoding.top_p == 1 and not self.decoding.top_k:
-            return scores + gumbel_noise(batch.addresses, steps, scores.shape[-1])
-        # What is out of the nucleus needs no noise, and that is most of the vocabulary.
-        rows, tokens = (scores > -math.inf).nonzero(as_tuple=True)
-        noise = gumbel_noise_of(batch.addresses[rows], steps[rows], tokens)
-        noisy = torch.full_like(scores, -math.inf)
-        noisy[rows, tokens] = scores[rows, tokens] + noise
-        return noisy
-
-
-@dataclass
-class _Row:
-    """A response in the making, of at most `limit` sampled tokens."""
-
-    request: Request
-    limit: int
-    token_ids: list[int] = field(default_factory=list)
-    finish_reason: FinishReason = "prompt_too_long"
-    logprob: float = 0.0
-    finished: bool = False
-
-    def address(self, seed: int) -> str:
-        return seed_address(seed, self.request.prompt_key, self.request.sample)
-
-    def add(self, token: int, logprob: float, eot_id: int) -> None:
-        if not math.isfinite(logprob):
-            raise ModelError(
-                f"prompt {self.request.prompt_key[:12]}, token {len(self.token_ids) + 1} of the "
-                "response: the model's logits are not numbers, so its weights are damaged or its "
-                "training diverged; generate from an earlier epoch (generate.model.epoch)"
-            )
-        self.logprob += logprob
-        if token == eot_id:
-            self.finish_reason, self.finished = "eot", True
-            return
-        self.token_ids.append(token)
-        if len(self.token_ids) == self.limit:
-            self.finish_reason, self.finished = "length", True
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class _Batch:
     `NO_TOKEN` where it is padded on the left. `addresses` is (rows, 4).
     """
 
-    rows: "list[_Row]"
+    rows: list[Row]
     cache: "RowCache"
     mask: "Tensor"
     history: "Tensor"

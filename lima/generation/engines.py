@@ -1,23 +1,13 @@
 """The engines that `generate.engine` may name. One more is a loader in a file, and a line here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from lima.generation.engine import Engine, TransformersEngine
+from lima.generation.engine import LoadedEngine, TransformersEngine
+from lima.generation.tensor_parallel.engine import load_tensor_parallel
+from lima.generation.vllm.engine import load_vllm
 from lima.model.loading import load_for_inference
 from lima.spec import GenerateSpec, ModelSpec, names
 from lima.store.storage import Storage
-
-
-@dataclass(frozen=True)
-class LoadedEngine:
-    """An engine that is ready, and what turns prompts into its tokens and those into text."""
-
-    engine: Engine
-    tokenizer: Any
-    eot_id: int
-
 
 LoadEngine = Callable[[GenerateSpec, ModelSpec, int, Storage], LoadedEngine]
 """Loads the model that is sampled from (`run:STAGE` is resolved), for a seed of the noise. The spec
@@ -29,7 +19,9 @@ Raises a ModelError where it cannot be loaded."""
 def load_transformers(
     spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage
 ) -> LoadedEngine:
-    """Load a model with transformers; see `LoadEngine`."""
+    """Load a model with transformers, cut over the worker's GPUs; see `LoadEngine`."""
+    if spec.compute.device == "cuda" and spec.compute.gpus_per_worker > 1:
+        return load_tensor_parallel(spec, model, seed, storage, spec.compute.gpus_per_worker)
     loaded = load_for_inference(model, storage, spec.compute)
     engine = TransformersEngine(loaded.model, loaded.eot_id, spec.decoding, seed, spec.batch_size)
     return LoadedEngine(engine, loaded.tokenizer, loaded.eot_id)
@@ -37,3 +29,4 @@ def load_transformers(
 
 ENGINES = names.Registry[LoadEngine](names.ENGINES)
 ENGINES.add("transformers", load_transformers)
+ENGINES.add("vllm", load_vllm)

@@ -8,8 +8,8 @@ from lima.common.clock import now
 from lima.data.examples import Example
 from lima.errors import SpecError
 from lima.generation.addressed_noise import seed_address
-from lima.generation.engine import Request
-from lima.generation.engines import ENGINES, LoadedEngine
+from lima.generation.engine import LoadedEngine, Request
+from lima.generation.engines import ENGINES
 from lima.model.end_of_turn import encode_prompt
 from lima.model.loading import resolve_run
 from lima.spec import CellSpec, GenerateSpec, ModelSpec

@@ -21,6 +21,7 @@ from lima.model.end_of_turn import (
 )
 from lima.model.foreign import refuse_code
 from lima.model.local import cached_folder, fetched, unpacked
+from lima.model.saved_config import require_plan
 from lima.model.segments import read_segments_alike
 from lima.model.unusable import not_installed, unusable
 from lima.spec import CellSpec, ComputeSpec, ModelSpec, ShapeSpec
@@ -194,22 +195,31 @@ def scratch_model(shape: ShapeSpec, vocabulary: int) -> Any:
     )
 
 
-def pretrained_model(
-    path: str, spec: ModelSpec, dtype: "torch.dtype", device_map: str | None = None
-) -> Any:
-    """Return a causal language model by transformers; `device_map` "auto" spreads it over GPUs.
+def pretrained_model(path: str, spec: ModelSpec, dtype: "torch.dtype", ranks: int = 1) -> Any:
+    """Return a causal language model by transformers.
+
+    Args:
+        path: A folder, or a hub's name.
+        spec: The model.
+        dtype: Of its weights.
+        ranks: Processes of torch's group, each of which gets its part of every weight (tensor
+            parallelism); 1: the whole model, on the CPU.
 
     Raises:
-        ModelError: nothing can be loaded from `path`.
+        ModelError: nothing can be loaded from `path`, or it cannot be cut.
         HubError: it is on a hub that does not answer.
 
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers.distributed import DistributedConfig
 
     # How others sample from it is not ours to heed, nor to trip over: many settings contradict
     # each other.
-    settings = {"dtype": dtype, "device_map": device_map, "generation_config": GenerationConfig()}
+    settings = {"dtype": dtype, "generation_config": GenerationConfig()}
+    if ranks > 1:
+        require_plan(path, spec, ranks)
+        settings["distributed_config"] = DistributedConfig(tp_size=ranks)
     safe = {"trust_remote_code": False, "use_safetensors": True}
     try:
         return AutoModelForCausalLM.from_pretrained(
@@ -273,6 +283,26 @@ def _set_to_mean(weight: Any, row: int, known: int) -> None:
     return None
 
 
+def taught_tokenizer(spec: ModelSpec, storage: "Storage") -> tuple[str, tuple[Any, int, int]]:
+    """Return where a model to sample from can be loaded, and what `load_tokenizer` returns.
+
+    Args:
+        spec: The model, resolved (see `resolve_run`).
+        storage: Where exported weights lie.
+
+    Raises:
+        ModelError: there is none, or it was never taught to end a turn.
+
+    """
+    path = local_model(spec, storage)
+    if not knows_eot(path, spec):
+        raise ModelError(
+            f"{path}: its tokenizer has no {spec.eot_token!r}, so it was not taught to end a turn; "
+            "train it first, or set generate.model.eot_token to the token that ends its turns"
+        )
+    return path, load_tokenizer(path, spec)
+
+
 def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec) -> LoadedModel:
     """Load a model to sample from, in evaluation mode on its device; its weights stay as saved.
 
@@ -285,37 +315,9 @@ def load_for_inference(spec: ModelSpec, storage: "Storage", compute: ComputeSpec
         ModelError: it cannot be loaded, or was never taught to end a turn.
 
     """
-    path = local_model(spec, storage)
-    if not knows_eot(path, spec):
-        raise ModelError(
-            f"{path}: its tokenizer has no {spec.eot_token!r}, so it was not taught to end a turn; "
-            "train it first, or set generate.model.eot_token to the token that ends its turns"
-        )
-    tokenizer, eot_id, pad_id = load_tokenizer(path, spec)
-    spread = compute.device == "cuda" and compute.gpus_per_worker > 1
-    model = pretrained_model(path, spec, torch_dtype(compute), "auto" if spread else None)
-    if spread:
-        _refuse_offload(model, path, compute)
-    else:
-        model = model.to(compute.device)
+    path, (tokenizer, eot_id, pad_id) = taught_tokenizer(spec, storage)
+    model = pretrained_model(path, spec, torch_dtype(compute)).to(compute.device)
     return LoadedModel(model.eval(), tokenizer, eot_id, pad_id)
-
-
-def _refuse_offload(model: Any, path: str, compute: ComputeSpec) -> None:
-    """Refuse a model that was spread beyond its GPUs: to the host's memory, or its disk.
-
-    Raises:
-        ModelError: it was; it would answer, some hundred times slower.
-
-    """
-    places = getattr(model, "hf_device_map", {})
-    outside = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
-    if outside or model.device.type == "cpu":
-        raise ModelError(
-            f"{path}: {compute.gpus_per_worker} GPUs have no room for it ({len(outside)} of "
-            f"{len(places)} parts of the model would lie outside); raise "
-            "generate.compute.gpus_per_worker, or free the memory of the GPUs"
-        )
 
 
 def torch_dtype(compute: ComputeSpec) -> "torch.dtype":

@@ -1,10 +1,11 @@
-"""The GPUs of this machine, without the libraries that use them."""
+"""What this machine has to compute with, without the libraries that use it."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from lima.errors import InputError
+from lima.runs.vllm_python import missing_vllm
 from lima.spec import CellSpec, computes, gpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -68,15 +69,20 @@ def missing_gpus(cell: CellSpec, there: int | None) -> list[tuple[str, str, str]
     return found
 
 
-def require_gpus(cells: Sequence[CellSpec]) -> None:
-    """Refuse cells whose stages ask for GPUs that this machine does not have.
+def missing_here(cell: CellSpec, there: int | None) -> list[tuple[str, str, str]]:
+    """Return all that this machine lacks for a cell: as `missing_gpus`, and the engine."""
+    return [*missing_gpus(cell, there), *missing_vllm(cell)]
+
+
+def require_machine(cells: Sequence[CellSpec]) -> None:
+    """Refuse cells whose stages ask for GPUs, or an engine, that this machine does not have.
 
     Raises:
-        InputError: it says which stage, how many there are, and what to set.
+        InputError: it says which stage, what there is, and what to set.
 
     """
     there = gpus_here()
-    found = dict.fromkeys(lack for cell in cells for lack in missing_gpus(cell, there))
+    found = dict.fromkeys(lack for cell in cells for lack in missing_here(cell, there))
     if found:
         lines = "\n".join(f"  {path}: {what}; {advice}" for path, what, advice in found)
         raise InputError(f"this machine cannot run this study:\n{lines}")

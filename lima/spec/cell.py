@@ -164,7 +164,11 @@ class ComputeSpec:
     device: Annotated[Literal["cpu", "cuda"], Meta(description="GPUs, or none.")] = "cuda"
     gpus_per_worker: Annotated[
         int,
-        Meta(ge=1, description="GPUs that one copy of the model is spread over; generation only."),
+        Meta(
+            ge=1,
+            description="GPUs that the weights of one model are cut over (tensor parallelism); "
+            "generation only.",
+        ),
     ] = 1
     precision: Annotated[
         Literal["fp32", "bf16"], Meta(description="Of weights and activations.")

@@ -96,7 +96,7 @@ def _import_extensions() -> None:
         entry.load()
 
 
-ENGINES = Names("engines", "transformers")
+ENGINES = Names("engines", "transformers", "vllm")
 BATCH_BUILDERS = Names("batch builders", "packed", "padded")
 RUBRICS = Names("rubrics", "likert-6", "preference")
 SOURCES = Names(

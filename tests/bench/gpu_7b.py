@@ -128,7 +128,7 @@ def generate(folder: Path, arguments: argparse.Namespace) -> float:
 
 def vllm(folder: Path, arguments: argparse.Namespace) -> float:
     """Return tokens a second of vLLM; runs in an environment that has it, and not this package."""
-    from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+    from vllm import LLM, SamplingParams
 
     engine = LLM(str(folder / "base"), max_model_len=PROMPT + arguments.tokens)
     options = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.2}

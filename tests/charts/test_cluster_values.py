@@ -204,6 +204,6 @@ def test_what_kubernetes_would_refuse_the_schema_refuses(values: dict[str, Any],
 
 def test_the_images_that_are_pushed_are_those_that_are_pulled() -> None:
     text = (ROOT / "docs" / "images.md").read_text("utf-8")
-    for name in (ImageSpec().cpu, ImageSpec().gpu):
+    for name in (ImageSpec().cpu, ImageSpec().gpu, ImageSpec().vllm):
         assert f"--tag REGISTRY/{name}\n" in text
         assert f"buildah push REGISTRY/{name}\n" in text

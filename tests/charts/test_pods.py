@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lima.recipes.overrides import apply_overrides
 from lima.recipes.paper import lima_65b
 from lima.spec.codec import encode, field_types, spec_type
 from lima_k8s.cluster.rules.manifests import manifest_findings
@@ -239,14 +240,19 @@ QUEUE = [*leaves(QueueSpec, encode(QueueSpec()), "queue")]
 
 def test_every_value_of_a_cluster_does_something() -> None:
     given = {"storage": {"uri": STORAGE}, "image": {"registry": REGISTRY}}
-    cells = [encode(cell) for cell in lima_65b()]
+    trained = {"runs": [encode(cell) for cell in lima_65b()]}
+    sampled = {"runs": [encode(c) for c in apply_overrides(lima_65b(), ["generate.engine=vllm"])]}
+    charts = {"curate": {}, "train": trained, "generate": sampled}
     idle = []
     for path, value in CLUSTER:
         base = merge(given, BESIDE.get(path, {}))
         changed = merge(base, nested_value(path, value))
-        chart = "lima-curate" if ".cpu" in path and "gpu" not in path else "lima-train"
-        runs = {} if chart == "lima-curate" else {"runs": cells}
-        texts = [rendered(chart, json.dumps({"cluster": c, **runs})) for c in (base, changed)]
+        kind = "curate" if ".cpu" in path and "gpu" not in path else "train"
+        kind = "generate" if "vllm" in path else kind
+        texts = [
+            rendered(f"lima-{kind}", json.dumps({"cluster": c, **charts[kind]}))
+            for c in (base, changed)
+        ]
         if texts[0] == texts[1]:
             idle.append(path)
     # That of a node's labels and taints is the queue's part of a profile.

@@ -22,6 +22,7 @@ from lima_k8s.profile.cluster_spec import load_cluster
 from lima_k8s.profile.kinds import CHARTS, study_up_to, up_to
 from tests.charts.restricted import violations
 from tests.charts.tools import (
+    REGISTRY,
     SECRET,
     STORAGE,
     Manifest,
@@ -216,6 +217,37 @@ def test_a_baseline_takes_neither_gpus_nor_workers(model: str) -> None:
     images = {c["image"] for pod in pods for c in pod["spec"]["containers"]}
     assert len(pods) == 3
     assert all("cpu" in image for image in images)
+
+
+def images(chart: str, *settings: str, **cluster: Any) -> dict[str, str]:
+    """Return the image of each role of a 65B run by a chart."""
+    cells = apply_overrides(lima_65b(), settings)
+    (job,) = of_kind(manifests(template(chart, values(cells, **cluster))), "RayJob")
+    pods = pod_templates(job).items()
+    return {role: pod["spec"]["containers"][0]["image"] for role, pod in pods}
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_workers_that_generate_with_vllm_have_its_image(device: str) -> None:
+    on = f"generate.compute.device={device}"
+    image = {"registry": REGISTRY, "vllm": "vllm:7"}
+    alone = ["train=null", "judge=null", "generate.model.path=s3://b/m", on]
+    found = images("lima-generate", *alone, "generate.engine=vllm", image=image)
+    assert found.pop("workers") == f"{REGISTRY}/vllm:7"
+    assert not [name for name in found.values() if "vllm" in name]
+    assert "vllm" not in images("lima-generate", *alone, image=image)["workers"]
+
+
+def test_a_training_does_not_need_the_image_of_its_engine() -> None:
+    assert "lima-k8s-gpu" in images("lima-train", "generate.engine=vllm")["workers"]
+
+
+def test_the_image_of_an_engine_is_not_looked_for_at_docker_hub() -> None:
+    cells = apply_overrides(lima_65b(), ["generate.engine=vllm"])
+    whole = {"cpu": "r.example/cpu:1", "gpu": "r.example/gpu:1", "registry": ""}
+    said = refused("lima-generate", values(cells, image=whole))
+    assert "lima-k8s-vllm" in said
+    assert "would be looked for at Docker Hub" in said
 
 
 def test_topology_is_asked_of_gpu_workers_alone() -> None:

@@ -15,6 +15,8 @@ import lima_jobs
 import lima_k8s
 
 PACKAGES = (lima, lima_jobs, lima_k8s)
+IN_VLLM = "lima.generation.vllm.processor"
+"""Imported by vLLM's own environment alone; it has no pattern."""
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn", "split")
 PIECES = 6
 """Literal parts of a pattern that texts are made of."""
@@ -101,7 +103,7 @@ def _parts(argument: Any) -> Iterator[Any]:
 def _trees() -> Iterator[tuple[ModuleType, ast.Module]]:
     for package in PACKAGES:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
+            if not found.name.endswith("__main__") and found.name != IN_VLLM:
                 module = importlib.import_module(found.name)
                 yield module, ast.parse(Path(str(module.__file__)).read_text("utf-8"))
 

@@ -8,7 +8,7 @@ is what it requests.
 {{- $shared := include "lima-common.mebibytes" (mulf (float64 .size.sharedMemoryGiB) .count) | int64 -}}
 {{- $cuda := and (eq .role "worker") (eq .shape.device "cuda") -}}
 {{- $extra := dict -}}
-{{- $image := include "lima-common.image" (dict "cluster" .cluster "device" .shape.device) | trimAll "\"" -}}
+{{- $image := include "lima-common.image" (dict "cluster" .cluster "device" .shape.device "engine" (ternary .shape.engine "" (eq .role "worker"))) | trimAll "\"" -}}
 {{- $elastic := include "lima-common.elastic" . -}}
 {{- if $cuda -}}
   {{- $_ := set $extra .cluster.gpu.resource (toString .count) -}}

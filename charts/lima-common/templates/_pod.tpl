@@ -1,10 +1,16 @@
 {{/*
-Image of a run's pods: with CUDA only where it is used.
+Image of a run's pods: with CUDA only where it is used, with vLLM only for workers that use it.
 
-  image: {{ include "lima-common.image" (dict "cluster" .Values.cluster "device" "cpu") }}
+  image: {{ include "lima-common.image" (dict "cluster" .Values.cluster "device" "cpu" "engine" "") }}
 */}}
 {{- define "lima-common.image" -}}
 {{- $name := ternary .cluster.image.gpu .cluster.image.cpu (eq .device "cuda") -}}
+{{- if eq (.engine | default "") "vllm" -}}
+  {{- $name = .cluster.image.vllm -}}
+{{- end -}}
+{{- if not (or .cluster.image.registry (contains "/" $name)) -}}
+  {{- fail (printf "cluster.image.registry is not set, so that %s would be looked for at Docker Hub: name where your images are (docs/images.md), --set cluster.image.registry=REGISTRY" $name) -}}
+{{- end -}}
 {{- list .cluster.image.registry $name | compact | join "/" | quote -}}
 {{- end -}}
 

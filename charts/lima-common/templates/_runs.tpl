@@ -40,11 +40,6 @@ Refuses values that the schema cannot judge, and says what to do.
     {{- fail (printf "runs[%d] is no whole run. Helm's --set 'runs[0].…' makes a new list of what it names alone: write the runs to a file, lima-k8s show RECIPE --set PATH=VALUE > runs.yaml, and give it with -f runs.yaml" $index) -}}
   {{- end -}}
 {{- end -}}
-{{- range $name := list .Values.cluster.image.cpu .Values.cluster.image.gpu -}}
-  {{- if not (or $.Values.cluster.image.registry (contains "/" $name)) -}}
-    {{- fail (printf "cluster.image.registry is not set, so that %s would be looked for at Docker Hub: name where your images are (docs/images.md), --set cluster.image.registry=REGISTRY" $name) -}}
-  {{- end -}}
-{{- end -}}
 {{- with .Values.cluster.topology -}}
   {{- if and .level (not (has .level (default list .levels))) -}}
     {{- fail (printf "cluster.topology.level: %q is not among cluster.topology.levels %v" .level (default list .levels)) -}}

@@ -1,6 +1,7 @@
 {{/*
-Worker pods of a run, as JSON: {"device": "cuda", "pods": 4, "perPod": 8}. Each stage fits: a copy
-of a model is never spread over two pods. `stages` are those that this chart runs on workers.
+Worker pods of a run, as JSON: {"device": "cuda", "pods": 4, "perPod": 8, "engine": "vllm"}. Each
+stage fits: a copy of a model is never spread over two pods. `stages` are those that this chart runs
+on workers; `engine` is that of generation, empty without one.
 
   {{ $shape := include "lima-common.shape" (dict "run" $run "cluster" .Values.cluster "stages" (list "train")) | fromJson }}
 */}}
@@ -8,9 +9,11 @@ of a model is never spread over two pods. `stages` are those that this chart run
 {{- $room := dict "cuda" (int .cluster.gpu.perNode) "cpu" (int .cluster.cpu.workersPerPod) -}}
 {{- $pods := dict "cuda" 0 "cpu" 0 -}}
 {{- $perPod := dict "cuda" 0 "cpu" 0 -}}
+{{- $engine := "" -}}
 {{- range $stage := .stages -}}
   {{- $spec := index $.run $stage -}}
   {{- if and $spec (not (include "lima-common.baseline" $spec)) -}}
+    {{- $engine = $spec.engine | default $engine -}}
     {{- /* Curation takes what there is. */ -}}
     {{- $compute := $spec.compute | default (dict "device" "cpu" "workers" $room.cpu) -}}
     {{- $device := $compute.device | default "cuda" -}}
@@ -27,7 +30,7 @@ of a model is never spread over two pods. `stages` are those that this chart run
   {{- end -}}
 {{- end -}}
 {{- $device := ternary "cuda" "cpu" (gt (int $pods.cuda) 0) -}}
-{{- dict "device" $device "pods" (get $pods $device) "perPod" (get $perPod $device) | toJson -}}
+{{- dict "device" $device "pods" (get $pods $device) "perPod" (get $perPod $device) "engine" $engine | toJson -}}
 {{- end -}}
 
 {{/*

@@ -19,7 +19,7 @@ import msgspec
 from lima.common.paths import own_folder
 from lima.common.temporary import temporary_folder
 from lima.errors import Interrupted, LimaError, StorageError
-from lima.runs.devices import require_gpus
+from lima.runs.devices import require_machine
 from lima.runs.done import is_done
 from lima.runs.job_end import read_job_end
 from lima.runs.job_record import JobRecord, write_job
@@ -80,7 +80,7 @@ class LocalRun:
 
         states = self._states()
         left = [cell for cell, s in zip(self.cells, states, strict=True) if not s.done]
-        require_gpus(left)
+        require_machine(left)
         require_keys(left, self.storage)
 
     def summary(self) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ class ImageSpec:
         str,
         Meta(
             pattern=r"^((\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[a-z0-9._-]+)*)?$",
-            description="Put before both names, as registry.example.com/team; empty: the names "
+            description="Put before all names, as registry.example.com/team; empty: the names "
             "below are whole.",
         ),
     ] = ""
@@ -45,6 +45,14 @@ class ImageSpec:
     gpu: Annotated[str, Meta(min_length=1, description="Image of runs that use GPUs.")] = (
         f"lima-k8s-gpu:{__version__}"
     )
+    vllm: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Image of the workers of runs whose `generate.engine` is `vllm`, with GPUs "
+            "or without.",
+        ),
+    ] = f"lima-k8s-vllm:{__version__}"
     pullPolicy: Annotated[
         Literal["IfNotPresent", "Always", "Never"], Meta(description="As Kubernetes defines it.")
     ] = "IfNotPresent"

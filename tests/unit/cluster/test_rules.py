@@ -14,7 +14,7 @@ from lima.spec import ComputeSpec, JudgeSpec
 from lima_k8s.cluster.rules.manifests import manifest_findings
 from lima_k8s.cluster.rules.study import cell_findings
 from lima_k8s.main import run
-from lima_k8s.profile.cluster_spec import ClusterSpec, StorageSpec
+from lima_k8s.profile.cluster_spec import ClusterSpec, ImageSpec, StorageSpec
 
 Raw = dict[str, Any]
 GROUP: Raw = {
@@ -141,6 +141,16 @@ def test_a_worker_must_fit_a_node() -> None:
     wide = replace(cell.generate, compute=ComputeSpec(workers=1, gpus_per_worker=16))
     found = cell_findings([replace(cell, generate=wide)], ClusterSpec())
     assert [f.path for f in found if f.level == "error"] == ["generate.compute.gpus_per_worker"]
+
+
+def test_the_image_of_an_engine_is_looked_at_where_it_is_used() -> None:
+    [cell] = lima_65b()
+    assert cell.generate
+    by_vllm = replace(cell, generate=replace(cell.generate, engine="vllm"))
+    for image, warned in ((ImageSpec(), True), (ImageSpec(vllm="r.example/vllm:1"), False)):
+        found = cell_findings([by_vllm], ClusterSpec(image=image))
+        assert ("lima-k8s-vllm" in " ".join(f.message for f in found)) == warned
+    assert not [f for f in cell_findings([cell], ClusterSpec()) if "image" in f.path]
 
 
 def test_gpus_that_fill_no_node_are_a_warning() -> None:

@@ -19,12 +19,11 @@ from lima.inputs.model_files import needed_files
 from lima.model.context import context_length
 from lima.model.loading import (
     check_context,
-    load_for_inference,
     load_tokenizer,
     local_model,
     pretrained_model,
 )
-from lima.spec import ComputeSpec, ModelSpec
+from lima.spec import ModelSpec
 from lima.store.storage import Storage
 from tests.helpers.models import make_base
 
@@ -128,18 +127,6 @@ def test_a_text_beyond_the_original_positions_is_no_error() -> None:
     check_context(model, 2048)
     with pytest.raises(ModelError, match="the model has 2048 positions"):
         check_context(model, 2049)
-
-
-def test_a_model_that_is_spread_beyond_its_gpus_is_refused(tmp_path: Path) -> None:
-    """This machine has no GPU at all: transformers would put all of it on the CPU, and say so."""
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("the model has room on the GPU of this machine")
-    base = make_base(tmp_path / "base")
-    spread = ComputeSpec(device="cuda", gpus_per_worker=2, precision="fp32")
-    with pytest.raises(ModelError, match="2 GPUs have no room for it"):
-        load_for_inference(ModelSpec(str(base), eot_token="</s>"), Storage(str(tmp_path)), spread)
 
 
 def test_what_is_no_model_is_said(s3_storage: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from lima.common.paths import is_here
 from lima.endpoints.keys import KeyOf, keys_of
 from lima.errors import SpecError
 from lima.lint import Finding
+from lima.runs.vllm_python import uses_vllm
 from lima.spec import CellSpec, computes
 from lima_k8s.profile.cluster_spec import ClusterSpec
 from lima_k8s.study.findings import Told
@@ -35,6 +36,7 @@ def cell_findings(cells: Sequence[CellSpec], cluster: ClusterSpec) -> list[Findi
 
 def _cell(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
     yield from _gpu_shape(cell, cluster)
+    yield from _engine_image(cell, cluster)
     yield from _stop(cell, cluster)
     yield from _files(cell)
     yield from _keys(cell, cluster)
@@ -73,9 +75,18 @@ def _shared_memory(cluster: ClusterSpec) -> Iterator[Told]:
 
 def _registry(cluster: ClusterSpec) -> Iterator[Told]:
     """Find images that only Docker Hub would be asked for."""
-    image = cluster.image
-    names = [name for name in (image.cpu, image.gpu) if "/" not in name]
-    if names and not image.registry:
+    yield from _docker_hubs(cluster, cluster.image.cpu, cluster.image.gpu)
+
+
+def _engine_image(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
+    """Find the same of the image of an engine that a run asks for."""
+    if uses_vllm(cell):
+        yield from _docker_hubs(cluster, cluster.image.vllm)
+
+
+def _docker_hubs(cluster: ClusterSpec, *images: str) -> Iterator[Told]:
+    names = [name for name in images if "/" not in name]
+    if names and not cluster.image.registry:
         yield (
             "warning",
             "cluster.image.registry",

@@ -1,0 +1,1 @@
+"""A model that is cut over several GPUs: a process for each, all of which compute every token."""

@@ -1,0 +1,138 @@
+"""vLLM as an engine (4.1): a response is that of our own engine, up to rounding of the logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from lima.errors import LimaError, ModelError
+from lima.generation.engine import LoadedEngine, Request, Row, SampledResponse
+from lima.generation.engine_process import EngineProcess
+from lima.generation.vllm import DECODING
+from lima.generation.vllm.process import start_vllm
+from lima.model.context import context_length
+from lima.model.loading import taught_tokenizer
+from lima.model.saved_config import saved_config
+from lima.runs.vllm_python import vllm_python
+from lima.spec import ComputeSpec, DecodingSpec, GenerateSpec, ModelSpec
+from lima.store.storage import Storage
+
+ROOM = 512
+"""Places of a prompt, for which a CPU's cache has room in every row; longer ones may wait."""
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+"""vLLM's names of our precisions."""
+
+
+class VllmEngine:
+    """Asks the process of a vLLM; see `lima.generation.engine.Engine`."""
+
+    def __init__(
+        self,
+        process: EngineProcess,
+        eot_id: int,
+        decoding: DecodingSpec,
+        seed: int,
+        context: int | None,
+    ) -> None:
+        """Sample by `process`, which has loaded a model of `context` positions."""
+        self.process, self.eot_id, self.seed = process, eot_id, seed
+        self.decoding, self.context = decoding, context
+
+    def generate(self, requests: Sequence[Request]) -> list[SampledResponse]:
+        """See `Engine.generate`.
+
+        Raises:
+            ModelError: the model's logits are not numbers, or vLLM refuses a request.
+            EngineDiedError: the process of vLLM has ended.
+
+        """
+        rows = [Row.begin(request, self.decoding, self.context) for request in requests]
+        sampled = {number: row for number, row in enumerate(rows) if row.limit > 0}
+        try:
+            self.process.send([self._message(number, row) for number, row in sampled.items()])
+            for _ in sampled:
+                self._fill(rows, self.process.receive())
+        except LimaError:
+            self.process.end()  # what it still says would be taken for the next answers
+            raise
+        return [row.response() for row in rows]
+
+    def _message(self, number: int, row: Row) -> dict[str, Any]:
+        return {
+            "id": number,
+            "token_ids": list(row.request.token_ids),
+            "limit": row.limit,
+            "address": row.address(self.seed),
+        }
+
+    def _fill(self, rows: Sequence[Row], answer: dict[str, Any]) -> None:
+        row = rows[answer["id"]]
+        if "refused" in answer:
+            raise ModelError(
+                f"prompt {row.request.prompt_key[:12]}: vLLM refuses it ({answer['refused']}); "
+                "--set generate.engine=transformers samples it"
+            )
+        for token, logprob in zip(answer["token_ids"], answer["logprobs"], strict=True):
+            row.add(token, logprob, self.eot_id)
+        if not row.finished:  # at a context that vLLM alone knows
+            row.finish_reason = "length"
+
+
+def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage) -> LoadedEngine:
+    """Load a model with vLLM; see `lima.generation.engines.LoadEngine`.
+
+    Raises:
+        InputError: vLLM is not installed.
+        EngineDiedError: vLLM ended while it loaded the model.
+
+    """
+    python = vllm_python()
+    path, (tokenizer, eot_id, _) = taught_tokenizer(model, storage)
+    config = saved_config(path, model)
+    context = context_length(config.to_dict())
+    settings = {
+        "device": spec.compute.device,
+        "eot_id": eot_id,
+        "arguments": {
+            "model": path,
+            "revision": model.revision,
+            "max_model_len": context,
+            "max_num_seqs": spec.batch_size,
+            "additional_config": {DECODING: msgspec.to_builtins(spec.decoding)},
+            **_compute(spec.compute),
+            **_cache(spec, config, context),
+        },
+    }
+    engine = VllmEngine(start_vllm(python, settings), eot_id, spec.decoding, seed, context)
+    return LoadedEngine(engine, tokenizer, eot_id)
+
+
+def _compute(compute: ComputeSpec) -> dict[str, Any]:
+    """Return vLLM's arguments for a worker: its weights are cut over all of its GPUs."""
+    gpus = compute.gpus_per_worker if compute.device == "cuda" else 1
+    backend = "mp" if gpus > 1 else "uni"
+    return {
+        "dtype": DTYPES[compute.precision],
+        "tensor_parallel_size": gpus,
+        "distributed_executor_backend": backend,
+    }
+
+
+def _cache(spec: GenerateSpec, config: Any, context: int | None) -> dict[str, Any]:
+    """Return how much memory keys and values get; on a GPU vLLM takes what is left.
+
+    On a CPU it would take nearly all of the machine's, which is not this worker's alone.
+    """
+    if spec.compute.device == "cuda" or context is None:
+        return {}
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    place = (
+        2
+        * config.num_hidden_layers
+        * heads
+        * width
+        * (4 if spec.compute.precision == "fp32" else 2)
+    )
+    row = min(context, ROOM + spec.decoding.max_new_tokens)
+    return {"kv_cache_memory_bytes": place * (ROOM + max(context, spec.batch_size * row))}
