@@ -210,11 +210,12 @@ def test_training_neither_waits_for_a_server_nor_fails_for_it(
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         monkeypatch.setattr(lima.runs.trackers.curves, "GRACE_S", 0.0)
         train(cell, storage)
         assert "MLflow does not answer" in caplog.text
     for thread in threading.enumerate():
-        if thread.name == "TensorBoard":
+        if thread.name in ("TensorBoard", "MLflow"):
             thread.join()
     assert {step for _, step in board(storage)} == {r["step"] for r in step_rows(storage, cell)}
 
@@ -243,11 +244,12 @@ def test_what_a_tracker_refused_is_given_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/later/mlflow.db")
+    (tmp_path / "later").touch()  # a file in the place of its folder
     curves = Curves(Storage(str(tmp_path / "study")), GENERATE)
     curves.add(1, {"tokens_per_second": 1.0})
     with told("curves are not written to MLflow"):
         curves.flush()
-    (tmp_path / "later").mkdir()
+    (tmp_path / "later").unlink()
     curves.add(2, {"tokens_per_second": 2.0})
     curves.close(complete=True)
     from mlflow.tracking import MlflowClient
