@@ -10,7 +10,7 @@ from lima.evaluation.aggregate.table import aggregate_rows
 from lima.inputs.fingerprint import short
 from lima.model.checkpoint_manifest import check_weights, weights_epochs, weights_path
 from lima.runs.lineage import read_spec
-from lima.spec.flat import flatten_for_others
+from lima.runs.shown_settings import shown_settings
 from lima.store.scan import Tables
 from lima.store.storage import Entry, Storage
 from lima.store.tables import INPUTS, RUNS
@@ -153,7 +153,7 @@ def _front(licence: str | None, row: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    flat = flatten_for_others(document)
+    flat = shown_settings(document)
     return [(path, json.dumps(value, ensure_ascii=False)) for path, value in flat.items()]
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from lima.runs.shown_settings import shown_settings
 from lima.spec import CellSpec, Stage, cell_stages
 from lima.spec.codec import encode, run_id
-from lima.spec.flat import flatten_for_others
 from lima.store.storage import Storage
 
 
@@ -44,7 +44,7 @@ class Tracked:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that it stands on, by their paths, without folders of this machine."""
-        return flatten_for_others(encode(self.cell))
+        return shown_settings(encode(self.cell))
 
 
 class Tracker(Protocol):
