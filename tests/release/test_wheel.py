@@ -1,10 +1,11 @@
-"""The wheel alone, with what the command line needs and nothing of the jobs: no torch, no Ray."""
+"""The wheel in fresh environments: with what the command line needs alone, and with the jobs."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -29,13 +30,11 @@ def link_libraries(site: Path, lock: str) -> None:
                 link.symlink_to(target)
 
 
-@pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a fresh environment with the wheel, and the libraries of the command line."""
-    folder = tmp_path_factory.mktemp("environment")
+def fresh(folder: Path, wheel: Path, lock: str) -> Path:
+    """Return a fresh environment with the wheel, and the libraries of a lock."""
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python3*/site-packages")
-    link_libraries(site, "cli.lock.txt")
+    link_libraries(site, lock)
     uv = Path(sys.executable).with_name("uv")
     python = folder / "bin" / "python"
     subprocess.run(
@@ -43,6 +42,12 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an environment of the command line: no torch, no Ray."""
+    return fresh(tmp_path_factory.mktemp("environment"), wheel, "cli.lock.txt")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +97,8 @@ def test_a_study_is_shown_and_judged(environment: Path, tmp_path: Path) -> None:
 
 
 def test_results_are_read(environment: Path, study: Path, tmp_path: Path) -> None:
-    rows = json.loads(run(environment, tmp_path, "aggregate", study, "--format", "json"))
-    assert rows
+    said = run(environment, tmp_path, "aggregate", study, "--format", "json")
+    assert {row["experiment"] for row in json.loads(said)["rows"]} == {Study().experiment}
     run(environment, tmp_path, "report", study, "-o", "report.html")
     assert "<svg" in (tmp_path / "report.html").read_text("utf-8")
 
@@ -102,3 +107,26 @@ def test_both_names_of_the_command_are_installed(environment: Path) -> None:
     path = str(environment / "bin")
     assert shutil.which("lima-k8s", path=path)
     assert shutil.which("kubectl-lima", path=path)
+
+
+STUDY = """
+extends: tiny
+arms: {one: {}}
+seeds: [0]
+set: {base.epochs: 1, train.epochs: 1}
+"""
+
+
+@pytest.mark.slow
+def test_with_the_jobs_a_study_runs_from_examples_to_a_table(wheel: Path, tmp_path: Path) -> None:
+    environment = fresh(tmp_path / "environment", wheel, "jobs.lock.txt")
+    (site,) = environment.glob("lib/python3*/site-packages")
+    # Where there is no GPU, what lets torch start without CUDA's libraries.
+    for extra in Path(sysconfig.get_path("purelib")).glob("torch_without_cuda.pth"):
+        shutil.copy(extra, site)
+    (tmp_path / "study.yaml").write_text(STUDY, "utf-8")
+    submit = ["submit", "ablation", "--local", "--recipe", "study.yaml", "--storage", "results"]
+    run(environment, tmp_path, *submit)
+    said = run(environment, tmp_path, "aggregate", "results", "--format", "json")
+    (row,) = json.loads(said)["rows"]
+    assert (row["arm"], row["prompts"]) == ("one", 20)
