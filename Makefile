@@ -150,4 +150,4 @@ lock: .venv/ready
 	printf '%s\n' $(TRANSFORMERS4) | $(COMPILE) --no-deps - -o requirements/transformers4.lock.txt
 
 clean:
-	rm -rf .venv .cache $(DEMO)
+	rm -rf .venv .cache dist $(DEMO)

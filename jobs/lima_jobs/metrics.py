@@ -73,14 +73,14 @@ class RunMetrics:
 
     def tell_wait(self) -> None:
         """Say how long the run waited for this process to start."""
-        said = os.environ.get(SUBMITTED)
-        submitted = datetime.fromisoformat(said) if said else None
-        start = datetime.fromtimestamp(began(os.getpid()), UTC)
-        self._tell({QUEUE: waited_seconds(self._attempts, submitted, start)})
+        if _is_heard():
+            start = datetime.fromtimestamp(began(os.getpid()), UTC)
+            self._tell({QUEUE: waited_seconds(self._attempts, _submitted(), start)})
 
     def __call__(self, done: int, total: int, figures: Mapping[str, Any]) -> None:
         """Say how far the stage is, as `Progress` is told."""
-        if "status" in figures:  # it has not begun: neither number is one of the stage's
+        # With a status the stage has not begun: neither number is one of its own.
+        if "status" in figures or not _is_heard():
             return
         hours = (time.monotonic() - self._started) * self.gpus / HOUR
         self._tell(
@@ -94,9 +94,20 @@ class RunMetrics:
         )
 
     def _tell(self, values: Mapping[str, float | None]) -> None:
-        ray = sys.modules.get("ray")  # judging on this machine does without
-        if ray is None or not ray.is_initialized():
-            return
         for name, value in values.items():
             if value is not None:
                 _gauge(name).set(value, tags=self.tags)
+
+
+def _is_heard() -> bool:
+    """Say whether this process has a Ray; judging on this machine does without."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def _submitted() -> datetime | None:
+    """Return when the job was submitted; None: nobody has said, or not as a time."""
+    try:
+        return datetime.fromisoformat(os.environ[SUBMITTED]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None

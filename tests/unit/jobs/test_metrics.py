@@ -188,9 +188,12 @@ def test_time_in_the_queue_counts_anew_after_each_attempt() -> None:
     assert waited_seconds([later], None, noon) is None, "an attempt of this very job"
 
 
-def test_a_ledger_that_cannot_be_read_fails_no_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.slow
+@pytest.mark.usefixtures("session")
+def test_what_cannot_be_read_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setenv(SUBMITTED, "yesterday")
     cell, storage = small_cell(tmp_path / "base"), Storage(str(tmp_path))
     storage.write(RunTable(storage, ATTEMPTS, cell).path("x-ended"), b"PAR1 no more")
     metrics = RunMetrics(storage, cell, "train", 1)
