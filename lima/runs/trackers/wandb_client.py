@@ -6,7 +6,9 @@ are a curve of their own, since W&B takes no step twice, and a resumed run may d
 
 import os
 import re
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from lima.runs.trackers.tracker import Point, Tracked
 
@@ -22,7 +24,13 @@ def asked_for_wandb() -> str:
 
 
 class WeightsAndBiases:
-    """Keeps a stage of a run as a run of W&B, in a project of the study's name."""
+    """Keeps a stage of a run as a run of W&B, in a project of the study's name.
+
+    Its own process serves all runs of ours, and is ended with the last of them: a worker of Ray
+    ends it before W&B would, which then fills the log with a traceback.
+    """
+
+    _lock, _open = threading.Lock(), 0
 
     def __init__(self, tracked: Tracked) -> None:
         """Begin the run in W&B, or go on with it."""
@@ -41,6 +49,23 @@ class WeightsAndBiases:
             x_save_requirements=False,
             finish_timeout=FINISH_S,
         )
+        self._count(1)
+        try:
+            self._begin(tracked, quiet)
+        except BaseException:
+            self._count(-1)
+            raise
+
+    @classmethod
+    def _count(cls, more: int) -> int:
+        """Return how many runs are open, `more` than before."""
+        with cls._lock:
+            cls._open += more
+            return cls._open
+
+    def _begin(self, tracked: Tracked, settings: Any) -> None:
+        import wandb
+
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or _project(tracked.cell.experiment),
             id=tracked.run,
@@ -50,7 +75,7 @@ class WeightsAndBiases:
             config=tracked.settings,
             resume="allow",
             reinit="create_new",  # cells run side by side in one process
-            settings=quiet,
+            settings=settings,
         )
         self.run.define_metric(f"{self.stage}/step", hidden=True)
         self.run.define_metric(f"{self.stage}/*", step_metric=f"{self.stage}/step")
@@ -66,7 +91,12 @@ class WeightsAndBiases:
 
     def close(self, *, complete: bool) -> None:
         """Say how the run ended."""
-        self.run.finish(exit_code=0 if complete else 1)
+        import wandb
+
+        exit_code = 0 if complete else 1
+        self.run.finish(exit_code=exit_code)
+        if not self._count(-1):
+            wandb.teardown(exit_code=exit_code)
 
 
 def _project(experiment: str) -> str:
