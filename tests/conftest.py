@@ -46,6 +46,12 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_configure() -> None:
+    """Tell the trackers of whoever runs the tests nothing."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+        del os.environ[name]
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes test: one more than cores, since many a test waits for Ray."""
     return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)

@@ -23,10 +23,10 @@ from lima.generation.run import (
     pending_shards,
     plan_shards,
 )
-from lima.runs.board import Board
 from lima.runs.ledger import attempt
 from lima.runs.progress import Progress
 from lima.runs.stop import busy, stop_requested
+from lima.runs.trackers.curves import Curves
 from lima.spec import CellSpec, is_baseline, stage_cell
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
@@ -77,15 +77,17 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
     if not pending:
         return
     with attempt(storage, cell, "generate", spec.compute, progress.run):
-        tokens, started, board = 0, time.monotonic(), Board(storage, cell)
-        with contextlib.closing(_Pool(cell, storage, pending)) as pool:
+        tokens, started = 0, time.monotonic()
+        with (
+            Curves(storage, cell) as curves,
+            contextlib.closing(_Pool(cell, storage, pending)) as pool,
+        ):
             for shard, sampled in pool.run():
                 done, tokens = done + len(shard.prompts), tokens + sampled
                 rate = round(tokens / (time.monotonic() - started), 1)
                 progress.update("generate", done, total, "prompts", tokens_per_second=rate)
                 each = sampled / len(shard.prompts) / spec.decoding.samples
-                board.add(done, {"tokens_per_second": rate, "tokens_a_response": each})
-        board.close()
+                curves.add(done, {"tokens_per_second": rate, "tokens_a_response": each})
 
 
 class GenerateWorker:

@@ -35,13 +35,14 @@ from lima.runs.ledger import close_killed, record_run
 from lima.runs.order import baselines_among
 from lima.runs.progress import DONE, Progress
 from lima.runs.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
-from lima.spec import STAGES, CellSpec, Stage, cell_stages
+from lima.spec import STAGES, CellSpec, Stage, cell_stages, computes, gpus
 from lima.spec.codec import decode, run_id
 from lima.store.reachable import POD_PATIENCE_S, require_answer
 from lima.store.storage import Storage
 from lima_jobs.giveup import not_again_on_bad_input
 from lima_jobs.joblog import kept_log, set_up_logging
 from lima_jobs.machines import in_cluster
+from lima_jobs.metrics import RunMetrics
 from lima_jobs.outage import outlast
 from lima_jobs.session import ray_session
 
@@ -141,13 +142,15 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
     """
     if stop_requested():
         raise Interrupted(f"stopped on request before {stage}; the same command resumes it")
-    progress = Progress(storage, run_id(cell))
     with lease(storage, run_id(cell, stage), stop_requested, request_stop):
-        close_killed(storage, cell, stage, progress.run)
+        close_killed(storage, cell, stage, run_id(cell))
         record_inputs(storage, cell, stage)
         record_run(storage, cell, stage)
         log.info("%s: %s: %s", run_id(cell), _name(cell), stage)
-        _run_stage(cell, stage, storage, progress)
+        compute = computes(cell).get(stage)
+        metrics = RunMetrics(storage, cell, stage, gpus(compute) if compute else 0)
+        metrics.tell_wait()
+        _run_stage(cell, stage, storage, Progress(storage, run_id(cell), metrics))
 
 
 def _run_stage(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:

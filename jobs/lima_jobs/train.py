@@ -36,6 +36,7 @@ from lima_jobs.machines import (
     wait_for_machines,
     workers_there,
 )
+from lima_jobs.metrics import RunMetrics
 from lima_jobs.ownray import private_folder
 from lima_jobs.waiting import unless_stopped
 
@@ -281,7 +282,8 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     from lima.training.hooks import Hooks, Saved
     from lima.training.loop import Trainer
 
-    progress = Progress(work.storage, work.run)
+    metrics = RunMetrics(work.storage, work.cell, work.stage, gpus(work.compute))
+    progress = Progress(work.storage, work.run, metrics)
 
     def on_step(record: StepRecord, total: int, ended: dict[str, Any]) -> None:
         ended.setdefault("resumed_from", record.step - 1 or None)

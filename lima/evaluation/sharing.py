@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lima import __version__
-from lima.common.paths import file_name
 from lima.evaluation.aggregate.table import aggregate_rows
 from lima.inputs.fingerprint import short
 from lima.model.checkpoint_manifest import check_weights, weights_path
 from lima.runs.lineage import read_spec
+from lima.runs.shown_settings import shown_settings
 from lima.store.scan import Tables
 from lima.store.storage import Entry, Storage
 from lima.store.tables import INPUTS, RUNS
@@ -102,7 +102,7 @@ class Shared:
             *_table(("role", "name", "fingerprint", "examples"), self._inputs()),
             *(["Authors, links and licences: " + ", ".join(ledgers) + ".\n"] if ledgers else []),
             "## Settings\n",
-            *_table(("setting", "value"), _flat(_model_part(spec))),
+            *_table(("setting", "value"), _settings(_model_part(spec))),
         ]
         return "\n".join(parts)
 
@@ -147,17 +147,9 @@ def _front(licence: str | None, row: Mapping[str, Any]) -> list[str]:
     return [*lines, "tags: [lima-k8s]", "---\n"]
 
 
-def _flat(value: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as paths and values."""
-    found: list[tuple[str, str]] = []
-    for name, part in value.items():
-        if isinstance(part, Mapping):
-            found += _flat(part, f"{above}{name}.")
-        else:
-            # Folders are nobody's business but those of who trained it.
-            shown = file_name(part) if name == "path" else part
-            found.append((f"{above}{name}", json.dumps(shown, ensure_ascii=False)))
-    return found
+def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    flat = shown_settings(document)
+    return [(path, json.dumps(value, ensure_ascii=False)) for path, value in flat.items()]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

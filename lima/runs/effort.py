@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any
 
 HOUR = 3600.0
+SUBMITTED = "LIMA_SUBMITTED_AT"
+"""Environment variable of a job: when it was submitted, in ISO 8601 with its time zone."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,22 @@ def total_effort(efforts: Iterable[Effort]) -> Effort:
     """Return the sum of all fields."""
     listed = list(efforts)
     return Effort(**{f.name: sum(getattr(e, f.name) for e in listed) for f in fields(Effort)})
+
+
+def waited_seconds(
+    rows: Iterable[Mapping[str, Any]], submitted: datetime | None, start: datetime
+) -> float | None:
+    """Return how long a run waited until `start`: since its last attempt, or its submission.
+
+    Args:
+        rows: Of `attempts`, of all of its stages.
+        submitted: None: it is not known.
+        start: When its job began.
+
+    """
+    ends = [row["at"] for row in rows if row["event"] == "ended" and row["at"] <= start]
+    since = max([*ends, *([submitted] if submitted else [])], default=None)
+    return None if since is None else max((start - since).total_seconds(), 0.0)
 
 
 def _seconds(value: float | None) -> float:

@@ -5,7 +5,7 @@ The same object serves a run on this machine and one in a cluster: nothing parse
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,12 +19,16 @@ INTERVAL_S = 1.0
 """At most one write in this time: an object store charges for each."""
 
 
+Told = Callable[[int, int, Mapping[str, Any]], None]
+"""Is told what is done, of how much, and the figures of `update`, each time."""
+
+
 class Progress:
     """Writes how far one run is; losing a write never fails the run."""
 
-    def __init__(self, storage: Storage, run: str) -> None:
-        """Report on `run`, the id of the whole cell."""
-        self.storage, self.run = storage, run
+    def __init__(self, storage: Storage, run: str, told: Told = lambda *_: None) -> None:
+        """Report on `run`, the id of the whole cell, to storage and to `told`."""
+        self.storage, self.run, self.told = storage, run, told
         self._next = 0.0
         self._since: dict[str, dict[str, Any]] = {}
         self._warnings: list[str] = []
@@ -38,6 +42,7 @@ class Progress:
         self, stage: str, done: int, total: int, unit: str, *, force: bool = False, **figures: Any
     ) -> None:
         """Say that `done` of `total` units of `stage` are finished, with figures worth showing."""
+        self.told(done, total, figures)
         now = time.monotonic()
         if now < self._next and not force and done != total:
             return

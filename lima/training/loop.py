@@ -163,11 +163,12 @@ class Trainer:
             LimaError: it cannot go on, or what it saves cannot be written.
 
         """
+        step = None
         try:
             step = self._train(self.saver.restore())
         finally:
             self.saver.close()
-            self.records.close()
+            self.records.close(complete=step is not None)
         self.world.led(lambda: mark_complete(self.storage, self.run, step))
         self.world.led(self._drop_states)
 

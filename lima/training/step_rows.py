@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from lima.common.clock import now
-from lima.runs.board import Board
+from lima.runs.trackers.curves import Curves
 from lima.spec import CellSpec
 from lima.store.shards import RunTable, bad_shard
 from lima.store.storage import Storage
@@ -14,8 +14,8 @@ from lima.store.tables import METRICS, STEPS
 from lima.training.chain import Trace, link
 
 log = logging.getLogger(__name__)
-CURVES = ("loss", "learning_rate", "gradient_norm", "epoch")
-"""Of a step, that TensorBoard shows."""
+SHOWN = ("loss", "learning_rate", "gradient_norm", "epoch")
+"""Of a step, that trackers show."""
 _SHARD = re.compile(r"steps-(\d{8})-(\d{8})")
 
 
@@ -47,7 +47,7 @@ class Records:
         self.storage = storage
         self.steps = RunTable(storage, STEPS, cell)
         self.metrics = RunTable(storage, METRICS, cell)
-        self.board = Board(storage, cell)
+        self.curves = Curves(storage, cell)
         self.pending: list[StepRecord] = []
         self._chain = ""
         self._trace: Trace | None = None
@@ -63,7 +63,7 @@ class Records:
                 self.storage.delete(self.steps.path(shard))
         kept = self.steps.read(["step", "chain"]).to_pylist()
         self._chain = next((r["chain"] or "" for r in kept if r["step"] == step), "")
-        self.board.rewind(step)
+        self.curves.rewind(step)
 
     def add(self, record: StepRecord) -> None:
         """Collect a step, with its link to the one before."""
@@ -72,15 +72,20 @@ class Records:
         if self._trace is None:
             self._trace = Trace(self.storage, str(self.steps.identity["run_id"]))
         self._trace.add(asdict(self.pending[-1]))
-        values = {name: getattr(record, name) for name in CURVES}
+        values = {name: getattr(record, name) for name in SHOWN}
         speed = record.tokens / record.seconds
-        self.board.add(record.step, {**values, "tokens_per_second": speed})
+        self.curves.add(record.step, {**values, "tokens_per_second": speed})
 
-    def close(self) -> None:
-        """Write what lost steps would be compared with, and the last of the curves."""
+    def close(self, *, complete: bool) -> None:
+        """Write what lost steps would be compared with, and the last of the curves.
+
+        Args:
+            complete: Whether training came to its last step.
+
+        """
         if self._trace:
             self._trace.close()
-        self.board.close()
+        self.curves.close(complete=complete)
 
     def stalled(self, seconds: float) -> None:
         """Add to the last step what training stood still after it, in seconds."""
@@ -91,7 +96,7 @@ class Records:
 
     def take(self) -> list[StepRecord]:
         """Return the collected steps, and collect anew."""
-        self.board.flush()
+        self.curves.flush()
         taken, self.pending = self.pending, []
         return taken
 
@@ -106,4 +111,4 @@ class Records:
         common = {"epoch": epoch, "step": step, "tokens": tokens, "at": now()}
         rows = [{**common, "name": name, "value": value} for name, value in values.items()]
         self.metrics.write(f"epoch-{epoch:04d}", rows)
-        self.board.add(step, values)
+        self.curves.add(step, values)

@@ -1,9 +1,11 @@
 """What a cluster's values change in the manifests of a run, and names that YAML would misread."""
 
+import textwrap
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from lima.recipes.paper import lima_65b
 from lima.spec.codec import encode, field_types, spec_type
@@ -207,3 +209,17 @@ def test_the_images_that_are_pushed_are_those_that_are_pulled() -> None:
     for name in (ImageSpec().cpu, ImageSpec().gpu, ImageSpec().vllm):
         assert f"--tag REGISTRY/{name}\n" in text
         assert f"buildah push REGISTRY/{name}\n" in text
+
+
+def test_a_tracker_is_named_by_a_secret_as_documented() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text("utf-8")
+    text = text.partition("**Trackers.**")[2].partition("**Images**")[0]
+    example = text[text.index("    cluster:\n") :].partition("\n\n")[0]
+    given = yaml.safe_load(textwrap.dedent(example))["cluster"]
+    for role, pod in pods(rendered(**given)).items():
+        if role == "submitter":
+            continue
+        (container,) = pod["spec"]["containers"]
+        assert {"secretRef": {"name": "lima-trackers"}} in container["envFrom"]
+        assert {"name": "MLFLOW_EXPERIMENT_NAME", "value": "lima"} in container["env"]
+        assert "MLFLOW_TRACKING_URI" not in {variable["name"] for variable in container["env"]}

@@ -173,6 +173,7 @@ BESIDE: dict[str, Any] = {
     "queue.quota.borrow": {"cohort": "c"},
     "queue.quota.lend": {"cohort": "c"},
     "queue.podMonitor.labels": {"podMonitor": {"enabled": True}},
+    "queue.dashboard.labels": {"dashboard": {"enabled": True}},
     "queue.submitters.helmSecrets": {},
 }  # fmt: skip
 SAMPLES = {

@@ -1,5 +1,6 @@
 """What the platform team applies once, on every kind of cluster."""
 
+import json
 import re
 from typing import Any
 
@@ -267,6 +268,15 @@ def test_pod_monitor_is_an_option() -> None:
     assert not of_kind(queue(), "PodMonitor")
     (monitor,) = of_kind(queue(podMonitor={"enabled": True, "labels": {"a": "b"}}), "PodMonitor")
     assert monitor["metadata"]["labels"]["a"] == "b"
+
+
+def test_the_dashboard_is_an_option() -> None:
+    usual = {document["metadata"]["name"] for document in of_kind(queue(), "ConfigMap")}
+    found = of_kind(queue(dashboard={"enabled": True}), "ConfigMap")
+    (made,) = [d for d in found if d["metadata"]["name"] not in usual]
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    file = ROOT / "charts" / "lima-queue" / "dashboards" / "lima-runs.json"
+    assert json.loads(made["data"]["lima-runs.json"]) == json.loads(file.read_text("utf-8"))
 
 
 def test_rules_of_the_users_own_and_the_metadata_server() -> None:

@@ -16,11 +16,13 @@ from typing import Any
 
 import msgspec
 
+from lima.common.clock import now
 from lima.common.paths import own_folder
 from lima.common.temporary import temporary_folder
 from lima.errors import Interrupted, LimaError, StorageError
 from lima.runs.devices import require_machine
 from lima.runs.done import is_done
+from lima.runs.effort import SUBMITTED
 from lima.runs.job_end import read_job_end
 from lima.runs.job_record import JobRecord, write_job
 from lima.runs.lease import refuse_held
@@ -222,6 +224,7 @@ def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[
     """Start the job in a session of its own, so that ctrl-C reaches it only through us."""
     environment = {VARIABLE: str(folder / "stop"), **os.environ}
     environment[PARENT] = str(os.getpid())
+    environment[SUBMITTED] = now().isoformat()
     environment.pop("RAY_ADDRESS", None)  # a Ray elsewhere: this runs here
     say(f"log: {log}")
     with log.open("ab") as stream:

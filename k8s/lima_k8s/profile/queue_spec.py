@@ -220,11 +220,23 @@ class NetworkPolicySpec:
 
 @dataclass(frozen=True)
 class PodMonitorSpec:
-    """Metrics of Ray for the Prometheus operator."""
+    """Metrics of Ray and of runs for the Prometheus operator."""
 
     enabled: Annotated[bool, Meta(description="Make a PodMonitor.")] = False
     labels: Annotated[Strings, Meta(description="Labels by which Prometheus finds it.")] = field(
         default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class DashboardSpec:
+    """A Grafana dashboard of the runs, dashboards/lima-runs.json of this chart."""
+
+    enabled: Annotated[
+        bool, Meta(description="Make a ConfigMap of it, for the sidecar of Grafana's chart.")
+    ] = False
+    labels: Annotated[Strings, Meta(description="Labels by which the sidecar finds it.")] = field(
+        default_factory=lambda: {"grafana_dashboard": "1"}
     )
 
 
@@ -297,3 +309,4 @@ class QueueSpec:
     admission: AdmissionSpec = AdmissionSpec()
     networkPolicy: NetworkPolicySpec = NetworkPolicySpec()
     podMonitor: PodMonitorSpec = PodMonitorSpec()
+    dashboard: DashboardSpec = DashboardSpec()

@@ -9,6 +9,7 @@ from typing import Any
 from lima.runs.lineage import Chain
 from lima.spec import STAGES, CellSpec, Stage
 from lima.spec.codec import encode, field_types, spec_type
+from lima.spec.flat import flatten
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ def settings(chain: Chain, stage: Stage, *, operational: bool = False) -> dict[s
     Seeds are left out: cells that differ in nothing else are the same experiment again.
     `operational` adds what only decides how fast the stage goes.
     """
-    flat: dict[str, Any] = {}
-    _flatten(chain.spec.get(stage) or {}, stage, flat)
+    flat = flatten(chain.spec.get(stage) or {}, stage)
     known = known_settings()
     return {
         path: value
@@ -104,11 +104,3 @@ def _settings_of(kind: type | None, where: str) -> dict[str, Setting]:
         )
         found |= _settings_of(spec_type(annotation), path)
     return found
-
-
-def _flatten(value: dict[str, Any], where: str, into: dict[str, Any]) -> None:
-    for key, item in value.items():
-        if isinstance(item, dict):
-            _flatten(item, f"{where}.{key}", into)
-        else:
-            into[f"{where}.{key}"] = item

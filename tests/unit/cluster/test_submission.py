@@ -2,17 +2,20 @@
 
 import re
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima.common.clock import now
 from lima.errors import InputError
 from lima.recipes.demo import tiny
 from lima.recipes.paper import lima_65b
+from lima.runs.effort import SUBMITTED
 from lima.spec.codec import encode, run_id
 from lima_k8s.cluster.read import parse
-from lima_k8s.cluster.submit.launch import Target, _warn_of_stops, prepare
+from lima_k8s.cluster.submit.launch import Target, _dated, _warn_of_stops, prepare
 from lima_k8s.cluster.submit.releases import (
     MAX_RUNS,
     Submission,
@@ -91,6 +94,13 @@ def test_long_stops_are_told_before_they_are_submitted(
     assert "a stop" not in capsys.readouterr().err
     _warn_of_stops(prepare("train", lima_65b(), target))
     assert "warning: a stop may take 29 min at 250 MiB/s a node" in capsys.readouterr().err
+
+
+def test_pods_are_told_when_they_were_asked_for() -> None:
+    cluster = {"storage": {"uri": URI}, "env": {"HTTPS_PROXY": "http://proxy:3128"}}
+    env = _dated(Submission("train", tuple(CELLS), cluster)).cluster["env"]
+    assert env["HTTPS_PROXY"] == "http://proxy:3128"
+    assert datetime.fromisoformat(env[SUBMITTED]) <= now()
 
 
 @pytest.mark.parametrize(

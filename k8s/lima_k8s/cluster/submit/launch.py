@@ -1,12 +1,14 @@
 """`submit` on a cluster: from cells and options to releases, and what to type next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
+from lima.common.clock import now
 from lima.errors import InputError
+from lima.runs.effort import SUBMITTED
 from lima.spec import CellSpec
 from lima.spec.codec import run_id
 from lima_k8s.cluster.read.uris import is_for_pods, plain
@@ -113,7 +115,7 @@ def launch(
     def connect() -> Cluster:
         return Cluster(target.context, helm.namespace)
 
-    outcome = submit(submission, connect, helm)
+    outcome = submit(_dated(submission), connect, helm)
     _tell(outcome, helm.namespace)
     _warn_of_stops(submission)
     if output_format == "json":
@@ -122,6 +124,14 @@ def launch(
         _wait(connect(), submission)
     else:
         _tell_next(submission, target)
+
+
+def _dated(submission: Submission) -> Submission:
+    """Let the pods know when they were asked for, so that their metrics tell how long that took."""
+    from lima_k8s.profile.cluster_spec import merge
+
+    said = {"env": {SUBMITTED: now().isoformat()}}
+    return replace(submission, cluster=merge(submission.cluster, said))
 
 
 def _warn_of_stops(submission: Submission) -> None:
