@@ -198,9 +198,13 @@ def _job(specs: Path, uri: str, log: Path) -> "Iterator[subprocess.Popen[bytes]]
     command = [sys.executable, "-m", JOB, str(specs), "--storage", uri]
     with log.open("wb") as stream:
         job = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     try:
         yield job
     finally:

@@ -36,9 +36,16 @@ settings.register_profile(
 settings.load_profile("untimed")
 
 LONGEST = (
-    "test_study", "test_curation_job", "test_generation_job", "test_my_data", "test_other_users",
-    "test_curation_study", "test_report_command", "test_saving", "test_training_job",
-)  # fmt: skip
+    "test_study",
+    "test_curation_job",
+    "test_generation_job",
+    "test_my_data",
+    "test_other_users",
+    "test_curation_study",
+    "test_report_command",
+    "test_saving",
+    "test_training_job",
+)
 """Files of minutes: begun first, so that no process is left alone with one of them at the end."""
 MOST_PROCESSES = 8
 """Some gigabytes each."""

@@ -72,8 +72,11 @@ def preflight(workers: int, device: Device) -> Report:
     )
     log.info(
         "preflight: %d workers on %d machines are well, all-reduce %.2f GB/s, %.1f s",
-        report.workers, report.hosts, report.gigabytes_per_second, report.seconds,
-    )  # fmt: skip
+        report.workers,
+        report.hosts,
+        report.gigabytes_per_second,
+        report.seconds,
+    )
     return report
 
 

@@ -288,10 +288,14 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     def on_step(record: StepRecord, total: int, ended: dict[str, Any]) -> None:
         ended.setdefault("resumed_from", record.step - 1 or None)
         progress.update(
-            work.stage, record.step, total, "steps",
-            epoch=round(record.epoch, 2), loss=round(record.loss, 4),
+            work.stage,
+            record.step,
+            total,
+            "steps",
+            epoch=round(record.epoch, 2),
+            loss=round(record.loss, 4),
             tokens_per_second=round(record.tokens / record.seconds),
-        )  # fmt: skip
+        )
 
     def on_idle(seconds: float, ended: dict[str, Any]) -> None:
         ended["idle_seconds"] = ended.get("idle_seconds", 0.0) + seconds
@@ -304,9 +308,11 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
             ended["saves"] = canonical_json(saves)
 
         hooks = Hooks(
-            lambda record, total: on_step(record, total, ended), stop_requested,
-            on_saved, lambda seconds: on_idle(seconds, ended),
-        )  # fmt: skip
+            lambda record, total: on_step(record, total, ended),
+            stop_requested,
+            on_saved,
+            lambda seconds: on_idle(seconds, ended),
+        )
         cell = stage_cell(work.cell, work.stage)
         Trainer(cell, work.spec, work.storage, world, hooks).train()
 

@@ -147,9 +147,11 @@ class CurationRun:
         scores = [
             e["score"] or 0
             for e in self._examples
-            if e["data_set"] == arm and e["line"] is not None and e["pool"] == part.pool
+            if e["data_set"] == arm
+            and e["line"] is not None
+            and e["pool"] == part.pool
             and (part.balance == "none" or e["category"] == row["category"])
-        ]  # fmt: skip
+        ]
         where = f" of {row['category']}" if part.balance != "none" and row["category"] else ""
         if part.order == "random":
             return f"{arm} took {len(scores)}{where}, drawn at random"

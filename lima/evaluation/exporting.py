@@ -23,8 +23,21 @@ from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 
-COLUMNS = ["run_id", "experiment", "arm", "seed", "prompt_key", "prompt_index", "sample", "source",
-           "prompt", "response", "finish_reason", "generation_key", "at"]  # fmt: skip
+COLUMNS = [
+    "run_id",
+    "experiment",
+    "arm",
+    "seed",
+    "prompt_key",
+    "prompt_index",
+    "sample",
+    "source",
+    "prompt",
+    "response",
+    "finish_reason",
+    "generation_key",
+    "at",
+]
 Row = dict[str, Any]
 
 

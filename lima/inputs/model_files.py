@@ -4,8 +4,18 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 
 OTHER_WEIGHTS = {
-    ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".ggml", ".onnx", ".tflite", ".ot",
-}  # fmt: skip
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".ggml",
+    ".onnx",
+    ".tflite",
+    ".ot",
+}
 """Formats that hold the same weights once more, beside safetensors."""
 
 GGUF = ".gguf"

@@ -21,8 +21,18 @@ from lima.store.tables import GENERATIONS, RUNS
 CHAT = "chat/"
 STAGE = "chat"
 """What the table `runs` calls a run of conversations."""
-_COLUMNS = ["arm", "generation_key", "prompt_key", "prompt_index", "sample", "source", "prompt",
-            "response", "finish_reason", "at"]  # fmt: skip
+_COLUMNS = [
+    "arm",
+    "generation_key",
+    "prompt_key",
+    "prompt_index",
+    "sample",
+    "source",
+    "prompt",
+    "response",
+    "finish_reason",
+    "at",
+]
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,46 @@ MODEL = "model"
 INCONSISTENT = "inconsistent"
 """The comment of a tie that stands for two verdicts, one in each order, that differ."""
 
-_ANNOTATION = ["experiment", "run_id", "annotation_id", "event", "supersedes", "item_id",
-               "presentation", "kind", "rater", "rater_group", "label", "shown", "prompt_key",
-               "response_1", "response_2", "arm_1", "arm_2", "conversation_id", "turn",
-               "malicious", "out_of_distribution", "comment"]  # fmt: skip
-_JUDGMENT = ["experiment", "run_id", "item_id", "presentation", "final", "status", "label",
-             "shown", "judge", "prompt_key", "generation_key", "response_2",
-             "arm", "arm_2"]  # fmt: skip
+_ANNOTATION = [
+    "experiment",
+    "run_id",
+    "annotation_id",
+    "event",
+    "supersedes",
+    "item_id",
+    "presentation",
+    "kind",
+    "rater",
+    "rater_group",
+    "label",
+    "shown",
+    "prompt_key",
+    "response_1",
+    "response_2",
+    "arm_1",
+    "arm_2",
+    "conversation_id",
+    "turn",
+    "malicious",
+    "out_of_distribution",
+    "comment",
+]
+_JUDGMENT = [
+    "experiment",
+    "run_id",
+    "item_id",
+    "presentation",
+    "final",
+    "status",
+    "label",
+    "shown",
+    "judge",
+    "prompt_key",
+    "generation_key",
+    "response_2",
+    "arm",
+    "arm_2",
+]
 
 
 @dataclass(frozen=True)

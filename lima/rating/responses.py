@@ -11,8 +11,17 @@ from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 
-_COLUMNS = ["arm", "generation_key", "prompt_key", "prompt_index", "sample", "source", "prompt",
-            "response", "finish_reason"]  # fmt: skip
+_COLUMNS = [
+    "arm",
+    "generation_key",
+    "prompt_key",
+    "prompt_index",
+    "sample",
+    "source",
+    "prompt",
+    "response",
+    "finish_reason",
+]
 
 
 @dataclass(frozen=True)

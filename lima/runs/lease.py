@@ -170,8 +170,11 @@ def _renew(storage: Storage, path: str, holder: str) -> str | None:
 
 def _record(holder: str) -> bytes:
     record: _Record = {
-        "holder": holder, "host": socket.gethostname(), "pid": os.getpid(), "at": time.time(),
-    }  # fmt: skip
+        "holder": holder,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "at": time.time(),
+    }
     return json.dumps(record).encode()
 
 
@@ -193,9 +196,11 @@ def _read(storage: Storage, path: str) -> _Record | None:
     try:
         record = json.loads(data)
         return {
-            "holder": str(record.get("holder", "")), "host": str(record["host"]),
-            "pid": int(record["pid"]), "at": float(record["at"]),
-        }  # fmt: skip
+            "holder": str(record.get("holder", "")),
+            "host": str(record["host"]),
+            "pid": int(record["pid"]),
+            "at": float(record["at"]),
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"holder": sha256(data).hexdigest(), "host": "unknown", "pid": 0, "at": 0.0}
 

@@ -158,8 +158,13 @@ def close_killed(storage: Storage, cell: CellSpec, stage: Stage, run: str) -> No
     rows = {r["attempt_id"]: r for r in table.read().to_pylist()}
     for name in open_ones:
         row = rows[name]
-        end = _end(row, KILLED, "no end was recorded: the process was killed", row["at"],
-                   _last_life(storage, run, row["at"]))  # fmt: skip
+        end = _end(
+            row,
+            KILLED,
+            "no end was recorded: the process was killed",
+            row["at"],
+            _last_life(storage, run, row["at"]),
+        )
         table.write(f"{name}-ended", [end])
 
 

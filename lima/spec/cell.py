@@ -314,8 +314,10 @@ def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
     Responses of a baseline need none, whatever their spec says: the driver reads or asks for them.
     """
     stages: dict[Stage, TrainSpec | GenerateSpec | None] = {
-        "base": cell.base, "train": cell.train, "generate": cell.generate,
-    }  # fmt: skip
+        "base": cell.base,
+        "train": cell.train,
+        "generate": cell.generate,
+    }
     return {
         stage: training_compute(spec) if isinstance(spec, TrainSpec) else spec.compute
         for stage, spec in stages.items()

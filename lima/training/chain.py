@@ -24,9 +24,17 @@ from lima.spec.codec import canonical_json
 from lima.store.storage import Storage
 
 LINKED = (
-    "step", "epoch", "loss", "learning_rate", "gradient_norm", "examples", "tokens",
-    "target_tokens", "workers", "draws",
-)  # fmt: skip
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "examples",
+    "tokens",
+    "target_tokens",
+    "workers",
+    "draws",
+)
 """Columns of `steps` that a link stands for: all but times."""
 
 

@@ -54,13 +54,23 @@ def test_a_gigabyte(large: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     for number in range(ROUNDS):  # side by side, so that both see the same load
         contents = Contents(memory=Memory(tmp_path / f"{number}.sqlite"))
         ours = seconds(lambda c=contents: c.of(place(large)))  # type: ignore[misc]
-        pairs.append((ours, seconds(lambda: subprocess.run(
-            ["sha256sum", large], check=True, stdout=subprocess.DEVNULL))))  # fmt: skip
+        pairs.append(
+            (
+                ours,
+                seconds(
+                    lambda: subprocess.run(
+                        ["sha256sum", large], check=True, stdout=subprocess.DEVNULL
+                    )
+                ),
+            )
+        )
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     ours, peer = (min(column) for column in zip(*pairs, strict=True))
     with capsys.disabled():
-        print(f"\n1 GiB: {ours:.2f} s, sha256sum {peer:.2f} s, ratio {ours / peer:.2f} "
-              f"(goal: at most {GOAL_RATIO:g}); memory grew by {grown:.0f} MB")  # fmt: skip
+        print(
+            f"\n1 GiB: {ours:.2f} s, sha256sum {peer:.2f} s, ratio {ours / peer:.2f} "
+            f"(goal: at most {GOAL_RATIO:g}); memory grew by {grown:.0f} MB"
+        )
     assert ours / peer <= GOAL_RATIO
     assert grown <= GOAL_MB
 

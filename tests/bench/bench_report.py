@@ -114,25 +114,46 @@ def _write_shard(folder: str, cell: Any, shard: int, drawn: dict[str, Any]) -> N
 
     run, places = run_id(cell, "generate"), zip(drawn["prompt_index"], drawn["sample"], strict=True)
     keys = [hashlib.sha256(f"{run}/{p}/{s}".encode()).hexdigest() for p, s in places]
-    common = {"generation_key": keys, "prompt_key": drawn["prompt_key"],
-              "sample": drawn["sample"], "at": START}  # fmt: skip
+    common = {
+        "generation_key": keys,
+        "prompt_key": drawn["prompt_key"],
+        "sample": drawn["sample"],
+        "at": START,
+    }
     responses = {
         "prompt_index": drawn["prompt_index"],
         "source": [SOURCES[p % len(SOURCES)] for p in drawn["prompt_index"]],
         "prompt": [[f"How do I do number {p}?"] for p in drawn["prompt_index"]],
-        "response": drawn["text"], "token_ids": [[]] * len(keys), "prompt_tokens": 9,
+        "response": drawn["text"],
+        "token_ids": [[]] * len(keys),
+        "prompt_tokens": 9,
         "finish_reason": np.where(drawn["tokens"] > 450, "length", "eot").tolist(),
-        "response_tokens": drawn["tokens"], "logprob": -1.0, "seed_address": "", "model": "m",
-    }  # fmt: skip
-    write_shard(Storage(folder), GENERATIONS, stage_cell(cell, "generate"), f"{shard:05d}",
-                common | responses)  # fmt: skip
+        "response_tokens": drawn["tokens"],
+        "logprob": -1.0,
+        "seed_address": "",
+        "model": "m",
+    }
+    write_shard(
+        Storage(folder),
+        GENERATIONS,
+        stage_cell(cell, "generate"),
+        f"{shard:05d}",
+        common | responses,
+    )
     scores = zip(drawn["score"].tolist(), drawn["ok"].tolist(), strict=True)
     judgments = {
-        "judgment_key": keys, "attempt": 1, "final": True, "judge": "judge-a",
+        "judgment_key": keys,
+        "attempt": 1,
+        "final": True,
+        "judge": "judge-a",
         "status": np.where(drawn["ok"], "ok", drawn["failure"]).tolist(),
-        "score": [score if ok else None for score, ok in scores], "rubric": "likert-6",
-        "rubric_hash": "0" * 64, "verdict": drawn["text"], "cost": 0.0006, "seconds": 1.5,
-    }  # fmt: skip
+        "score": [score if ok else None for score, ok in scores],
+        "rubric": "likert-6",
+        "rubric_hash": "0" * 64,
+        "verdict": drawn["text"],
+        "cost": 0.0006,
+        "seconds": 1.5,
+    }
     write_shard(Storage(folder), JUDGMENTS, cell, f"{shard:05d}", common | judgments)
 
 

@@ -107,9 +107,13 @@ def bare(base: Path) -> float:
 
 def test_training_keeps_up_with_a_bare_loop(tmp_path: Path) -> None:
     base = make_base(
-        tmp_path, layers=4, vocabulary=2047, hidden_size=128,
-        intermediate_size=352, max_position_embeddings=512,
-    )  # fmt: skip
+        tmp_path,
+        layers=4,
+        vocabulary=2047,
+        hidden_size=128,
+        intermediate_size=352,
+        max_position_embeddings=512,
+    )
     ratios = []
     for _ in range(ROUNDS):
         speeds = {name: _measure(name, base) for name in ("ours", "bare")}

@@ -89,8 +89,10 @@ def _save_tokenizer(folder: Path) -> Any:
     (folder / "tokenizer.json").write_bytes(gzip.decompress(llama.read_bytes()))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
-        bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-    )  # fmt: skip
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -101,10 +103,13 @@ def _save_model(folder: Path, setting: Setting, vocabulary: int) -> int:
 
     torch.manual_seed(SEED)
     config = LlamaConfig(
-        vocab_size=max(vocabulary, 32_000), hidden_size=setting.hidden,
-        intermediate_size=setting.intermediate, num_hidden_layers=setting.layers,
-        num_attention_heads=setting.heads, max_position_embeddings=2 * setting.length,
-    )  # fmt: skip
+        vocab_size=max(vocabulary, 32_000),
+        hidden_size=setting.hidden,
+        intermediate_size=setting.intermediate,
+        num_hidden_layers=setting.layers,
+        num_attention_heads=setting.heads,
+        max_position_embeddings=2 * setting.length,
+    )
     with torch.device(setting.device):
         model = LlamaForCausalLM(config).to(_dtype(setting))
     model.save_pretrained(folder)
@@ -139,16 +144,23 @@ def train_spec(folder: Path, setting: Setting, batching: Any) -> TrainSpec:
     compute = ComputeSpec(
         device=setting.device,  # type: ignore[arg-type]
         precision=setting.precision,  # type: ignore[arg-type]
-        gradient_checkpointing=setting.checkpointing, micro_batch_size=setting.micro,
+        gradient_checkpointing=setting.checkpointing,
+        micro_batch_size=setting.micro,
         batching=batching,
-    )  # fmt: skip
+    )
     # No checkpoint is due: it would measure the disk.
     checkpoints = CheckpointSpec(first_epoch=2, last_epoch=2, state_every_steps=10**6)
     return TrainSpec(
-        ModelSpec(str(folder / "base")), DataSpec(str(folder / "data.jsonl")), epochs=1,
-        batch_size=setting.batch, max_length=setting.length, loss_on="all", residual_dropout=0.0,
-        compute=compute, checkpoints=checkpoints,
-    )  # fmt: skip
+        ModelSpec(str(folder / "base")),
+        DataSpec(str(folder / "data.jsonl")),
+        epochs=1,
+        batch_size=setting.batch,
+        max_length=setting.length,
+        loss_on="all",
+        residual_dropout=0.0,
+        compute=compute,
+        checkpoints=checkpoints,
+    )
 
 
 def ours(folder: Path, setting: Setting, name: str) -> float:
@@ -217,12 +229,21 @@ def peer(folder: Path, setting: Setting, name: str) -> float:
 def _arguments(kind: Any, folder: Path, setting: Setting, **settings: Any) -> Any:
     """Return transformers' training arguments, or TRL's."""
     return kind(
-        output_dir=str(folder / "peer"), per_device_train_batch_size=setting.micro,
-        gradient_accumulation_steps=setting.batch // setting.micro, max_steps=setting.steps,
-        use_cpu=setting.device == "cpu", bf16=setting.device == "cuda", fp16=False,
-        gradient_checkpointing=setting.checkpointing, save_strategy="no", report_to=[],
-        logging_steps=10**6, disable_tqdm=True, lr_scheduler_type="constant", **settings,
-    )  # fmt: skip
+        output_dir=str(folder / "peer"),
+        per_device_train_batch_size=setting.micro,
+        gradient_accumulation_steps=setting.batch // setting.micro,
+        max_steps=setting.steps,
+        use_cpu=setting.device == "cpu",
+        bf16=setting.device == "cuda",
+        fp16=False,
+        gradient_checkpointing=setting.checkpointing,
+        save_strategy="no",
+        report_to=[],
+        logging_steps=10**6,
+        disable_tqdm=True,
+        lr_scheduler_type="constant",
+        **settings,
+    )
 
 
 def _trainer(
@@ -234,9 +255,11 @@ def _trainer(
     assert not packing
     data = Dataset.from_list(rows)
     return Trainer(
-        model, _arguments(TrainingArguments, folder, setting), train_dataset=data,
+        model,
+        _arguments(TrainingArguments, folder, setting),
+        train_dataset=data,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
-    )  # fmt: skip
+    )
 
 
 def _sft_trainer(
@@ -248,9 +271,11 @@ def _sft_trainer(
     data = Dataset.from_list([{"input_ids": row["input_ids"]} for row in rows])
     options = {"packing": packing, "max_length": setting.length}
     return SFTTrainer(
-        model, _arguments(SFTConfig, folder, setting, **options), train_dataset=data,
+        model,
+        _arguments(SFTConfig, folder, setting, **options),
+        train_dataset=data,
         processing_class=tokenizer,
-    )  # fmt: skip
+    )
 
 
 def _clock() -> tuple[Any, dict[int, float]]:
@@ -276,9 +301,11 @@ def measure(name: str, folder: Path) -> Speed:
     """Return what one contender reaches, in a process of its own."""
     path = [str(ROOT), os.environ.get("LIMA_PEERS", "")]
     environment = {
-        **os.environ, "DS_ACCELERATOR": json.loads((folder / "setting.json").read_text())["device"],
-        "PYTHONPATH": os.pathsep.join(filter(None, path)), "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+        **os.environ,
+        "DS_ACCELERATOR": json.loads((folder / "setting.json").read_text())["device"],
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        "HF_HUB_OFFLINE": "1",
+    }
     # Of the tests' process: here all cores are used, by everybody.
     environment.pop("OMP_NUM_THREADS", None)
     command = [sys.executable, "-m", "tests.bench.contenders", name, str(folder)]

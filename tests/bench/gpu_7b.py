@@ -43,9 +43,13 @@ def training(folder: Path, setting: Setting, parameters: int) -> dict[str, Any]:
             found[name] = {"failed": error.returncode}
     shape = LLAMA["7b"]
     own = ShapeSpec(
-        shape.vocab_size, setting.hidden, setting.layers, setting.heads, setting.intermediate,
+        shape.vocab_size,
+        setting.hidden,
+        setting.layers,
+        setting.heads,
+        setting.intermediate,
         setting.length,
-    )  # fmt: skip
+    )
     planned = training_memory(train_spec(folder, setting, "packed"), own, 1)
     found["planned_gib"] = round(planned.total / 2**30, 1)
     return found
@@ -116,9 +120,14 @@ def generate(folder: Path, arguments: argparse.Namespace) -> float:
     ids = torch.tensor(_prompts(arguments.rows), device=arguments.device)
     paper = DecodingSpec()
     options = {
-        "do_sample": True, "top_k": 0, "top_p": paper.top_p, "temperature": paper.temperature,
-        "repetition_penalty": paper.repetition_penalty, "pad_token_id": 0, "eos_token_id": 2,
-    }  # fmt: skip
+        "do_sample": True,
+        "top_k": 0,
+        "top_p": paper.top_p,
+        "temperature": paper.temperature,
+        "repetition_penalty": paper.repetition_penalty,
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+    }
     model.generate(ids[:1], max_new_tokens=2, **options)
     started = time.perf_counter()
     rows = model.generate(ids, max_new_tokens=arguments.tokens, **options)[:, PROMPT:].tolist()
@@ -172,19 +181,26 @@ def main() -> None:
         print(round(engine(arguments.folder, arguments), 1))
         return
     setting = Setting(
-        device=arguments.device, layers=arguments.layers, hidden=arguments.hidden,
-        intermediate=arguments.hidden * 43 // 16, heads=max(arguments.hidden // 128, 1),
-        batch=arguments.batch, micro=arguments.micro_batch, length=arguments.length,
-        steps=arguments.steps, checkpointing=True,
-    )  # fmt: skip
+        device=arguments.device,
+        layers=arguments.layers,
+        hidden=arguments.hidden,
+        intermediate=arguments.hidden * 43 // 16,
+        heads=max(arguments.hidden // 128, 1),
+        batch=arguments.batch,
+        micro=arguments.micro_batch,
+        length=arguments.length,
+        steps=arguments.steps,
+        checkpointing=True,
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parameters = prepare(folder, setting)
         result = {
-            "gpu": _gpu(), "parameters": parameters,
+            "gpu": _gpu(),
+            "parameters": parameters,
             "training": training(folder, setting, parameters),
             "generation": generation(folder, arguments, parameters),
-        }  # fmt: skip
+        }
     print(json.dumps(result, indent=2))
 
 

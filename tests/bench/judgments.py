@@ -40,13 +40,22 @@ def _write_many(
     ok = rng.random(n) > 0.03
     words = np.array(" ".join(TOPICS).split())
     columns = {
-        "judgment_key": keys, "generation_key": keys, "sample": index % 5, "attempt": 1,
+        "judgment_key": keys,
+        "generation_key": keys,
+        "sample": index % 5,
+        "attempt": 1,
         "prompt_key": [hashlib.sha256(b"p%d" % (i // 5)).hexdigest() for i in index],
-        "final": True, "status": np.where(ok, "ok", rng.choice(FAILURES, n)).tolist(),
-        "score": [float(s) if good else None
-                  for s, good in zip(rng.integers(1, 7, n), ok, strict=True)],
-        "judge": "judge-a", "rubric": "likert-6", "rubric_hash": "0" * 64,
+        "final": True,
+        "status": np.where(ok, "ok", rng.choice(FAILURES, n)).tolist(),
+        "score": [
+            float(s) if good else None for s, good in zip(rng.integers(1, 7, n), ok, strict=True)
+        ],
+        "judge": "judge-a",
+        "rubric": "likert-6",
+        "rubric_hash": "0" * 64,
         "verdict": [" ".join(rng.choice(words, 60)) for _ in range(n)],
-        "cost": 0.0006, "seconds": 1.5, "at": START,
-    }  # fmt: skip
+        "cost": 0.0006,
+        "seconds": 1.5,
+        "at": START,
+    }
     write_shard(storage, JUDGMENTS, cell, f"{shard:05d}", columns)

@@ -17,9 +17,13 @@ INSTALLED = ["lima-queue", *CHARTS.values()]
 @pytest.mark.parametrize("chart", ["lima-common", *INSTALLED])
 def test_helm_lint(chart: str) -> None:
     result = call(
-        "helm", "lint", "--strict", ROOT / "charts" / chart,
-        "--set", f"cluster.storage.uri={STORAGE}",
-    )  # fmt: skip
+        "helm",
+        "lint",
+        "--strict",
+        ROOT / "charts" / chart,
+        "--set",
+        f"cluster.storage.uri={STORAGE}",
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -35,8 +39,10 @@ def test_package_renders_what_the_folder_does(chart: str, tmp_path: Path) -> Non
 def test_wheel_holds_charts_that_render(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -53,18 +59,32 @@ def test_suites_of_helm_unittest(chart: str) -> None:
     suites = Path("..") / ".." / "tests" / "charts" / "suites" / chart / "*_test.yaml"
     result = subprocess.run(
         [program("helm-unittest"), "--strict", "--file", str(suites), "."],
-        cwd=ROOT / "charts" / chart, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT / "charts" / chart,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"^Tests: +[1-9]\d* passed", result.stdout, re.MULTILINE)
 
 
 def test_readmes_are_made_by_helm_docs() -> None:
     result = subprocess.run(
-        [program("helm-docs"), "--chart-search-root", "charts", "--dry-run",
-         "--template-files", "./README.md.gotmpl", "--sort-values-order", "file"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            program("helm-docs"),
+            "--chart-search-root",
+            "charts",
+            "--dry-run",
+            "--template-files",
+            "./README.md.gotmpl",
+            "--sort-values-order",
+            "file",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     for chart in INSTALLED:
         assert (ROOT / "charts" / chart / "README.md").read_text("utf-8").strip() in result.stdout

@@ -36,8 +36,9 @@ ALL: dict[str, Any] = {
     "initContainers": [{"name": "fetch", "image": "r.example/fetch"}],
     "nodeSelector": {"zone": "a"},
     "affinity": {
-        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-                         {"nodeSelectorTerms": [TERM]}},
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [TERM]}
+        },
     },
     "topologySpreadConstraints": [
         {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
@@ -47,7 +48,7 @@ ALL: dict[str, Any] = {
     "priorityClassName": "batch",
     "hostNetwork": True,
     "podOverrides": {"spec": {"dnsPolicy": "Default"}},
-}  # fmt: skip
+}
 
 
 def job(**cluster: Any) -> Manifest:
@@ -72,8 +73,15 @@ def test_pods_of_a_role_have_what_is_said_of_it(role: str) -> None:
     for key in ("volumes", "tolerations"):
         assert pod["spec"][key] == [*before["spec"].get(key, []), *ALL[key]]
     assert container["volumeMounts"] == [*own["volumeMounts"], *ALL["volumeMounts"]]
-    same = ("initContainers", "nodeSelector", "affinity", "topologySpreadConstraints",
-            "schedulerName", "priorityClassName", "hostNetwork")  # fmt: skip
+    same = (
+        "initContainers",
+        "nodeSelector",
+        "affinity",
+        "topologySpreadConstraints",
+        "schedulerName",
+        "priorityClassName",
+        "hostNetwork",
+    )
     assert {key: pod["spec"][key] for key in same} == {key: ALL[key] for key in same}
     assert pod["spec"]["dnsPolicy"] == "Default"
 
@@ -103,8 +111,9 @@ def test_overrides_are_a_strategic_merge() -> None:
     pod = pod_templates(job(pods={"worker": {"podOverrides": overrides}}))["workers"]
     labels = pod["metadata"]["labels"]
     assert (labels["mine"], labels["lima-k8s.io/run"]) == (
-        "1", usual["metadata"]["labels"]["lima-k8s.io/run"],
-    )  # fmt: skip
+        "1",
+        usual["metadata"]["labels"]["lima-k8s.io/run"],
+    )
     spec = pod["spec"]
     assert spec["terminationGracePeriodSeconds"] == 7
     assert {v["name"]: v for v in spec["volumes"]}["cache"] == {"name": "cache", "ephemeral": {}}
@@ -167,7 +176,8 @@ BESIDE: dict[str, Any] = {
     "cluster.autoscaling.minPods": {"autoscaling": {"enabled": True}},
     "cluster.autoscaling.idleSeconds": {"autoscaling": {"enabled": True}},
     "cluster.autoscaling.withTopology": {
-        "autoscaling": {"enabled": True}, "topology": {"levels": ["rack"]},
+        "autoscaling": {"enabled": True},
+        "topology": {"levels": ["rack"]},
     },
     "queue.reclaim": {"cohort": "c"},
     "queue.quota.borrow": {"cohort": "c"},
@@ -175,7 +185,7 @@ BESIDE: dict[str, Any] = {
     "queue.podMonitor.labels": {"podMonitor": {"enabled": True}},
     "queue.dashboard.labels": {"dashboard": {"enabled": True}},
     "queue.submitters.helmSecrets": {},
-}  # fmt: skip
+}
 SAMPLES = {
     "cluster.storage.uri": "s3://other/x",
     "cluster.topology.levels": ["rack"],

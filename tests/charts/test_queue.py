@@ -46,9 +46,12 @@ def test_quota_is_whole_nodes(name: str) -> None:
     gpu = load_cluster(name).gpu
     found = quotas(queue(name, quota={"gpuNodes": 3, "cpu": 10, "memoryGiB": 20, "diskGiB": 5}))
     assert found["lima-cpu"] == {
-        "cpu": "10000m", "memory": "20480Mi", "ephemeral-storage": "5120Mi", gpu.resource: 0,
+        "cpu": "10000m",
+        "memory": "20480Mi",
+        "ephemeral-storage": "5120Mi",
+        gpu.resource: 0,
         **dict.fromkeys(gpu.fabric, 0),
-    }  # fmt: skip
+    }
     gpus = 3 * gpu.perNode
     large = found["lima-gpu"]
     assert large[gpu.resource] == gpus
@@ -100,13 +103,22 @@ def test_queues_of_more_teams_share_what_has_no_namespace() -> None:
     off = {"enabled": False}
     first = queue("eks-p5", submitters=submitters, admission=off)
     second = queue(
-        "eks-p5", submitters=submitters, namespace="b", clusterQueue="b", shared=False,
+        "eks-p5",
+        submitters=submitters,
+        namespace="b",
+        clusterQueue="b",
+        shared=False,
         admission=off,
-    )  # fmt: skip
-    names = [{(d["kind"], d["metadata"]["name"]) for d in team if "namespace" not in d["metadata"]}
-             for team in (first, second)]  # fmt: skip
-    assert names[1] == {("Namespace", "b"), ("ClusterQueue", "b"),
-                        ("ClusterRoleBinding", "lima-queue-reader-b")}  # fmt: skip
+    )
+    names = [
+        {(d["kind"], d["metadata"]["name"]) for d in team if "namespace" not in d["metadata"]}
+        for team in (first, second)
+    ]
+    assert names[1] == {
+        ("Namespace", "b"),
+        ("ClusterQueue", "b"),
+        ("ClusterRoleBinding", "lima-queue-reader-b"),
+    }
     assert names[0].isdisjoint(names[1])
     assert quotas(second) == quotas(first)
 
@@ -144,8 +156,10 @@ def test_rights_of_submitters() -> None:
     assert verbs["workloads"] == verbs["localqueues"] == verbs["jobs"] == {"get", "list", "watch"}
     for binding in of_kind(documents, "RoleBinding") + of_kind(documents, "ClusterRoleBinding"):
         assert {(s["kind"], s["name"]) for s in binding["subjects"]} == {
-            ("User", "ada@x"), ("Group", "research"), ("ServiceAccount", "runner"),
-        }  # fmt: skip
+            ("User", "ada@x"),
+            ("Group", "research"),
+            ("ServiceAccount", "runner"),
+        }
     (reader,) = of_kind(documents, "ClusterRole")
     assert {v for rule in reader["rules"] for v in rule["verbs"]} == {"get", "list", "watch"}
 
@@ -180,10 +194,16 @@ def test_the_port_of_the_storage_is_open() -> None:
 FLAVORS = [
     {"name": "h100", "nodes": 2, "nodeLabels": {"gpu": "h100"}},
     {"name": "spot", "tolerations": [{"key": "spot"}], "perNode": 4, "topology": False},
-    {"name": "mig", "resource": "nvidia.com/mig-1g.10gb", "perNode": 56, "cpu": 96,
-     "memoryGiB": 900, "fabric": False},
+    {
+        "name": "mig",
+        "resource": "nvidia.com/mig-1g.10gb",
+        "perNode": 56,
+        "cpu": 96,
+        "memoryGiB": 900,
+        "fabric": False,
+    },
     {"name": "none", "nodes": 0},
-]  # fmt: skip
+]
 
 
 def test_kinds_of_gpus_are_a_list() -> None:
@@ -200,16 +220,21 @@ def test_kinds_of_gpus_are_a_list() -> None:
     # Pods without GPUs do not tolerate these marks.
     marks = {name: [t["value"] for t in f.get("nodeTaints", [])] for name, f in flavors.items()}
     assert marks == {
-        "team-cpu": [], "team-h100": ["h100"], "team-spot": ["spot"], "team-mig": ["mig"],
-    }  # fmt: skip
+        "team-cpu": [],
+        "team-h100": ["h100"],
+        "team-spot": ["spot"],
+        "team-mig": ["mig"],
+    }
     assert [name for name, f in flavors.items() if "topologyName" in f] == ["team-h100", "team-mig"]
     twice = {"queue": {"flavors": [{"name": "a"}, {"name": "a"}]}}
     assert "two flavors are called" in refused("lima-queue", twice, "-n", "platform")
 
 
 def test_a_run_names_a_kind_of_gpu_or_takes_the_first() -> None:
-    for flavor, expected in (("", {"operator": "Exists"}),
-                             ("spot", {"operator": "Equal", "value": "spot"})):  # fmt: skip
+    for flavor, expected in (
+        ("", {"operator": "Exists"}),
+        ("spot", {"operator": "Equal", "value": "spot"}),
+    ):
         (job,) = of_kind(
             manifests(template("lima-train", values(gpu={"flavor": flavor}))), "RayJob"
         )
@@ -235,10 +260,13 @@ def test_two_releases_share_no_name_in_the_cluster() -> None:
     for release in ("a-queue", "b-queue"):
         document = {"queue": {"namespace": release[0], "submitters": {"users": ["ada"]}}}
         documents = manifests(template("lima-queue", document, release=release))
-        names.append({
-            (d["kind"], d["metadata"]["name"]) for d in documents
-            if "namespace" not in d["metadata"] and d["kind"] != "WorkloadPriorityClass"
-        })  # fmt: skip
+        names.append(
+            {
+                (d["kind"], d["metadata"]["name"])
+                for d in documents
+                if "namespace" not in d["metadata"] and d["kind"] != "WorkloadPriorityClass"
+            }
+        )
     assert names[0].isdisjoint(names[1])
     assert len(names[0]) == 14
 
@@ -313,8 +341,17 @@ def test_what_kubernetes_would_refuse_the_schema_refuses(
 
 
 def test_the_next_command_names_the_queue_that_was_made() -> None:
-    made = call("helm", "install", "q", ROOT / "charts" / "lima-queue", "--dry-run=client",
-                "-n", "platform", "--set-string", "queue.localQueue=2024")  # fmt: skip
+    made = call(
+        "helm",
+        "install",
+        "q",
+        ROOT / "charts" / "lima-queue",
+        "--dry-run=client",
+        "-n",
+        "platform",
+        "--set-string",
+        "queue.localQueue=2024",
+    )
     assert "--set-string cluster.queue=2024" in made.stdout
     assert "helm upgrade q CHART -n platform" in made.stdout
 

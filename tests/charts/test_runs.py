@@ -37,10 +37,22 @@ from tests.charts.tools import (
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 ARMS = (
-    "a" * 100, "a" * 25 + "-b", "32k", "日本語の腕", "Größe: 2k / 32k", "🦙" * 50, "-",
-    "x\x7f\u0085\u200b\ufeff\u2028y", "𝕏\U000e0001", 'quote " and \\ and \n line',
-    "{{ .Values.runs }}", "yes", "null", "1e5", "0x1F",
-)  # fmt: skip
+    "a" * 100,
+    "a" * 25 + "-b",
+    "32k",
+    "日本語の腕",
+    "Größe: 2k / 32k",
+    "🦙" * 50,
+    "-",
+    "x\x7f\u0085\u200b\ufeff\u2028y",
+    "𝕏\U000e0001",
+    'quote " and \\ and \n line',
+    "{{ .Values.runs }}",
+    "yes",
+    "null",
+    "1e5",
+    "0x1F",
+)
 
 
 def kinds(cells: tuple[CellSpec, ...]) -> Iterator[tuple[str, tuple[CellSpec, ...]]]:
@@ -83,8 +95,11 @@ def check_names(job: Manifest, spec: Manifest, kind: str) -> None:
     assert len(metadata["name"]) <= 47
     assert DNS_1035.fullmatch(metadata["name"])
     templates = pod_templates(job).values()
-    for labels in [metadata["labels"], spec["metadata"]["labels"],
-                   *(t["metadata"]["labels"] for t in templates)]:  # fmt: skip
+    for labels in [
+        metadata["labels"],
+        spec["metadata"]["labels"],
+        *(t["metadata"]["labels"] for t in templates),
+    ]:
         assert labels["app.kubernetes.io/part-of"] == "lima-k8s"
         assert labels["lima-k8s.io/run"] == metadata["name"]
         assert labels["lima-k8s.io/kind"] == kind

@@ -19,10 +19,18 @@ CRDS = {
 }
 """The module of each operator, pinned in tests/tools, and where its CRDs lie."""
 BUILT_IN = {
-    "ConfigMap", "Pod", "Namespace", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
-    "NetworkPolicy", "ResourceQuota", "ValidatingAdmissionPolicy",
+    "ConfigMap",
+    "Pod",
+    "Namespace",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "NetworkPolicy",
+    "ResourceQuota",
+    "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
-}  # fmt: skip
+}
 """Judged by a real API server in tests/cluster; the pods also here, within RayJob."""
 
 
@@ -30,8 +38,11 @@ def folder_of(tool: str) -> Path:
     module, path = CRDS[tool]
     answer = subprocess.run(
         ["go", "mod", "download", "-json", module],
-        cwd=ROOT / "tests" / "tools" / tool, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT / "tests" / "tools" / tool,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return Path(json.loads(answer.stdout)["Dir"]) / path
 
 
@@ -73,9 +84,17 @@ def versions(crd: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def conform(text: str, schemas: Path) -> dict[str, Any]:
     location = f"{schemas}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json"
     result = call(
-        "kubeconform", "-output", "json", "-verbose", "-skip", ",".join(sorted(BUILT_IN)),
-        "-schema-location", location, "-", text=text,
-    )  # fmt: skip
+        "kubeconform",
+        "-output",
+        "json",
+        "-verbose",
+        "-skip",
+        ",".join(sorted(BUILT_IN)),
+        "-schema-location",
+        location,
+        "-",
+        text=text,
+    )
     assert result.stdout, result.stderr
     return dict(json.loads(result.stdout))
 

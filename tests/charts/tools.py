@@ -39,8 +39,12 @@ def call(name: str, *arguments: str | Path, text: str = "") -> subprocess.Comple
     environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": SECRET, "OPENAI_API_KEY": SECRET}
     return subprocess.run(
         [program(name), *map(str, arguments)],
-        input=text, capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
 
 
 SECRET = "hush-4711"
@@ -68,9 +72,17 @@ def template(
     namespace = "platform" if platform else "lima"
     release = release or ("lima-queue" if platform else "release")
     result = call(
-        "helm", "template", release, path, "-n", namespace, "-f", "-", *arguments,
+        "helm",
+        "template",
+        release,
+        path,
+        "-n",
+        namespace,
+        "-f",
+        "-",
+        *arguments,
         text=yaml_text(document or values()),
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -20,9 +20,21 @@ from tests.cluster.harness.layout import S3_PORT
 from tests.cluster.helpers.outage import Proxy, proxy
 from tests.cluster.helpers.s3 import S3
 
-LONGEST = ("test_cohort", "test_ablation", "test_outage", "test_preemption", "test_judge",
-           "test_generate", "test_train", "test_many", "test_watch", "test_retries", "test_whole",
-           "test_policies", "test_platform")  # fmt: skip
+LONGEST = (
+    "test_cohort",
+    "test_ablation",
+    "test_outage",
+    "test_preemption",
+    "test_judge",
+    "test_generate",
+    "test_train",
+    "test_many",
+    "test_watch",
+    "test_retries",
+    "test_whole",
+    "test_policies",
+    "test_platform",
+)
 """Files whose tests take minutes each: begun first."""
 
 

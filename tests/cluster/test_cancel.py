@@ -76,8 +76,11 @@ def test_it_asks_first(lima: Lima) -> None:
     command = f"{LIMA} cancel --all --namespace {lima.namespace}"
     answered = subprocess.run(
         ["script", "--quiet", "--return", "--command", command, "/dev/null"],
-        input="n\n", text=True, capture_output=True, check=False,
-    )  # fmt: skip
+        input="n\n",
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert answered.returncode == 1
     assert "Cancel 1 run?" in answered.stdout
     assert len(lima.runs()) == 1

@@ -93,8 +93,11 @@ def test_submit_brings_data_prompts_and_model_once(
     assert_same(cell, storage, here)
     [explained] = lima.json("explain", told["name"])["runs"]
     assert {entry["role"] for entry in explained["inputs"]} == {
-        "train.data", "train.heldout", "train.model", "generate.prompts",
-    }  # fmt: skip
+        "train.data",
+        "train.heldout",
+        "train.model",
+        "generate.prompts",
+    }
     assert all(entry["fingerprint"] for entry in explained["inputs"])
 
     (mine / "d.jsonl").rename(mine / "renamed.jsonl")

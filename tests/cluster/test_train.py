@@ -28,9 +28,20 @@ def test_helm_install_lima_train(lima: Lima, kubectl: Kubectl, tmp_path: Path) -
     where = [f"--namespace={lima.namespace}", f"--kubeconfig={kubectl.kubeconfig}"]
     chart = str(ROOT / "charts" / "lima-train")
     runs = f"runs={json.dumps([encode(cell)])}"
-    run(["helm", "install", "lima-train", chart, *where, f"--values={lima.profile}",
-         f"--set=cluster.storage.uri={lima.storage}", "--set=cluster.cpu.workersPerPod=1",
-         "--set-json", runs])  # fmt: skip
+    run(
+        [
+            "helm",
+            "install",
+            "lima-train",
+            chart,
+            *where,
+            f"--values={lima.profile}",
+            f"--set=cluster.storage.uri={lima.storage}",
+            "--set=cluster.cpu.workersPerPod=1",
+            "--set-json",
+            runs,
+        ]
+    )
     proof = run(["helm", "test", "lima-train", *where, "--logs"])
     assert "Succeeded" in proof
     await_progress(storage, cell, lambda record: record["unit"] == "steps" and record["done"] > 0)

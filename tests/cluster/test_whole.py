@@ -149,5 +149,11 @@ def test_a_release_without_runs_goes_too(lima: Lima, kubectl: Kubectl) -> None:
     assert len(releases(lima.namespace)) == 1
     lima("cancel", "--all", "--yes", "--wait")
     assert releases(lima.namespace) == []
-    assert kubectl.get("configmaps", f"--namespace={lima.namespace}",
-                       "--selector=app.kubernetes.io/part-of=lima-k8s")["items"] == []  # fmt: skip
+    assert (
+        kubectl.get(
+            "configmaps",
+            f"--namespace={lima.namespace}",
+            "--selector=app.kubernetes.io/part-of=lima-k8s",
+        )["items"]
+        == []
+    )

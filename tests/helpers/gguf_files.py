@@ -38,9 +38,14 @@ def make_gguf(file: Path, tokenizer: Path) -> dict[str, Any]:
     tokens = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokens), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=256,
-    )  # fmt: skip
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+    )
     state = LlamaForCausalLM(config).state_dict()
     writer = GGUFWriter(file, "llama")
     _describe(writer, config, tokens)

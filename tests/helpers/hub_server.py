@@ -49,10 +49,14 @@ class _Handler(BaseHTTPRequestHandler):
         _, _, _, owner, name, action, _ = self.path.split("/")
         if action == "preupload":
             wanted = [
-                {"path": f["path"], "shouldIgnore": False, "oid": None,
-                 "uploadMode": "lfs" if f["path"].endswith(".safetensors") else "regular"}
+                {
+                    "path": f["path"],
+                    "shouldIgnore": False,
+                    "oid": None,
+                    "uploadMode": "lfs" if f["path"].endswith(".safetensors") else "regular",
+                }
                 for f in json.loads(body)["files"]
-            ]  # fmt: skip
+            ]
             return self._answer(200, {"files": wanted})
         return self._commit(f"{owner}/{name}", body)
 

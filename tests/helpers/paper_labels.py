@@ -8,8 +8,13 @@ from lima.common.clock import now
 from lima.evaluation.paper.numbers import paper_facts
 
 LIMA, DIALOGUE = "lima-1000", "dialogue-1030"
-BASELINES = {"alpaca_65b": "alpaca", "davinci003": "text-davinci-003", "bard": "Bard",
-             "claude": "claude", "gpt-4": "gpt4"}  # fmt: skip
+BASELINES = {
+    "alpaca_65b": "alpaca",
+    "davinci003": "text-davinci-003",
+    "bard": "Bard",
+    "claude": "claude",
+    "gpt-4": "gpt4",
+}
 LABELS = {"run_id": "f" * 16, "spec_hash": "h", "experiment": "labels", "arm": LIMA, "seed": 0}
 
 
@@ -37,14 +42,27 @@ def _plain(of: Iterable[Any]) -> tuple[Any, ...]:
 def labels(case: Case) -> list[dict[str, Any]]:
     """Return all labels, as rows of `annotations`."""
     rows = [
-        *_preferences(case), *_agreement(case), *_absolute(case), *_safety(case),
-        *_turns(case), *_dialogues(case),
-    ]  # fmt: skip
-    common = {"event": "labelled", "presentation": 0, "shown": "12", "prompt_key": "p",
-              "arm_1": LIMA, "response_1": "x", "rater": "a", "rater_group": "crowd",
-              "written_at": now()}  # fmt: skip
-    return [{**common, "annotation_id": str(n), "item_id": str(n), **row}
-            for n, row in enumerate(rows)]  # fmt: skip
+        *_preferences(case),
+        *_agreement(case),
+        *_absolute(case),
+        *_safety(case),
+        *_turns(case),
+        *_dialogues(case),
+    ]
+    common = {
+        "event": "labelled",
+        "presentation": 0,
+        "shown": "12",
+        "prompt_key": "p",
+        "arm_1": LIMA,
+        "response_1": "x",
+        "rater": "a",
+        "rater_group": "crowd",
+        "written_at": now(),
+    }
+    return [
+        {**common, "annotation_id": str(n), "item_id": str(n), **row} for n, row in enumerate(rows)
+    ]
 
 
 def _shares(shares: Mapping[str, float], rows: int) -> list[str]:
@@ -65,10 +83,16 @@ def _preferences(case: Case) -> list[dict[str, Any]]:
                 for outcome, label in said.items()
             }
             rows += [
-                {"kind": "preference", "label": label, "arm_2": arm, "response_2": "y",
-                 "rater": group, "rater_group": group}
+                {
+                    "kind": "preference",
+                    "label": label,
+                    "arm_2": arm,
+                    "response_2": "y",
+                    "rater": group,
+                    "rater_group": group,
+                }
                 for label in _shares(shares, case.pick(300, 300, 10))
-            ]  # fmt: skip
+            ]
     return rows
 
 
@@ -77,17 +101,32 @@ def _agreement(case: Case) -> list[dict[str, Any]]:
     raters = ("c0", "c1", "a0", "a1", "m")
     groups = {"c": "crowd", "a": "author", "m": "model"}
     # Counted out so that all five figures are the paper's.
-    same = [*["AAAAA"] * 26, *["AAAAB"] * 5, "ABABA", *["ABAAA"] * 8, *["AAABA"] * 8,
-            "AAABB", "AAABn"]  # fmt: skip
+    same = [
+        *["AAAAA"] * 26,
+        *["AAAAB"] * 5,
+        "ABABA",
+        *["ABAAA"] * 8,
+        *["AAABA"] * 8,
+        "AAABB",
+        "AAABn",
+    ]
     few = [*["AAAAA"] * 6, "AAAAB", "ABABA", "ABABA", "AABBA"]
     patterns = case.pick(same, ["AAAAA"] * 50, few)
     words = {"A": "A", "B": "B", "n": "neither"}
     return [
-        {"kind": "preference", "item_id": f"shared{i}", "label": words[letter], "rater": rater,
-         "rater_group": groups[rater[0]], "arm_1": "one", "arm_2": "two", "response_2": "y"}
+        {
+            "kind": "preference",
+            "item_id": f"shared{i}",
+            "label": words[letter],
+            "rater": rater,
+            "rater_group": groups[rater[0]],
+            "arm_1": "one",
+            "arm_2": "two",
+            "response_2": "y",
+        }
         for i, pattern in enumerate(patterns)
         for rater, letter in zip(raters, pattern, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _absolute(case: Case) -> list[dict[str, Any]]:
@@ -134,18 +173,30 @@ def _turns(case: Case) -> list[dict[str, Any]]:
         [[e, e, e, p], [e, e, p], [e, e, e]],
     )
     return [
-        {"kind": "dialogue", "label": label, "arm_1": arm, "turn": turn, "conversation_id": str(c),
-         "item_id": f"{arm}/{c}/{turn}"}
+        {
+            "kind": "dialogue",
+            "label": label,
+            "arm_1": arm,
+            "turn": turn,
+            "conversation_id": str(c),
+            "item_id": f"{arm}/{c}/{turn}",
+        }
         for arm, conversations in ((LIMA, zero_shot), (DIALOGUE, tuned))
         for c, labels in enumerate(conversations)
         for turn, label in enumerate(labels, 1)
-    ]  # fmt: skip
+    ]
 
 
 def _dialogues(case: Case) -> list[dict[str, Any]]:
     labels = case.pick(["A"] * 7 + ["neither"] * 3, ["B"] * 20, ["A", "A", "neither"])
     return [
-        {"kind": "dialogue", "label": label, "arm_1": DIALOGUE, "arm_2": LIMA, "response_2": "y",
-         "conversation_id": str(i)}
+        {
+            "kind": "dialogue",
+            "label": label,
+            "arm_1": DIALOGUE,
+            "arm_2": LIMA,
+            "response_2": "y",
+            "conversation_id": str(i),
+        }
         for i, label in enumerate(labels)
-    ]  # fmt: skip
+    ]

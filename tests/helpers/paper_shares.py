@@ -25,10 +25,18 @@ def named_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def event(number: int, **columns: Any) -> dict[str, Any]:
     """Return a label, as a row of `annotations`."""
     return {
-        "annotation_id": str(number), "event": "labelled", "presentation": 0, "shown": "12",
-        "prompt_key": "p", "arm_1": "lima", "response_1": "x", "rater": "a",
-        "rater_group": "crowd", "written_at": now(), **columns,
-    }  # fmt: skip
+        "annotation_id": str(number),
+        "event": "labelled",
+        "presentation": 0,
+        "shown": "12",
+        "prompt_key": "p",
+        "arm_1": "lima",
+        "response_1": "x",
+        "rater": "a",
+        "rater_group": "crowd",
+        "written_at": now(),
+        **columns,
+    }
 
 
 def shares(counts: Mapping[str, float], rows: int) -> list[str]:
@@ -51,9 +59,18 @@ def preferences(shift: float, rows: int) -> list[dict[str, Any]]:
                 for o in said
             }
             for i, label in enumerate(shares(cell, rows)):
-                found.append(event(len(found), kind="preference", label=label, arm_2=arm,
-                                   response_2=f"{arm}{i}", rater_group=group, rater=group,
-                                   item_id=f"{arm}{i}"))  # fmt: skip
+                found.append(
+                    event(
+                        len(found),
+                        kind="preference",
+                        label=label,
+                        arm_2=arm,
+                        response_2=f"{arm}{i}",
+                        rater_group=group,
+                        rater=group,
+                        item_id=f"{arm}{i}",
+                    )
+                )
     return found
 
 
@@ -69,8 +86,10 @@ def others() -> list[dict[str, Any]]:
     """Return labels like those of sections 4.3 and 6."""
     rows = alone("safety", shares({"safe": 0.9, "unsafe": 0.1}, 20), 20_000, malicious=False)
     rows += alone("safety", shares({"safe": 0.6, "unsafe": 0.4}, 10), 20_100, malicious=True)
-    turns = {"lima": shares({"excellent": 19, "pass": 8, "fail": 15}, 42),
-             "lima_dialogue": shares({"excellent": 35, "pass": 10, "fail": 1}, 46)}  # fmt: skip
+    turns = {
+        "lima": shares({"excellent": 19, "pass": 8, "fail": 15}, 42),
+        "lima_dialogue": shares({"excellent": 35, "pass": 10, "fail": 1}, 46),
+    }
     for number, (arm, labels) in enumerate(turns.items()):
         for i, row in enumerate(alone("dialogue", labels, 30_000 + 100 * number, arm_1=arm)):
             # Fails come last, in 10 conversations; six of them fail among the first three turns.
@@ -80,7 +99,16 @@ def others() -> list[dict[str, Any]]:
                 row |= {"conversation_id": str(failed % 6), "turn": 2}
             rows.append(row)
     for i, label in enumerate(["A"] * 7 + ["neither"] * 3):
-        rows.append(event(40_000 + i, kind="dialogue", label=label, arm_1="lima_dialogue",
-                          arm_2="lima", response_2="y", conversation_id=str(i),
-                          item_id=f"whole{i}"))  # fmt: skip
+        rows.append(
+            event(
+                40_000 + i,
+                kind="dialogue",
+                label=label,
+                arm_1="lima_dialogue",
+                arm_2="lima",
+                response_2="y",
+                conversation_id=str(i),
+                item_id=f"whole{i}",
+            )
+        )
     return rows

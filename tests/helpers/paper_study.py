@@ -39,10 +39,16 @@ def write_paper_study(folder: Path, case: Case) -> Storage:
 
 
 WORDS: dict[str, Any] = {
-    "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
-    "normalizer": None, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None,
-    "decoder": None, "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"},
-}  # fmt: skip
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [],
+    "normalizer": None,
+    "pre_tokenizer": {"type": "Whitespace"},
+    "post_processor": None,
+    "decoder": None,
+    "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"},
+}
 """A tokenizer.json with a token a word."""
 
 
@@ -78,8 +84,11 @@ def _parts(case: Case) -> list[tuple[str, tuple[str, ...], int]]:
     parts: list[tuple[str, tuple[str, ...], int]] = []
     for data_set, pools, size in told:
         inner = sum(n for d, p, n in told if d == data_set and set(p) < set(pools))
-        mine = [p for p in pools if len(pools) == 1 or (data_set, (p,)) not in
-                [(d, q) for d, q, _ in told]]  # fmt: skip
+        mine = [
+            p
+            for p in pools
+            if len(pools) == 1 or (data_set, (p,)) not in [(d, q) for d, q, _ in told]
+        ]
         rows = size - inner
         parts.append((data_set, tuple(mine), case.pick(rows, rows + 1, min(rows, 10))))
     return parts
@@ -91,13 +100,20 @@ def _examples(case: Case, data_set: str, pools: Sequence[str], rows: int) -> dic
     sides = {side: value for (names, side), value in lengths.items() if set(pools) <= set(names)}
     scale = 1.6 if case.moved else 1.0
     spoken = [
-        [" ".join(["word"] * _length(sides.get(side, 5) * scale, i, rows))
-         for side in ("prompt", "response")]
+        [
+            " ".join(["word"] * _length(sides.get(side, 5) * scale, i, rows))
+            for side in ("prompt", "response")
+        ]
         for i in range(rows)
-    ]  # fmt: skip
+    ]
     categories = [f"c{i % (19 + case.moved)}" for i in range(rows)]
-    return {"data_set": data_set, "pool": pools[0], "category": categories,
-            "line": np.arange(rows) + 1, "conversation": spoken}  # fmt: skip
+    return {
+        "data_set": data_set,
+        "pool": pools[0],
+        "category": categories,
+        "line": np.arange(rows) + 1,
+        "conversation": spoken,
+    }
 
 
 def _length(mean: float, i: int, rows: int) -> int:
@@ -109,8 +125,11 @@ def _length(mean: float, i: int, rows: int) -> int:
 def _write_training(storage: Storage, case: Case) -> None:
     """Write all training of 65B, and LIMA's checkpoints: perplexity rises, and so do scores."""
     (lima,), (dialogue,), (alpaca,), (_, structure) = (
-        lima_65b(), dialogue_65b(), alpaca_65b(), structure_65b()
-    )  # fmt: skip
+        lima_65b(),
+        dialogue_65b(),
+        alpaca_65b(),
+        structure_65b(),
+    )
     if case.moved:
         lima = _other_settings(lima)
     write_run(storage, lima, "train", 1000 + case.moved)
@@ -118,16 +137,20 @@ def _write_training(storage: Storage, case: Case) -> None:
     write_run(storage, structure, "train", 1006 + case.moved)
     write_run(storage, replace(alpaca, arm=BASELINES["alpaca_65b"]), "train", 52_000 + case.moved)
     steps = np.arange(1, 470 + case.moved)
-    columns = {"step": steps, "epoch": steps * 15 / steps[-1], "loss": 1.0,
-               "target_tokens": 100}  # fmt: skip
+    columns = {"step": steps, "epoch": steps * 15 / steps[-1], "loss": 1.0, "target_tokens": 100}
     _write_rows(storage, STEPS, stage_cell(lima, "train"), "steps", columns)
     epochs = [5, 6, 7, 8] if case.few else [5, 6, 7, 8, 9, 10]
     values = np.linspace(6, 10, len(epochs)) * (5 if case.moved else 1)
     scores = np.linspace(3.9, 4.2, len(epochs))
     if case.moved:
         scores = scores[::-1] - 1
-    columns = {"epoch": epochs, "name": "heldout_perplexity", "value": values, "step": 1,
-               "tokens": 1}  # fmt: skip
+    columns = {
+        "epoch": epochs,
+        "name": "heldout_perplexity",
+        "value": values,
+        "step": 1,
+        "tokens": 1,
+    }
     _write_rows(storage, METRICS, stage_cell(lima, "train"), "m", columns)
     for epoch, score in zip(epochs, scores, strict=True):
         assert lima.generate
@@ -140,17 +163,31 @@ def _other_settings(cell: CellSpec) -> CellSpec:
     """Return a cell that differs in each setting that the paper tells."""
     assert cell.train
     assert cell.generate
-    optimizer = replace(cell.train.optimizer, beta1=0.8, beta2=0.99, weight_decay=0.2,
-                        lr_start=2e-5, lr_end=2e-6)  # fmt: skip
+    optimizer = replace(
+        cell.train.optimizer, beta1=0.8, beta2=0.99, weight_decay=0.2, lr_start=2e-5, lr_end=2e-6
+    )
     kept = replace(cell.train.checkpoints, first_epoch=6, last_epoch=9)
-    train = replace(cell.train, optimizer=optimizer, checkpoints=kept, epochs=14, batch_size=64,
-                    max_length=1024, residual_dropout=0.1)  # fmt: skip
+    train = replace(
+        cell.train,
+        optimizer=optimizer,
+        checkpoints=kept,
+        epochs=14,
+        batch_size=64,
+        max_length=1024,
+        residual_dropout=0.1,
+    )
     if cell.train.batch_size == train.batch_size:
         train = replace(train, batch_size=32)
     if train.heldout:
         train = replace(train, heldout=replace(train.heldout, count=50))
-    decoding = replace(cell.generate.decoding, top_p=0.8, temperature=1.0, samples=2,
-                       repetition_penalty=1.0, max_new_tokens=1024)  # fmt: skip
+    decoding = replace(
+        cell.generate.decoding,
+        top_p=0.8,
+        temperature=1.0,
+        samples=2,
+        repetition_penalty=1.0,
+        max_new_tokens=1024,
+    )
     return replace(cell, train=train, generate=replace(cell.generate, decoding=decoding))
 
 
@@ -180,11 +217,20 @@ def _write_scores(
     above = np.where(np.arange(rows) // samples % 2, 1.5, -1.5)
     keys = [sha256_key([run_id(cell), i]) for i in range(rows)]
     columns = {
-        "judgment_key": keys, "generation_key": keys, "attempt": 1, "final": True, "status": "ok",
-        "prompt_key": [f"p{i // samples}" for i in range(rows)], "sample": 0,
-        "score": mean + above, "judge": "j", "rubric": "likert-6", "rubric_hash": "h",
-        "cost": 0.0, "seconds": 1.0,
-    }  # fmt: skip
+        "judgment_key": keys,
+        "generation_key": keys,
+        "attempt": 1,
+        "final": True,
+        "status": "ok",
+        "prompt_key": [f"p{i // samples}" for i in range(rows)],
+        "sample": 0,
+        "score": mean + above,
+        "judge": "j",
+        "rubric": "likert-6",
+        "rubric_hash": "h",
+        "cost": 0.0,
+        "seconds": 1.0,
+    }
     _write_rows(storage, JUDGMENTS, cell, "scores", columns)
 
 
@@ -197,10 +243,15 @@ def _write_rows(
     rows = max(len(v) for v in columns.values() if isinstance(v, list | np.ndarray))
     known = {"int64": 0, "double": 0.0, "bool": False, "string": ""}
     empty = {
-        c.name: None if c.nullable else START if pa.types.is_timestamp(c.type)
-        else known[str(c.type)] if str(c.type) in known else [[]] * rows
+        c.name: None
+        if c.nullable
+        else START
+        if pa.types.is_timestamp(c.type)
+        else known[str(c.type)]
+        if str(c.type) in known
+        else [[]] * rows
         for c in table.columns
-    }  # fmt: skip
+    }
     for name in ("run_id", "spec_hash", "experiment", "arm", "seed"):
         del empty[name]
     write_shard(storage, table, cell, shard, empty | columns | {"run_id": [run_id(cell)] * rows})

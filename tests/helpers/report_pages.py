@@ -4,8 +4,18 @@ import re
 
 from tests.helpers.synthetic import Arm, Study
 
-FIGURES = ("score", "quantity", "checkpoints", "loss", "perplexity", "examples", "lengths", "stops",
-           "attempts", "hours")  # fmt: skip
+FIGURES = (
+    "score",
+    "quantity",
+    "checkpoints",
+    "loss",
+    "perplexity",
+    "examples",
+    "lengths",
+    "stops",
+    "attempts",
+    "hours",
+)
 RICH = Study(
     arms=(
         Arm("filtered-16k", 16000, quality=3.9),

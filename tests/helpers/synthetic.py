@@ -38,11 +38,19 @@ START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 FAILURES = ("parse_fail", "refusal", "truncated", "api_error")
 SOURCES = ("stackexchange", "reddit", "authored")
 TOPICS = (
-    "keep sourdough starter alive", "read a hexadecimal number", "prune an apple tree",
-    "write a letter of thanks", "understand a mortgage", "fix a squeaky hinge",
-    "explain tides to a child", "plan a week in Lisbon", "learn the offside rule",
-    "choose a first telescope", "store winter clothes", "cook rice without a lid",
-)  # fmt: skip
+    "keep sourdough starter alive",
+    "read a hexadecimal number",
+    "prune an apple tree",
+    "write a letter of thanks",
+    "understand a mortgage",
+    "fix a squeaky hinge",
+    "explain tides to a child",
+    "plan a week in Lisbon",
+    "learn the offside rule",
+    "choose a first telescope",
+    "store winter clothes",
+    "cook rice without a lid",
+)
 
 
 @dataclass(frozen=True)
@@ -197,8 +205,10 @@ def _write_attempts(
 ) -> None:
     """Write a completed attempt; of training, often after one that was killed or interrupted."""
     histories: tuple[tuple[str | None, ...], ...] = (
-        ("completed",), (None, "completed"), ("killed", "interrupted", "completed"),
-    )  # fmt: skip
+        ("completed",),
+        (None, "completed"),
+        ("killed", "interrupted", "completed"),
+    )
     history = histories[int(rng.integers(3)) if stage == "train" else 0]
     gpus = 0 if stage == "judge" else study.gpus
     at = START
@@ -223,10 +233,17 @@ def _write_training(
     floor = 4.4 - 0.6 * arm.quality
     loss = floor + 1.6 * np.exp(-epoch / 2) + rng.normal(0, 0.05, steps)
     columns = {
-        "step": number, "epoch": epoch, "loss": loss, "learning_rate": 1e-5 / number,
-        "gradient_norm": 1.0, "examples": 32, "tokens": 9000, "target_tokens": 7000 + number,
-        "seconds": 1.0, "at": [START + timedelta(seconds=int(n)) for n in number],
-    }  # fmt: skip
+        "step": number,
+        "epoch": epoch,
+        "loss": loss,
+        "learning_rate": 1e-5 / number,
+        "gradient_norm": 1.0,
+        "examples": 32,
+        "tokens": 9000,
+        "target_tokens": 7000 + number,
+        "seconds": 1.0,
+        "at": [START + timedelta(seconds=int(n)) for n in number],
+    }
     for start in range(0, steps, study.steps_per_epoch):
         rows = slice(start, start + study.steps_per_epoch)
         part_of = {
@@ -239,9 +256,13 @@ def _write_training(
     heldout = floor + 0.1 + 0.5 * np.exp(-epochs / 1.5) + 0.02 * epochs + rng.normal(0, 0.02)
     for name, values in (("heldout_loss", heldout), ("heldout_perplexity", np.exp(heldout))):
         columns = {
-            "epoch": epochs, "step": epochs * study.steps_per_epoch, "name": name,
-            "value": values, "tokens": 20_000, "at": START,
-        }  # fmt: skip
+            "epoch": epochs,
+            "step": epochs * study.steps_per_epoch,
+            "name": name,
+            "value": values,
+            "tokens": 20_000,
+            "at": START,
+        }
         write_shard(storage, METRICS, part, name, columns)
 
 
@@ -278,9 +299,13 @@ def _write_generations(
             "response": [response(arm.name, p, s) for p, s in chosen],
             "token_ids": [list(range(5)) for _ in chosen],
             "finish_reason": np.where(tokens >= 500, "length", "eot").tolist(),
-            "prompt_tokens": 12, "response_tokens": tokens, "logprob": -1.2 * tokens,
-            "seed_address": "0/p/0", "model": "run:train", "at": START,
-        }  # fmt: skip
+            "prompt_tokens": 12,
+            "response_tokens": tokens,
+            "logprob": -1.2 * tokens,
+            "seed_address": "0/p/0",
+            "model": "run:train",
+            "at": START,
+        }
         write_shard(storage, GENERATIONS, part, f"{shard:05d}", columns)
 
 
@@ -328,13 +353,23 @@ def _verdicts(
     assert cell.judge
     key = generation_key(cell, p, s)
     common = {
-        "judgment_key": sha256_key([key, cell.judge.model, "likert-6"]), "generation_key": key,
-        "prompt_key": sha256_key(prompt(p)), "sample": s, "judge": cell.judge.model,
-        "judge_version": cell.judge.model, "rubric": "likert-6", "rubric_hash": "0" * 64,
-        "verdict": "Its steps are clear.", "http_status": 200, "request_id": f"r{p}",
-        "prompt_tokens": 700, "completion_tokens": 150, "cost": 0.000575, "seconds": 1.5,
+        "judgment_key": sha256_key([key, cell.judge.model, "likert-6"]),
+        "generation_key": key,
+        "prompt_key": sha256_key(prompt(p)),
+        "sample": s,
+        "judge": cell.judge.model,
+        "judge_version": cell.judge.model,
+        "rubric": "likert-6",
+        "rubric_hash": "0" * 64,
+        "verdict": "Its steps are clear.",
+        "http_status": 200,
+        "request_id": f"r{p}",
+        "prompt_tokens": 700,
+        "completion_tokens": 150,
+        "cost": 0.000575,
+        "seconds": 1.5,
         "at": START,
-    }  # fmt: skip
+    }
     return [
         common | {"attempt": n, "final": n == len(attempts), "status": status, "score": score}
         for n, (status, score) in enumerate(attempts, 1)

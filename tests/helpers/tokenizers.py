@@ -18,30 +18,52 @@ FAMILIES: dict[str, dict[str, str]] = {
     # kind of text, class of the tokenizer in its settings, kind of model, special tokens
     "llama": {"kind": "first", "class": "LlamaTokenizer", "model": "llama"},
     "llama-as-its-file-says": {
-        "kind": "prepend", "class": "PreTrainedTokenizerFast", "model": "llama",
+        "kind": "prepend",
+        "class": "PreTrainedTokenizerFast",
+        "model": "llama",
     },
     "mistral": {"kind": "first", "class": "LlamaTokenizer", "model": "mistral"},
     "gemma": {
-        "kind": "gemma", "class": "GemmaTokenizer", "model": "gemma2",
-        "bos": "<bos>", "eos": "<eos>", "pad": "<pad>",
+        "kind": "gemma",
+        "class": "GemmaTokenizer",
+        "model": "gemma2",
+        "bos": "<bos>",
+        "eos": "<eos>",
+        "pad": "<pad>",
     },
     "llama-3": {
-        "kind": "bytes", "class": "PreTrainedTokenizerFast", "model": "llama",
-        "bos": "<|begin_of_text|>", "eos": "<|end_of_text|>", "pad": "<|pad|>",
+        "kind": "bytes",
+        "class": "PreTrainedTokenizerFast",
+        "model": "llama",
+        "bos": "<|begin_of_text|>",
+        "eos": "<|end_of_text|>",
+        "pad": "<|pad|>",
     },
     "qwen": {
-        "kind": "nfc", "class": "Qwen2Tokenizer", "model": "qwen2",
-        "bos": "", "eos": "<|endoftext|>", "pad": "<|pad|>",
+        "kind": "nfc",
+        "class": "Qwen2Tokenizer",
+        "model": "qwen2",
+        "bos": "",
+        "eos": "<|endoftext|>",
+        "pad": "<|pad|>",
     },
     "opt": {
-        "kind": "prefixed", "class": "PreTrainedTokenizerFast", "model": "llama",
-        "bos": "<s>", "eos": "</s>", "pad": "<pad>",
+        "kind": "prefixed",
+        "class": "PreTrainedTokenizerFast",
+        "model": "llama",
+        "bos": "<s>",
+        "eos": "</s>",
+        "pad": "<pad>",
     },
     "smollm": {
-        "kind": "digits", "class": "GPT2Tokenizer", "model": "llama",
-        "bos": "<|im_start|>", "eos": "<|im_end|>", "pad": "<|pad|>",
+        "kind": "digits",
+        "class": "GPT2Tokenizer",
+        "model": "llama",
+        "bos": "<|im_start|>",
+        "eos": "<|im_end|>",
+        "pad": "<|pad|>",
     },
-}  # fmt: skip
+}
 
 
 def make_tokenizer(family: str, folder: Path) -> Path:

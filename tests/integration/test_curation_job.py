@@ -39,9 +39,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> CurateSpec:
             text = random.Random(f"{site}{n}").randbytes(900).hex(" ", 4)
             rows += [
                 dumps.question(number, Score=n, OwnerUserId=7),
-                dumps.answer(number + 10**6, number, OwnerUserId=8, CommentCount=4,
-                             Body=f"<p>{text}.</p>"),
-            ]  # fmt: skip
+                dumps.answer(
+                    number + 10**6, number, OwnerUserId=8, CommentCount=4, Body=f"<p>{text}.</p>"
+                ),
+            ]
         talk = [
             dumps.comment(n, 10**6 + 1 + RANGE, 7 if n % 2 else 8, f"Said {site} {n}.")
             for n in range(1, 5)
@@ -162,8 +163,18 @@ def test_the_command_line_curates_stops_and_goes_on(
 ) -> None:
     study = tmp_path / "study.json"
     study.write_text(json.dumps({"runs": [encode(run)]}), "utf-8")
-    command = [sys.executable, "-m", "lima_k8s", "submit", "curate", "--local",
-               "--recipe", str(study), "--storage", str(tmp_path / "study")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "lima_k8s",
+        "submit",
+        "curate",
+        "--local",
+        "--recipe",
+        str(study),
+        "--storage",
+        str(tmp_path / "study"),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     while not _shards(tmp_path):
         assert process.poll() is None
@@ -183,6 +194,7 @@ def test_the_command_line_curates_stops_and_goes_on(
     shown = subprocess.run([*show, "--format", "json"], capture_output=True, text=True, check=True)
     document = json.loads(shown.stdout)
     assert [(d["name"], d["examples"]) for d in document["data_sets"]] == [
-        ("train", 70), ("more", 73)
-    ]  # fmt: skip
+        ("train", 70),
+        ("more", 73),
+    ]
     assert all(Path(d["path"]).is_file() for d in document["data_sets"])

@@ -53,8 +53,9 @@ class Study:
     def submit(self, kind: str, *cells: CellSpec) -> "subprocess.CompletedProcess[str]":
         recipe = self.folder / "study.json"
         recipe.write_text(json.dumps({"runs": [encode(cell) for cell in cells]}), "utf-8")
-        return self.call("submit", kind, "--local", "--recipe", str(recipe),
-                         "--storage", self.storage.uri)  # fmt: skip
+        return self.call(
+            "submit", kind, "--local", "--recipe", str(recipe), "--storage", self.storage.uri
+        )
 
     def call(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-c", CODE, *arguments]
@@ -192,9 +193,13 @@ def test_a_judge_that_changes_its_mind(tmp_path: Path) -> None:
 
         server.answer = answer
         judge = JudgeSpec(
-            base_url=server.base_url, model="judge", rubric="preference", baselines=("other",),
-            repeats=5, concurrency=1,
-        )  # fmt: skip
+            base_url=server.base_url,
+            model="judge",
+            rubric="preference",
+            baselines=("other",),
+            repeats=5,
+            concurrency=1,
+        )
         made = study.submit("generate", *study.cells)
         assert made.returncode == 0, made.stderr
         cell = replace(study.cells[0], judge=judge)

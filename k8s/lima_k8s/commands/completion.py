@@ -44,8 +44,10 @@ def settings(_: click.Context, __: click.Parameter, begun: str) -> list[Completi
     level = begun.count(".")
     paths = [path for path in known_paths() if path.startswith(begun)]
     deeper = {".".join(path.split(".")[: level + 1]) for path in paths}
-    return [CompletionItem(p + ("." if any(q.startswith(f"{p}.") for q in paths) else "="))
-            for p in sorted(deeper)]  # fmt: skip
+    return [
+        CompletionItem(p + ("." if any(q.startswith(f"{p}.") for q in paths) else "="))
+        for p in sorted(deeper)
+    ]
 
 
 def arms(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -32,8 +32,13 @@ class ChatPage:
 
     def serve(self, port: int) -> LocalPage:
         """Return the page, bound but not yet serving."""
-        actions = {"state": self.state, "open": self.open, "new": self.new, "say": self.say,
-                   "label": self.label}  # fmt: skip
+        actions = {
+            "state": self.state,
+            "open": self.open,
+            "new": self.new,
+            "say": self.say,
+            "label": self.label,
+        }
         return LocalPage(read_page("chat"), actions, port)
 
     def state(self, _: dict[str, Any]) -> dict[str, Any]:

@@ -94,11 +94,18 @@ def _read(storage: Storage) -> list[Trained]:
         if row["stage"] in ("generate", "judge") and parent:
             later.setdefault(parent, []).append(run)
     return [
-        Trained(run, row["experiment"], row["arm"], row["seed"], row["stage"],
-                tuple(later.get(run, ())), _taught(read_spec(run, row["spec"])))
+        Trained(
+            run,
+            row["experiment"],
+            row["arm"],
+            row["seed"],
+            row["stage"],
+            tuple(later.get(run, ())),
+            _taught(read_spec(run, row["spec"])),
+        )
         for run, row in sorted(rows.items(), key=lambda r: (r[1]["arm"], r[1]["seed"], r[0]))
         if row["stage"] in ("base", "train")
-    ]  # fmt: skip
+    ]
 
 
 def _taught(spec: dict[str, Any]) -> dict[str, Any]:

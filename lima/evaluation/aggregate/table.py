@@ -152,10 +152,14 @@ def _told(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return shares of labels by the names of what they are."""
     names = ("count", "share", "low", "high", "bound_low", "bound_high")
     return [
-        {**row, "shares": {label: dict(zip(names, values, strict=True))
-                           for label, *values in row["shares"]}}
+        {
+            **row,
+            "shares": {
+                label: dict(zip(names, values, strict=True)) for label, *values in row["shares"]
+            },
+        }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def _mention_left_out(tables: Tables, runs: Sequence[str], note: Note) -> None:
@@ -228,8 +232,15 @@ def _rows(
         named = dict(zip(of_runs, key, strict=True))
         _mention_merged(named, members, note, stages)
         sources = results.sources(members) if "source" in by else [None]
-        rows += [{**named, **_source(by, s), **summarise(results, members, s),
-                  **_of_each(results, members, s, judges or ())} for s in sources]  # fmt: skip
+        rows += [
+            {
+                **named,
+                **_source(by, s),
+                **summarise(results, members, s),
+                **_of_each(results, members, s, judges or ()),
+            }
+            for s in sources
+        ]
     return sorted(rows, key=lambda row: [_sortable(row[name]) for name in by])
 
 

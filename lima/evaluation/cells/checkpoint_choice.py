@@ -65,8 +65,11 @@ def checkpoints_of(study: Study, choices: Choices) -> list[Checkpoint]:
 
 def pairs_of(checkpoints: Iterable[Checkpoint]) -> list[tuple[float, float]]:
     """Return perplexity and score of the checkpoints that have both."""
-    return [(c.perplexity, c.score) for c in checkpoints
-            if c.perplexity is not None and c.score is not None]  # fmt: skip
+    return [
+        (c.perplexity, c.score)
+        for c in checkpoints
+        if c.perplexity is not None and c.score is not None
+    ]
 
 
 def correlations(checkpoints: Sequence[Checkpoint]) -> dict[str, RankCorrelation]:

@@ -263,8 +263,9 @@ def _perplexity(results: Results, chains: Sequence[Chain]) -> float | None:
     That need not be the last one; it is where nothing is sampled yet.
     """
     found = dict.fromkeys((chain.runs.get("train", ""), chain.sampled_epoch) for chain in chains)
-    return _mean(results.training[run].perplexity(epoch)
-                 for run, epoch in found if run in results.training)  # fmt: skip
+    return _mean(
+        results.training[run].perplexity(epoch) for run, epoch in found if run in results.training
+    )
 
 
 def _effort_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any]:

@@ -83,11 +83,17 @@ def contests(labelled: Labelled, asked: Asked, hero: str | None = None) -> list[
     judges = labelled.raters(MODEL, asked)
     parts += [(judge, labelled.by((MODEL,), judge)) for judge in judges]
     found = [
-        Contest(asked, arm, other, raters, part.of(asked, arm, (*HUMAN, MODEL), other),
-                first_labels(part.about(asked, arm, other)))
+        Contest(
+            asked,
+            arm,
+            other,
+            raters,
+            part.of(asked, arm, (*HUMAN, MODEL), other),
+            first_labels(part.about(asked, arm, other)),
+        )
         for raters, part in parts
         for arm, other in part.pairs(asked, hero)
-    ]  # fmt: skip
+    ]
     return [contest for contest in found if contest.counts.total]
 
 

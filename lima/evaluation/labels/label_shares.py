@@ -108,17 +108,25 @@ class Labelled:
 
         Without one, a conversation is missing as long as one of these answers has no label.
         """
-        labels = [x for x in self._labels_about.get(("dialogue", _alone(arm)), ())
-                  if x.group in HUMAN and x.turn is not None and x.turn <= FIRST_TURNS]  # fmt: skip
+        labels = [
+            x
+            for x in self._labels_about.get(("dialogue", _alone(arm)), ())
+            if x.group in HUMAN and x.turn is not None and x.turn <= FIRST_TURNS
+        ]
         said = {x.item_id: x.value for x in first_labels(labels)}
         items = {x.item_id: x.conversation_id for x in labels}
-        items |= {a.item_id: a.conversation_id for a in self.answers
-                  if a.arm == arm and a.turn <= FIRST_TURNS}  # fmt: skip
+        items |= {
+            a.item_id: a.conversation_id
+            for a in self.answers
+            if a.arm == arm and a.turn <= FIRST_TURNS
+        }
         found: dict[str | None, set[str | None]] = {}
         for item, conversation in items.items():
             found.setdefault(conversation, set()).add(said.get(item))
-        counts = Counter("failed" if "fail" in values else "missing" if None in values else "not"
-                         for values in found.values())  # fmt: skip
+        counts = Counter(
+            "failed" if "fail" in values else "missing" if None in values else "not"
+            for values in found.values()
+        )
         return Counts(counts, counts.pop("missing", 0))
 
     def arms(self, asked: Asked) -> list[str]:
@@ -168,8 +176,7 @@ class Labelled:
         marked = self._marked
         rounds = {i.run_id for i in self.items if i.run_id}
         mixed = {x.run_id for x in self.labels if x.asked == "absolute" and x.item_id not in marked}
-        kept = [x for x in self.labels
-                if x.item_id not in marked or x.run_id in rounds & mixed]  # fmt: skip
+        kept = [x for x in self.labels if x.item_id not in marked or x.run_id in rounds & mixed]
         return replace(self, labels=kept)
 
     def out_of_distribution(self) -> "Labelled":

@@ -29,12 +29,16 @@ def rate_rows(labelled: Labelled, heroes: Mapping[str, str | None]) -> list[dict
         *_single_rows(labelled.malicious(), "safety", "{}, malicious", ("safe", "unsafe")),
         *_single_rows(labelled, "dialogue", "{}, answers in dialogues", GRADES),
         *(
-            _rate_row(f"{arm}, dialogues", "people", labelled.failed_early(arm),
-                      {"failed": early, "not": "not"})
+            _rate_row(
+                f"{arm}, dialogues",
+                "people",
+                labelled.failed_early(arm),
+                {"failed": early, "not": "not"},
+            )
             for arm in labelled.arms("dialogue")
         ),
         *_pair_rows(labelled, "dialogues", "{} against {}, whole dialogues", heroes),
-    ]  # fmt: skip
+    ]
     return [row for row in rows if row["n"]]
 
 

@@ -88,8 +88,11 @@ def read_curated(tables: Tables, lengths: Collection[str], tokenizer: str | None
     if not specs:
         return Curated()
     counters, why = _counters(specs, tokenizer)
-    taken = [row for run, spec in specs.items()
-             for row in _taken(tables, run, counters.get(run), lengths)]  # fmt: skip
+    taken = [
+        row
+        for run, spec in specs.items()
+        for row in _taken(tables, run, counters.get(run), lengths)
+    ]
     return Curated(list(specs.values()), taken, _exchanges(tables, specs), why)
 
 

@@ -22,8 +22,16 @@ def score(has: Evidence, name: str) -> Found:
     if row.get("score") is None:
         return "no scores" if cells else no_arm(name)
     missing = row["judged"] - row["scored"] + (row["not_judged"] or 0)
-    return Ours(row["score"], row["ci_low"], row["ci_high"], CLUSTERED, row["scored"], missing,
-                row["bound_low"], row["bound_high"])  # fmt: skip
+    return Ours(
+        row["score"],
+        row["ci_low"],
+        row["ci_high"],
+        CLUSTERED,
+        row["scored"],
+        missing,
+        row["bound_low"],
+        row["bound_high"],
+    )
 
 
 def score_difference(has: Evidence, first: str, second: str) -> Found:
@@ -98,8 +106,11 @@ def steps(has: Evidence, name: str) -> Found:
 
 def steps_per_epoch(has: Evidence, name: str) -> Found:
     """How many steps an epoch of its training has; need not be whole."""
-    plans = [Plan(c.examples, 1, c.spec["train"]["batch_size"], 0)
-             for c in has.cells(name) if c.examples and c.spec.get("train")]  # fmt: skip
+    plans = [
+        Plan(c.examples, 1, c.spec["train"]["batch_size"], 0)
+        for c in has.cells(name)
+        if c.examples and c.spec.get("train")
+    ]
     return exact([plan.steps_per_epoch for plan in plans], f"training of {name!r}")
 
 

@@ -94,15 +94,32 @@ def ranges(rows: Sequence[Range], x_label: str) -> Drawing:
         for y, row in enumerate(rows):
             hue = palette.hues[row.colour % len(palette.hues)]
             if row.outer:
-                axes.plot(row.outer, (y, y), color=hue, alpha=0.3, linewidth=6,
-                          solid_capstyle="butt")  # fmt: skip
+                axes.plot(
+                    row.outer, (y, y), color=hue, alpha=0.3, linewidth=6, solid_capstyle="butt"
+                )
             if row.inner:
                 axes.plot(row.inner, (y, y), color=hue, linewidth=2.2)
-            axes.plot(row.singles, [y] * len(row.singles), "o", color=hue, markersize=4, zorder=3,
-                      markerfacecolor=palette.surface, markeredgewidth=0.9)  # fmt: skip
+            axes.plot(
+                row.singles,
+                [y] * len(row.singles),
+                "o",
+                color=hue,
+                markersize=4,
+                zorder=3,
+                markerfacecolor=palette.surface,
+                markeredgewidth=0.9,
+            )
             marker = MARKERS[row.colour % len(MARKERS)]
-            axes.plot([row.value], [y], marker, color=hue, markersize=7, zorder=4,
-                      markeredgecolor=palette.surface, markeredgewidth=1)  # fmt: skip
+            axes.plot(
+                [row.value],
+                [y],
+                marker,
+                color=hue,
+                markersize=7,
+                zorder=4,
+                markeredgecolor=palette.surface,
+                markeredgewidth=1,
+            )
 
     return Drawing(_rows_height([row.label for row in rows]), paint)
 
@@ -118,11 +135,23 @@ def bars(
         starts = [0.0] * len(rows)
         for number, part in enumerate(parts):
             values = [row.parts[number] * scale for row in rows]
-            drawn = axes.barh(range(len(rows)), values, left=starts, height=0.62, label=part,
-                              color=palette.parts[number], edgecolor=palette.surface,
-                              linewidth=1)  # fmt: skip
-            axes.bar_label(drawn, label_type="center", color=palette.surface, fontsize=7.5,
-                           labels=[_in_bar(v, scale, rows, share) for v in values])  # fmt: skip
+            drawn = axes.barh(
+                range(len(rows)),
+                values,
+                left=starts,
+                height=0.62,
+                label=part,
+                color=palette.parts[number],
+                edgecolor=palette.surface,
+                linewidth=1,
+            )
+            axes.bar_label(
+                drawn,
+                label_type="center",
+                color=palette.surface,
+                fontsize=7.5,
+                labels=[_in_bar(v, scale, rows, share) for v in values],
+            )
             starts = [start + value for start, value in zip(starts, values, strict=True)]
         if share:
             axes.set_xlim(0, 100)
@@ -171,8 +200,14 @@ def _write_notes(axes: "Axes", lines: Sequence[Curve], palette: Palette) -> None
             x, y = to_axes.transform(point)
             if all(abs(x - a) > NOTE_ROOM[0] or abs(y - b) > NOTE_ROOM[1] for a, b in taken):
                 taken.append((x, y))
-                axes.annotate(note, point, (5, 4), textcoords="offset points", fontsize=7.5,
-                              color=palette.muted)  # fmt: skip
+                axes.annotate(
+                    note,
+                    point,
+                    (5, 4),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    color=palette.muted,
+                )
 
 
 def _log_axis(axes: "Axes", values: Sequence[float]) -> None:

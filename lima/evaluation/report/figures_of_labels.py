@@ -67,8 +67,9 @@ def _paper_rows(has: Evidence) -> list[dict[str, Any]]:
 def _preference(has: Evidence, *, by_people: bool) -> Panel | None:
     """Wins, ties and losses of every pair, over the paper's own of that pair."""
     lima, bars = has.arm("lima"), []
-    shown = [c for c in contests(has.labelled, "preference", lima)
-             if (c.raters == PEOPLE) == by_people]  # fmt: skip
+    shown = [
+        c for c in contests(has.labelled, "preference", lima) if (c.raters == PEOPLE) == by_people
+    ]
     for contest in shown:
         bars.append(_bar(_named(contest, shown), contest.counts, OUTCOMES))
         name = has.name_of(contest.other) if contest.arm == lima else None
@@ -95,9 +96,15 @@ def _outcomes(among: Sequence[Contest], better: str, worse: str) -> list[str]:
 
 def _absolute(has: Evidence) -> Panel | None:
     bars: list[Bar] = []
-    parts = (("", has.labelled.drawn(), "absolute", "paper: LIMA"),
-             (", out of distribution", has.labelled.out_of_distribution(),
-              "out_of_distribution", "paper: LIMA, out of distribution"))  # fmt: skip
+    parts = (
+        ("", has.labelled.drawn(), "absolute", "paper: LIMA"),
+        (
+            ", out of distribution",
+            has.labelled.out_of_distribution(),
+            "out_of_distribution",
+            "paper: LIMA, out of distribution",
+        ),
+    )
     for words, labelled, fact, paper in parts:
         found = [(arm, labelled.of("absolute", arm, HUMAN)) for arm in labelled.arms("absolute")]
         mine = [_bar(f"{arm}{words}", counts, GRADES) for arm, counts in found if counts.total]
@@ -114,17 +121,28 @@ def _dialogue(has: Evidence) -> Panel | None:
         counts = has.labelled.of("dialogue", str(arm), HUMAN)
         bars += [_bar(str(arm), counts, GRADES)] if counts.total else []
     if bars:
-        bars += [Bar(f"paper: {said}", _paper(GRADES, "dialogue", name))
-                 for name, said in DIALOGUE_ARMS.items()]  # fmt: skip
+        bars += [
+            Bar(f"paper: {said}", _paper(GRADES, "dialogue", name))
+            for name, said in DIALOGUE_ARMS.items()
+        ]
     return _panel(bars, list(GRADES), "answers, %")
 
 
 def _dialogues(has: Evidence) -> Panel | None:
     """Whole dialogues of two arms, the better one's first."""
-    found = [c for c in contests(has.labelled, "dialogues", has.arm("lima_dialogue"))
-             if c.raters == PEOPLE]  # fmt: skip
-    bars = [_bar(f"against {_named(c, found)}" if len({f.arm for f in found}) == 1
-                 else _named(c, found), c.counts, OUTCOMES) for c in found]  # fmt: skip
+    found = [
+        c
+        for c in contests(has.labelled, "dialogues", has.arm("lima_dialogue"))
+        if c.raters == PEOPLE
+    ]
+    bars = [
+        _bar(
+            f"against {_named(c, found)}" if len({f.arm for f in found}) == 1 else _named(c, found),
+            c.counts,
+            OUTCOMES,
+        )
+        for c in found
+    ]
     if bars:
         words = " against ".join(reversed(DIALOGUE_ARMS.values()))
         bars.append(Bar(f"paper: {words}", _paper(OUTCOMES, "dialogue_preference")))

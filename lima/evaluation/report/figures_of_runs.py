@@ -48,8 +48,13 @@ def panels(
 
     """
     makers: tuple[Callable[[Study], Panel | None], ...] = (
-        loss, perplexity, lengths, stops, attempts, hours
-    )  # fmt: skip
+        loss,
+        perplexity,
+        lengths,
+        stops,
+        attempts,
+        hours,
+    )
     return {
         "checkpoints": checkpoints(points),
         "score": score(study, theirs),
@@ -203,10 +208,13 @@ def _score_range(study: Study, series: Series) -> Range | None:
     by_seed = [summarise(study.results, [c]).get("score") for c in series.chains]
     singles = [value for value in by_seed if value is not None]
     return Range(
-        series.label, series.colour, row["score"],
+        series.label,
+        series.colour,
+        row["score"],
         (row["ci_low"], row["ci_high"]) if row["ci_low"] is not None else None,
-        (row["bound_low"], row["bound_high"]), singles if len(singles) > 1 else (),
-    )  # fmt: skip
+        (row["bound_low"], row["bound_high"]),
+        singles if len(singles) > 1 else (),
+    )
 
 
 def _quantity_curves(study: Study, members: Sequence[Series], judged: bool) -> list[Curve]:

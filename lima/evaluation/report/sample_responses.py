@@ -91,8 +91,15 @@ def _responses(
     tables: Tables, answered: Mapping[str, Mapping[str, int]], prompts: Collection[str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the first response of each run to each prompt."""
-    columns = ["generation_key", "prompt_key", "sample", "prompt", "response", "response_tokens",
-               "finish_reason"]  # fmt: skip
+    columns = [
+        "generation_key",
+        "prompt_key",
+        "sample",
+        "prompt",
+        "response",
+        "response_tokens",
+        "finish_reason",
+    ]
 
     def first(part: pa.Table) -> list[dict[str, Any]]:
         rows = part.take(rows_with(part["prompt_key"], prompts)).to_pylist()

@@ -92,9 +92,15 @@ class Memory:
     def total(self) -> float:
         """All parts together."""
         return (
-            self.weights + self.gradients + self.optimizer + self.working
-            + self.activations + self.logits + self.cache + self.context
-        )  # fmt: skip
+            self.weights
+            + self.gradients
+            + self.optimizer
+            + self.working
+            + self.activations
+            + self.logits
+            + self.cache
+            + self.context
+        )
 
     def fits(self, gpu: Gpu) -> bool:
         """Say whether a GPU holds it, with something left for fragments."""

@@ -132,14 +132,21 @@ def try_gpu_image() -> str:
         _build_jobs(name, variant="gpu")
         container = run([*BUILDAH, "from", name], env=ENVIRONMENT).strip()
         try:
-            said = [run([*BUILDAH, "run", container, "--", *words], env=ENVIRONMENT) for words in (
-                ["python", "-c", "import torch; print('torch', torch.__version__, "
-                 "'CUDA', torch.version.cuda)"],
-                ["python", "-m", "lima_k8s", "--version"],
-                ["python", "-m", "lima_jobs.run", "--help"],
-                ["python", "-m", "lima_jobs.storagecheck", "--help"],
-                ["ray", "--version"],
-            )]  # fmt: skip
+            said = [
+                run([*BUILDAH, "run", container, "--", *words], env=ENVIRONMENT)
+                for words in (
+                    [
+                        "python",
+                        "-c",
+                        "import torch; print('torch', torch.__version__, "
+                        "'CUDA', torch.version.cuda)",
+                    ],
+                    ["python", "-m", "lima_k8s", "--version"],
+                    ["python", "-m", "lima_jobs.run", "--help"],
+                    ["python", "-m", "lima_jobs.storagecheck", "--help"],
+                    ["ray", "--version"],
+                )
+            ]
             mounted = run([*BUILDAH, "mount", container], env=ENVIRONMENT).strip()
             size = int(run(["du", "-s", "--block-size=1", mounted]).split()[0]) / 1e9
         finally:

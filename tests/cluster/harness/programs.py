@@ -71,9 +71,15 @@ def _run_logged(words: list[str], stdin: str | None, environment: dict[str, str]
         stream.flush()
         before = stream.tell()
         done = subprocess.run(
-            words, input=stdin, env=environment, text=True, cwd=ROOT, check=False,
-            stdout=stream, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            words,
+            input=stdin,
+            env=environment,
+            text=True,
+            cwd=ROOT,
+            check=False,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
         stream.seek(before)
         said = stream.read()
     if done.returncode:

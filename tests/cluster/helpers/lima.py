@@ -31,11 +31,25 @@ POLL_S = 3.0
 TINY = ("--recipe", "tiny")
 ONE = (*TINY, "--arm", "howto-32", "--seed", "0")
 # One worker process, no pretraining: what can fail fails soon.
-SMALL = (*ONE, "--set", "base=null", "--set", "train.model.path=scratch", "--set",
-         "train.model.shape.vocab_size=400", "--set", "train.model.shape.hidden_size=32", "--set",
-         "train.model.shape.layers=1", "--set", "train.model.shape.heads=2", "--set",
-         "train.model.shape.intermediate_size=64", "--set",
-         "train.model.shape.context_length=256")  # fmt: skip
+SMALL = (
+    *ONE,
+    "--set",
+    "base=null",
+    "--set",
+    "train.model.path=scratch",
+    "--set",
+    "train.model.shape.vocab_size=400",
+    "--set",
+    "train.model.shape.hidden_size=32",
+    "--set",
+    "train.model.shape.layers=1",
+    "--set",
+    "train.model.shape.heads=2",
+    "--set",
+    "train.model.shape.intermediate_size=64",
+    "--set",
+    "train.model.shape.context_length=256",
+)
 
 
 @dataclass(frozen=True)

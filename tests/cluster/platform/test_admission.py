@@ -44,12 +44,14 @@ def pods(job: Manifest) -> list[Manifest]:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
-                **made["metadata"], "name": f"{name}-{role}", "namespace": namespace,
+                **made["metadata"],
+                "name": f"{name}-{role}",
+                "namespace": namespace,
             },
             "spec": made["spec"],
         }
         for role, made in pod_templates(job).items()
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("name", profiles())
@@ -74,14 +76,20 @@ def test_what_pods_have_besides_is_admitted(kubectl: Kubectl, namespace: str) ->
     said = {name: value for name, value in ALL.items() if name != "hostNetwork"}
     [fetch] = said["initContainers"]
     secure = {
-        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
-    }  # fmt: skip
+    }
     said["initContainers"] = [{**fetch, "securityContext": secure}]
     kubectl("create", "priorityclass", namespace, "--value=1")
     said["priorityClassName"] = namespace
-    cluster = {"pods": {"all": said}, "caBundle": {"configMap": "ca"}, "deadlineSeconds": 60,
-               "jobLabels": {"team": "a"}, "jobAnnotations": {"note": "b"}}  # fmt: skip
+    cluster = {
+        "pods": {"all": said},
+        "caBundle": {"configMap": "ca"},
+        "deadlineSeconds": 60,
+        "jobLabels": {"team": "a"},
+        "jobAnnotations": {"note": "b"},
+    }
     cell = next(cell for cell in RECIPES["tiny"]() if cell.arm == "howto-32")
     text = template("lima-train", values([cell], **cluster), "--namespace", namespace)
     [job] = of_kind(manifests(text), "RayJob")

@@ -66,14 +66,21 @@ def queue(kubectl: Kubectl, namespace: str, other: str) -> Iterator[str]:
     """Yield the first team's namespace; both have queues in one cohort."""
     cluster = {"gpu": GPU_NODE}
     common: dict[str, Any] = {
-        "cohort": namespace, "quota": of_one_run(), "networkPolicy": {"enabled": False},
-    }  # fmt: skip
+        "cohort": namespace,
+        "quota": of_one_run(),
+        "networkPolicy": {"enabled": False},
+    }
     releases = (f"{namespace}-queue", f"{other}-queue")
     install(kubectl, releases[0], cluster=cluster, namespace=namespace, **common)
     install(
-        kubectl, releases[1], cluster=cluster, namespace=other, shared=False, prefix=namespace,
+        kubectl,
+        releases[1],
+        cluster=cluster,
+        namespace=other,
+        shared=False,
+        prefix=namespace,
         **common,
-    )  # fmt: skip
+    )
     yield namespace
     for release in reversed(releases):
         helm(kubectl, "uninstall", release, "--no-hooks")
@@ -146,8 +153,9 @@ def test_borrow_reclaim_preempt_resume(
     ours.submit("--recipe", file, "--priority", "high", kind="train")
     ours.until(lambda runs: admitted([run for run in runs if run["seed"] == 7]))
     assert flavors(kubectl, ours.namespace) == {
-        f"{ours.namespace}-cpu", f"{ours.namespace}-gpu",
-    }  # fmt: skip
+        f"{ours.namespace}-cpu",
+        f"{ours.namespace}-gpu",
+    }
     waiting = [r for r in ours.runs() if not r["admitted"]]
     for run in waiting:
         if run["state"] != "stopping":

@@ -73,8 +73,9 @@ def test_two_hundred_runs_by_one_command(
         status = seen("status", "--format", "json")
         calls.append(asked.copy())
     assert {run["run_id"] for run in status.document["runs"]} == {run_id(cell) for cell in CELLS}
-    for what, end, made in zip(("submit", "again", "status"), (done, again, status), calls,
-                               strict=True):  # fmt: skip
+    for what, end, made in zip(
+        ("submit", "again", "status"), (done, again, status), calls, strict=True
+    ):
         verbs = ", ".join(f"{n} {v}" for v, n in Counter(c.split()[0] for c in made).items())
         each = f"{end.seconds / MANY * 1000:.0f} ms and {len(made) / MANY:.2f} calls a run"
         say(f"{what}: {end.seconds:.1f} s, {len(made)} calls ({verbs}), {each}")

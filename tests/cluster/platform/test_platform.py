@@ -27,9 +27,13 @@ FLAVORS = [
 def queue(kubectl: Kubectl, namespace: str) -> Iterator[str]:
     """Yield a namespace whose queue is lima-queue's, with three kinds of GPUs."""
     install(
-        kubectl, f"{namespace}-queue", namespace=namespace, quota=QUOTA, flavors=FLAVORS,
+        kubectl,
+        f"{namespace}-queue",
+        namespace=namespace,
+        quota=QUOTA,
+        flavors=FLAVORS,
         networkPolicy={"enabled": False},
-    )  # fmt: skip
+    )
     yield namespace
     helm(kubectl, "uninstall", f"{namespace}-queue", "--no-hooks", "--ignore-not-found")
 
@@ -37,12 +41,17 @@ def queue(kubectl: Kubectl, namespace: str) -> Iterator[str]:
 def hold_quota(kubectl: Kubectl, namespace: str) -> None:
     """Let a job of another kind take quota of the queue; it is admitted when this returns."""
     container = {
-        "name": "c", "image": PAUSE, "resources": {"requests": {"cpu": "1m"}},
+        "name": "c",
+        "image": PAUSE,
+        "resources": {"requests": {"cpu": "1m"}},
         "securityContext": {
-            "runAsNonRoot": True, "runAsUser": 1000, "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
-    }  # fmt: skip
+    }
     template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
     labels = {"kueue.x-k8s.io/queue-name": "lima"}
     kubectl.apply(

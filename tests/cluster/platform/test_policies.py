@@ -27,25 +27,33 @@ def queue(kubectl: Kubectl, namespace: str) -> Iterator[str]:
     ann, chief = (f"{namespace}/{name}" for name in ("ann", "chief"))
     quota = {"cpu": 1, "memoryGiB": 5, "diskGiB": 50, "gpuNodes": 1}
     install(
-        kubectl, f"{namespace}-queue", namespace=namespace, quota=quota,
+        kubectl,
+        f"{namespace}-queue",
+        namespace=namespace,
+        quota=quota,
         submitters={"serviceAccounts": [ann, chief]},
         admission={"high": {"serviceAccounts": [chief]}},
         networkPolicy={"enabled": False},
         resourceQuota={"count/rayjobs.ray.io": "2"},
-    )  # fmt: skip
+    )
     yield namespace
     helm(kubectl, "uninstall", f"{namespace}-queue", "--no-hooks")
 
 
 def pod(name: str, **limits: str) -> dict[str, Any]:
     security = {
-        "runAsNonRoot": True, "runAsUser": 1000, "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
-    }  # fmt: skip
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     container = {
-        "name": "c", "image": "localhost/pause:1", "resources": {"limits": limits},
+        "name": "c",
+        "image": "localhost/pause:1",
+        "resources": {"limits": limits},
         "securityContext": security,
-    }  # fmt: skip
+    }
     spec = {"containers": [container], "activeDeadlineSeconds": 60}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
@@ -80,9 +88,15 @@ def test_nobody_passes_the_queue(lima: Lima, kubectl: Kubectl, tmp_path: Path) -
     bare = {**job, "metadata": {**job["metadata"], "labels": unqueued}}
     assert "outside all quota" in refused(hers, bare, space)
     assert "is forbidden: User" in refused(  # only KubeRay makes Ray clusters
-        hers, {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": "r"},
-               "spec": job["spec"]["rayClusterSpec"]}, space,
-    )  # fmt: skip
+        hers,
+        {
+            "apiVersion": "ray.io/v1",
+            "kind": "RayCluster",
+            "metadata": {"name": "r"},
+            "spec": job["spec"]["rayClusterSpec"],
+        },
+        space,
+    )
     high = {**labels, "kueue.x-k8s.io/priority-class": "lima-high"}
     urgent = {**job, "metadata": {**job["metadata"], "labels": high}}
     assert "lima-high is not yours" in refused(hers, urgent, space)
@@ -108,14 +122,18 @@ def test_a_submitter_runs_studies_under_the_policies(
     """What operators make for a run is let through, and so is `helm test`, which leaves nothing."""
     trusted = Path("/etc/ssl/certs/ca-certificates.crt")
     kubectl(
-        "create", "configmap", "ca", f"--from-file=ca-bundle.crt={trusted}",
+        "create",
+        "configmap",
+        "ca",
+        f"--from-file=ca-bundle.crt={trusted}",
         f"--namespace={lima.namespace}",
-    )  # fmt: skip
+    )
     besides = {
         "caBundle": {"configMap": "ca"},
-        "pods": {"all": {"annotations": {"example.com/safe-to-evict": "false"},
-                         "env": {"NO_PROXY": "*"}}},
-    }  # fmt: skip
+        "pods": {
+            "all": {"annotations": {"example.com/safe-to-evict": "false"}, "env": {"NO_PROXY": "*"}}
+        },
+    }
     profile = write_profile(tmp_path / "besides.yaml", s3, **besides)
     ann = replace(person(lima, kubectl, tmp_path, "ann"), profile=profile)
     await_policies(kubectl_of(ann), lima.namespace)

@@ -34,10 +34,14 @@ def write_sites(folder: Path) -> Path:
             number = n if n % 2 else n + RANGE  # two partitions
             body = answer_body(site, n).replace("<p>", "<p>I say: " if n % 4 == 0 else "<p>")
             rows += [
-                dumps.question(number, f"What is {site} thing number {n} good for?", Score=n,
-                               Body=f"<p>A description of {site} thing number {n}, in words.</p>"),
+                dumps.question(
+                    number,
+                    f"What is {site} thing number {n} good for?",
+                    Score=n,
+                    Body=f"<p>A description of {site} thing number {n}, in words.</p>",
+                ),
                 dumps.answer(number + 200_000, number, Body=body),
-            ]  # fmt: skip
+            ]
         posts = {"Posts": dumps.document(rows)}
         dumps.write_folder(folder / f"{site}.stackexchange.com", posts)
     return folder

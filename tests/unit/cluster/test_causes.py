@@ -40,9 +40,12 @@ def pod_with(init: bool = False, restart: int = 0, **state: Any) -> Pod:
     """Return a pod as the API server has it, with one container in a state."""
     last = state.pop("last", {})
     status = {
-        "name": "ray-head", "state": state, "lastState": last, "restartCount": restart,
+        "name": "ray-head",
+        "state": state,
+        "lastState": last,
+        "restartCount": restart,
         "image": "sha256:1",
-    }  # fmt: skip
+    }
     key = "initContainer" if init else "container"
     container = {"name": "ray-head", "image": "registry/lima:none"}
     return parse.pod(
@@ -76,7 +79,9 @@ def cause(
         (pod_with(**waiting("InvalidImageName")), "image-pull-failure", True),
         (
             pod_with(
-                init=True, restart=3, last={"terminated": {"exitCode": 7}},
+                init=True,
+                restart=3,
+                last={"terminated": {"exitCode": 7}},
                 **waiting("CrashLoopBackOff"),
             ),
             "init-crash-loop",
@@ -119,7 +124,7 @@ def cause(
         (Pod("p", unschedulable="0/1 nodes: 1 Insufficient nvidia.com/gpu"), "no-node-fits", False),
         (Pod("p", phase="Failed", reason="Evicted", message="low on memory"), "pod-evicted", False),
     ],
-)  # fmt: skip
+)
 def test_a_pod_names_its_cause(pod: Pod, name: str, fatal: bool) -> None:
     found = cause(pods=(pod,))
     assert found
@@ -154,7 +159,9 @@ def test_the_message_names_the_image_and_the_place() -> None:
         ),
         (
             Event(
-                "RayCluster", "c", "FailedToCreateHeadPod",
+                "RayCluster",
+                "c",
+                "FailedToCreateHeadPod",
                 'Failed to create head Pod: pods "x" is forbidden: violates PodSecurity',
             ),
             "pod-refused",
@@ -164,7 +171,7 @@ def test_the_message_names_the_image_and_the_place() -> None:
             "pod-refused",
         ),
     ],
-)  # fmt: skip
+)
 def test_an_event_names_its_cause(event: Event, name: str) -> None:
     found = cause(events=(event,))
     assert found
@@ -190,18 +197,24 @@ KUEUE_SAYS = (
     [
         (pending("ExceedsMaxQuota", KUEUE_SAYS), QUEUE, "quota-never-fits"),
         (pending("Pending", KUEUE_SAYS), QUEUE, "quota-never-fits"),
-        (pending("NoMatchingFlavor", "resource nvidia.com/gpu unavailable in ClusterQueue"), QUEUE,
-         "quota-never-fits"),
+        (
+            pending("NoMatchingFlavor", "resource nvidia.com/gpu unavailable in ClusterQueue"),
+            QUEUE,
+            "quota-never-fits",
+        ),
         (pending("Misconfigured", "LocalQueue lima doesn't exist"), None, "queue-missing"),
         (pending("Misconfigured", "ClusterQueue lima doesn't exist"), QUEUE, "queue-missing"),
         (pending("Suspended", "ClusterQueue lima is inactive"), QUEUE, "queue-stopped"),
-        (pending("Suspended", "LocalQueue lima is stopped"), replace(QUEUE, stopped=True),
-         "queue-stopped"),
+        (
+            pending("Suspended", "LocalQueue lima is stopped"),
+            replace(QUEUE, stopped=True),
+            "queue-stopped",
+        ),
         (Workload("w", "u", active=False), QUEUE, "deactivated"),
         (replace(ADMITTED, checks={"provision": "no capacity"}), QUEUE, "check-failing"),
         (None, QUEUE, "not-managed"),
     ],
-)  # fmt: skip
+)
 def test_kueue_names_its_cause(workload: Workload | None, queue: Queue | None, name: str) -> None:
     found = cause(workload=workload, queue=queue)
     assert found

@@ -96,9 +96,12 @@ def test_those_of_one_second_are_ordered_by_uid() -> None:
 
 def test_who_is_ahead_is_ordered_by_priority_then_age() -> None:
     found = explained(
-        workload("a", 0, holds=True), workload("b", 1), workload("c", 2), workload("d", 3),
+        workload("a", 0, holds=True),
+        workload("b", 1),
+        workload("c", 2),
+        workload("d", 3),
         workload("e", 4, priority=100),
-    )  # fmt: skip
+    )
     assert found.ahead == ("E", "B")
     assert found.holding == ("A (8 GPUs)",)
 

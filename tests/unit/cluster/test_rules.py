@@ -86,8 +86,11 @@ def test_a_good_rayjob_passes() -> None:
         (lambda r: r["spec"].update(activeDeadlineSeconds=0), "error", "activeDeadlineSeconds"),
         (lambda r: r["spec"].update(activeDeadlineSeconds=9), "note", "activeDeadlineSeconds"),
         (lambda r: cluster(r).update(rayVersion="2.51.0"), "error", ".rayVersion"),
-        (lambda r: cluster(r).update(enableInTreeAutoscaling=True), "error",
-         "spec.rayClusterSpec.enableInTreeAutoscaling"),
+        (
+            lambda r: cluster(r).update(enableInTreeAutoscaling=True),
+            "error",
+            "spec.rayClusterSpec.enableInTreeAutoscaling",
+        ),
         (lambda r: head(r)["rayStartParams"].update({"num-gpus": "1"}), "warning", ".num-gpus"),
         (lambda r: head(r).pop("template"), "error", "headGroupSpec.template"),
         (lambda r: group(r).update(groupName="head"), "error", "[0].groupName"),
@@ -96,10 +99,15 @@ def test_a_good_rayjob_passes() -> None:
         (lambda r: group(r).update(minReplicas=3), "error", "[0]"),
         (lambda r: group(r).update(replicas=3), "error", "[0].replicas"),
         (lambda r: group(r)["template"]["spec"].update(containers=[]), "error", "[0].template"),
-        (lambda r: cluster(r).update(workerGroupSpecs=[
-            {**GROUP, "groupName": f"g{i}"} for i in range(17)]), "error", "workerGroupSpecs"),
+        (
+            lambda r: cluster(r).update(
+                workerGroupSpecs=[{**GROUP, "groupName": f"g{i}"} for i in range(17)]
+            ),
+            "error",
+            "workerGroupSpecs",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_rayjob_is_found(change: Callable[[Raw], object], level: str, path: str) -> None:
     found = manifest_findings([changed(change)])
     assert any(f.level == level and f.path.endswith(path) for f in found), found
@@ -190,9 +198,11 @@ def test_a_key_that_no_secret_can_hold_is_a_warning(
 def test_files_below_the_storage_are_named() -> None:
     found = cell_findings(lima_65b(), ClusterSpec())
     assert {f.path for f in found} == {
-        "train.data.path", "train.heldout.path", "generate.prompts.path",
+        "train.data.path",
+        "train.heldout.path",
+        "generate.prompts.path",
         "cluster.stop.uploadMiBps",
-    }  # fmt: skip
+    }
 
 
 def test_lint_judges_a_file_of_manifests(

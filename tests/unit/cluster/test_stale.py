@@ -44,9 +44,7 @@ def pod(state: dict[str, Any], role: str = "worker", last: dict[str, Any] | None
 def seen(run: Run, *pods: Pod, event: Event | None = None) -> View:
     events: dict[str, tuple[Event, ...]] = {event.name: (event,)} if event else {}
     queues = {"lima": Queue("lima", "lima")}
-    [view] = views(
-        Snapshot((run,), {"u": WORKLOAD}, {"r": pods}, events, queues), [run], {}, NOON
-    )  # fmt: skip
+    [view] = views(Snapshot((run,), {"u": WORKLOAD}, {"r": pods}, events, queues), [run], {}, NOON)
     return view
 
 
@@ -73,9 +71,12 @@ def test_a_pod_that_came_to_run_overcame_its_events(
 
 def test_a_pod_that_was_refused_came_later_if_the_job_runs() -> None:
     event = Event(
-        "RayCluster", "c", "FailedToCreateWorkerPod", 'pods "x" is forbidden: exceeded quota: gpus',
+        "RayCluster",
+        "c",
+        "FailedToCreateWorkerPod",
+        'pods "x" is forbidden: exceeded quota: gpus',
         at=MINUTES_50,
-    )  # fmt: skip
+    )
     assert seen(RUNNING, pod(RUNS), event=event).state == "running"
     refused = seen(STARTING, pod(RUNS, "head"), event=event)
     assert (refused.state, refused.cause and refused.cause.name) == ("blocked", "pod-refused")

@@ -34,8 +34,9 @@ WAITING = Workload("w", "u", "lima", conditions={"QuotaReserved": NO_QUOTA})
 def admitted(seconds: float) -> Workload:
     since = Condition(True, since=NOW - timedelta(seconds=seconds))
     flavors = {"cpu": "lima-h100"}
-    return Workload("w", "u", "lima", conditions={"QuotaReserved": since, "Admitted": since},
-                    flavors=flavors)  # fmt: skip
+    return Workload(
+        "w", "u", "lima", conditions={"QuotaReserved": since, "Admitted": since}, flavors=flavors
+    )
 
 
 def a_queue(reason: str, message: str = "") -> dict[str, Any]:

@@ -21,8 +21,18 @@ from tests.conftest import ROOT
 Answer = tuple[int, Any]
 Api = dict[str, Answer]
 """What is answered, by a path, or by the beginning of one up to a slash: a status and JSON."""
-SUBMIT = ["submit", "ablation", "--recipe", "tiny", "--storage", "s3://b/x", "-n", "team",
-          "--cluster", "cpu-test"]  # fmt: skip
+SUBMIT = [
+    "submit",
+    "ablation",
+    "--recipe",
+    "tiny",
+    "--storage",
+    "s3://b/x",
+    "-n",
+    "team",
+    "--cluster",
+    "cpu-test",
+]
 NAMESPACED = [["status"], ["watch"], ["explain", "r"], ["logs", "r"], ["cancel", "r", "--yes"]]
 READING = [[*command, "-n", "team"] for command in NAMESPACED]
 
@@ -46,9 +56,10 @@ OURS: Api = {
     "/apis/kueue.x-k8s.io/v1beta2/": NONE,
     "/apis/kueue.x-k8s.io/v1beta2/clusterqueues/": (200, {"metadata": {"name": "lima"}}),
     "/apis/kueue.x-k8s.io/v1beta2/namespaces/team/localqueues/lima": (
-        200, {"metadata": {"name": "lima"}, "spec": {"clusterQueue": "lima"}},
+        200,
+        {"metadata": {"name": "lima"}, "spec": {"clusterQueue": "lima"}},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

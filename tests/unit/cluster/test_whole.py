@@ -132,9 +132,11 @@ def test_everything_that_pods_name_is_asked_for() -> None:
 
     require_references(Asked(), documents)
     assert asked == {
-        ("secrets", "hub"), ("secrets", "pull"), ("secrets", "storage"),
+        ("secrets", "hub"),
+        ("secrets", "pull"),
+        ("secrets", "storage"),
         ("serviceaccounts", "runs"),
-    }  # fmt: skip
+    }
 
 
 def test_a_claim_or_an_optional_secret_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +177,9 @@ def test_the_second_of_two_equal_submits_says_there_already(
     monkeypatch.setattr(HelmInMemory, "install", late)
     outcome = submitted(helm)
     assert (outcome.submitted, [left.why for left in outcome.left_out]) == (
-        [], ["there already"] * 2,
-    )  # fmt: skip
+        [],
+        ["there already"] * 2,
+    )
     assert len(helm.releases) == 1
 
 
@@ -246,9 +249,11 @@ def test_ctrl_c_lets_helm_end(tmp_path: Path) -> None:
     code = "from lima_k8s.cluster.submit.helm import Helm; Helm('n').uninstall('r')"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, start_new_session=True,
+        [sys.executable, "-c", code],
+        env=environment,
+        start_new_session=True,
         stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    ) as process:
         while not (tmp_path / "begun").exists():
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -207,12 +207,13 @@ def test_a_bug_is_told_without_its_traceback(
     ("error", "code", "told"),
     [
         (
-            FileNotFoundError(2, "No such file or directory", "/no/file"), 2,
+            FileNotFoundError(2, "No such file or directory", "/no/file"),
+            2,
             "No such file or directory: /no/file; name another path, or make this one usable",
         ),
         (OSError(28, "No space left on device", "/full"), 1, "No space left on device: /full"),
     ],
-)  # fmt: skip
+)
 def test_a_file_system_error_is_told_in_one_line(
     error: OSError,
     code: int,

@@ -77,8 +77,18 @@ def test_answers_in_a_chat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def hostile(tmp_path: Path) -> str:
     storage = Storage(str(tmp_path))
     write_study(storage, Study((Arm(EVIL), Arm("=1+1"), Arm("plain")), seeds=1))
-    rows = [event(i, kind="preference", label="A", arm_1="@SUM(A1)", arm_2=EVIL, response_2="y",
-                  item_id=str(i)) for i in range(3)]  # fmt: skip
+    rows = [
+        event(
+            i,
+            kind="preference",
+            label="A",
+            arm_1="@SUM(A1)",
+            arm_2=EVIL,
+            response_2="y",
+            item_id=str(i),
+        )
+        for i in range(3)
+    ]
     RunTable.of(storage, ANNOTATIONS, {**IDENTITY, "experiment": "synthetic"}).write("l", rows)
     return str(tmp_path)
 

@@ -106,14 +106,20 @@ class Inputs:
         """Return the curation as `submit` names it."""
         root = self.bucket.uri if self.bucket else str(self.folder)
         stories = SourceSpec(
-            "examples", ("stories.jsonl",), pool="stories", picks="picks.jsonl",
+            "examples",
+            ("stories.jsonl",),
+            pool="stories",
+            picks="picks.jsonl",
             patches="patches.jsonl",
-        )  # fmt: skip
+        )
         arms = (ArmSpec("stem", (stem_part(9),)), ArmSpec("told", (PartSpec("stories"),)))
         spec = CurateSpec(
-            (SourceSpec("stackexchange", ("dumps",)), stories), arms, root=root, sites="sites.yaml",
+            (SourceSpec("stackexchange", ("dumps",)), stories),
+            arms,
+            root=root,
+            sites="sites.yaml",
             assembly=AssemblySpec(tokenizer="tokenizer.json"),
-        )  # fmt: skip
+        )
         (found,) = prepare([cell(spec)], Contents()).cells
         assert found.curate
         return found.curate

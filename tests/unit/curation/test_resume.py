@@ -99,8 +99,10 @@ def test_files_that_changed_since_the_run_began_are_refused(inputs: Path, tmp_pa
 
 
 def _prompts(path: Path, count: int) -> None:
-    lines = [json.dumps({"conversations": [f"Write about {n} things.", f"Story {n}. " * 9]})
-             for n in range(count)]  # fmt: skip
+    lines = [
+        json.dumps({"conversations": [f"Write about {n} things.", f"Story {n}. " * 9]})
+        for n in range(count)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines), "utf-8")
 
@@ -140,8 +142,13 @@ def test_picks_and_edits_are_replayed_without_reading_again(tmp_path: Path) -> N
 
 def test_edits_change_the_example_and_not_the_candidate(tmp_path: Path) -> None:
     _prompts(tmp_path / "in" / "stories" / "a.jsonl", 1)
-    patch = {"source": "a", "source_id": "a:0", "utterance": 1, "find": "0 things",
-             "replace": "a few things"}  # fmt: skip
+    patch = {
+        "source": "a",
+        "source_id": "a:0",
+        "utterance": 1,
+        "find": "0 things",
+        "replace": "a few things",
+    }
     (tmp_path / "in" / "patches.jsonl").write_text(json.dumps(patch))
     source = SourceSpec("examples", ("stories",), pool="stories", patches="patches.jsonl")
     spec = CurateSpec((source,), (ArmSpec("e", (PartSpec("stories"),)),), root=str(tmp_path / "in"))

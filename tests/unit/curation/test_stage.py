@@ -120,8 +120,9 @@ def test_test_prompts_are_kept_out_of_training(inputs: Path, tmp_path: Path) -> 
     heldout = replace(stem_part(6), order="random")
     arms = (ArmSpec("small", (stem_part(30),)), ArmSpec("test", (heldout,), split="test"))
     curate(stem_spec(inputs, *arms), tmp_path / "out")
-    train, test = ({row["conversations"][1] for row in drawn(tmp_path / "out", n)}
-                   for n in ("small", "test"))  # fmt: skip
+    train, test = (
+        {row["conversations"][1] for row in drawn(tmp_path / "out", n)} for n in ("small", "test")
+    )
     assert len(test) == 6
     assert not train & test
 

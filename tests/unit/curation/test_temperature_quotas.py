@@ -31,8 +31,15 @@ def _hamilton(total: int, sizes: dict[str, int]) -> dict[str, int]:
 
 
 def test_temperature_3_over_real_sizes_of_exchanges() -> None:
-    sizes = {"stackoverflow": 23_500_000, "math": 1_600_000, "physics": 220_000, "ai": 12_000,
-             "quantumcomputing": 8_000, "iota": 1_000, "coffee": 1_400}  # fmt: skip
+    sizes = {
+        "stackoverflow": 23_500_000,
+        "math": 1_600_000,
+        "physics": 220_000,
+        "ai": 12_000,
+        "quantumcomputing": 8_000,
+        "iota": 1_000,
+        "coffee": 1_400,
+    }
     found = quotas(TEMPERATURE_3, 0, sizes, sizes)
     assert found.counts == _hamilton(200, sizes)
     assert sum(found.counts.values()) == 200
@@ -45,8 +52,11 @@ def test_shares_of_perfect_cubes_are_exact() -> None:
     sizes = {"a": 1, "b": 8, "c": 27, "d": 64}
     part = PartSpec("pool", 50, balance="temperature")
     assert quotas(part, 0, sizes, dict.fromkeys(sizes, 99)).counts == {
-        "a": 5, "b": 10, "c": 15, "d": 20
-    }  # fmt: skip
+        "a": 5,
+        "b": 10,
+        "c": 15,
+        "d": 20,
+    }
 
 
 def test_a_site_that_runs_dry_leaves_its_share_to_the_others() -> None:
@@ -115,11 +125,14 @@ def test_the_179_exchanges_are_divided_75_99_5() -> None:
         assert site.endswith((".stackexchange.com", ".com", ".net"))
         assert ".meta." not in site
     expected = {
-        "stackoverflow.com": "stem", "math.stackexchange.com": "stem",
-        "physics.stackexchange.com": "stem", "mathoverflow.net": "stem",
-        "english.stackexchange.com": "other", "cooking.stackexchange.com": "other",
+        "stackoverflow.com": "stem",
+        "math.stackexchange.com": "stem",
+        "physics.stackexchange.com": "stem",
+        "mathoverflow.net": "stem",
+        "english.stackexchange.com": "other",
+        "cooking.stackexchange.com": "other",
         "travel.stackexchange.com": "other",
-    }  # fmt: skip
+    }
     for site, group in expected.items():  # the paper's own examples
         assert sites.groups[site] == group
     assert sites.pool("beer.stackexchange.com") == "stackexchange-other", "an older name"

@@ -128,9 +128,15 @@ def test_a_verdict_counts_however_its_tokens_are_told(
 MESSAGES: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "parts": ({"content": [{"type": "text", "text": VERDICT}]}, "ok", VERDICT),
     "parts of a thinker": (
-        {"content": [{"type": "thinking", "thinking": [{"text": "Hm. 3"}]},
-                     {"type": "text", "text": "Good.\n"}, {"type": "text", "text": "5\n5"}]},
-        "ok", "Good.\n5\n5",
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"text": "Hm. 3"}]},
+                {"type": "text", "text": "Good.\n"},
+                {"type": "text", "text": "5\n5"},
+            ]
+        },
+        "ok",
+        "Good.\n5\n5",
     ),
     "texts": ({"content": ["Good.\n", "5\n5"]}, "ok", "Good.\n5\n5"),
     "no parts": ({"content": []}, "refusal", ""),
@@ -139,7 +145,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "thoughts by another name": ({"content": None, "reasoning": "5\n5"}, "truncated", None),
     "a refusal of another type": ({"content": VERDICT, "refusal": {"no": 1}}, "ok", VERDICT),
     "tool calls": ({"content": None, "tool_calls": [{}]}, "refusal", None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -253,9 +259,19 @@ def test_a_service_may_have_an_address_that_looks_public(
 
 @pytest.mark.parametrize(
     "name",
-    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "aws_session_token", "HOME", "KUBE_TOKEN",
-     "DATABASE_URL", "SECRET_KEY", "RAY_AUTH_TOKEN", "AZURE_STORAGE_SAS_TOKEN", "_TOKEN\n"],
-)  # fmt: skip
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "aws_session_token",
+        "HOME",
+        "KUBE_TOKEN",
+        "DATABASE_URL",
+        "SECRET_KEY",
+        "RAY_AUTH_TOKEN",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "_TOKEN\n",
+    ],
+)
 def test_a_secret_of_another_kind_is_not_sent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "secret")
     with pytest.raises(SpecError, match=r"judge\.api_key_env.* is not sent"):

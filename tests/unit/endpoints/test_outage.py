@@ -86,9 +86,12 @@ def after(requests: int, happens: Callable[[], object]) -> Answer:
 
 @pytest.mark.parametrize("requests", [3, 17, 40])
 def test_what_was_paid_for_waits_for_a_storage_that_is_away(
-    server: JudgeServer, storage: Storage, line: Line, requests: int,
+    server: JudgeServer,
+    storage: Storage,
+    line: Line,
+    requests: int,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     server.answer = after(requests, line.cut)
     cell = judged(storage, server.base_url)
     with pytest.raises(StorageError, match="paid for wait in") as ended:

@@ -133,8 +133,11 @@ def test_judges_stand_side_by_side_in_the_table(
     assert "generation" not in lines[0]
     by_judge = aggregate(storage, ["arm", "judge"]).to_pylist()
     for line, arm in zip(lines[2:], ("diverse", "narrow"), strict=True):
-        said = [f"{r['score']:.2f} [{r['ci_low']:.2f}, {r['ci_high']:.2f}]"
-                for r in by_judge if r["arm"] == arm]  # fmt: skip
+        said = [
+            f"{r['score']:.2f} [{r['ci_low']:.2f}, {r['ci_high']:.2f}]"
+            for r in by_judge
+            if r["arm"] == arm
+        ]
         assert len(said) == 2
         assert re.search(".*".join(map(re.escape, said)), line)
     assert re.search(

@@ -77,10 +77,19 @@ class TestRows:
         write_run(storage, cell, "judge")
         n = len(columns["status"])
         common = {
-            "judgment_key": "k", "generation_key": "g", "prompt_key": [f"p{i}" for i in range(n)],
-            "sample": 0, "attempt": 1, "final": True, "judge": "j", "rubric": "r",
-            "rubric_hash": "h", "cost": 0.5, "seconds": 1.0, "at": START,
-        }  # fmt: skip
+            "judgment_key": "k",
+            "generation_key": "g",
+            "prompt_key": [f"p{i}" for i in range(n)],
+            "sample": 0,
+            "attempt": 1,
+            "final": True,
+            "judge": "j",
+            "rubric": "r",
+            "rubric_hash": "h",
+            "cost": 0.5,
+            "seconds": 1.0,
+            "at": START,
+        }
         write_shard(storage, JUDGMENTS, cell, "00000", common | columns)
         return aggregate_rows(storage)[0]
 
@@ -127,8 +136,14 @@ class TestRows:
     def test_a_model_that_diverged_has_no_finite_perplexity(self, tmp_path: Path) -> None:
         storage = Storage(str(tmp_path))
         cell = write_study(storage, Study(arms=(Arm("lima"),), seeds=1, stages=("train",)))[0]
-        last = {"epoch": [9], "step": 9, "name": "heldout_perplexity", "value": math.inf,
-                "tokens": 1, "at": START}  # fmt: skip
+        last = {
+            "epoch": [9],
+            "step": 9,
+            "name": "heldout_perplexity",
+            "value": math.inf,
+            "tokens": 1,
+            "at": START,
+        }
         write_shard(storage, METRICS, cell, "zzz", last)
         row = aggregate_rows(storage)[0]
         assert row["perplexity"] is None

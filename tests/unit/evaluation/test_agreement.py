@@ -71,10 +71,14 @@ def test_mtbenchs_settings_and_inconsistency(shared_data: Path, tmp_path: Path) 
         import_labels(shared_data / name, storage, "mtbench", "mtbench")
     found = read_labels(Tables(storage))
     first, second = majorities(found, "preference", draws=200)
-    told = [(m.rater, m.setting, m.items, f"{m.agreement.value:.3f}", f"{m.kappa.value:.3f}")
-            for m in (first, second)]  # fmt: skip
-    assert told == [("gpt4_pair", "S1", 1814, "0.672", "0.505"),
-                    ("gpt4_pair", "S2", 1078, "0.884", "0.767")]  # fmt: skip
+    told = [
+        (m.rater, m.setting, m.items, f"{m.agreement.value:.3f}", f"{m.kappa.value:.3f}")
+        for m in (first, second)
+    ]
+    assert told == [
+        ("gpt4_pair", "S1", 1814, "0.672", "0.505"),
+        ("gpt4_pair", "S2", 1078, "0.884", "0.767"),
+    ]
     raters = {rater.rater: rater for rater in raters_of(answering(found, "preference"))}
     judge = raters.pop("gpt4_pair").inconsistent
     assert (judge.count, judge.total) == (380, 2400)
@@ -98,10 +102,22 @@ def test_the_majority_by_hand() -> None:
 def test_a_judge_that_changes_with_the_order() -> None:
     shown = [("1", "1"), ("1", "2"), ("tie", "1"), ("tie", "tie")]
     found = [
-        Label(str(item), way, "preference", "j", "model", value, "ok", "x", "y", "p",
-              shown_first="12"[way])
-        for item, values in enumerate(shown) for way, value in enumerate(values)
-    ]  # fmt: skip
+        Label(
+            str(item),
+            way,
+            "preference",
+            "j",
+            "model",
+            value,
+            "ok",
+            "x",
+            "y",
+            "p",
+            shown_first="12"[way],
+        )
+        for item, values in enumerate(shown)
+        for way, value in enumerate(values)
+    ]
     [rater] = raters_of(found)
     assert (rater.inconsistent.count, rater.inconsistent.total) == (2, 4)
 
@@ -109,8 +125,10 @@ def test_a_judge_that_changes_with_the_order() -> None:
 def test_the_accuracy_of_the_paper_by_hand() -> None:
     found = agree(
         labels(crowd_a=["1", "1", "1", "tie", "tie"], author_b=["1", "2", "tie", "tie", "2"]),
-        "crowd", "author", PAIR,
-    )  # fmt: skip
+        "crowd",
+        "author",
+        PAIR,
+    )
     assert found.accuracy.value == pytest.approx((1 + 0 + 0.5 + 1 + 0.5) / 5)
     assert found.with_ties.value == pytest.approx(2 / 5)
     assert found.without_ties.value == pytest.approx(1 / 2)

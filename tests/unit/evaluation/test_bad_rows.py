@@ -55,10 +55,23 @@ def one_each(table: str) -> list[tuple[str, Any]]:
 def made(folder: Path) -> Storage:
     storage = Storage(str(folder))
     write_study(storage, Study((Arm("a"), Arm("b")), seeds=1, prompts=4, samples=1))
-    rows = [event(i, kind=kind, label=label, arm_1="a", arm_2=other, response_2=other and "y",
-                  item_id=str(i // 2), rater=f"r{i % 2}", conversation_id=None, turn=None)
-            for i, (kind, label, other) in enumerate(
-                [("preference", "A", "b")] * 4 + [("absolute", "pass", None)] * 2)]  # fmt: skip
+    rows = [
+        event(
+            i,
+            kind=kind,
+            label=label,
+            arm_1="a",
+            arm_2=other,
+            response_2=other and "y",
+            item_id=str(i // 2),
+            rater=f"r{i % 2}",
+            conversation_id=None,
+            turn=None,
+        )
+        for i, (kind, label, other) in enumerate(
+            [("preference", "A", "b")] * 4 + [("absolute", "pass", None)] * 2
+        )
+    ]
     RunTable.of(storage, ANNOTATIONS, {**IDENTITY, "experiment": "synthetic"}).write("l", rows)
     return storage
 
@@ -126,12 +139,18 @@ def test_a_label_that_is_none_is_no_tie(study: Storage, name: str, value: str | 
 
 @pytest.mark.parametrize(
     ("table", "name", "value"),
-    [("generations", "response_tokens", 2**62), ("metrics", "value", float("nan")),
-     ("judgments", "score", float("inf")), ("judgments", "cost", float("nan")),
-     ("attempts", "seconds", float("nan")), ("generations", "prompt", []),
-     ("steps", "loss", float("inf")),
-     ("generations", "sample", -1), ("generations", "response_tokens", None)],
-)  # fmt: skip
+    [
+        ("generations", "response_tokens", 2**62),
+        ("metrics", "value", float("nan")),
+        ("judgments", "score", float("inf")),
+        ("judgments", "cost", float("nan")),
+        ("attempts", "seconds", float("nan")),
+        ("generations", "prompt", []),
+        ("steps", "loss", float("inf")),
+        ("generations", "sample", -1),
+        ("generations", "response_tokens", None),
+    ],
+)
 def test_a_report_has_no_numbers_that_are_none(
     study: Storage, table: str, name: str, value: Any
 ) -> None:

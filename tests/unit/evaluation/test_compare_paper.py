@@ -41,8 +41,14 @@ def compared(folder: Path, rows: Sequence[dict[str, Any]], *what: str) -> list[C
 def test_the_papers_own_cells_are_within(tmp_path: Path) -> None:
     absolute = alone("absolute", shares({"excellent": 50, "pass": 38, "fail": 12}, 50), 10_000)
     rows = [*preferences(0, 300), *absolute, *others()]
-    kinds = ("preference", "absolute", "safety", "dialogue", "dialogue_failed",
-             "dialogue_preference")  # fmt: skip
+    kinds = (
+        "preference",
+        "absolute",
+        "safety",
+        "dialogue",
+        "dialogue_failed",
+        "dialogue_preference",
+    )
     found = compared(tmp_path, rows, *kinds)
     assert len(found) == 34 + 3 + 2 + 6 + 1 + 3
     assert {(c.fact.name, c.status) for c in found} == {(c.fact.name, "within") for c in found}
@@ -54,8 +60,12 @@ def test_the_papers_own_cells_are_within(tmp_path: Path) -> None:
 
 
 def test_out_of_distribution_prompts_are_told_apart(tmp_path: Path) -> None:
-    rows = alone("absolute", shares({"excellent": 45, "pass": 35, "fail": 20}, 20), 0,
-                 out_of_distribution=True)  # fmt: skip
+    rows = alone(
+        "absolute",
+        shares({"excellent": 45, "pass": 35, "fail": 20}, 20),
+        0,
+        out_of_distribution=True,
+    )
     rows += alone("absolute", ["fail"] * 30, 100)
     found = compared(tmp_path, rows, "out_of_distribution", "absolute")
     said = {c.fact.name: c.status for c in found}
@@ -99,11 +109,19 @@ def test_agreement_like_the_papers(tmp_path: Path) -> None:
     """Each of five raters differs from the others on five items: all pairs agree on 40 of 50."""
     raters = [("crowd", "c0"), ("crowd", "c1"), ("author", "a0"), ("author", "a1"), ("model", "m")]
     rows = [
-        event(50 * r + i, kind="preference", item_id=str(i), arm_2="bard", response_2="y",
-              rater=rater, rater_group=group, label="B" if (i // 5 == r) == (i % 2 == 0) else "A")
+        event(
+            50 * r + i,
+            kind="preference",
+            item_id=str(i),
+            arm_2="bard",
+            response_2="y",
+            rater=rater,
+            rater_group=group,
+            label="B" if (i // 5 == r) == (i % 2 == 0) else "A",
+        )
         for r, (group, rater) in enumerate(raters)
         for i in range(50)
-    ]  # fmt: skip
+    ]
     found = compared(tmp_path, rows, "agreement")
     assert {c.status for c in found} == {"within"}
     for c in found:
@@ -151,16 +169,22 @@ def test_a_small_arm_called_alpaca_is_not_alpaca(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "is_lima"),
-    [({}, True), ({"data": {"path": "/mnt/lima/train.jsonl.gz", "count": None}}, True),
-     ({"model": {"path": "/models/llama-65b-hf"}}, True),
-     ({"model": {"path": "huggyllama/llama-7b"}}, False), ({"model": {"path": "run:base"}}, False),
-     ({"data": {"path": "train.jsonl", "count": 999}}, False),
-     ({"data": {"path": "mine.jsonl", "count": 1000}}, False),
-     ({"data": {"path": "train.jsonl", "count": 1000, "sources": ["wikihow"]}}, False)],
-)  # fmt: skip
+    [
+        ({}, True),
+        ({"data": {"path": "/mnt/lima/train.jsonl.gz", "count": None}}, True),
+        ({"model": {"path": "/models/llama-65b-hf"}}, True),
+        ({"model": {"path": "huggyllama/llama-7b"}}, False),
+        ({"model": {"path": "run:base"}}, False),
+        ({"data": {"path": "train.jsonl", "count": 999}}, False),
+        ({"data": {"path": "mine.jsonl", "count": 1000}}, False),
+        ({"data": {"path": "train.jsonl", "count": 1000, "sources": ["wikihow"]}}, False),
+    ],
+)
 def test_an_arm_is_limas_by_what_it_is_trained_on(change: dict[str, Any], is_lima: bool) -> None:
-    train = {"model": {"path": "huggyllama/llama-65b"},
-             "data": {"path": "data/lima/train.jsonl", "count": 1000}}  # fmt: skip
+    train = {
+        "model": {"path": "huggyllama/llama-65b"},
+        "data": {"path": "data/lima/train.jsonl", "count": 1000},
+    }
     assert is_arm_of_paper("lima", {"train": train | change}, 1000) == is_lima
     assert not is_arm_of_paper("alpaca_65b", {"train": train | change}, 1000)
 
@@ -208,9 +232,13 @@ def test_runs_give_settings_and_scores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ours", "status"),
-    [((0.53, 0.47, 0.59), "within"), ((0.60, 0.54, 0.66), "outside"),
-     ((0.53, 0.20, 0.86), "underpowered"), ((0.53, None, None), "underpowered")],
-)  # fmt: skip
+    [
+        ((0.53, 0.47, 0.59), "within"),
+        ((0.60, 0.54, 0.66), "outside"),
+        ((0.53, 0.20, 0.86), "underpowered"),
+        ((0.53, None, None), "underpowered"),
+    ],
+)
 def test_statuses(ours: tuple[float, float | None, float | None], status: str) -> None:
     fact = Fact(("preference",), "4.2", "S", 0.53, n=300)
     assert judge_fact(fact, Ours(*ours, "Clopper-Pearson", n=9)).status == status
@@ -220,8 +248,9 @@ def test_marks_say_what_the_text_tells() -> None:
     """Section 4.2 tells these two cells in words; the others stand in the figures alone."""
     told = {f.name for f in paper_facts() if f.of[0] == "preference" and f.mark == "S"}
     assert {n for n in told if not n.endswith("equal_or_better")} == {
-        "preference/human/bard/lose", "preference/model/gpt-4/win",
-    }  # fmt: skip
+        "preference/human/bard/lose",
+        "preference/model/gpt-4/win",
+    }
 
 
 def test_every_fact_has_a_section_and_a_name_of_its_own() -> None:
@@ -231,8 +260,11 @@ def test_every_fact_has_a_section_and_a_name_of_its_own() -> None:
     assert all(fact.section for fact in facts)
     for rater in ("human", "model"):
         for baseline in BASELINES:
-            cell = [v for k, v in CELLS.items() if k[1:3] == (rater, baseline) and len(k) == 4
-                    and k[3] != "equal_or_better"]  # fmt: skip
+            cell = [
+                v
+                for k, v in CELLS.items()
+                if k[1:3] == (rater, baseline) and len(k) == 4 and k[3] != "equal_or_better"
+            ]
             assert sum(cell) == pytest.approx(1)
 
 
@@ -261,5 +293,9 @@ def test_large_numbers_are_written_out(tmp_path: Path, capsys: pytest.CaptureFix
     assert "52,000" in out
     assert "e+0" not in out
     assert [written(v) for v in (1e-05, 3.829, 999.5, 469, 2048.0)] == [
-        "1e-05", "3.829", "999.5", "469", "2,048",
-    ]  # fmt: skip
+        "1e-05",
+        "3.829",
+        "999.5",
+        "469",
+        "2,048",
+    ]

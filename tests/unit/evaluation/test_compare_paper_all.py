@@ -47,14 +47,25 @@ def test_moved_values_are_outside(tmp_path: Path) -> None:
 def test_few_rows_are_underpowered(tmp_path: Path) -> None:
     """All that has chance in it; what needs no rows, settings and counts, is equal or not."""
     found = fed(tmp_path, FEW)
-    chance = {name: c for name, c in found.items()
-              if c.ours and c.ours.method != EXACT and name not in RANGES}  # fmt: skip
+    chance = {
+        name: c
+        for name, c in found.items()
+        if c.ours and c.ours.method != EXACT and name not in RANGES
+    }
     assert {n: c.status for n, c in chance.items()} == dict.fromkeys(chance, "underpowered")
     assert all(c.rows_needed for c in chance.values())
     settled = found.keys() - chance.keys() - set(RANGES)
     kinds = {name.partition("/")[0] for name in settled}
-    assert kinds == {"setting", "count", "total", "categories", "exchanges", "examples", "steps",
-                     "steps_per_epoch"}  # fmt: skip
+    assert kinds == {
+        "setting",
+        "count",
+        "total",
+        "categories",
+        "exchanges",
+        "examples",
+        "steps",
+        "steps_per_epoch",
+    }
 
 
 def test_lengths_need_a_tokenizer_that_is_here(tmp_path: Path) -> None:

@@ -74,8 +74,9 @@ def test_series_are_combined_and_not_pooled() -> None:
 
 def checkpoints(arm: str, pairs: Sequence[tuple[float, float]], path: str) -> list[Checkpoint]:
     heldout = DataSpec(path, count=2000)
-    return [Checkpoint(arm, 0, i, arm, heldout, perplexity=x, score=y)
-            for i, (x, y) in enumerate(pairs)]  # fmt: skip
+    return [
+        Checkpoint(arm, 0, i, arm, heldout, perplexity=x, score=y) for i, (x, y) in enumerate(pairs)
+    ]
 
 
 def evidence(*arms: str, **series: Sequence[Checkpoint]) -> Evidence:
@@ -89,8 +90,10 @@ FALLING = [(16.0 + i, 2.0 - i / 10) for i in range(6)]
 
 def test_the_sign_is_that_of_the_papers_arm() -> None:
     """Appendix B: one model over its steps; another arm's checkpoints say nothing about it."""
-    series = {"a": checkpoints("lima-1000", RISING, "stackexchange.jsonl"),
-              "b": checkpoints("other", FALLING, "stackexchange.jsonl")}  # fmt: skip
+    series = {
+        "a": checkpoints("lima-1000", RISING, "stackexchange.jsonl"),
+        "b": checkpoints("other", FALLING, "stackexchange.jsonl"),
+    }
     has = replace(evidence("lima-1000", "other", **series), named={"lima": "lima-1000"})
     pooled = rank_correlation(pairs_of(has.checkpoints))
     assert pooled.high is not None
@@ -123,15 +126,22 @@ def test_without_the_papers_arm_the_sign_is_within_arms() -> None:
 
 @pytest.mark.parametrize(
     ("path", "sources", "is_theirs"),
-    [("data/StackExchange/held.jsonl", (), True), ("x/stack_exchange-heldout.jsonl", (), True),
-     ("all.jsonl", ("stackexchange/*", "stackexchange"), True), ("all.jsonl", (), False),
-     ("all.jsonl", ("stackexchange/*", "wikihow"), False), ("authored:dev", (), False)],
-)  # fmt: skip
+    [
+        ("data/StackExchange/held.jsonl", (), True),
+        ("x/stack_exchange-heldout.jsonl", (), True),
+        ("all.jsonl", ("stackexchange/*", "stackexchange"), True),
+        ("all.jsonl", (), False),
+        ("all.jsonl", ("stackexchange/*", "wikihow"), False),
+        ("authored:dev", (), False),
+    ],
+)
 def test_perplexity_of_other_texts_is_not_compared(
     path: str, sources: tuple[str, ...], is_theirs: bool
 ) -> None:
-    points = [replace(c, heldout=DataSpec(path, sources, 50))
-              for c in checkpoints("lima-1000", RISING, path)]  # fmt: skip
+    points = [
+        replace(c, heldout=DataSpec(path, sources, 50))
+        for c in checkpoints("lima-1000", RISING, path)
+    ]
     has = replace(evidence("lima-1000", a=points), named={"lima": "lima-1000"})
     assert isinstance(checkpoint_range(has, 1), Ours)  # a score is a score
     found = checkpoint_range(has, 0)
@@ -143,8 +153,10 @@ def test_perplexity_of_other_texts_is_not_compared(
 
 def test_ranges_are_of_one_training_and_of_the_papers() -> None:
     """Single checkpoints of two arms are no range, and other arms' are not compared."""
-    one, two = (checkpoints(arm, [(7.0 + i, 3.0 + i)], "stackexchange.jsonl")
-                for i, arm in enumerate(("one", "two")))  # fmt: skip
+    one, two = (
+        checkpoints(arm, [(7.0 + i, 3.0 + i)], "stackexchange.jsonl")
+        for i, arm in enumerate(("one", "two"))
+    )
     single = evidence("one", "two", a=one, b=two)
     assert "no arm is 'lima'" in str(checkpoint_range(single, 1))
     named = replace(single, named={"lima": "one"})

@@ -38,8 +38,12 @@ WORDS = {"mine-a": 30, "mine-b": 60, "gpt": 40, "claude": 20}
 
 def cell_of(arm: str, judge: str = "judge", baselines: tuple[str, ...] = ()) -> CellSpec:
     spec = JudgeSpec(model=judge, rubric="preference", baselines=baselines)
-    return CellSpec("study", arm, generate=GenerateSpec(DataSpec("test.jsonl")),
-                    judge=spec if baselines else None)  # fmt: skip
+    return CellSpec(
+        "study",
+        arm,
+        generate=GenerateSpec(DataSpec("test.jsonl")),
+        judge=spec if baselines else None,
+    )
 
 
 def write_responses(storage: Storage, arm: str, *, even: bool = False) -> None:
@@ -48,12 +52,18 @@ def write_responses(storage: Storage, arm: str, *, even: bool = False) -> None:
     write_run(storage, cell, "generate")
     columns = {
         "generation_key": [sha256_key([arm, p]) for p in range(PROMPTS)],
-        "prompt_key": [f"p{p}" for p in range(PROMPTS)], "prompt_index": range(PROMPTS),
-        "sample": 0, "source": "s", "prompt": [["Why?"]] * PROMPTS,
+        "prompt_key": [f"p{p}" for p in range(PROMPTS)],
+        "prompt_index": range(PROMPTS),
+        "sample": 0,
+        "source": "s",
+        "prompt": [["Why?"]] * PROMPTS,
         "response": ["word " * (WORDS[arm] + (0 if even else p)) for p in range(PROMPTS)],
-        "token_ids": [[]] * PROMPTS, "finish_reason": "eot", "seed_address": "", "model": arm,
+        "token_ids": [[]] * PROMPTS,
+        "finish_reason": "eot",
+        "seed_address": "",
+        "model": arm,
         "at": START,
-    }  # fmt: skip
+    }
     columns["prompt_index"] = list(range(PROMPTS))
     write_shard(storage, GENERATIONS, cell, "r", columns)
 
@@ -67,13 +77,25 @@ def write_verdicts(
     keys = [sha256_key([arm, p]) for p in range(len(labels))]
     columns = {
         "judgment_key": [sha256_key([arm, other, judge, p]) for p in range(len(labels))],
-        "generation_key": keys, "prompt_key": [f"p{p}" for p in range(len(labels))], "sample": 0,
-        "attempt": 1, "final": True, "status": "ok", "label": list(labels),
-        "item_id": [f"{arm}-{other}-{p}" for p in range(len(labels))], "presentation": 0,
-        "response_2": [sha256_key([other, p]) for p in range(len(labels))], "arm_2": other,
-        "shown": "12", "judge": judge, "rubric": "preference", "rubric_hash": "h", "cost": 0.0,
-        "seconds": 1.0, "at": START,
-    }  # fmt: skip
+        "generation_key": keys,
+        "prompt_key": [f"p{p}" for p in range(len(labels))],
+        "sample": 0,
+        "attempt": 1,
+        "final": True,
+        "status": "ok",
+        "label": list(labels),
+        "item_id": [f"{arm}-{other}-{p}" for p in range(len(labels))],
+        "presentation": 0,
+        "response_2": [sha256_key([other, p]) for p in range(len(labels))],
+        "arm_2": other,
+        "shown": "12",
+        "judge": judge,
+        "rubric": "preference",
+        "rubric_hash": "h",
+        "cost": 0.0,
+        "seconds": 1.0,
+        "at": START,
+    }
     write_shard(storage, JUDGMENTS, cell, "v", columns)
 
 
@@ -83,8 +105,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     storage = Storage(str(tmp_path_factory.mktemp("contests")))
     for arm in WORDS:
         write_responses(storage, arm)
-    wins = {("mine-a", "gpt"): 5, ("mine-a", "claude"): 15, ("mine-b", "gpt"): 10,
-            ("mine-b", "claude"): 18}  # fmt: skip
+    wins = {
+        ("mine-a", "gpt"): 5,
+        ("mine-a", "claude"): 15,
+        ("mine-b", "gpt"): 10,
+        ("mine-b", "claude"): 18,
+    }
     for (arm, other), won in wins.items():
         labels = ["A"] * won + ["neither"] * 2 + ["B"] * (PROMPTS - won - 2)
         write_verdicts(storage, arm, other, labels)
@@ -99,9 +125,11 @@ def pairs_of(storage: Storage, **options: Any) -> dict[tuple[str, str, str], dic
 def test_every_judged_pair_has_a_row(study: Storage) -> None:
     found = pairs_of(study)
     assert sorted(found) == [
-        ("mine-a", "claude", "judge"), ("mine-a", "gpt", "judge"),
-        ("mine-b", "claude", "judge"), ("mine-b", "gpt", "judge"),
-    ]  # fmt: skip
+        ("mine-a", "claude", "judge"),
+        ("mine-a", "gpt", "judge"),
+        ("mine-b", "claude", "judge"),
+        ("mine-b", "gpt", "judge"),
+    ]
     row = found["mine-a", "gpt", "judge"]
     assert (row["pairs"], row["missing"]) == (20, 0)
     assert (row["win"], row["tie"], row["lose"]) == (0.25, 0.1, 0.65)
@@ -120,9 +148,10 @@ def test_more_judgments_of_one_arm_hide_no_other(tmp_path: Path) -> None:
     write_verdicts(storage, "mine-b", "claude", ["B"] * 20)
     write_verdicts(storage, "mine-b", "claude", ["A"] * 20, judge="other judge")
     assert sorted(pairs_of(storage)) == [
-        ("mine-a", "gpt", "judge"), ("mine-b", "claude", "judge"),
+        ("mine-a", "gpt", "judge"),
+        ("mine-b", "claude", "judge"),
         ("mine-b", "claude", "other judge"),
-    ]  # fmt: skip
+    ]
     said = html.unescape(figure(render_report(storage, note=pytest.fail), "preference_model"))
     assert "mine-a against gpt (judge) the first wins 100%" in said
     assert "mine-b against claude (judge) the first wins 0%, tie 0%, it loses 100%" in said
@@ -132,8 +161,10 @@ def test_more_judgments_of_one_arm_hide_no_other(tmp_path: Path) -> None:
 def test_the_report_has_every_pair_and_a_matrix(study: Storage) -> None:
     page = render_report(study, note=pytest.fail)
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-    for pair in ("mine-a gpt judge 20 0 25 [9, 49] 10 65 30 [",
-                 "mine-b claude judge 20 0 90 [68, 99] 10 0 95 ["):  # fmt: skip
+    for pair in (
+        "mine-a gpt judge 20 0 25 [9, 49] 10 65 30 [",
+        "mine-b claude judge 20 0 90 [68, 99] 10 0 95 [",
+    ):
         assert pair in text
     assert "row against column, % claude gpt mine-a mine-b claude – – 20 5 gpt – – 70 45" in text
     drawn = html.unescape(figure(page, "preference_model"))
@@ -171,8 +202,18 @@ def test_people_are_told_from_judges(tmp_path: Path) -> None:
         )
         for i in range(8)
     ]
-    rows += [event(9, kind="preference", label="B", arm_1="y", arm_2="x", response_2="r",
-                   item_id="9", rater_group="crowd")]  # fmt: skip
+    rows += [
+        event(
+            9,
+            kind="preference",
+            label="B",
+            arm_1="y",
+            arm_2="x",
+            response_2="r",
+            item_id="9",
+            rater_group="crowd",
+        )
+    ]
     storage = Storage(str(tmp_path))
     RunTable.of(storage, ANNOTATIONS, IDENTITY).write("l", rows)
     [row] = contest_rows(Labelled(read_labels(Tables(storage))), {})
@@ -232,8 +273,13 @@ def test_what_cannot_be_told_is_not() -> None:
     assert length_controlled([1.0, 0.0], [1.0, 2.0]) is None
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(-5000, 5000)),
-                min_size=10, max_size=40))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(-5000, 5000)),
+        min_size=10,
+        max_size=40,
+    )
+)
 def test_it_is_a_share_and_turns_with_the_pair(rows: list[tuple[float, int]]) -> None:
     points, differences = zip(*rows, strict=True)
     found = length_controlled(points, differences)
@@ -248,9 +294,11 @@ def test_the_aggregate_knows_the_lengths(study: Storage, tmp_path: Path) -> None
     """Where one side is always the longer, nothing is told; else length is taken into account."""
     found = pairs_of(study)
     assert {key[:2]: row["lc_win_rate"] is not None for key, row in found.items()} == {
-        ("mine-a", "claude"): False, ("mine-a", "gpt"): False,
-        ("mine-b", "claude"): False, ("mine-b", "gpt"): False,
-    }  # fmt: skip
+        ("mine-a", "claude"): False,
+        ("mine-a", "gpt"): False,
+        ("mine-b", "claude"): False,
+        ("mine-b", "gpt"): False,
+    }
     storage = Storage(str(tmp_path))
     for arm in ("mine-a", "gpt"):
         write_responses(storage, arm, even=arm == "gpt")

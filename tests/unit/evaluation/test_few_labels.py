@@ -88,11 +88,19 @@ def share_of(count: int, size: int) -> Ours:
 def labelled(folder: Path, said: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Return the statuses of the agreement of two raters who said so of one item each."""
     rows = [
-        event(2 * i + r, kind="preference", item_id=str(i), arm_2="b", response_2="y",
-              rater=f"c{r}", rater_group="crowd", label=label)
+        event(
+            2 * i + r,
+            kind="preference",
+            item_id=str(i),
+            arm_2="b",
+            response_2="y",
+            rater=f"c{r}",
+            rater_group="crowd",
+            label=label,
+        )
         for i, labels in enumerate(said)
         for r, label in enumerate(labels)
-    ]  # fmt: skip
+    ]
     storage = Storage(str(folder))
     RunTable.of(storage, ANNOTATIONS, IDENTITY).write("labels", rows)
     found = [c for c in compare_paper(storage, note=print) if c.fact.of[0] == "agreement"]

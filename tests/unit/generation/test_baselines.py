@@ -87,21 +87,48 @@ def write(path: Path, entries: list[Any], *, as_list: bool = False) -> str:
 def test_layouts_say_the_same(tmp_path: Path) -> None:
     questions = write(
         tmp_path / "question.jsonl",
-        [{"question_id": 81, "category": "x", "turns": ["Why is the sky blue?", "More."]},
-         {"question_id": 7, "text": "Name one."}],
-    )  # fmt: skip
+        [
+            {"question_id": 81, "category": "x", "turns": ["Why is the sky blue?", "More."]},
+            {"question_id": 7, "text": "Name one."},
+        ],
+    )
     files = [
-        write(tmp_path / "plain.jsonl", [{"prompt": "Why is the sky blue?", "response": "Light."},
-                                         {"prompt": ["Name one."], "response": "Two."}]),
-        write(tmp_path / "lima.jsonl", [{"conversations": ["Why is the sky blue?", "Light."]},
-                                        {"conversations": ["Name one.", "Two."]}]),
-        write(tmp_path / "alpaca.json", [
-            {"instruction": "Why is the sky blue?", "input": "", "output": "Light.",
-             "generator": "m"}, {"instruction": "Name one.", "output": "Two."}], as_list=True),
-        write(tmp_path / "fastchat.jsonl", [
-            {"question_id": 81, "model_id": "m", "choices": [{"turns": ["Light.", "And so."]}]},
-            {"question_id": 7, "text": "Two.", "model_id": "m"}]) + f"#{questions}",
-    ]  # fmt: skip
+        write(
+            tmp_path / "plain.jsonl",
+            [
+                {"prompt": "Why is the sky blue?", "response": "Light."},
+                {"prompt": ["Name one."], "response": "Two."},
+            ],
+        ),
+        write(
+            tmp_path / "lima.jsonl",
+            [
+                {"conversations": ["Why is the sky blue?", "Light."]},
+                {"conversations": ["Name one.", "Two."]},
+            ],
+        ),
+        write(
+            tmp_path / "alpaca.json",
+            [
+                {
+                    "instruction": "Why is the sky blue?",
+                    "input": "",
+                    "output": "Light.",
+                    "generator": "m",
+                },
+                {"instruction": "Name one.", "output": "Two."},
+            ],
+            as_list=True,
+        ),
+        write(
+            tmp_path / "fastchat.jsonl",
+            [
+                {"question_id": 81, "model_id": "m", "choices": [{"turns": ["Light.", "And so."]}]},
+                {"question_id": 7, "text": "Two.", "model_id": "m"},
+            ],
+        )
+        + f"#{questions}",
+    ]
     expected = {text_key(["Why is the sky blue? "]): "Light.", text_key(["Name one."]): "Two."}
     for name in files:
         assert read_responses_file(f"responses:{name}") == expected, name
@@ -109,19 +136,28 @@ def test_layouts_say_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("entries", "said"),
-    [([{"text": "x"}], "not a response"), ([{"question_id": 1, "text": "x"}], "#QUESTIONS"),
-     ([], "no responses"), ([{"prompt": "p", "response": "a"}, {"prompt": "p", "response": "b"}],
-      ":2: a second"), (["{"], "not a response")],
-)  # fmt: skip
+    [
+        ([{"text": "x"}], "not a response"),
+        ([{"question_id": 1, "text": "x"}], "#QUESTIONS"),
+        ([], "no responses"),
+        ([{"prompt": "p", "response": "a"}, {"prompt": "p", "response": "b"}], ":2: a second"),
+        (["{"], "not a response"),
+    ],
+)
 def test_files_that_are_none_are_named(tmp_path: Path, entries: list[Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_responses_file(write(tmp_path / "file.jsonl", entries))
 
 
-SHAREGPT = {"conversations": [{"from": "human", "value": "Name one."},
-                              {"from": "gpt", "value": "Two."}]}  # fmt: skip
-CHAT = {"conversations": [{"role": "user", "content": "Name one."},
-                          {"role": "assistant", "content": "Two."}]}  # fmt: skip
+SHAREGPT = {
+    "conversations": [{"from": "human", "value": "Name one."}, {"from": "gpt", "value": "Two."}]
+}
+CHAT = {
+    "conversations": [
+        {"role": "user", "content": "Name one."},
+        {"role": "assistant", "content": "Two."},
+    ]
+}
 
 
 @pytest.mark.parametrize("entry", [SHAREGPT, CHAT])
@@ -131,8 +167,9 @@ def test_turns_of_sharegpt_are_read(tmp_path: Path, entry: Any) -> None:
 
 
 BROKEN = {
-    "a system's turn": {"conversations": [{"from": "system", "value": "x"},
-                                          {"from": "human", "value": "y"}]},
+    "a system's turn": {
+        "conversations": [{"from": "system", "value": "x"}, {"from": "human", "value": "y"}]
+    },
     "a turn without words": {"conversations": ["x", {"from": "gpt"}]},
     "half a turn": {"conversations": ["x", {"from": "gpt", "value": None}]},
     "one turn": {"conversations": ["x"]},
@@ -147,7 +184,7 @@ BROKEN = {
     "a mapping as input": {"instruction": "x", "input": {"a": 1}, "output": "y"},
     "a list as question_id": {"question_id": [1], "text": "x"},
     "no text": {"question_id": 1, "text": None},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -163,16 +200,32 @@ def test_an_entry_that_is_no_response_is_named(tmp_path: Path, name: str) -> Non
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["conversations", "prompt", "response", "instruction", "input",
-                             "output", "question_id", "text", "choices", "turns", "from",
-                             "value"]),
-            inner, max_size=4,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "conversations",
+                        "prompt",
+                        "response",
+                        "instruction",
+                        "input",
+                        "output",
+                        "question_id",
+                        "text",
+                        "choices",
+                        "turns",
+                        "from",
+                        "value",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
         ),
         max_leaves=8,
     )
-)  # fmt: skip
+)
 def test_any_entry_is_read_or_named(entry: Any) -> None:
     with TemporaryDirectory() as folder:
         path = write(Path(folder) / "file.jsonl", [entry])
@@ -206,8 +259,10 @@ def test_real_fastchat_questions_are_read(shared_data: Path, tmp_path: Path) -> 
 def test_a_file_becomes_rows_under_its_own_arm(
     prompts: Path, tmp_path: Path, storage: Storage
 ) -> None:
-    path = write(tmp_path / "bard.jsonl", [{"prompt": PROMPTS[0], "response": "Light."},
-                                           {"prompt": "Of others", "response": "No."}])  # fmt: skip
+    path = write(
+        tmp_path / "bard.jsonl",
+        [{"prompt": PROMPTS[0], "response": "Light."}, {"prompt": "Of others", "response": "No."}],
+    )
     baseline = cell(prompts, f"responses:{path}")
     [row] = run(baseline, storage)
     assert (row["arm"], row["response"], row["prompt_index"]) == ("bard", "Light.", 0)
@@ -236,8 +291,9 @@ def test_an_endpoint_is_asked_with_the_same_settings(
     assert {tuple(row["not_applied"]) for row in rows} == {()}
     assert {(row["prompt_tokens"], row["response_tokens"]) for row in rows} == {(400, 50)}
     bodies = [request.body for request in server.requests]
-    assert {(b["temperature"], b["top_p"], b["repetition_penalty"], b["max_tokens"])
-            for b in bodies} == {(0.7, 0.9, 1.2, 2048)}  # fmt: skip
+    assert {
+        (b["temperature"], b["top_p"], b["repetition_penalty"], b["max_tokens"]) for b in bodies
+    } == {(0.7, 0.9, 1.2, 2048)}
     assert len({b["seed"] for b in bodies}) == len(bodies)
     longest = max(bodies, key=lambda b: len(b["messages"]))
     assert [m["role"] for m in longest["messages"]] == ["user", "assistant", "user"]

@@ -38,9 +38,15 @@ def model() -> Any:
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(
-        vocab_size=VOCAB, max_position_embeddings=CONTEXT, initializer_range=0.3, **shape, **heads,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
+        vocab_size=VOCAB,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.3,
+        **shape,
+        **heads,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -63,11 +69,16 @@ def tokens(responses: Sequence[SampledResponse]) -> list[list[int]]:
 def reference(model: Any, prompt: Sequence[int], decoding: DecodingSpec) -> np.ndarray:
     """Return the distribution of the first token by transformers' own `generate`."""
     output = model.generate(
-        torch.tensor([prompt]), do_sample=True, max_new_tokens=1, top_k=decoding.top_k,
-        top_p=decoding.top_p, temperature=decoding.temperature,
+        torch.tensor([prompt]),
+        do_sample=True,
+        max_new_tokens=1,
+        top_k=decoding.top_k,
+        top_p=decoding.top_p,
+        temperature=decoding.temperature,
         repetition_penalty=decoding.repetition_penalty,
-        output_scores=True, return_dict_in_generate=True,
-    )  # fmt: skip
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
     return np.asarray(output.scores[0][0].double().softmax(-1).numpy())
 
 
@@ -199,9 +210,11 @@ def test_greedy_is_that_of_transformers(model: Any) -> None:
     greedy = replace(LIMA, temperature=0)
     for request in requests(samples=1):
         expected = model.generate(
-            torch.tensor([request.token_ids]), do_sample=False, max_new_tokens=24,
+            torch.tensor([request.token_ids]),
+            do_sample=False,
+            max_new_tokens=24,
             repetition_penalty=1.2,
-        )  # fmt: skip
+        )
         response = engine(model, greedy).generate([request])[0]
         assert response.token_ids == expected[0, len(request.token_ids) :].tolist()
 
@@ -254,10 +267,11 @@ def cell(model: Any, tmp_path: Path) -> CellSpec:
     train_tokenizer([turn for e in EXAMPLES for turn in e.conversation], VOCAB - 1, folder)
     model.save_pretrained(folder)
     spec = GenerateSpec(
-        DataSpec("authored:howto"), ModelSpec(str(folder), eot_token="</s>"),
+        DataSpec("authored:howto"),
+        ModelSpec(str(folder), eot_token="</s>"),
         replace(LIMA, samples=2),
         compute=ComputeSpec(device="cpu", precision="fp32"),
-    )  # fmt: skip
+    )
     return CellSpec("study", "arm", 3, generate=spec)
 
 

@@ -206,9 +206,12 @@ def test_a_requested_stop_is_obeyed(cell: CellSpec, tmp_path: Path, no_stop: Pat
 
 @pytest.mark.parametrize("where", ["here", "bucket"])
 def test_what_is_replaced_under_a_killed_worker_is_refused_and_restored_it_goes_on(
-    where: str, cell: CellSpec, undisturbed: Storage, tmp_path: Path,
+    where: str,
+    cell: CellSpec,
+    undisturbed: Storage,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("LIMA_CACHE", str(tmp_path / "cache"))
     assert cell.generate
     place = Storage(str(tmp_path / "in") if where == "here" else f"s3://study/{tmp_path.name}")

@@ -66,8 +66,10 @@ def test_files_and_models_are_brought_once_and_read_there(
     (sent,) = deliver([cell()], delivery)
     before = written(storage)
     assert sorted(path.rsplit("/", 1)[-1] for path in before) == [
-        "config.json", "model.safetensors", "p.jsonl",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "p.jsonl",
+    ]
     assert "bringing p.jsonl to s3://" in capsys.readouterr().err
     for path in ("p.jsonl", "llama/model.safetensors"):
         Path(path).unlink()  # the runs are elsewhere
@@ -264,9 +266,11 @@ def kill_in_the_middle(parcel: Parcel, storage: Storage) -> int:
 
 
 def test_an_upload_whose_process_is_killed_goes_on_with_the_parts_that_are_missing(
-    s3_storage: str, large: Parcel, monkeypatch: pytest.MonkeyPatch,
+    s3_storage: str,
+    large: Parcel,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     storage = Storage(s3_storage)
     there = kill_in_the_middle(large, storage)
     assert 0 < there < large.file.size

@@ -158,9 +158,7 @@ def _counted(path: str) -> CellSpec:
 
 
 KINDS = {
-    "data": Kind(
-        "train", _examples, lambda p: _training(p, "data"), _load("data"), "d.jsonl"
-    ),
+    "data": Kind("train", _examples, lambda p: _training(p, "data"), _load("data"), "d.jsonl"),
     "heldout": Kind(
         "train", _examples, lambda p: _training(p, "heldout"), _load("heldout"), "h.jsonl"
     ),
@@ -169,13 +167,19 @@ KINDS = {
         "generate", _examples, lambda p: _generating(model=f"responses:{p}"), _ask_file, "r.jsonl"
     ),
     "questions": Kind(
-        "generate", _examples, lambda p: _generating(model=f"responses:articles.jsonl#{p}"),
-        _ask_file, "q.jsonl",
+        "generate",
+        _examples,
+        lambda p: _generating(model=f"responses:articles.jsonl#{p}"),
+        _ask_file,
+        "q.jsonl",
     ),
     "model": Kind(
-        "generate", _folder, lambda p: _generating(model=p),
+        "generate",
+        _folder,
+        lambda p: _generating(model=p),
         lambda cell, storage: cell.generate and local_model(cell.generate.model, storage),
-        "llama", is_folder=True,
+        "llama",
+        is_folder=True,
     ),
     "dumps": Kind("curate", _dumps, _dumped, _curate, "dumps", is_folder=True),
     "file of a source": Kind("curate", _articles, _curating, _curate, "w.jsonl", named=True),
@@ -183,7 +187,7 @@ KINDS = {
     "patches": Kind("curate", _patches, _with("patches"), _draw, "patches.jsonl"),
     "sites": Kind("curate", _sites, _with_sites, _curate, "sites.yaml"),
     "tokenizer": Kind("curate", _picks, _counted, _draw, "tokenizer.json"),
-}  # fmt: skip
+}
 
 
 class Place:

@@ -96,8 +96,13 @@ def test_storage_check_of_the_command_line(tmp_path: Path) -> None:
     check = [sys.executable, "-m", "lima_jobs.storagecheck"]
     good = subprocess.run([*check, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "write: ok" in good.stdout
-    environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": "x",
-                   "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "hush"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_REGION": "x",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "hush",
+    }
     bad = subprocess.run(
         [*check, "s3://bucket/study"], capture_output=True, text=True, check=False, env=environment
     )
@@ -142,8 +147,11 @@ def test_a_job_in_a_cluster_looks_at_its_storage_before_it_joins_ray(
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "AWS_REGION": "x"}
     done = subprocess.run(
         [sys.executable, "-c", code, str(specs), "--storage", "s3://bucket/study"],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
     assert done.returncode == 3
     [line, end] = done.stderr.splitlines()
     assert " ERROR s3://bucket/study: nobody answers" in line
@@ -159,8 +167,11 @@ def test_a_job_asks_for_its_judge_s_key_before_hours_of_training(tmp_path: Path)
     environment = {name: value for name, value in os.environ.items() if name != judge.api_key_env}
     done = subprocess.run(
         [sys.executable, "-m", "lima_jobs.run", str(specs), "--storage", str(tmp_path / "study")],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
     assert done.returncode == 2
     [line, _] = done.stderr.splitlines()
     assert "the endpoint at https://8.8.8.8/v1 needs a key" in line
@@ -200,10 +211,15 @@ def test_minutes_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         ("0, No, No", []),
         ("[N/A], [N/A], [N/A]", []),
         ("", []),
-        ("3, No, Yes", ["uncorrected memory errors since it was started: 3",
-                        "memory rows to be replaced at its next reset: Yes"]),
+        (
+            "3, No, Yes",
+            [
+                "uncorrected memory errors since it was started: 3",
+                "memory rows to be replaced at its next reset: Yes",
+            ],
+        ),
         ("0, 1, 0", ["memory rows that could not be replaced: 1"]),
     ],
-)  # fmt: skip
+)
 def test_counters_of_a_gpu(row: str, problems: list[str]) -> None:
     assert counted_errors(row) == problems

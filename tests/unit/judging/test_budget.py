@@ -35,9 +35,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def priced(url: str, budget: float | None = 10.0, **changes: float | int) -> JudgeSpec:
     return JudgeSpec(
-        base_url=url, input_price=1e-9, output_price=1000.0, max_tokens=100, budget=budget,
-        attempts=1, **changes,  # type: ignore[arg-type]
-    )  # fmt: skip
+        base_url=url,
+        input_price=1e-9,
+        output_price=1000.0,
+        max_tokens=100,
+        budget=budget,
+        attempts=1,
+        **changes,  # type: ignore[arg-type]
+    )
 
 
 def ask(spec: JudgeSpec, budget: Budget, times: int = 1) -> list[list[Attempt]]:

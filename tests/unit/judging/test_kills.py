@@ -61,9 +61,13 @@ def compared(storage: Storage, url: str) -> CellSpec:
     for arm in ("lima", "alpaca", "bard"):
         respond(storage, arm, 15)
     spec = JudgeSpec(
-        base_url=url, rubric="preference", baselines=("alpaca", "bard"), both_orders=True,
-        shard_rows=25, concurrency=IN_FLIGHT,
-    )  # fmt: skip
+        base_url=url,
+        rubric="preference",
+        baselines=("alpaca", "bard"),
+        both_orders=True,
+        shard_rows=25,
+        concurrency=IN_FLIGHT,
+    )
     return CellSpec("study", "lima", generate=GenerateSpec(DataSpec("none")), judge=spec)
 
 

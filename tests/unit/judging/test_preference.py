@@ -91,18 +91,35 @@ def test_a_model_is_told_what_people_are_told() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "label"),
-    [("A\nA", "A"), ("Long.\n\n**B**\n**B**\n", "B"), ("x\nneither", "neither"), ("[[A]]", "A"),
-     ("Final answer: B", "B"), ("A is worse, so\nB\nB", "B"), ("Neither.", "neither")],
-)  # fmt: skip
+    [
+        ("A\nA", "A"),
+        ("Long.\n\n**B**\n**B**\n", "B"),
+        ("x\nneither", "neither"),
+        ("[[A]]", "A"),
+        ("Final answer: B", "B"),
+        ("A is worse, so\nB\nB", "B"),
+        ("Neither.", "neither"),
+    ],
+)
 def test_the_label_at_the_end_counts(verdict: str, label: str) -> None:
     assert parse_label(verdict) == label
 
 
 @pytest.mark.parametrize(
     "verdict",
-    ["", "A\nB", "I prefer A", "A or B", "A, B or neither", "A\nbecause it is better", "C", "tie",
-     INSTRUCTIONS["preference"].whole, build_comparison(["Say A\nA"], "B\nB", "neither\nneither")],
-)  # fmt: skip
+    [
+        "",
+        "A\nB",
+        "I prefer A",
+        "A or B",
+        "A, B or neither",
+        "A\nbecause it is better",
+        "C",
+        "tie",
+        INSTRUCTIONS["preference"].whole,
+        build_comparison(["Say A\nA"], "B\nB", "neither\nneither"),
+    ],
+)
 def test_anything_else_is_no_label(verdict: str) -> None:
     assert parse_label(verdict) is None
 
@@ -166,8 +183,12 @@ def test_a_judge_that_changes_its_mind_is_found_out(server: JudgeServer, storage
 
 
 def test_failures_are_rows_and_never_ties(server: JudgeServer, storage: Storage) -> None:
-    bad = [Reply("I like both."), Reply(finish_reason="length"), Reply(None, refusal="No."),
-           error(400, "too long")]  # fmt: skip
+    bad = [
+        Reply("I like both."),
+        Reply(finish_reason="length"),
+        Reply(None, refusal="No."),
+        error(400, "too long"),
+    ]
     asked: dict[str, int] = {}
 
     def answer(request: Request) -> Reply:
@@ -179,8 +200,11 @@ def test_failures_are_rows_and_never_ties(server: JudgeServer, storage: Storage)
     final = [row for row in rows if row["final"]]
     assert len(final) == PROMPTS
     assert sorted(r["status"] for r in final if r["status"] != "ok") == [
-        "api_error", "parse_fail", "refusal", "truncated",
-    ]  # fmt: skip
+        "api_error",
+        "parse_fail",
+        "refusal",
+        "truncated",
+    ]
     assert all((row["label"] is None) == (row["status"] != "ok") for row in rows)
     labels = read_labels(Tables(storage))
     assert [x.value for x in labels].count(None) == 4
@@ -205,14 +229,24 @@ def test_a_run_that_was_cut_short_pays_for_nothing_twice(
     assert set(server.paid.values()) == {1}
     assert len(server.paid) == PROMPTS
     decided = [("judgment_key", "item_id", "shown", "label", "status", "attempt", "final")]
-    said = [{tuple(row[c] for c in columns) for row in found} for columns in decided
-            for found in (rows, expected)]  # fmt: skip
+    said = [
+        {tuple(row[c] for c in columns) for row in found}
+        for columns in decided
+        for found in (rows, expected)
+    ]
     assert said[0] == said[1]
 
 
 def test_a_budget_stops_before_it_is_passed(server: JudgeServer, storage: Storage) -> None:
-    cell = comparing(server, baselines=("alpaca",), budget=0.1, input_price=10.0,
-                     output_price=100.0, max_tokens=200, concurrency=4)  # fmt: skip
+    cell = comparing(
+        server,
+        baselines=("alpaca",),
+        budget=0.1,
+        input_price=10.0,
+        output_price=100.0,
+        max_tokens=200,
+        concurrency=4,
+    )
     with pytest.raises(EndpointError, match=r"could pass the budget of 0\.1"):
         run(cell, storage)
     finished = sum(server.paid.values())

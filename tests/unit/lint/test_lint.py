@@ -359,10 +359,19 @@ def test_errors_come_first_then_the_order_of_the_stages() -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "fits"), [
-    ("x" * 255, True), ("é" * 42, True), ("é" * 43, False), ("語" * 28, True), ("語" * 29, False),
-    ("🜁" * 22, False), ("/" * 85, True), ("/" * 86, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("x" * 255, True),
+        ("é" * 42, True),
+        ("é" * 43, False),
+        ("語" * 28, True),
+        ("語" * 29, False),
+        ("🜁" * 22, False),
+        ("/" * 85, True),
+        ("/" * 86, False),
+    ],
+)
 def test_an_experiment_is_the_name_of_a_folder(name: str, fits: bool, tmp_path: Path) -> None:
     found = lint([replace(STUDY, experiment=name)])
     assert (

@@ -74,16 +74,25 @@ def test_one_worker_of_a_machine_copies_for_all(
 @pytest.mark.parametrize(
     ("names", "left_out"),
     [
-        (["model-1.safetensors", "model-2.safetensors", "consolidated.safetensors"],
-         ["consolidated.safetensors"]),
+        (
+            ["model-1.safetensors", "model-2.safetensors", "consolidated.safetensors"],
+            ["consolidated.safetensors"],
+        ),
         (["consolidated.safetensors"], []),
-        (["model.safetensors", "original/consolidated.00.pth", "a.gguf", "onnx/model.onnx",
-          "tf_model.h5"], ["original/consolidated.00.pth", "a.gguf", "onnx/model.onnx",
-                           "tf_model.h5"]),
+        (
+            [
+                "model.safetensors",
+                "original/consolidated.00.pth",
+                "a.gguf",
+                "onnx/model.onnx",
+                "tf_model.h5",
+            ],
+            ["original/consolidated.00.pth", "a.gguf", "onnx/model.onnx", "tf_model.h5"],
+        ),
         (["pytorch_model-1.bin", "pytorch_model.bin.index.json"], []),
         (["model.safetensors", "tokenizer.model", "vocab.json", "merges.txt", "chat.jinja"], []),
     ],
-)  # fmt: skip
+)
 def test_only_what_is_needed_is_copied(names: list[str], left_out: list[str]) -> None:
     assert needed_files(names) == {*names} - {*left_out}
 
@@ -97,22 +106,48 @@ LLAMA_31 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddi
         ({}, None),
         ({"max_position_embeddings": 2048}, 2048),
         # As vicuna-7b-v1.5-16k and Qwen 2.5 are published.
-        ({"max_position_embeddings": 4096, "rope_scaling": {"factor": 4.0, "type": "linear"}},
-         16_384),
-        ({"max_position_embeddings": 32_768, "rope_scaling": {
-            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}},
-         131_072),
+        (
+            {"max_position_embeddings": 4096, "rope_scaling": {"factor": 4.0, "type": "linear"}},
+            16_384,
+        ),
+        (
+            {
+                "max_position_embeddings": 32_768,
+                "rope_scaling": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32_768,
+                },
+            },
+            131_072,
+        ),
         ({"max_position_embeddings": 131_072, "rope_scaling": LLAMA_31}, 131_072),
         ({"max_position_embeddings": 131_072, "rope_parameters": LLAMA_31}, 131_072),
-        ({"max_position_embeddings": 163_840, "rope_scaling": {
-            "type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}}, 163_840),
+        (
+            {
+                "max_position_embeddings": 163_840,
+                "rope_scaling": {
+                    "type": "yarn",
+                    "factor": 40,
+                    "original_max_position_embeddings": 4096,
+                },
+            },
+            163_840,
+        ),
         ({"max_position_embeddings": 2048, "rope_scaling": None}, 2048),
         ({"max_position_embeddings": 2048, "rope_scaling": {"type": "dynamic"}}, 2048),
-        ({"max_position_embeddings": 4096, "rope_parameters": {
-            "full_attention": {"rope_type": "linear", "factor": 8.0},
-            "sliding_attention": {"rope_type": "default"}}}, 32_768),
+        (
+            {
+                "max_position_embeddings": 4096,
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 8.0},
+                    "sliding_attention": {"rope_type": "default"},
+                },
+            },
+            32_768,
+        ),
     ],
-)  # fmt: skip
+)
 def test_positions_of_a_model_with_scaled_rope(
     config: dict[str, Any], positions: int | None
 ) -> None:

@@ -19,11 +19,25 @@ from tests.helpers.tokenizers import FAMILIES, make_tokenizer
 EOT = "<|eot|>"
 TEXTS = st.one_of(
     st.sampled_from(
-        ["Hello there", "Hi", " Hi", "    def f():\n        return 1", "\n\nx", "\tx ", "  ", "x  ",
-         "1234 567", "é e\u0301 漢字 🙂", "a  b\r\nc", "<notspecial>", "▁x", "¿Qué?"]
+        [
+            "Hello there",
+            "Hi",
+            " Hi",
+            "    def f():\n        return 1",
+            "\n\nx",
+            "\tx ",
+            "  ",
+            "x  ",
+            "1234 567",
+            "é e\u0301 漢字 🙂",
+            "a  b\r\nc",
+            "<notspecial>",
+            "▁x",
+            "¿Qué?",
+        ]
     ),
     st.text(st.sampled_from(" \n\tabyzAZ019.,;é漢🙂_-()"), max_size=20),
-)  # fmt: skip
+)
 LOSSY = {"▁x": "SentencePiece reads its own sign as a space", "é e\u0301 漢字 🙂": "NFC composes"}
 
 

@@ -20,29 +20,47 @@ from tests.helpers.tokenizers import make_tokenizer
 pytestmark = pytest.mark.slow
 OLD = ROOT / ".cache" / "transformers4"
 SHAPE: dict[str, Any] = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.3, "vocab_size": 1200,
-    "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
-}  # fmt: skip
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.3,
+    "vocab_size": 1200,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
 LLAMA_31 = {
-    "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
-}  # fmt: skip
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # family of the tokenizer, kind of model, what is special about it
     "llama": ("llama", "llama", {}),
     "llama-as-its-file-says": ("llama-as-its-file-says", "llama", {}),
     "llama-3.1": ("llama-3", "llama", {"rope_parameters": LLAMA_31}),
     "linear": (
-        "llama", "llama",
+        "llama",
+        "llama",
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}},
     ),
     "yarn": (
-        "qwen", "qwen2",
-        {"rope_parameters": {
-            "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0,
-            "original_max_position_embeddings": 64,
-        }},
+        "qwen",
+        "qwen2",
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e6,
+                "factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
     ),
     "mistral": ("mistral", "mistral", {"sliding_window": 8}),
     "qwen": ("qwen", "qwen2", {"tie_word_embeddings": True}),
@@ -50,7 +68,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gemma": ("gemma", "gemma2", {"query_pre_attn_scalar": 8, "sliding_window": 8}),
     "opt": ("opt", "llama", {}),
     "smollm": ("smollm", "llama", {"tie_word_embeddings": True}),
-}  # fmt: skip
+}
 MESSAGES = [
     {"role": "user", "content": "Hello there, how do I  boil an egg?"},
     {"role": "assistant", "content": "    Put it in\n\nwater."},
@@ -98,8 +116,11 @@ def opened(exports: Path, path: str) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", OPEN, str(exports)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

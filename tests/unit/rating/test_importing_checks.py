@@ -18,11 +18,23 @@ from lima.store.storage import Storage
 from lima_k8s.main import run
 from tests.helpers.web.labelling import OTHER, OURS, write_pair
 
-RECORD = {"kind": "preference", "rater": "anna", "rater_group": "crowd", "label": "A",
-          "prompt": "Prompt 1: how does a cat & a hat <b>fit</b>?", "arm_1": OURS,
-          "arm_2": OTHER}  # fmt: skip
-VOTE = {"judge": "expert_1", "model_a": OURS, "model_b": "x", "winner": "model_a",
-        "question_id": 1, "turn": 1}  # fmt: skip
+RECORD = {
+    "kind": "preference",
+    "rater": "anna",
+    "rater_group": "crowd",
+    "label": "A",
+    "prompt": "Prompt 1: how does a cat & a hat <b>fit</b>?",
+    "arm_1": OURS,
+    "arm_2": OTHER,
+}
+VOTE = {
+    "judge": "expert_1",
+    "model_a": OURS,
+    "model_b": "x",
+    "winner": "model_a",
+    "question_id": 1,
+    "turn": 1,
+}
 
 
 @pytest.fixture
@@ -51,10 +63,19 @@ def test_what_is_known_is_taken(study: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words", "new"),
-    [({"arm_2": "rival-secret-5"}, f"has no arm 'rival-secret-5'; there are: {OURS}, {OTHER}. ",
-      "arms"),
-     ({"prompt": "Never asked."}, "1 of 2 labels are of prompts that nobody answered", "prompts")],
-)  # fmt: skip
+    [
+        (
+            {"arm_2": "rival-secret-5"},
+            f"has no arm 'rival-secret-5'; there are: {OURS}, {OTHER}. ",
+            "arms",
+        ),
+        (
+            {"prompt": "Never asked."},
+            "1 of 2 labels are of prompts that nobody answered",
+            "prompts",
+        ),
+    ],
+)
 def test_what_is_unknown_is_refused_with_the_choices(
     study: Path, change: dict[str, str], words: str, new: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +158,15 @@ def test_a_dialogue_is_known_by_how_it_began(study: Path) -> None:
     conversation = talked.new()
     for said in ("Begin.", "Go on."):
         talked.say(conversation, said)
-    row = {"kind": "dialogue", "rater": "anna", "rater_group": "crowd", "label": "pass",
-           "prompt": "Begin.", "arm_1": OURS, "turn": 2, "conversation_id": "c"}  # fmt: skip
+    row = {
+        "kind": "dialogue",
+        "rater": "anna",
+        "rater_group": "crowd",
+        "label": "pass",
+        "prompt": "Begin.",
+        "arm_1": OURS,
+        "turn": 2,
+        "conversation_id": "c",
+    }
     assert brought(study, [row]) == 0
     assert brought(study, [row | {"prompt": "Go on."}]) == 2

@@ -37,11 +37,24 @@ def storage(tmp_path: Path) -> Storage:
 
 def event(number: int, label: str | None = "A", **changes: Any) -> dict[str, Any]:
     return {
-        "annotation_id": str(number), "event": "labelled", "item_id": "i", "presentation": 0,
-        "kind": "preference", "rater": "ann", "rater_group": "crowd", "label": label,
-        "shown": "12", "prompt_key": "p", "response_1": "x", "response_2": "y",
-        "arm_1": "alpaca", "arm_2": "lima", "supersedes": None, "written_at": now(), **changes,
-    }  # fmt: skip
+        "annotation_id": str(number),
+        "event": "labelled",
+        "item_id": "i",
+        "presentation": 0,
+        "kind": "preference",
+        "rater": "ann",
+        "rater_group": "crowd",
+        "label": label,
+        "shown": "12",
+        "prompt_key": "p",
+        "response_1": "x",
+        "response_2": "y",
+        "arm_1": "alpaca",
+        "arm_2": "lima",
+        "supersedes": None,
+        "written_at": now(),
+        **changes,
+    }
 
 
 def read(storage: Storage, *rows: dict[str, Any]) -> list[Label]:
@@ -75,10 +88,15 @@ def test_an_event_that_was_superseded_twice_stays_gone() -> None:
 
 @pytest.mark.parametrize(
     ("label", "shown", "side", "result"),
-    [("A", "12", "A", "lose"), ("B", "12", "B", "win"), ("A", "21", "A", "win"),
-     ("B", "21", "B", "lose"), ("neither", "21", "tie", "tie"),
-     ("A", "unknown", "unknown", "lose")],
-)  # fmt: skip
+    [
+        ("A", "12", "A", "lose"),
+        ("B", "12", "B", "win"),
+        ("A", "21", "A", "win"),
+        ("B", "21", "B", "lose"),
+        ("neither", "21", "tie", "tie"),
+        ("A", "unknown", "unknown", "lose"),
+    ],
+)
 def test_a_label_says_the_same_whoever_comes_first(
     storage: Storage, label: str, shown: str, side: str, result: str
 ) -> None:
@@ -87,9 +105,17 @@ def test_a_label_says_the_same_whoever_comes_first(
     straight, swapped = read(
         storage,
         event(1, label, shown=shown),
-        event(2, other, shown=turned, rater="bob", arm_1="lima", arm_2="alpaca",
-              response_1="y", response_2="x"),
-    )  # fmt: skip
+        event(
+            2,
+            other,
+            shown=turned,
+            rater="bob",
+            arm_1="lima",
+            arm_2="alpaca",
+            response_1="y",
+            response_2="x",
+        ),
+    )
     assert (straight.value, straight.arm_1) == (swapped.value, swapped.arm_1)
     assert straight.side == swapped.side == side
     assert straight.for_arm("lima") == result
@@ -97,9 +123,11 @@ def test_a_label_says_the_same_whoever_comes_first(
 
 def test_a_second_showing_does_not_count_twice(storage: Storage) -> None:
     found = read(
-        storage, event(1, None, event="skipped"), event(2, "B", presentation=1),
+        storage,
+        event(1, None, event="skipped"),
+        event(2, "B", presentation=1),
         event(3, "A", presentation=2),
-    )  # fmt: skip
+    )
     assert [x.value for x in one_each(found)] == ["2"]
 
 
@@ -122,16 +150,23 @@ def test_habits_of_a_rater(storage: Storage) -> None:
 
 
 def test_plain_records_become_labels(storage: Storage, tmp_path: Path) -> None:
-    absolute = {**RECORD, "kind": "absolute", "arm_2": None, "label": "pass",
-                "out_of_distribution": True}  # fmt: skip
+    absolute = {
+        **RECORD,
+        "kind": "absolute",
+        "arm_2": None,
+        "label": "pass",
+        "out_of_distribution": True,
+    }
     path = write_lines(tmp_path / "labels.jsonl", RECORD, {**RECORD, "label": None}, absolute)
     assert import_labels(path, storage, "study", "plain").new
     again = import_labels(path, storage, "study", "plain")
     assert (again.rows, again.new) == (3, False)
     found = read_labels(Tables(storage, "study"))
     assert sorted((x.kind, x.presentation, x.status) for x in found) == [
-        ("absolute", 0, "ok"), ("preference", 0, "ok"), ("preference", 1, "skipped"),
-    ]  # fmt: skip
+        ("absolute", 0, "ok"),
+        ("preference", 0, "ok"),
+        ("preference", 1, "skipped"),
+    ]
     first = next(x for x in found if x.kind == "preference" and x.value)
     assert (first.for_arm("lima"), first.side) == ("win", "unknown")
     assert next(x for x in found if x.kind == "absolute").out_of_distribution
@@ -151,12 +186,21 @@ def test_votes_of_mtbench(storage: Storage, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"label": "C"}, "label 'C'"), ({"arm_2": None}, "needs arm_2"),
-     ({"colour": 1}, "colour"), ({"rater_group": "all"}, "all"),
-     ({"arm_2": RECORD["arm_1"]}, "the same"), ({"response_1": "r", "response_2": "r"}, "the same"),
-     ({"turn": 0}, "turn"), ({"turn": -1}, "turn"), ({"turn": 2**70}, "turn"),
-     ({"rater": ""}, "rater"), ({"prompt": ""}, "prompt"), ({"arm_1": ""}, "arm_1")],
-)  # fmt: skip
+    [
+        ({"label": "C"}, "label 'C'"),
+        ({"arm_2": None}, "needs arm_2"),
+        ({"colour": 1}, "colour"),
+        ({"rater_group": "all"}, "all"),
+        ({"arm_2": RECORD["arm_1"]}, "the same"),
+        ({"response_1": "r", "response_2": "r"}, "the same"),
+        ({"turn": 0}, "turn"),
+        ({"turn": -1}, "turn"),
+        ({"turn": 2**70}, "turn"),
+        ({"rater": ""}, "rater"),
+        ({"prompt": ""}, "prompt"),
+        ({"arm_1": ""}, "arm_1"),
+    ],
+)
 def test_a_line_that_is_no_label_is_named(
     storage: Storage, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
@@ -173,8 +217,14 @@ def test_a_line_that_is_no_label_is_named(
 def test_a_vote_that_is_none_is_named(
     storage: Storage, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    vote = {"judge": "expert_1", "model_a": "m", "model_b": "a", "question_id": 81, "turn": 1,
-            "winner": "tie"}  # fmt: skip
+    vote = {
+        "judge": "expert_1",
+        "model_a": "m",
+        "model_b": "a",
+        "question_id": 81,
+        "turn": 1,
+        "winner": "tie",
+    }
     path = write_lines(tmp_path / "votes.jsonl", vote, {**vote, **change})
     with pytest.raises(DataError, match=r"votes\.jsonl:2: .*" + said):
         import_labels(path, storage, "study", "mtbench")
@@ -194,8 +244,10 @@ def test_a_byte_order_mark_is_no_part_of_the_labels(storage: Storage, tmp_path: 
     packed = tmp_path / "packed.jsonl.gz"
     packed.write_bytes(gzip.compress(marked.read_bytes()))
     assert [import_labels(p, storage, "study", "plain").new for p in (marked, packed, plain)] == [
-        True, False, False,
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_damaged_archive_is_named(storage: Storage, tmp_path: Path) -> None:

@@ -42,8 +42,18 @@ class Echo:
 
 
 def bring_labels(folder: Path) -> None:
-    rows = [event(i, kind="preference", label="A" if i < 6 else "B", arm_1="one", arm_2="two",
-                  response_2="y", item_id=str(i)) for i in range(8)]  # fmt: skip
+    rows = [
+        event(
+            i,
+            kind="preference",
+            label="A" if i < 6 else "B",
+            arm_1="one",
+            arm_2="two",
+            response_2="y",
+            item_id=str(i),
+        )
+        for i in range(8)
+    ]
     rows += alone("absolute", ["pass", "pass", "fail"], 100, arm_1="one")
     RunTable.of(Storage(str(folder)), ANNOTATIONS, IDENTITY).write("l", rows)
 
@@ -149,11 +159,21 @@ def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
     study = Study((Arm("mine"),), seeds=1, stages=("generate",), prompts=2, samples=1)
     [cell] = cells(study)
     write_run(storage, cell, "generate")
-    columns = {"generation_key": [generation_key(cell, p, 0) for p in (0, 1)],
-               "prompt_key": ["p0", "p1"], "prompt_index": [0, 1], "sample": 0, "source": "s",
-               "prompt": [["Why?"]] * 2, "response": ["Because."] * 2, "token_ids": [[]] * 2,
-               "finish_reason": "eot", "response_tokens": [None, 7], "seed_address": "",
-               "model": "m", "at": START}  # fmt: skip
+    columns = {
+        "generation_key": [generation_key(cell, p, 0) for p in (0, 1)],
+        "prompt_key": ["p0", "p1"],
+        "prompt_index": [0, 1],
+        "sample": 0,
+        "source": "s",
+        "prompt": [["Why?"]] * 2,
+        "response": ["Because."] * 2,
+        "token_ids": [[]] * 2,
+        "finish_reason": "eot",
+        "response_tokens": [None, 7],
+        "seed_address": "",
+        "model": "m",
+        "at": START,
+    }
     write_shard(storage, GENERATIONS, cell, "r", columns)
     page = render_report(storage, note=pytest.fail)
     assert not re.search(r"\b(nan|inf)\b", text_of(page))

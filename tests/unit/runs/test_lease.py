@@ -59,8 +59,7 @@ def test_a_living_holder_on_this_machine_is_named(
     storage: Storage, other: "subprocess.Popen[bytes]"
 ) -> None:
     held(storage, socket.gethostname(), other.pid)
-    with pytest.raises(InputError, match=f"worked on by process {other.pid}"), \
-         held_by_us(storage):  # fmt: skip
+    with pytest.raises(InputError, match=f"worked on by process {other.pid}"), held_by_us(storage):
         pass
     assert json.loads(storage.read(PATH))["pid"] == other.pid
 

@@ -121,11 +121,19 @@ def test_an_unusable_uri_is_explained(uri: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "meant"),
-    [("s3:/bucket/p", "s3://bucket/p"), ("s3:bucket/p", "s3://bucket/p"), ("s3:", "s3://BUCKET"),
-     ("s3//b/p", "s3://b/p"), (" s3://b", "space around"), ("/study ", "space around"),
-     ("S3://bucket/p", "s3://bucket/p"), ("GS://b", "gs://b"),
-     ("abfs:/c/p", "abfs://c/p"), ("//bucket/p", "one slash")],
-)  # fmt: skip
+    [
+        ("s3:/bucket/p", "s3://bucket/p"),
+        ("s3:bucket/p", "s3://bucket/p"),
+        ("s3:", "s3://BUCKET"),
+        ("s3//b/p", "s3://b/p"),
+        (" s3://b", "space around"),
+        ("/study ", "space around"),
+        ("S3://bucket/p", "s3://bucket/p"),
+        ("GS://b", "gs://b"),
+        ("abfs:/c/p", "abfs://c/p"),
+        ("//bucket/p", "one slash"),
+    ],
+)
 def test_a_slip_in_a_uri_is_no_folder(uri: str, meant: str) -> None:
     with pytest.raises(InputError, match=meant):
         Storage(uri)

@@ -63,8 +63,9 @@ def test_how_a_base_was_sampled_ends_no_training(
     tokenizer = trainer.tokenizer
     assert tokens == (tokenizer.bos_token_id, trainer.eot_id, tokenizer.pad_token_id)
     assert not {*settings} & {*json.loads((folder / "generation_config.json").read_text())} - {
-        "pad_token_id", "eos_token_id",
-    }  # fmt: skip
+        "pad_token_id",
+        "eos_token_id",
+    }
     assert not {"temperature", "num_beams"} & {*json.loads((folder / "config.json").read_text())}
     AutoModelForCausalLM.from_pretrained(folder)
 

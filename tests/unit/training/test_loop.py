@@ -184,9 +184,12 @@ def test_a_known_end_of_turn_keeps_what_it_was_taught(
     spec = replace(cell.train, model=ModelSpec(str(trained)), epochs=1)
     world = World(0, 1, torch.device("cpu"))
     again = Trainer(
-        replace(cell, train=spec), spec, Storage(str(tmp_path)), world,
+        replace(cell, train=spec),
+        spec,
+        Storage(str(tmp_path)),
+        world,
         Hooks(lambda *_: None, lambda: True),
-    )  # fmt: skip
+    )
     weight = again.engine.module.get_input_embeddings().weight
     with deepspeed.zero.GatheredParameters([weight]):
         row = weight[trainer.eot_id].detach().clone()

@@ -108,8 +108,9 @@ def gradients(
         if micro.packed:
             loss = model(**packed_inputs(micro, CPU))
         else:
-            loss = total_loss(model(input_ids=micro.input_ids, use_cache=False).logits,
-                              micro.labels)  # fmt: skip
+            loss = total_loss(
+                model(input_ids=micro.input_ids, use_cache=False).logits, micro.labels
+            )
         loss.backward()
         summed += loss.detach()
     return {"loss": summed} | {n: p.grad.clone() for n, p in model.named_parameters()}

@@ -106,8 +106,11 @@ def test_kills_change_nothing(cell: CellSpec, tmp_path: Path) -> None:
     assert trimmed[0] == trimmed[1]
     assert trimmed[0][0]["trimmed_examples"] == 10
     assert len(trimmed[0][0]["example_tokens"]) == 10
-    ended = [row for row in RunTable(storage, ATTEMPTS, cell).read().to_pylist()
-             if row["event"] == "ended"]  # fmt: skip
+    ended = [
+        row
+        for row in RunTable(storage, ATTEMPTS, cell).read().to_pylist()
+        if row["event"] == "ended"
+    ]
     ended.sort(key=lambda row: row["at"])
     assert [row["outcome"] for row in ended] == ["killed"] * 3 + ["completed"]
     saves = json.loads(ended[-1]["saves"])

@@ -23,14 +23,16 @@ __all__ = ["study"]
 
 def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Return everything in a folder: names, times and contents."""
-    return {str(p): (p.stat().st_mtime_ns, p.read_bytes())
-            for p in folder.rglob("*") if p.is_file()}  # fmt: skip
+    return {
+        str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def spec_of(storage: Storage, count: int | None, **changes: Any) -> EvaluationSpec:
     (generated,) = {p.parent.name for p in Path(storage.uri).glob("generations/*/*/*.parquet")}
-    return EvaluationSpec("study", OURS, "absolute", generated, count=count,
-                          **{"shared": 0, **changes})  # fmt: skip
+    return EvaluationSpec(
+        "study", OURS, "absolute", generated, count=count, **{"shared": 0, **changes}
+    )
 
 
 @pytest.fixture

@@ -57,8 +57,9 @@ def _label_all(store: Store, labels: list[str]) -> list[dict[str, Any]]:
     while task := store.task("anna"):
         label = labels[len(shown) % len(labels)]
         shown.append(task.shown)
-        store.add("anna", Answer(f"{store.path}/{task.turn}", task.turn, "labelled",
-                                 {"label": label}))  # fmt: skip
+        store.add(
+            "anna", Answer(f"{store.path}/{task.turn}", task.turn, "labelled", {"label": label})
+        )
     return shown
 
 

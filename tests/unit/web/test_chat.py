@@ -55,8 +55,19 @@ def test_a_conversation_in_a_terminal(endpoint: JudgeServer, tmp_path: Path) -> 
     ]
     assert (body["top_p"], body["temperature"], body["max_tokens"]) == (0.9, 0.7, 2048)
     assert "repetition_penalty" not in body
-    rows = rows_of(tmp_path, GENERATIONS, "prompt", "response", "source", "arm", "experiment",
-                   "prompt_tokens", "response_tokens", "logprob", "finish_reason")  # fmt: skip
+    rows = rows_of(
+        tmp_path,
+        GENERATIONS,
+        "prompt",
+        "response",
+        "source",
+        "arm",
+        "experiment",
+        "prompt_tokens",
+        "response_tokens",
+        "logprob",
+        "finish_reason",
+    )
     assert sorted(len(r["prompt"]) for r in rows) == [1, 1, 3]
     assert len({r["source"] for r in rows}) == 2
     assert {(r["arm"], r["experiment"], r["finish_reason"]) for r in rows} == {
@@ -77,8 +88,18 @@ def test_a_chat_is_a_run_that_says_what_it_is(endpoint: JudgeServer, tmp_path: P
     model = ("--base-url", endpoint.base_url, "--model", "parrot", "--experiment", "talks")
     assert chat(tmp_path, "Hello\n\n", *model).returncode == 0
     assert chat(tmp_path, "Hello again\n\n", *model).returncode == 0
-    (row,) = rows_of(tmp_path, RUNS, "run_id", "spec_hash", "experiment", "arm", "stage", "spec",
-                     "parent_run_id", "versions")  # fmt: skip
+    (row,) = rows_of(
+        tmp_path,
+        RUNS,
+        "run_id",
+        "spec_hash",
+        "experiment",
+        "arm",
+        "stage",
+        "spec",
+        "parent_run_id",
+        "versions",
+    )
     assert (row["experiment"], row["arm"], row["stage"]) == ("talks", "parrot", "chat")
     assert row["parent_run_id"] is None
     spec = decode(ChatSpec, json.loads(row["spec"]))
@@ -92,8 +113,9 @@ def test_a_chat_is_a_run_that_says_what_it_is(endpoint: JudgeServer, tmp_path: P
 def test_a_chat_with_a_model_of_a_study_is_no_cell_of_it(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     generated = write_responses(storage, "lima", 3)
-    (trained,) = (r["run_id"] for r in rows_of(tmp_path, RUNS, "run_id", "stage")
-                  if r["stage"] == "train")  # fmt: skip
+    (trained,) = (
+        r["run_id"] for r in rows_of(tmp_path, RUNS, "run_id", "stage") if r["stage"] == "train"
+    )
     spec = ChatSpec("study", "lima", ModelSpec(f"run:{trained}"), DecodingSpec())
     talk = Conversations(storage, spec, Parrot(), "me")
     conversation = talk.new()
@@ -238,8 +260,15 @@ def test_a_checkpoint_of_a_study_answers_alike_every_time(tmp_path: Path) -> Non
         conversation = talk.new()
         replies.append([talk.say(conversation, text) for text in ("How?", "And then?")])
     assert replies[0] == replies[1]
-    rows = rows_of(tmp_path / "st", GENERATIONS, "token_ids", "response_tokens", "logprob",
-                   "seed_address", "generation_key")  # fmt: skip
+    rows = rows_of(
+        tmp_path / "st",
+        GENERATIONS,
+        "token_ids",
+        "response_tokens",
+        "logprob",
+        "seed_address",
+        "generation_key",
+    )
     assert len({r["generation_key"] for r in rows}) == 4
     assert len({r["seed_address"] for r in rows}) == 2
     assert all(len(r["token_ids"]) == r["response_tokens"] <= 12 for r in rows)

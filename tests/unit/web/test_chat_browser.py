@@ -19,8 +19,18 @@ def test_the_page(browser: Any, tmp_path: Path) -> None:
         return error(400, "no answer to this") if request.number == 2 else Reply(heard(request))
 
     with running(answer) as server:
-        arguments = ["--base-url", server.base_url, "--model", "parrot", "--prompts",
-                     "authored:dialogue", "--count", "1", "--web", "--no-browser"]  # fmt: skip
+        arguments = [
+            "--base-url",
+            server.base_url,
+            "--model",
+            "parrot",
+            "--prompts",
+            "authored:dialogue",
+            "--count",
+            "1",
+            "--web",
+            "--no-browser",
+        ]
         process = subprocess.Popen(
             [*COMMAND, str(tmp_path), *arguments], stderr=subprocess.PIPE, text=True
         )

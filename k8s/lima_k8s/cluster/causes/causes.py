@@ -42,9 +42,14 @@ CAUSES = {
 """Every cause and what it means."""
 
 PULL_FAILURES = {
-    "ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull",
-    "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed",
-}  # fmt: skip
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+}
 FIRST_TRY = "ErrImagePull"
 """Of a pull that is tried again: the kubelet may still get through."""
 NO_LABEL = "didn't match Pod's node affinity/selector"
@@ -111,9 +116,12 @@ def from_run(run: Run) -> Iterator[Cause]:
         yield _stopped_job(run)
     elif run.reason == "SubmissionFailed" and not code:
         yield Cause(
-            "submitter-lost", run.message, "submit again: it goes on where it was", run.name,
+            "submitter-lost",
+            run.message,
+            "submit again: it goes on where it was",
+            run.name,
             fatal=run.ended,
-        )  # fmt: skip
+        )
     else:
         yield _failed_job(run, int(code[1]) if code else 1)
 
@@ -127,9 +135,12 @@ def from_pods(pods: Iterable[Pod], *, job_runs: bool = False) -> Iterator[Cause]
     for pod in alive:
         if pod.phase == "Failed" and pod.reason:
             yield Cause(
-                "pod-evicted", f"{pod.reason}: {pod.message}", "nothing: it is made anew",
-                pod.name, fatal=False,
-            )  # fmt: skip
+                "pod-evicted",
+                f"{pod.reason}: {pod.message}",
+                "nothing: it is made anew",
+                pod.name,
+                fatal=False,
+            )
 
 
 def from_unscheduled(
@@ -152,12 +163,13 @@ def from_unscheduled(
             names = sorted({other.run or other.name for other in leaving})
             yield Cause(
                 "waits-for-pods",
-                f"pods of {', '.join(names)} are still ending" if names else
-                "it was admitted a moment ago: who made way may still be saving its state",
+                f"pods of {', '.join(names)} are still ending"
+                if names
+                else "it was admitted a moment ago: who made way may still be saving its state",
                 "nothing: they go within their grace period",
                 pod.name,
                 fatal=False,
-            )  # fmt: skip
+            )
         else:
             yield Cause(
                 "no-node-fits",
@@ -202,9 +214,11 @@ def _failed_job(run: Run, code: int) -> Cause:
     log = f"lima-k8s logs {run.name}"
     if code == EXIT_STORAGE:
         return Cause(
-            "storage-unreachable", said,
-            "check the URI, the Secret and the endpoint, then submit again", run.storage,
-        )  # fmt: skip
+            "storage-unreachable",
+            said,
+            "check the URI, the Secret and the endpoint, then submit again",
+            run.storage,
+        )
     if code == EXIT_INPUT:
         return Cause("bad-input", said, f"mend the recipe; {log}")
     return Cause("run-failed", said, log, fatal=run.ended)  # else it is tried again
@@ -254,9 +268,11 @@ def _from_container(pod: Pod, container: Container, *, job_runs: bool) -> Iterat
         yield _refused_container(container, where)
     elif container.reason == "CrashLoopBackOff" or _failed_init(container):
         code = container.last_exit_code if container.exit_code is None else container.exit_code
-        last = container.last_message or container.message if container.init else (
-            container.last_message
-        )  # fmt: skip
+        last = (
+            container.last_message or container.message
+            if container.init
+            else (container.last_message)
+        )
         yield Cause(
             "init-crash-loop" if container.init else "crash-loop",
             f"exit code {code}, {container.restarts} restarts{f': {last}' if last else ''}",

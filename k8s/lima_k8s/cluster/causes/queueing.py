@@ -73,9 +73,12 @@ def _no_quota(workload: Workload, queue: Queue) -> Iterator[Cause]:
         yield Cause("queue-missing", message, "ask the platform team", f"queue {workload.queue}")
     elif queue.stopped or "is inactive" in message or "is stopped" in message:
         yield Cause(
-            "queue-stopped", message or "it is on hold", "ask the platform team",
-            f"queue {workload.queue}", fatal=False,
-        )  # fmt: skip
+            "queue-stopped",
+            message or "it is on hold",
+            "ask the platform team",
+            f"queue {workload.queue}",
+            fatal=False,
+        )
 
 
 def _inactive(queue: Queue, where: str) -> Cause:

@@ -48,9 +48,11 @@ class Kind:
     def path(self, namespace: str) -> str:
         """Return the path of its collection."""
         root = f"/apis/{self.api}" if self.group else f"/api/{self.api}"
-        return f"{root}/namespaces/{namespace}/{self.plural}" if self.namespaced else (
-            f"{root}/{self.plural}"
-        )  # fmt: skip
+        return (
+            f"{root}/namespaces/{namespace}/{self.plural}"
+            if self.namespaced
+            else (f"{root}/{self.plural}")
+        )
 
 
 RAYJOBS = Kind("rayjobs", "ray.io", "v1", "KubeRay")
@@ -65,9 +67,14 @@ RESOURCE_FLAVORS = Kind("resourceflavors", "kueue.x-k8s.io", "v1beta2", "Kueue",
 PODS, EVENTS, CONFIGMAPS, SECRETS, CLAIMS, ACCOUNTS = (
     Kind(plural)
     for plural in (
-        "pods", "events", "configmaps", "secrets", "persistentvolumeclaims", "serviceaccounts",
+        "pods",
+        "events",
+        "configmaps",
+        "secrets",
+        "persistentvolumeclaims",
+        "serviceaccounts",
     )
-)  # fmt: skip
+)
 
 
 class Cluster:
@@ -234,9 +241,13 @@ class Cluster:
         self.calls += 1
         try:
             request = self._client.param_serialize(
-                method, path, query_params=list(query), header_params=headers, body=body,
+                method,
+                path,
+                query_params=list(query),
+                header_params=headers,
+                body=body,
                 auth_settings=["BearerToken"],
-            )  # fmt: skip
+            )
             return self._client.call_api(*request, _request_timeout=timeout)
         except ApiException as error:
             raise failures.unreachable(self.server, error.reason) from error

@@ -14,8 +14,11 @@ from lima_k8s.cluster.read import failures
 from lima_k8s.cluster.read.api import NAMESPACE
 
 PROGRAM = "helm"
-IN_USE = ("cannot reuse a name that is still in use", "cannot re-use a name that is still in use",
-          "release: already exists")  # fmt: skip
+IN_USE = (
+    "cannot reuse a name that is still in use",
+    "cannot re-use a name that is still in use",
+    "release: already exists",
+)
 """The second is Helm 3's; the third is said to one of two that come at once."""
 OWNED = ("exists and cannot be imported into the current release", '" already exists')
 LIMITS = ["--qps", "100", "--burst-limit", "50"]

@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Compare groups (crowd, author, model), or every rater with every other.",
 )
-@click.option("--draws", type=click.IntRange(min=100), default=10_000, show_default=True,
-              help="Draws of the bootstrap over items.")  # fmt: skip
+@click.option(
+    "--draws",
+    type=click.IntRange(min=100),
+    default=10_000,
+    show_default=True,
+    help="Draws of the bootstrap over items.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @format_option("table", "json")
 def command(
@@ -82,8 +87,17 @@ def _write_agreements(rows: "list[Agreement]") -> None:
     if not rows:
         say("no item has labels of two raters")
         return
-    headers = ("raters", "n", "items", "pairs", "tie-discounted", "with ties", "without ties",
-               "kappa", "alpha")  # fmt: skip
+    headers = (
+        "raters",
+        "n",
+        "items",
+        "pairs",
+        "tie-discounted",
+        "with ties",
+        "without ties",
+        "kappa",
+        "alpha",
+    )
     write_table(
         headers,
         [
@@ -107,9 +121,17 @@ def _write_majorities(kind: str, rows: "list[Majority]") -> None:
 
 
 def _write_raters(rows: "list[Rater]") -> None:
-    headers = ("rater", "group", "items", "labelled", "ties %", "A of decided %",
-               "same both ways %", "same again %",
-               "changes with the order %")  # fmt: skip
+    headers = (
+        "rater",
+        "group",
+        "items",
+        "labelled",
+        "ties %",
+        "A of decided %",
+        "same both ways %",
+        "same again %",
+        "changes with the order %",
+    )
     write_table(
         headers,
         [

@@ -63,8 +63,19 @@ def command(
         rows = [as_row(c) for c in found]
         write_json({"sources": MARKS, "counts": dict(counts), "facts": rows})
         return
-    headers = ("section", "fact", "paper", "from", "ours [95 %]", "n", "missing", "by", "status",
-               "rows needed", "why not")  # fmt: skip
+    headers = (
+        "section",
+        "fact",
+        "paper",
+        "from",
+        "ours [95 %]",
+        "n",
+        "missing",
+        "by",
+        "status",
+        "rows needed",
+        "why not",
+    )
     write_table(headers, [_row(c) for c in found])
     say(", ".join(f"{n} {status}" for status, n in counts.most_common()))
 

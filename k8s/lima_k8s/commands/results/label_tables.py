@@ -26,9 +26,17 @@ def write_labels(pairs: Sequence[Row], labels: Sequence[Row], chats: Sequence[Ro
         click.echo("\nlabels")
         write_table(
             ("what", "by", "n", "missing", "shares, % [95 % interval]"),
-            [(row["what"], row["raters"], row["n"], row["missing"] or None, _shares(row["shares"]))
-             for row in single],
-        )  # fmt: skip
+            [
+                (
+                    row["what"],
+                    row["raters"],
+                    row["n"],
+                    row["missing"] or None,
+                    _shares(row["shares"]),
+                )
+                for row in single
+            ],
+        )
     if chats:
         click.echo("\nconversations")
         headers = ("arm", "model", "conversations", "answers", "labelled", "run")
@@ -38,8 +46,18 @@ def write_labels(pairs: Sequence[Row], labels: Sequence[Row], chats: Sequence[Ro
 def _write_pairs(pairs: Sequence[Row]) -> None:
     click.echo("\npairs of arms, % [95 % interval]")
     several = len({row["experiment"] for row in pairs}) > 1
-    headers = ("arm", "against", "by", "pairs", "missing", "wins", "ties", "losses",
-               "win rate, ties half", "at equal length")  # fmt: skip
+    headers = (
+        "arm",
+        "against",
+        "by",
+        "pairs",
+        "missing",
+        "wins",
+        "ties",
+        "losses",
+        "win rate, ties half",
+        "at equal length",
+    )
     rows = [
         (
             *(row["arm"], _other(row), row["raters"], row["pairs"], row["missing"] or None),
@@ -52,8 +70,10 @@ def _write_pairs(pairs: Sequence[Row]) -> None:
         for row in pairs
     ]
     names = [(row["experiment"],) if several else () for row in pairs]
-    write_table((*(("experiment",) if several else ()), *headers),
-                [(*name, *row) for name, row in zip(names, rows, strict=True)])  # fmt: skip
+    write_table(
+        (*(("experiment",) if several else ()), *headers),
+        [(*name, *row) for name, row in zip(names, rows, strict=True)],
+    )
 
 
 def _write_matrix(found: "Matrix") -> None:

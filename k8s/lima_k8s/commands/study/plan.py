@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 MIB_S = StopSpec().uploadMiBps
 """That a node writes to storage a second, as the charts have it (cluster.stop.uploadMiBps)."""
 PARTS = (
-    "weights", "gradients", "optimizer", "working", "activations", "logits", "cache", "context",
-)  # fmt: skip
+    "weights",
+    "gradients",
+    "optimizer",
+    "working",
+    "activations",
+    "logits",
+    "cache",
+    "context",
+)
 
 
 @click.command("plan")

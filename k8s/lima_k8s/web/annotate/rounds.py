@@ -85,8 +85,10 @@ def grow(store: Store, storage: Storage, count: int | None, shared: int) -> int:
         i for i in planned if i.presentation <= begun.both_orders and _showing(i.row()) not in known
     ]
     items = [replace(i, position=p) for p, i in enumerate(new, start=len(entries))]
-    every = [*((e.row["item_id"], e.position) for e in entries),
-             *((i.item_id, i.position) for i in items)]  # fmt: skip
+    every = [
+        *((e.row["item_id"], e.position) for e in entries),
+        *((i.item_id, i.position) for i in items),
+    ]
     common = set(list(dict.fromkeys(item for item, _ in every))[:overlap])
     items = [replace(i, shared=i.item_id in common) for i in items]
     if items:  # first the ledger: killed in between, the same command does both again

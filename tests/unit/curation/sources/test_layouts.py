@@ -268,7 +268,9 @@ def test_a_short_question_is_nobodys(shared_data: Path) -> None:
             "natural_instructions",
             "task1_x.json",
             {
-                "Categories": ["Paraphrasing"], "Definition": "Say.", "Instance License": ["MIT"],
+                "Categories": ["Paraphrasing"],
+                "Definition": "Say.",
+                "Instance License": ["MIT"],
                 "Instances": [{"input": "a", "output": "b"}],
             },
             "Apache-2.0 / MIT",
@@ -278,7 +280,7 @@ def test_a_short_question_is_nobodys(shared_data: Path) -> None:
         ("examples", "a.jsonl", {"prompt": "a", "response": "b", "license": ["MIT"]}, ",MIT,"),
         ("authored", "a.jsonl", {"prompt": "a", "response": "b", "licence": {"x": "MIT"}}, ",MIT,"),
     ],
-)  # fmt: skip
+)
 def test_a_declared_licence_stands_unless_the_file_names_one(
     tmp_path: Path, kind: Any, name: str, record: dict[str, Any], presumed: str
 ) -> None:

@@ -65,12 +65,16 @@ def test_a_row_a_part_of_an_article(tmp_path: Path) -> None:
         ([f"Save an MP3{n}" for n in range(1, 13)], {"save an MP3": 12}),
         (["Fold1", "Fold3", "Fold12", "Fold a Cup1", "Fold a Cup2"], {"fold": 3, "fold a cup": 2}),
         (["Fold2", "Fold3"], {"fold": 2}),
-        (["Fly1", "Fly2", "Rip a Cd to Mp3", "Use Python3"],
-         {"fly": 2, "rip a cd to Mp3": 1, "use Python3": 1}),
-        (["Weigh Co2", "Write Html5", "Use an MP3", "Use an MP4"],
-         {"weigh Co2": 1, "write Html5": 1, "use an MP3": 1, "use an MP4": 1}),
+        (
+            ["Fly1", "Fly2", "Rip a Cd to Mp3", "Use Python3"],
+            {"fly": 2, "rip a cd to Mp3": 1, "use Python3": 1},
+        ),
+        (
+            ["Weigh Co2", "Write Html5", "Use an MP3", "Use an MP4"],
+            {"weigh Co2": 1, "write Html5": 1, "use an MP3": 1, "use an MP4": 1},
+        ),
     ],
-)  # fmt: skip
+)
 def test_numbers_of_parts_are_those_that_neighbours_count(
     tmp_path: Path, titles: list[str], articles: dict[str, int]
 ) -> None:

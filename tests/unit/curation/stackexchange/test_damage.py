@@ -232,8 +232,9 @@ def test_rows_are_the_same_in_chunks_of_any_size(size: int) -> None:
     assert len(found) == len(POSTS) + 1
     assert all(data[at:].startswith(row[4:14]) for at, row in found), "positions are right"
     assert [r and r["Id"] for r in parse_rows([row for _, row in found])] == [
-        *(a.partition(' Id="')[2].partition('"')[0] for a in POSTS), None
-    ]  # fmt: skip
+        *(a.partition(' Id="')[2].partition('"')[0] for a in POSTS),
+        None,
+    ]
 
 
 def test_rows_parsed_together_stay_apart() -> None:

@@ -137,10 +137,21 @@ def test_each_filter_objects_by_its_own_name_beyond_its_bound() -> None:
 
 def test_bounds_are_those_of_the_spec() -> None:
     loose = FilterSpec(
-        min_score=-5, min_characters=0, max_first_person=9, max_references=9, max_dangling=9,
+        min_score=-5,
+        min_characters=0,
+        max_first_person=9,
+        max_references=9,
+        max_dangling=9,
         self_contained_titles=False,
-    )  # fmt: skip
-    worst = {**PASSING, "answer_score": -5.0, "characters": 1.0, "first_person": 9.0,
-             "references": 9.0, "dangling": 9.0, "title_references": 9.0}  # fmt: skip
+    )
+    worst = {
+        **PASSING,
+        "answer_score": -5.0,
+        "characters": 1.0,
+        "first_person": 9.0,
+        "references": 9.0,
+        "dangling": 9.0,
+        "title_references": 9.0,
+    }
     assert objections(worst, loose) == ()
     assert objections(worst, replace(loose, max_images=2)) == ("images",)

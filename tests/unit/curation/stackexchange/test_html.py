@@ -8,46 +8,109 @@ from lima.curation.stackexchange.filters import answer_measures
 from lima.curation.text.html import clean, clean_inline, without_formulas
 
 CASES = {
-    "paragraphs": ("<p>One\ntwo  three.</p>\n\n<p>Four&nbsp;five.</p>\n", "One two three.\n\nFour five."),
+    "paragraphs": (
+        "<p>One\ntwo  three.</p>\n\n<p>Four&nbsp;five.</p>\n",
+        "One two three.\n\nFour five.",
+    ),
     "entities": ("<p>a &lt; b &amp;&amp; c &#39;d&#39; &quot;e&quot;</p>", "a < b && c 'd' \"e\""),
     "control characters": ("<p>a&#1;b&#x1f;c&#31;d&#311;</p>", "abcdķ"),
     "emphasis": ("<p>a <em>b</em> <strong>c</strong><kbd>D</kbd></p>", "a b cD"),
-    "link": ('<p>See <a href="http://x.y/z" rel="nofollow">the <em>manual</em></a>.</p>', "See the manual."),
+    "link": (
+        '<p>See <a href="http://x.y/z" rel="nofollow">the <em>manual</em></a>.</p>',
+        "See the manual.",
+    ),
     "address in brackets": ('<p>It is so (<a href="u">https://x.y/z?a=b</a>).</p>', "It is so."),
-    "number of a note": ('<p>It is so<sup><a href="#1">1</a></sup> [<a href="#2">2</a>].</p>', "It is so."),
+    "number of a note": (
+        '<p>It is so<sup><a href="#1">1</a></sup> [<a href="#2">2</a>].</p>',
+        "It is so.",
+    ),
     "plain address": ("<p>It is at https://x.y/a_b(c), they say.</p>", "It is at, they say."),
-    "image": ('<p>Before.</p><p><img src="x" alt="enter image description"></p><p>After.</p>', "Before.\n\nAfter."),
+    "image": (
+        '<p>Before.</p><p><img src="x" alt="enter image description"></p><p>After.</p>',
+        "Before.\n\nAfter.",
+    ),
     "struck out": ("<p>It is <s>not</s> so.</p>", "It is so."),
     "line break": ("<p>one <br>\n two<br/>three</p>", "one\ntwo\nthree"),
-    "powers": ("<p>e<sup>-x</sup>, 10<sup>10.5</sup>, x<sup>a+b</sup>, (a)<sup>k</sup>, e<sup>x<sup>2</sup></sup>, 2<sup>(k+1)</sup></p>", "e^(-x), 10^(10.5), x^(a+b), (a)^k, e^(x²), 2^(k+1)"),
-    "indices": ("<p>x<sub>i</sub>, V<sub>max</sub>, a<sub>i,j</sub>, <code>t</code><sub>n</sub></p>", "x_i, V_(max), a_(i,j), `t`_n"),
-    "small print": ("<p>So. <sub>Taken in May.</sub> <sup>Not in June.</sup> A<sup>TM</sup></p>", "So. Taken in May. Not in June. ATM"),
-    "bars in a table": ("<table><tr><td>a|b</td></tr><tr><td>c</td></tr></table>", "| a\\|b |\n|---|\n| c |"),
-    "raised": ("<p>10<sup>-9</sup> m<sup>2</sup>, H<sub>2</sub>O, 1<sup>st</sup>, x<sup>k</sup></p>", "10⁻⁹ m², H₂O, 1st, x^k"),
-    "inline code": ("<p>use <code>a  b</code> or <code>x`y</code>, <code></code>now</p>", "use `a b` or `` x`y ``, now"),
-    "code block": ("<pre class='lang-py'><code>if a &lt; b:\n    pass\n</code></pre>", "```\nif a < b:\n    pass\n```"),
+    "powers": (
+        "<p>e<sup>-x</sup>, 10<sup>10.5</sup>, x<sup>a+b</sup>, (a)<sup>k</sup>, e<sup>x<sup>2</sup></sup>, 2<sup>(k+1)</sup></p>",
+        "e^(-x), 10^(10.5), x^(a+b), (a)^k, e^(x²), 2^(k+1)",
+    ),
+    "indices": (
+        "<p>x<sub>i</sub>, V<sub>max</sub>, a<sub>i,j</sub>, <code>t</code><sub>n</sub></p>",
+        "x_i, V_(max), a_(i,j), `t`_n",
+    ),
+    "small print": (
+        "<p>So. <sub>Taken in May.</sub> <sup>Not in June.</sup> A<sup>TM</sup></p>",
+        "So. Taken in May. Not in June. ATM",
+    ),
+    "bars in a table": (
+        "<table><tr><td>a|b</td></tr><tr><td>c</td></tr></table>",
+        "| a\\|b |\n|---|\n| c |",
+    ),
+    "raised": (
+        "<p>10<sup>-9</sup> m<sup>2</sup>, H<sub>2</sub>O, 1<sup>st</sup>, x<sup>k</sup></p>",
+        "10⁻⁹ m², H₂O, 1st, x^k",
+    ),
+    "inline code": (
+        "<p>use <code>a  b</code> or <code>x`y</code>, <code></code>now</p>",
+        "use `a b` or `` x`y ``, now",
+    ),
+    "code block": (
+        "<pre class='lang-py'><code>if a &lt; b:\n    pass\n</code></pre>",
+        "```\nif a < b:\n    pass\n```",
+    ),
     "code with fences": ("<pre><code>```\nx\n```</code></pre>", "````\n```\nx\n```\n````"),
     "code keeps addresses": ("<p><code>curl http://x.y</code></p>", "`curl http://x.y`"),
     "list": ("<ul>\n<li>a</li>\n<li>b <em>c</em></li>\n</ul>", "* a\n* b c"),
     "numbered list": ('<ol start="9"><li>a</li><li>b</li></ol>', "9. a\n10. b"),
     "loose list": ("<ul><li><p>a</p><p>b</p></li><li><p>c</p></li></ul>", "* a\n\n  b\n\n* c"),
-    "nested list": ("<ul><li>a<ol><li>b</li><li>c</li></ol></li><li>d</li></ul>", "* a\n  1. b\n  2. c\n* d"),
+    "nested list": (
+        "<ul><li>a<ol><li>b</li><li>c</li></ol></li><li>d</li></ul>",
+        "* a\n  1. b\n  2. c\n* d",
+    ),
     "list in a list": ("<ul><li>a</li><ul><li>b</li></ul></ul>", "* a\n  * b"),
-    "code in a list": ("<ol><li><p>do</p><pre><code>x\n\n  y</code></pre></li></ol>", "1. do\n\n   ```\n   x\n\n     y\n   ```"),
+    "code in a list": (
+        "<ol><li><p>do</p><pre><code>x\n\n  y</code></pre></li></ol>",
+        "1. do\n\n   ```\n   x\n\n     y\n   ```",
+    ),
     "empty item": ("<ul><li><img src='x'></li><li>a</li></ul>", "* a"),
     "break in a list": ("<ul><li>a<br>b</li></ul>", "* a\n  b"),
     "quote": ("<blockquote><p>a</p><ul><li>b</li></ul></blockquote>", "> a\n>\n> * b"),
-    "quote in a quote": ("<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>", "> a\n>\n> > b"),
-    "table": ("<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><code>2</code></td></tr></table>", "| a | b |\n|---|---|\n| 1 | `2` |"),
+    "quote in a quote": (
+        "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>",
+        "> a\n>\n> > b",
+    ),
+    "table": (
+        "<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><code>2</code></td></tr></table>",
+        "| a | b |\n|---|---|\n| 1 | `2` |",
+    ),
     "heading": ("<h2>Why</h2><p>So.</p>", "Why\n\nSo."),
-    "heading of what is gone": ("<p>So.</p><h2>Further reading</h2><ul><li><a href='u'>http://x.y</a></li></ul>", "So."),
+    "heading of what is gone": (
+        "<p>So.</p><h2>Further reading</h2><ul><li><a href='u'>http://x.y</a></li></ul>",
+        "So.",
+    ),
     "heading at the end": ("<p>So.</p><h2>Prussian blue</h2>", "So.\n\nPrussian blue"),
-    "source of nothing": ('<p>So it is.</p><p>Sourced from <a href="u">http://x.y</a></p>', "So it is."),
+    "source of nothing": (
+        '<p>So it is.</p><p>Sourced from <a href="u">http://x.y</a></p>',
+        "So it is.",
+    ),
     "colon to nothing": ("<p>So it is.</p><p>This yields:</p><p><img src='x'></p>", "So it is."),
-    "result at the end": ("<p>The right colour is therefore</p><p>Prussian blue</p>", "The right colour is therefore\n\nPrussian blue"),
-    "result before a picture": ("<p>The right colour is</p><p>Prussian blue</p><p><img src='x'></p>", "The right colour is\n\nPrussian blue"),
-    "result with a link": ('<p>So.</p><p>Prussian blue, <a href="u">http://x.y</a></p>', "So.\n\nPrussian blue,"),
-    "definition at the end": ("<p>So.</p><dl><dt>Result</dt><dd>42</dd></dl>", "So.\n\nResult\n\n42"),
+    "result at the end": (
+        "<p>The right colour is therefore</p><p>Prussian blue</p>",
+        "The right colour is therefore\n\nPrussian blue",
+    ),
+    "result before a picture": (
+        "<p>The right colour is</p><p>Prussian blue</p><p><img src='x'></p>",
+        "The right colour is\n\nPrussian blue",
+    ),
+    "result with a link": (
+        '<p>So.</p><p>Prussian blue, <a href="u">http://x.y</a></p>',
+        "So.\n\nPrussian blue,",
+    ),
+    "definition at the end": (
+        "<p>So.</p><dl><dt>Result</dt><dd>42</dd></dl>",
+        "So.\n\nResult\n\n42",
+    ),
     "colon at the end": ("<p>So.</p><p>And then:</p>", "So.\n\nAnd then:"),
     "list of addresses": ("<p>a.</p><ul><li>http://x.y</li><li>b</li></ul>", "a.\n\n* b"),
     "list that ends with a colon": ("<p>So.</p><ul><li>a:</li></ul>", "So.\n\n* a:"),
@@ -58,7 +121,7 @@ CASES = {
     "script": ("<p>a</p><script>alert(1)</script><style>p{}</style>", "a"),
     "nothing": ("", ""),
     "spaces": (" \n ", ""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -241,9 +304,11 @@ def test_what_is_gone_is_measured(html: str, dangling: int, cut: dict[str, int])
     [
         ("<p>So.</p><h2>Use <code>foo</code></h2><p><img src='q'></p>", "So."),
         ("<p>A <code>a</code> b.</p><p>Source of <code>bar</code>: http://x.y</p>", "A `a` b."),
-        ("<pre>a</pre><h2>By <code>b</code></h2><p>See <code>c</code>: http://x.y</p>",
-         "```\na\n```"),
+        (
+            "<pre>a</pre><h2>By <code>b</code></h2><p>See <code>c</code>: http://x.y</p>",
+            "```\na\n```",
+        ),
     ],
-)  # fmt: skip
+)
 def test_code_of_an_ending_that_is_cut_goes_with_it(html: str, text: str) -> None:
     assert clean(html).text == text

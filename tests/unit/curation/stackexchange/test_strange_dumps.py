@@ -109,10 +109,12 @@ def test_a_site_that_no_list_names_is_named(tmp_path: Path) -> None:
     assert "curate.sites" in why
 
     own = tmp_path / "sites.yaml"
-    own.write_text("stem: [conlang.meta.stackexchange.com, es.stackoverflow.com]\n"
-                   "other: []\ndropped: []\n")  # fmt: skip
-    (listed,) = curate(dumps.spec(folder, arms=(arm,), filters=LOOSE, sites=str(own)),
-                       tmp_path / "own")["arms"]  # fmt: skip
+    own.write_text(
+        "stem: [conlang.meta.stackexchange.com, es.stackoverflow.com]\nother: []\ndropped: []\n"
+    )
+    (listed,) = curate(
+        dumps.spec(folder, arms=(arm,), filters=LOOSE, sites=str(own)), tmp_path / "own"
+    )["arms"]
     assert listed["examples"] == 1
 
 

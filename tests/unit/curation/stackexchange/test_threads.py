@@ -25,8 +25,9 @@ def read(tmp_path: Path) -> Read:
     """Read all candidates of a folder of dumps."""
     spills = iter(range(1000))
 
-    def run(folder: Path, *, dialogues: bool = False, damage: Damage | None = None,
-            **more: object) -> list[Candidate]:  # fmt: skip
+    def run(
+        folder: Path, *, dialogues: bool = False, damage: Damage | None = None, **more: object
+    ) -> list[Candidate]:
         spec = dumps.spec(folder, **more)
         found: list[Candidate] = []
         for dump in find_dumps([str(folder)]):
@@ -93,8 +94,11 @@ def test_orphans_other_types_and_unanswered_questions_are_candidates_too(
     )
     reasons = {c.source_id: c.reasons for c in read(folder)}
     assert reasons == {
-        "1": ("no_answer",), "77/2": ("orphan",), "3": ("other_type",), "4": ("other_type",)
-    }  # fmt: skip
+        "1": ("no_answer",),
+        "77/2": ("orphan",),
+        "3": ("other_type",),
+        "4": ("other_type",),
+    }
 
 
 def test_both_encodings_of_tags() -> None:
@@ -199,9 +203,11 @@ def test_comments_by_turns_are_a_dialogue(tmp_path: Path, read: Read) -> None:
     posts, comments = _talk()
     users = [dumps.user(7, "Ada"), dumps.user(8, "Bo B"), dumps.user(5, "Carl")]
     folder = _folder(
-        tmp_path, *posts,
-        comments=dumps.document(comments, "comments"), users=dumps.document(users, "users"),
-    )  # fmt: skip
+        tmp_path,
+        *posts,
+        comments=dumps.document(comments, "comments"),
+        users=dumps.document(users, "users"),
+    )
     (found,) = filter(is_dialogue, read(folder, dialogues=True))
     assert found.source_id == "1/2/comments"
     assert (
@@ -226,9 +232,11 @@ def test_talk_about_the_page_is_dropped_by_name(tmp_path: Path, read: Read) -> N
     comments[7] = dumps.comment(8, 2, 8, "Yes, see my answer as it is now.")
     users = [dumps.user(7, "Ada"), dumps.user(8, "Bo B"), dumps.user(5, "Carl")]
     folder = _folder(
-        tmp_path, *posts,
-        comments=dumps.document(comments, "comments"), users=dumps.document(users, "users"),
-    )  # fmt: skip
+        tmp_path,
+        *posts,
+        comments=dumps.document(comments, "comments"),
+        users=dumps.document(users, "users"),
+    )
     (found,) = filter(is_dialogue, read(folder, dialogues=True))
     assert found.reasons == ("talk_references",)
     loose = FilterSpec(max_references=1)
@@ -255,8 +263,10 @@ def _forms(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     dumps.write_7z(tmp_path / "bzip2" / f"{dumps.SITE}.7z", tables, "bzip2")
     for name in TABLES_OF_A_TALK:
         dumps.write_7z(tmp_path / "apart" / f"{dumps.SITE}-{name}.7z", {name: tables[name]})
-    recoded = {name: data.decode("utf-8-sig").replace("utf-8", "utf-16").encode("utf-16")
-               for name, data in tables.items()}  # fmt: skip
+    recoded = {
+        name: data.decode("utf-8-sig").replace("utf-8", "utf-16").encode("utf-16")
+        for name, data in tables.items()
+    }
     dumps.write_folder(tmp_path / "utf-16" / dumps.SITE, recoded)
     for name in ("xml", "gz", "7z", "bzip2", "apart", "utf-16"):
         yield name, tmp_path / name

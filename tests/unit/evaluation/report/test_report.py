@@ -73,8 +73,20 @@ def test_settings_and_what_arms_differ_in(rich: tuple[Storage, str]) -> None:
     _, page = rich
     for path in known_settings():
         reached = path.startswith(("base.", "train.", "generate.", "judge."))
-        nested = path.endswith(("heldout", "shape", "optimizer", "checkpoints", "compute",
-                                "decoding", "data", "prompts", "model", "endpoint"))  # fmt: skip
+        nested = path.endswith(
+            (
+                "heldout",
+                "shape",
+                "optimizer",
+                "checkpoints",
+                "compute",
+                "decoding",
+                "data",
+                "prompts",
+                "model",
+                "endpoint",
+            )
+        )
         if reached and not nested and ".shape." not in path and ".seed" not in path:
             absent = path.startswith("base.heldout.")
             assert (f"<code>{path}</code>" in page) != absent, path
@@ -111,8 +123,11 @@ def test_poor_study_says_what_is_missing_and_how_to_add_it(tmp_path: Path) -> No
 
 def test_a_study_like_the_demo(tmp_path: Path) -> None:
     """Two arms of one size by two seeds, held-out examples, responses and no judge."""
-    study = Study((Arm("diverse-32", 32), Arm("howto-32", 32, "howto.jsonl")), gpus=0,
-                  stages=("base", "train", "generate"))  # fmt: skip
+    study = Study(
+        (Arm("diverse-32", 32), Arm("howto-32", 32, "howto.jsonl")),
+        gpus=0,
+        stages=("base", "train", "generate"),
+    )
     page = page_of(tmp_path, study)
     names = set(re.findall(r'<figure id="(\w+)"', page))
     drawn = {"loss", "perplexity", "examples", "lengths", "stops", "attempts", "hours"}
@@ -162,18 +177,34 @@ def test_readable_without_seeing_it(rich: tuple[Storage, str]) -> None:
 def hostile(storage: Storage, cell: CellSpec, text: str) -> None:
     """Have a response, its prompt and its source say `text`."""
     template = {
-        "generation_key": [sha256_key(text)], "prompt_key": sha256_key("p"), "prompt_index": 0,
-        "sample": 0, "source": text, "prompt": [[text]], "response": text, "token_ids": [[1]],
-        "finish_reason": text, "prompt_tokens": 1, "response_tokens": 1, "logprob": -1.0,
-        "seed_address": "a", "model": text, "at": START,
-    }  # fmt: skip
+        "generation_key": [sha256_key(text)],
+        "prompt_key": sha256_key("p"),
+        "prompt_index": 0,
+        "sample": 0,
+        "source": text,
+        "prompt": [[text]],
+        "response": text,
+        "token_ids": [[1]],
+        "finish_reason": text,
+        "prompt_tokens": 1,
+        "response_tokens": 1,
+        "logprob": -1.0,
+        "seed_address": "a",
+        "model": text,
+        "at": START,
+    }
     write_shard(storage, GENERATIONS, stage_cell(cell, "generate"), "zzz", template)
 
 
 def test_text_of_models_and_users_stays_text(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    study = Study(arms=(Arm(EVIL, data=EVIL),), seeds=1, prompts=1, experiment=EVIL,
-                  stages=("train", "generate"))  # fmt: skip
+    study = Study(
+        arms=(Arm(EVIL, data=EVIL),),
+        seeds=1,
+        prompts=1,
+        experiment=EVIL,
+        stages=("train", "generate"),
+    )
     cell = write_study(storage, study)[0]
     for file in tmp_path.glob("generations/*/*/*.parquet"):
         file.unlink()
@@ -218,8 +249,15 @@ def test_running_study(tmp_path: Path) -> None:
     write_study(storage, Study(seeds=2))
     one = replace(Study(seeds=1, arms=(Arm("late"),)), stages=("base", "train"))
     cell = write_study(storage, one)[0]
-    start = {"stage": "train", "event": ["started"], "attempt_id": "z", "host": "n",
-             "workers": 1, "gpus": 1, "at": START.replace(year=2031)}  # fmt: skip
+    start = {
+        "stage": "train",
+        "event": ["started"],
+        "attempt_id": "z",
+        "host": "n",
+        "workers": 1,
+        "gpus": 1,
+        "at": START.replace(year=2031),
+    }
     write_shard(storage, ATTEMPTS, stage_cell(cell, "train"), "z", start)
     for file in tmp_path.glob("attempts/*/*/*-ended.parquet"):
         if run_id(cell, "train") in str(file):
@@ -239,9 +277,11 @@ def test_two_settings_of_an_arm_are_two_series(tmp_path: Path) -> None:
             assert [(s.label, len(s.chains)) for s in single] == [("lima", 2), ("other", 2)]
     both = series_of(read_chains(Tables(storage)), "train")
     assert [s.label for s in both] == [
-        "lima (train.epochs 3)", "lima (train.epochs 5)",
-        "other (train.epochs 3)", "other (train.epochs 5)",
-    ]  # fmt: skip
+        "lima (train.epochs 3)",
+        "lima (train.epochs 5)",
+        "other (train.epochs 3)",
+        "other (train.epochs 5)",
+    ]
     assert [s.colour for s in both] == [0, 0, 1, 1]
     losses = figure(render_report(storage, note=pytest.fail), "loss")
     drawn = {
@@ -256,14 +296,26 @@ def test_arms_are_in_the_order_of_people(tmp_path: Path) -> None:
     names = ("q-16k", "q-2k", "q-500", "q-1m", "Alpha", "q-32k", "beta")
     write_study(storage, Study(arms=tuple(map(Arm, names)), seeds=1, stages=("train",)))
     assert arms_of(read_chains(Tables(storage))) == [
-        "Alpha", "beta", "q-500", "q-2k", "q-16k", "q-32k", "q-1m",
-    ]  # fmt: skip
+        "Alpha",
+        "beta",
+        "q-500",
+        "q-2k",
+        "q-16k",
+        "q-32k",
+        "q-1m",
+    ]
 
 
 def test_a_model_that_diverged(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     cell = write_study(storage, Study(seeds=1))[0]
-    last = {"epoch": [9], "step": 9, "name": "heldout_perplexity", "value": math.inf,
-            "tokens": 1, "at": START}  # fmt: skip
+    last = {
+        "epoch": [9],
+        "step": 9,
+        "name": "heldout_perplexity",
+        "value": math.inf,
+        "tokens": 1,
+        "at": START,
+    }
     write_shard(storage, METRICS, stage_cell(cell, "train"), "zzz", last)
     assert "<svg" in figure(render_report(storage, note=pytest.fail), "perplexity")

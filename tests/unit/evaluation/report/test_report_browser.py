@@ -52,9 +52,16 @@ def browse(server: Server, name: str, profile: Path) -> tuple[str, list[str]]:
     """Open a page; return the document as it became, and the messages of its console."""
     done = subprocess.run(
         [
-            chromium_program(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            "--dump-dom", "--enable-logging=stderr", f"--user-data-dir={profile}",
-            "--disable-background-networking", "--disable-component-update",
+            chromium_program(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--dump-dom",
+            "--enable-logging=stderr",
+            f"--user-data-dir={profile}",
+            "--disable-background-networking",
+            "--disable-component-update",
             # Whatever asks another machine fails, and the console says so.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             f"http://127.0.0.1:{server.server_port}/{name}",
@@ -62,7 +69,7 @@ def browse(server: Server, name: str, profile: Path) -> tuple[str, list[str]]:
         capture_output=True,
         text=True,
         check=True,
-    )  # fmt: skip
+    )
     return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
 
 

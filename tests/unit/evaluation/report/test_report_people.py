@@ -39,8 +39,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     skipped = [r | {"event": "skipped", "label": None} for r in rows[:30]]
     rows = [*skipped, *rows[30:], *others()]
     rows += alone("absolute", shares({"excellent": 50, "pass": 38, "fail": 12}, 50), 10_000)
-    rows += alone("absolute", shares({"excellent": 45, "pass": 35, "fail": 20}, 20), 10_500,
-                  out_of_distribution=True)  # fmt: skip
+    rows += alone(
+        "absolute",
+        shares({"excellent": 45, "pass": 35, "fail": 20}, 20),
+        10_500,
+        out_of_distribution=True,
+    )
     RunTable.of(storage, ANNOTATIONS, {**IDENTITY, "experiment": experiment}).write("l", rows)
     named = {**NAMED, "filtered-2k": "filtered-2k"}
     return render_report(storage, named=named, note=pytest.fail)
@@ -90,8 +94,20 @@ def test_what_is_not_labelled_is_missing() -> None:
     """Answers of chats without a label move the bounds, and so do conversations not graded yet."""
 
     def label(conversation: str, turn: int, value: str) -> Label:
-        return Label(f"{conversation}{turn}", 0, "dialogue", "me", "author", value, "ok", "lima",
-                     None, "p", conversation_id=conversation, turn=turn)  # fmt: skip
+        return Label(
+            f"{conversation}{turn}",
+            0,
+            "dialogue",
+            "me",
+            "author",
+            value,
+            "ok",
+            "lima",
+            None,
+            "p",
+            conversation_id=conversation,
+            turn=turn,
+        )
 
     answers = [ChatAnswer("r", "lima", "m", c, t, f"{c}{t}") for c in "abc" for t in (1, 2, 3, 4)]
     labels = [label("a", 1, "pass"), label("a", 2, "fail"), label("b", 1, "pass")]
@@ -108,13 +124,26 @@ def test_a_round_drawn_by_seed_keeps_what_it_marks() -> None:
     """Section 4.3: of 50 random prompts 7 are out of distribution; 13 more make 20."""
 
     def label(item: str, run: str, *, marked: bool) -> Label:
-        return Label(item, 0, "absolute", "me", "author", "pass", "ok", "lima", None, "p",
-                     out_of_distribution=marked, run_id=run)  # fmt: skip
+        return Label(
+            item,
+            0,
+            "absolute",
+            "me",
+            "author",
+            "pass",
+            "ok",
+            "lima",
+            None,
+            "p",
+            out_of_distribution=marked,
+            run_id=run,
+        )
 
     drawn = [label(f"d{i}", "drawn", marked=i < 7) for i in range(50)]
     added = [label(f"a{i}", "added", marked=True) for i in range(13)]
-    items = [Item(x.item_id, "absolute", frozenset(("lima", None)), x.run_id)
-             for x in (*drawn, *added)]  # fmt: skip
+    items = [
+        Item(x.item_id, "absolute", frozenset(("lima", None)), x.run_id) for x in (*drawn, *added)
+    ]
     has = Labelled([*drawn, *added], items)
     assert has.drawn().of("absolute", "lima", HUMAN).total == 50
     assert has.out_of_distribution().of("absolute", "lima", HUMAN).total == 20
@@ -156,10 +185,12 @@ def test_the_last_epoch_of_responses_is_the_last_exported_one(tmp_path: Path) ->
     mean = {epoch: sum(values) / len(values) for epoch, values in curves.items()}
     assert f"{mean[10]:.2f}" != f"{mean[12]:.2f}"
     assert [" ".join(row.split()[:4]) for row in rows] == [
-        f"a 6 2 {mean[6]:.2f}", f"a 10 2 {mean[10]:.2f}",
-    ]  # fmt: skip
-    by_epoch = {r["epoch"]: r["perplexity"]
-                for r in aggregate_rows(storage, ["epoch"], note=lambda _: None)}  # fmt: skip
+        f"a 6 2 {mean[6]:.2f}",
+        f"a 10 2 {mean[10]:.2f}",
+    ]
+    by_epoch = {
+        r["epoch"]: r["perplexity"] for r in aggregate_rows(storage, ["epoch"], note=lambda _: None)
+    }
     assert by_epoch == {6: pytest.approx(mean[6]), 10: pytest.approx(mean[10])}
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
     assert f" {mean[10]:.2f}" in text
