@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lima.common.temporary import temporary_folder
+from lima.common.variables import PARENT, STOP_FILE
 from lima.errors import InputError, Interrupted, LimaError
 from lima.recipes.overrides import changed, meant_for, overrides_of
 from lima.recipes.registry import load_study as _load_study
 from lima.runs.job_end import read_job_end
-from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec
 from lima.spec.codec import encode, run_id
 from lima.spec.hints import closest
@@ -193,7 +193,7 @@ def _run_job(cells: Sequence[CellSpec], uri: str) -> None:
 @contextmanager
 def _job(specs: Path, uri: str, log: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """Start a job in a session of its own, so that an interrupt reaches it only through us."""
-    environment = {**os.environ, VARIABLE: str(specs.with_name("stop")), PARENT: str(os.getpid())}
+    environment = {**os.environ, STOP_FILE: str(specs.with_name("stop")), PARENT: str(os.getpid())}
     environment.pop("RAY_ADDRESS", None)
     command = [sys.executable, "-m", JOB, str(specs), "--storage", uri]
     with log.open("wb") as stream:

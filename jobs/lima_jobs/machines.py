@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from lima.common.variables import ELASTIC, WAIT_MINUTES
 from lima.errors import ClusterError, InputError, Interrupted
 from lima.runs.stop import request_stop, stop_requested
 from lima.spec import ComputeSpec, gpus
 
 log = logging.getLogger(__name__)
 
-WAIT_MINUTES, ELASTIC, PREFLIGHT = "LIMA_WAIT_MINUTES", "LIMA_ELASTIC", "LIMA_PREFLIGHT"
 DEFAULT_WAIT_MINUTES = 30.0
 POLL_S = 0.5
 SAY_S = 30.0

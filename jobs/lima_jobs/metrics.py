@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lima.common.process import began
+from lima.common.variables import SUBMITTED_AT
 from lima.errors import LimaError
-from lima.runs.effort import HOUR, SUBMITTED, effort_of, waited_seconds
+from lima.runs.effort import HOUR, effort_of, waited_seconds
 from lima.spec import CellSpec, Stage, cell_stages, stage_cell
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable
@@ -108,6 +109,6 @@ def _is_heard() -> bool:
 def _submitted() -> datetime | None:
     """Return when the job was submitted; None: nobody has said, or not as a time."""
     try:
-        return datetime.fromisoformat(os.environ[SUBMITTED]).astimezone(UTC)
+        return datetime.fromisoformat(os.environ[SUBMITTED_AT]).astimezone(UTC)
     except (KeyError, ValueError):
         return None

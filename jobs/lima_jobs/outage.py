@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from lima.common.variables import WAIT_MINUTES
 from lima.errors import InputError, Interrupted, NoAnswerError, StorageError
 from lima.runs.progress import read_progress
 from lima.runs.stop import stop_requested
 from lima.store.reachable import require_answer
 from lima.store.storage import Storage
-from lima_jobs.machines import SAY_S, WAIT_MINUTES, in_cluster, wait_minutes
+from lima_jobs.machines import SAY_S, in_cluster, wait_minutes
 
 log = logging.getLogger(__name__)
 

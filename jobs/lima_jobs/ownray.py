@@ -18,10 +18,8 @@ from typing import Any
 
 import psutil
 
+from lima.common.variables import OWN_RAY
 from lima.errors import LimaError
-
-FOLDER = "LIMA_OWN_RAY"
-"""Environment variable that tells the workers of an own Ray the private folder of the job."""
 
 
 @contextlib.contextmanager
@@ -72,7 +70,7 @@ def require_loopback() -> None:
 
 def private_folder() -> Path | None:
     """Return the folder of the own Ray that this worker is of; None in a cluster's Ray."""
-    name = os.environ.get(FOLDER)
+    name = os.environ.get(OWN_RAY)
     return Path(name) if name else None
 
 
@@ -80,7 +78,7 @@ def _settings(folder: str) -> dict[str, str]:
     """Return what the environment must say; whatever it said before does not count."""
     loopback = _loopback()
     return {
-        FOLDER: folder,
+        OWN_RAY: folder,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _token(),
         # What Ray does by itself only on other systems: its node has the address of the loopback.

@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lima.common.variables import PARENT, STOP_FILE
 from lima.endpoints.keys import require_keys
 from lima.errors import Interrupted, LimaError, SpecError
 from lima.model.hub import require_models
@@ -34,7 +35,7 @@ from lima.runs.lease import lease
 from lima.runs.ledger import close_killed, record_run
 from lima.runs.order import baselines_among
 from lima.runs.progress import DONE, Progress
-from lima.runs.stop import PARENT, VARIABLE, busy, request_stop, stop_file, stop_requested
+from lima.runs.stop import busy, request_stop, stop_file, stop_requested
 from lima.spec import STAGES, CellSpec, Stage, cell_stages, computes, gpus
 from lima.spec.codec import decode, run_id
 from lima.store.reachable import POD_PATIENCE_S, require_answer
@@ -201,7 +202,7 @@ def main() -> None:
     # Of this process alone: two jobs on one machine are stopped one by one, and by their owner.
     own = tempfile.TemporaryDirectory(prefix="lima-stop-", ignore_cleanup_errors=True)
     with own as folder, not_again_on_bad_input(), _exit_code_of_errors():
-        os.environ.setdefault(VARIABLE, f"{folder}/stop")
+        os.environ.setdefault(STOP_FILE, f"{folder}/stop")
         stop_file().unlink(missing_ok=True)
         _stop_on_signals()
         _stop_without(os.environ.get(PARENT))

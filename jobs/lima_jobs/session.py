@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from lima.common.variables import PREFLIGHT
 from lima.errors import InputError
 from lima.spec import CellSpec, computes, gpus
-from lima_jobs.machines import PREFLIGHT, elastic, in_cluster, stop_reaches_all, wait_for_machines
+from lima_jobs.machines import elastic, in_cluster, stop_reaches_all, wait_for_machines
 from lima_jobs.rayinit import DEFAULTS, started_ray
 
 log = logging.getLogger(__name__)

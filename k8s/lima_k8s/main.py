@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lima import __version__
+from lima.common.variables import DEBUG
 from lima.errors import LimaError
 from lima_k8s.terminal.output import say
 
@@ -54,7 +55,6 @@ Exit codes:
   2  bad usage or bad input
   3  the cluster, the storage or a model's hub could not be reached"""
 FAILED, BAD_INPUT = 1, 2
-DEBUG = "LIMA_DEBUG"
 UNUSABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What is wrong with a path that the user gave."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lima.common.paths import expanded, is_here
+from lima.common.variables import DATA
 from lima.data.layouts import conversation
 from lima.data.records import records
 from lima.errors import DataError
@@ -22,8 +23,6 @@ from lima.inputs.shipped import AUTHORED, PYDOC, authored_file, language_referen
 from lima.spec import DataSpec
 from lima.spec.codec import is_unicode, sha256_key, shortened
 
-HOME = "LIMA_DATA"
-"""Environment variable of a pod: the storage that holds relative files which its machine lacks."""
 LAYOUTS_TOLD = "docs/reference/layouts.md has the layouts that are read"
 
 
@@ -231,7 +230,7 @@ def _read_bytes(file: str, path: str) -> bytes:
 
 def _where(path: str) -> str:
     """Return where a path lies: on this machine, or below the storage of the pod's examples."""
-    home = os.environ.get(HOME)
+    home = os.environ.get(DATA)
     if "://" in path or not home or path.startswith(HUB) or is_here(path):
         return path
     return f"{home.rstrip('/')}/{path}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from lima.common.variables import KEY_NAMES
 from lima.endpoints.address import endpoint_address
 from lima.errors import InputError, SpecError
 from lima.spec import ENDPOINT, CellSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 PRIVATE = (".svc", ".local", ".internal", ".localhost")
 NO_KEY = ""
 """For an endpoint that takes no key: none is sent."""
-ALLOWED = "LIMA_KEY_NAMES"
-"""Environment variable with more names that a study may give to keys, with commas between them."""
 _NAME = re.compile(r"\w+_(API_KEY|TOKEN)", re.ASCII)
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NEVER = ("AWS_", "AZURE_STORAGE_", "RAY_", "KUBE")
@@ -118,14 +117,14 @@ def is_allowed(name: str) -> bool:
     """Say whether what a variable of this name holds may be sent to an endpoint as its key."""
     if name.upper().startswith(_NEVER):
         return False
-    return bool(_NAME.fullmatch(name)) or name in os.environ.get(ALLOWED, "").split(",")
+    return bool(_NAME.fullmatch(name)) or name in os.environ.get(KEY_NAMES, "").split(",")
 
 
 def allow_keys(names: Iterable[str]) -> None:
     """Let a study that this process or its children run give these names to keys."""
-    known = [name for name in os.environ.get(ALLOWED, "").split(",") if name]
+    known = [name for name in os.environ.get(KEY_NAMES, "").split(",") if name]
     if more := [name for name in names if name and name not in known]:
-        os.environ[ALLOWED] = ",".join([*known, *more])
+        os.environ[KEY_NAMES] = ",".join([*known, *more])
 
 
 def api_key(spec: JudgeSpec) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lima.common.paths import file_name, own_folder
+from lima.common.variables import CACHE
 from lima.errors import ModelError
 from lima.inputs.model_files import is_gguf, needed_files
 from lima.model.copies import one_at_a_time
@@ -95,7 +96,7 @@ def _cache() -> Path:
         InputError: others can write to what would be our own.
 
     """
-    if named := os.environ.get("LIMA_CACHE"):
+    if named := os.environ.get(CACHE):
         home = Path(named)
         home.mkdir(parents=True, exist_ok=True)
         return home

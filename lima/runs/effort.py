@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Any
 
 HOUR = 3600.0
-SUBMITTED = "LIMA_SUBMITTED_AT"
-"""Environment variable of a job: when it was submitted, in ISO 8601 with its time zone."""
 
 
 @dataclass(frozen=True)

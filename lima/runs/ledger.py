@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from lima.common.clock import now
+from lima.common.variables import IMAGE
 from lima.data.examples import load_examples
 from lima.data.trimming import Lengths
 from lima.errors import Interrupted, StorageError
@@ -19,8 +20,6 @@ from lima.store.shards import RunTable, read_parquet
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, RUNS
 
-IMAGE = "LIMA_IMAGE"
-"""Environment variable of a pod: the image that it was started from."""
 COMPLETED, FAILED, INTERRUPTED, KILLED = "completed", "failed", "interrupted", "killed"
 
 

@@ -12,15 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lima.common.process import began, start_ticks
-
-VARIABLE = "LIMA_STOP_FILE"
-PARENT = "LIMA_PARENT"
-"""Environment variable with the id of the process that started a job and watches it."""
+from lima.common.variables import STOP_FILE
 
 
 def stop_file() -> Path:
     """Return the file whose existence is the request."""
-    return Path(os.environ.get(VARIABLE) or Path(tempfile.gettempdir()) / "lima-stop")
+    return Path(os.environ.get(STOP_FILE) or Path(tempfile.gettempdir()) / "lima-stop")
 
 
 def request_stop() -> None:

@@ -3,27 +3,26 @@
 import os
 from pathlib import Path
 
+from lima.common.variables import VLLM_PYTHON
 from lima.errors import InputError
 from lima.spec import CellSpec, is_baseline
 
-VARIABLE = "LIMA_VLLM_PYTHON"
-"""Environment variable that names the Python of that environment; the image sets it."""
 ENGINE = "vllm"
 ADVICE = "install it (docs/generation.md), or --set generate.engine=transformers"
 
 
 def vllm_problem() -> str:
     """Return why vLLM cannot be started on this machine; empty: it can, as far as is seen."""
-    named = os.environ.get(VARIABLE, "")
+    named = os.environ.get(VLLM_PYTHON, "")
     if not named:
-        return f"{VARIABLE} is not set: it names the Python of the environment that has vLLM"
+        return f"{VLLM_PYTHON} is not set: it names the Python of the environment that has vLLM"
     python = Path(named)
     if not (python.is_file() and os.access(python, os.X_OK)):
-        return f"{VARIABLE} is {named}, which is no program on this machine"
+        return f"{VLLM_PYTHON} is {named}, which is no program on this machine"
     # Beside the program of a virtual environment, which itself is a link.
     libraries = python.absolute().parent.parent
     if not any(libraries.glob("lib*/python3*/*-packages/vllm/__init__.py")):
-        return f"{VARIABLE} is {named}, and {libraries} has no package vllm"
+        return f"{VLLM_PYTHON} is {named}, and {libraries} has no package vllm"
     return ""
 
 
@@ -36,7 +35,7 @@ def vllm_python() -> Path:
     """
     if problem := vllm_problem():
         raise InputError(f"generate.engine is {ENGINE}, and {problem}; {ADVICE}")
-    return Path(os.environ[VARIABLE]).absolute()
+    return Path(os.environ[VLLM_PYTHON]).absolute()
 
 
 def uses_vllm(cell: CellSpec) -> bool:

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from lima.common.variables import VLLM_PYTHON
 from lima.data.examples import load_examples
-from lima.runs.vllm_python import VARIABLE, vllm_problem
+from lima.runs.vllm_python import vllm_problem
 from lima.spec import ComputeSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 
 pytestmark = pytest.mark.bench
@@ -209,7 +210,7 @@ def measure(name: str, folder: Path, precision: str) -> float:
     if name == "vllm":
         decoding = (DECODING.top_p, DECODING.temperature, DECODING.repetition_penalty)
         settings = (folder, DTYPES[precision], BATCH, LONGEST, *decoding)
-        command = [os.environ[VARIABLE], "-c", VLLM, *map(str, settings)]
+        command = [os.environ[VLLM_PYTHON], "-c", VLLM, *map(str, settings)]
         environment = {**environment, "VLLM_LOGGING_LEVEL": "ERROR", "PYTHONPATH": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

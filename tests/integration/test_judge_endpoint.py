@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from lima.common.variables import STOP_FILE
 from lima.inputs.content import Contents
 from lima.preparing.prepare import prepare
-from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
 from lima.spec.codec import encode
 from lima.store.shards import RunTable
@@ -27,7 +27,7 @@ SAID = "Fine.\n{0}\n{0}"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(STOP_FILE, raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

@@ -19,15 +19,14 @@ import msgspec
 from lima.common.clock import now
 from lima.common.paths import own_folder
 from lima.common.temporary import temporary_folder
+from lima.common.variables import PARENT, STOP_FILE, SUBMITTED_AT
 from lima.errors import Interrupted, LimaError, StorageError
 from lima.runs.devices import require_machine
 from lima.runs.done import is_done
-from lima.runs.effort import SUBMITTED
 from lima.runs.job_end import read_job_end
 from lima.runs.job_record import JobRecord, write_job
 from lima.runs.lease import refuse_held
 from lima.runs.progress import DONE, look_up_progress
-from lima.runs.stop import PARENT, VARIABLE
 from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import encode, run_id
 from lima.store.storage import Storage
@@ -222,9 +221,9 @@ def _ended_by(number: int) -> str:
 
 def _start(specs: Path, uri: str, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
     """Start the job in a session of its own, so that ctrl-C reaches it only through us."""
-    environment = {VARIABLE: str(folder / "stop"), **os.environ}
+    environment = {STOP_FILE: str(folder / "stop"), **os.environ}
     environment[PARENT] = str(os.getpid())
-    environment[SUBMITTED] = now().isoformat()
+    environment[SUBMITTED_AT] = now().isoformat()
     environment.pop("RAY_ADDRESS", None)  # a Ray elsewhere: this runs here
     say(f"log: {log}")
     with log.open("ab") as stream:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lima.common.clock import now
+from lima.common.variables import SUBMITTED_AT
 from lima.errors import InputError
 from lima.recipes.demo import tiny
 from lima.recipes.paper import lima_65b
-from lima.runs.effort import SUBMITTED
 from lima.spec.codec import encode, run_id
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.submit.launch import Target, _dated, _warn_of_stops, prepare
@@ -100,7 +100,7 @@ def test_pods_are_told_when_they_were_asked_for() -> None:
     cluster = {"storage": {"uri": URI}, "env": {"HTTPS_PROXY": "http://proxy:3128"}}
     env = _dated(Submission("train", tuple(CELLS), cluster)).cluster["env"]
     assert env["HTTPS_PROXY"] == "http://proxy:3128"
-    assert datetime.fromisoformat(env[SUBMITTED]) <= now()
+    assert datetime.fromisoformat(env[SUBMITTED_AT]) <= now()
 
 
 @pytest.mark.parametrize(

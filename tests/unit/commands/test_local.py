@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lima.endpoints.keys import ALLOWED
+from lima.common.variables import KEY_NAMES
 from lima.errors import InputError, Interrupted, LimaError, ModelError, StorageError
 from lima.recipes.registry import load_study
 from lima.runs.done import is_done, mark_done
@@ -142,7 +142,7 @@ def test_responses_without_a_score_are_told_when_all_is_done(tmp_path: Path) -> 
 def test_a_key_of_another_name_is_allowed_by_whoever_submits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(ALLOWED, "")
+    monkeypatch.setenv(KEY_NAMES, "")
     named = ["--recipe", "tiny", "--set", "judge.api_key_env=JUDGE_PASS"]
     local = [*named, "--local", "--dry-run", "--storage", str(tmp_path)]
     url = ["--set", "judge.base_url=http://127.0.0.1:1/v1", "--set", "judge.model=m"]

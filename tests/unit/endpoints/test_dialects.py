@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from lima.common.variables import KEY_NAMES
 from lima.endpoints import client
 from lima.endpoints import http as endpoint
 from lima.endpoints.attempt import Attempt, read_completion
 from lima.endpoints.dialect import objected
 from lima.endpoints.http import completions_url
-from lima.endpoints.keys import ALLOWED, KeyOf
+from lima.endpoints.keys import KeyOf
 from lima.errors import EndpointError, InputError, SpecError
 from lima.judging.likert import LIKERT
 from lima.spec import JudgeSpec
@@ -28,7 +29,7 @@ KEY = "sk-secret-0123456789"
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv(ALLOWED, raising=False)
+    monkeypatch.delenv(KEY_NAMES, raising=False)
 
 
 def newest(request: Request) -> Reply:
@@ -285,7 +286,7 @@ def test_names_of_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_may_be_allowed_but_for_keys_of_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ALLOWED, "JUDGE_PASS,AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv(KEY_NAMES, "JUDGE_PASS,AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("JUDGE_PASS", KEY)
     assert key_of("https://8.8.8.8/v1", "JUDGE_PASS").find() == KEY
     with pytest.raises(SpecError):

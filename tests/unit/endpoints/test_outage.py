@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client, storing
 from lima.endpoints.aside import Aside
 from lima.endpoints.journal import Journal
@@ -19,7 +20,6 @@ from lima.generation.baseline import run_baseline
 from lima.judging.run import DRIVER, judge_responses
 from lima.runs.ledger import attempt
 from lima.runs.progress import Progress
-from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, JudgeSpec
 from lima.spec.codec import run_id
 from lima.spec.endpoints import EndpointSpec
@@ -41,7 +41,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(storing, "LOOK_S", 0.05)
     monkeypatch.setattr(storing, "SAY_AFTER_S", 0.3)
     monkeypatch.setattr(storing, "SAY_AGAIN_S", 0.3)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
 

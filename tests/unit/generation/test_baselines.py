@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.endpoints.journal import Journal
 from lima.endpoints.ratelimit import LOOK_AGAIN_S
@@ -20,7 +21,7 @@ from lima.evaluation.aggregate.table import aggregate_rows
 from lima.generation.response_files import read_responses_file, text_key
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress
-from lima.runs.stop import VARIABLE, request_stop, stop_file
+from lima.runs.stop import request_stop, stop_file
 from lima.spec import CellSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.spec.codec import run_id
 from lima.spec.endpoints import EndpointSpec
@@ -36,7 +37,7 @@ PROMPTS = [["Why is the sky blue?"], ["And now?", "Now what?", "What time is it?
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

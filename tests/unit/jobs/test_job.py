@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.data.examples import HOME, load_examples
+from lima.common.variables import DATA, WAIT_MINUTES
+from lima.data.examples import load_examples
 from lima.errors import DataError, InputError, StorageError
 from lima.recipes.demo import tiny
 from lima.runs.job_end import read_job_end
@@ -21,7 +22,7 @@ from lima.spec.codec import encode
 from lima.store.reachable import require_answer
 from lima.store.storage import Storage
 from lima_jobs.joblog import log_path
-from lima_jobs.machines import WAIT_MINUTES, wait_minutes
+from lima_jobs.machines import wait_minutes
 from lima_jobs.preflight import counted_errors
 from lima_jobs.storagecheck import check_storage
 
@@ -187,7 +188,7 @@ def test_relative_data_is_looked_for_on_the_storage(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         load_examples(DataSpec("data/lima/train.jsonl"))
-    monkeypatch.setenv(HOME, uri)
+    monkeypatch.setenv(DATA, uri)
     assert [e.source for e in load_examples(DataSpec("data/lima/train.jsonl"))] == ["s"]
     with pytest.raises(DataError, match=r"neither on this machine nor at .*data/dev\.jsonl"):
         load_examples(DataSpec("data/dev.jsonl"))

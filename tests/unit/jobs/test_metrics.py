@@ -19,9 +19,10 @@ from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
 from lima.common.clock import now
 from lima.common.process import began
+from lima.common.variables import SUBMITTED_AT
 from lima.errors import Interrupted
 from lima.runs import ledger
-from lima.runs.effort import SUBMITTED, waited_seconds
+from lima.runs.effort import waited_seconds
 from lima.runs.ledger import attempt
 from lima.runs.stop import request_stop
 from lima.spec import CellSpec
@@ -86,7 +87,7 @@ def samples(
     submitted = datetime.fromtimestamp(began(os.getpid()), UTC) - timedelta(minutes=10)
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setenv("LIMA_STOP_FILE", str(folder / "stop"))
-        patch.setenv(SUBMITTED, submitted.isoformat())
+        patch.setenv(SUBMITTED_AT, submitted.isoformat())
         training = pool.submit(run_stage, cell, "train", Storage(str(folder)))
         try:
             yield scraped_until({f"ray_{name}" for name in METRICS}, run_id(cell))
@@ -193,7 +194,7 @@ def test_time_in_the_queue_counts_anew_after_each_attempt() -> None:
 def test_what_cannot_be_read_fails_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(SUBMITTED, "yesterday")
+    monkeypatch.setenv(SUBMITTED_AT, "yesterday")
     cell, storage = small_cell(tmp_path / "base"), Storage(str(tmp_path))
     storage.write(RunTable(storage, ATTEMPTS, cell).path("x-ended"), b"PAR1 no more")
     metrics = RunMetrics(storage, cell, "train", 1)

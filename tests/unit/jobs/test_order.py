@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from lima.common.variables import STOP_FILE
 from lima.errors import DataError, NotReadyError
 from lima.lint import lint
 from lima.runs.done import is_done
 from lima.runs.lease import lease
-from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec
 from lima.spec.codec import run_id
 from lima.store.scan import Tables
@@ -27,7 +27,7 @@ PROMPTS = 3
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     monkeypatch.chdir(tmp_path)
     write("first")
     for name in ("one", "two"):

@@ -10,13 +10,13 @@ import pytest
 
 import lima_jobs.outage
 import lima_jobs.run
+from lima.common.variables import STOP_FILE, WAIT_MINUTES
 from lima.errors import Interrupted, LimaError, NoAnswerError, StorageError
 from lima.recipes.demo import tiny
 from lima.runs.progress import Progress
-from lima.runs.stop import VARIABLE, request_stop
+from lima.runs.stop import request_stop
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
-from lima_jobs.machines import WAIT_MINUTES
 from lima_jobs.outage import outlast
 
 LOST = NoAnswerError(
@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def _in_a_cluster(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, f"{tmp_path}/stop")
+    monkeypatch.setenv(STOP_FILE, f"{tmp_path}/stop")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr(lima_jobs.outage, "PAUSE_S", 0.01)
     monkeypatch.setattr(lima_jobs.outage, "POLL_S", 0.01)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.evaluation.agreement.tie_discounted import all_agreements
 from lima.evaluation.labels.contests import contest_rows
@@ -16,7 +17,6 @@ from lima.evaluation.labels.label_shares import first_labels, read_labelled
 from lima.rating.labels import Label, one_each, read_labels
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress
-from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec
 from lima.spec.codec import run_id
 from lima.store.scan import Tables
@@ -32,7 +32,7 @@ ARMS = ("lima", "alpaca")
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from lima.common.money import ZERO
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.endpoints.attempt import Attempt
 from lima.errors import DataError, EndpointError, Interrupted, StorageError
 from lima.judging.budget import Budget
 from lima.judging.judge import Judge
 from lima.judging.spending import Spending
-from lima.runs.stop import VARIABLE, request_stop
+from lima.runs.stop import request_stop
 from lima.spec import JudgeSpec
 from lima.store.storage import Storage
 from tests.helpers.judge_server import JudgeServer, Reply, error, server
@@ -166,7 +167,7 @@ def in_line(url: str, what: str) -> JudgeSpec:
 def test_whoever_waits_hears_a_stop(
     server: JudgeServer, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
     monkeypatch.setattr(client, "BACKOFF_S", 3600.0)
     monkeypatch.setattr(client, "BACKOFF_MAX_S", 3600.0)
     server.answer = lambda r: error(500) if what == "the next try" else Reply(delay_s=3600)

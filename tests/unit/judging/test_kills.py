@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.endpoints.journal import Journal
 from lima.errors import EndpointError
 from lima.judging.tasks import plan_shards, plan_tasks
-from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
 from lima.spec.codec import run_id
 from lima.spec.endpoints import EndpointSpec
@@ -36,7 +36,7 @@ VOLATILE = ("at", "seconds", "request_id")
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.errors import DataError, EndpointError, SpecError
 from lima.evaluation.aggregate.table import aggregate_rows
@@ -21,7 +22,6 @@ from lima.rating.labels import read_labels
 from lima.rating.responses import item_id
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress
-from lima.runs.stop import VARIABLE
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id
 from lima.store.scan import Tables
@@ -39,7 +39,7 @@ PINNED = "18b37b01e146c4b4"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.endpoints.attempt import Attempt
 from lima.endpoints.journal import Journal
@@ -18,7 +19,7 @@ from lima.errors import DataError, EndpointError, InputError, Interrupted, LimaE
 from lima.judging.likert import RUBRIC_HASH
 from lima.judging.tasks import plan_tasks
 from lima.runs.progress import Progress, read_progress
-from lima.runs.stop import VARIABLE, request_stop, stop_file
+from lima.runs.stop import request_stop, stop_file
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable, identity
@@ -38,7 +39,7 @@ KEY = "sk-secret-0123456789"
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lima.common.variables import STOP_FILE
 from lima.endpoints import client
 from lima.endpoints.journal import Journal
 from lima.endpoints.ratelimit import LOOK_AGAIN_S
@@ -17,7 +18,7 @@ from lima.judging.spending import Spending
 from lima.runs.done import mark_done
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress, read_progress
-from lima.runs.stop import VARIABLE, request_stop, stop_file
+from lima.runs.stop import request_stop, stop_file
 from lima.spec import CellSpec, JudgeSpec
 from lima.spec.codec import run_id
 from lima.store.shards import RunTable
@@ -39,7 +40,7 @@ SILENT = '{"choices": [{"message": {"content": "Good.\\n5\\n5"}}]}'
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lima.common.process import began
-from lima.runs.stop import VARIABLE, busy, busy_processes, request_stop, stop_file, stop_requested
+from lima.common.variables import STOP_FILE
+from lima.runs.stop import busy, busy_processes, request_stop, stop_file, stop_requested
 
 WORKER = """
 import sys, time
@@ -26,7 +27,7 @@ with busy():
 
 @pytest.fixture(autouse=True)
 def _own_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "not" / "there" / "stop"))
+    monkeypatch.setenv(STOP_FILE, str(tmp_path / "not" / "there" / "stop"))
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lima.runs.vllm_python import VARIABLE, vllm_problem, vllm_python
+from lima.common.variables import VLLM_PYTHON
+from lima.runs.vllm_python import vllm_problem, vllm_python
 from lima_k8s.main import run
 
 WITH_VLLM = ("--set", "generate.engine=vllm")
@@ -12,7 +13,7 @@ WITH_VLLM = ("--set", "generate.engine=vllm")
 
 @pytest.fixture(autouse=True)
 def _none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(VLLM_PYTHON, raising=False)
 
 
 def environment(folder: Path, *, has_vllm: bool) -> Path:
@@ -29,10 +30,10 @@ def environment(folder: Path, *, has_vllm: bool) -> Path:
 def test_lint_names_the_variable_and_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lint", "tiny", *WITH_VLLM]) == 0
     said = capsys.readouterr().out
-    assert f"warning  generate.engine: {VARIABLE} is not set" in said
+    assert f"warning  generate.engine: {VLLM_PYTHON} is not set" in said
     assert "docs/generation.md" in said
     run(["lint", "tiny", *WITH_VLLM, "--cluster", "eks-p5"])
-    assert VARIABLE not in capsys.readouterr().out
+    assert VLLM_PYTHON not in capsys.readouterr().out
 
 
 def test_submit_refuses_it_on_this_machine(
@@ -41,16 +42,16 @@ def test_submit_refuses_it_on_this_machine(
     where = ("--local", "--recipe", "tiny", "--storage", str(tmp_path))
     assert run(["submit", "generate", *where, *WITH_VLLM]) == 2
     said = capsys.readouterr().err
-    assert f"generate.engine: {VARIABLE} is not set" in said
+    assert f"generate.engine: {VLLM_PYTHON} is not set" in said
     assert "--set generate.engine=transformers" in said
 
 
 def test_an_environment_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere"))
+    monkeypatch.setenv(VLLM_PYTHON, str(tmp_path / "nowhere"))
     assert "no program on this machine" in vllm_problem()
-    monkeypatch.setenv(VARIABLE, str(environment(tmp_path / "a", has_vllm=False)))
+    monkeypatch.setenv(VLLM_PYTHON, str(environment(tmp_path / "a", has_vllm=False)))
     assert "has no package vllm" in vllm_problem()
     python = environment(tmp_path / "b", has_vllm=True)
-    monkeypatch.setenv(VARIABLE, str(python))
+    monkeypatch.setenv(VLLM_PYTHON, str(python))
     assert not vllm_problem()
     assert vllm_python() == python  # a link is not followed: it would leave the environment

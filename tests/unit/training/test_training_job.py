@@ -14,6 +14,7 @@ from ray import cluster_resources
 from safetensors.torch import load
 
 import lima_jobs.train
+from lima.common.variables import WAIT_MINUTES
 from lima.errors import ClusterError, LimaError, StorageError
 from lima.runs.progress import Progress, read_progress
 from lima.spec import CellSpec, CheckpointSpec
@@ -23,7 +24,6 @@ from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, RUNS, STEPS
 from lima.training.certificate import certify
 from lima.training.engine import PERSISTENT
-from lima_jobs.machines import WAIT_MINUTES
 from lima_jobs.run import run_stage
 from lima_jobs.session import ray_session
 from lima_jobs.train import WORKER_FAILURES, _fit, _reason, _with_machines, _Work, run_train

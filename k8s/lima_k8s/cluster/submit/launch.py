@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from lima.common.clock import now
+from lima.common.variables import SUBMITTED_AT
 from lima.errors import InputError
-from lima.runs.effort import SUBMITTED
 from lima.spec import CellSpec
 from lima.spec.codec import run_id
 from lima_k8s.cluster.read.uris import is_for_pods, plain
@@ -130,7 +130,7 @@ def _dated(submission: Submission) -> Submission:
     """Let the pods know when they were asked for, so that their metrics tell how long that took."""
     from lima_k8s.profile.cluster_spec import merge
 
-    said = {"env": {SUBMITTED: now().isoformat()}}
+    said = {"env": {SUBMITTED_AT: now().isoformat()}}
     return replace(submission, cluster=merge(submission.cluster, said))
 
 
