@@ -12,6 +12,8 @@ from lima.common.encoding import not_utf8, unpacked
 from lima.errors import DataError
 
 PARQUET = b"PAR1"
+TAR = slice(257, 262)
+"""Where an archive says that it is one."""
 TABLES_OF_TEXT = (".csv", ".tsv")
 """Whose columns nobody can guess."""
 
@@ -27,16 +29,20 @@ def records(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
         DataError: it is damaged, or no such file; the message names the line.
 
     """
+    from lima.store.files import base_name  # imports the object stores' library
+
     try:
         data = unpacked(data)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
+    if data[TAR.start : TAR.stop] == b"ustar":
+        raise DataError(f"{where}: a tar archive; unpack it, and name a file or folder of it")
     if data.startswith(PARQUET):
         return _of_parquet(data, where)
     if problem := not_utf8(data):
         raise DataError(f"{where}: {problem}")
     text = data.decode("utf-8-sig")
-    if where.removesuffix(".gz").endswith(TABLES_OF_TEXT):
+    if base_name(where).lower().endswith(TABLES_OF_TEXT):
         raise DataError(
             f"{where}: a table of texts does not say which column is the prompt; write a line of "
             'JSON a row instead, {"prompt": …, "response": …}'

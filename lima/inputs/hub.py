@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lima.inputs.memory import Unknown
 
-HUB = "https://huggingface.co"
+ADDRESS = "https://huggingface.co"
 DEFAULT_REVISION = "main"
 ANSWER_S = 5.0
 TRUE = frozenset({"1", "ON", "YES", "TRUE"})
@@ -30,9 +30,9 @@ class Hub:
         wanted = revision or DEFAULT_REVISION
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE:
             offline = Unknown("could not ask: HF_HUB_OFFLINE keeps the hub from being asked")
-            return cached_commit(name, wanted) or offline
+            return _cached(name, wanted) or offline
         found = self._silent or self._asked(name, wanted)
-        return found if isinstance(found, str) else cached_commit(name, wanted) or found
+        return found if isinstance(found, str) else _cached(name, wanted) or found
 
     def _asked(self, name: str, revision: str) -> str | Unknown:
         # They take longer than all of lint.
@@ -40,7 +40,7 @@ class Hub:
         import urllib.parse
         import urllib.request
 
-        hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+        hub = os.environ.get("HF_ENDPOINT", ADDRESS).rstrip("/")
         path = f"api/models/{urllib.parse.quote(name)}/revision/{urllib.parse.quote(revision, '')}"
         token = os.environ.get("HF_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -55,16 +55,11 @@ class Hub:
             return self._silent
 
 
-def cache_of(name: str, kind: str = "models") -> Path:
-    """Return the folder of a repository in the hub's own cache on this machine."""
+def _cached(name: str, revision: str) -> str | None:
+    """Return the commit that the hub's own cache on this machine has for a revision."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    return cache / f"{kind}--{name.replace('/', '--')}"
-
-
-def cached_commit(name: str, revision: str, kind: str = "models") -> str | None:
-    """Return the commit that this cache has for a revision."""
-    folder = cache_of(name, kind)
+    folder = cache / f"models--{name.replace('/', '--')}"
     if (folder / "snapshots" / revision).is_dir():
         return revision
     try:

@@ -1,98 +1,47 @@
 """Data sets of a hub: `hub:OWNER/NAME[@REVISION][#[CONFIG/]SPLIT]` as files of this machine."""
 
 import glob
-import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from lima.errors import DataError, HubError, InputError, LimaError
-from lima.inputs.example_names import EXAMPLES, is_example_file
-from lima.inputs.hub import ANSWER_S, cache_of, cached_commit
+from lima.inputs.example_names import is_example_file
 from lima.inputs.hub_splits import HubData, chosen, configs_of, parsed_path
 
 CARD = "README.md"
-_PART = re.compile(r"-\d{5}(-of-\d{5})")
-"""Of the name of a file that is one of several."""
+ALWAYS_THERE = ".gitattributes"
 
 
 def hub_files(path: str) -> dict[str, str]:
     """Return the files of a split: name in the repository to where it lies here, in their order.
 
-    They are fetched once into the cache that `huggingface_hub` keeps; where the hub may not be
-    asked or does not answer, what that cache has is taken.
+    They are of one commit, fetched once into the cache that `huggingface_hub` keeps; where the hub
+    may not be asked or does not answer, what that cache has of it is taken, if it is all there.
 
     Raises:
+        InputError: the path has another form, or `huggingface_hub` is not installed.
         DataError: there is no such data set or split, or it may not be read.
-        HubError: the hub does not answer, and the data set is not in the cache.
+        HubError: the hub does not answer, and the cache lacks something.
 
     """
-    folder, names = _fetch(parsed_path(path), path)
+    folder, names = _fetched(parsed_path(path), path)
     return {name: str(folder / name) for name in names}
 
 
-def _chosen(listed: Sequence[str], folder: Path, data: HubData, path: str) -> list[str]:
-    """Return the files of a split among all files of a repository.
-
-    Raises:
-        DataError: there are none, or not all of them are there.
-
-    """
-    names = [name for name in listed if is_example_file(name)]
-    found = chosen(names, configs_of(_card(folder)), data)
-    if not found:
-        raise DataError(
-            f"{path}: no files of a split {data.split!r} among those that are read "
-            f"({', '.join(EXAMPLES)}); of such files it has {_listed(names)}"
-        )
-    parts = Counter(_PART.sub(r"-\1", name) for name in found if _PART.search(name))
-    for name, count in parts.items():
-        all_of_it = int(name.rpartition("-of-")[2][:5])
-        if count < all_of_it:
-            raise DataError(
-                f"{path}: {count} of {all_of_it} files of {name} are here, and the hub does not "
-                "answer; fetch the others with a network"
-            )
-    return found
-
-
-def _card(folder: Path) -> str:
+def _fetched(data: HubData, path: str) -> tuple[Path, list[str]]:
+    """Return the folder of a data set in the cache, and the files of a split, which are there."""
     try:
-        return (folder / CARD).read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(sorted(names)[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
-
-
-def _fetch(data: HubData, path: str) -> tuple[Path, list[str]]:
-    """Return the folder of a data set in the cache of this machine, and the files of a split."""
-    try:
-        return _asked(data, path)
-    except HubError:
-        folder = _cached_folder(data)
-        if folder is None:
-            raise
-        names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-        return folder, _chosen(names, folder, data, path)
-
-
-def _asked(data: HubData, path: str) -> tuple[Path, list[str]]:
-    """Ask the hub, and fetch what this machine lacks."""
-    try:
-        from huggingface_hub import HfApi, errors
+        from huggingface_hub import errors, get_cached_repo_tree
     except ModuleNotFoundError:
         raise InputError(
             f"{path}: reading a data set of a hub needs huggingface_hub; install lima-k8s[jobs]"
         ) from None
     try:
-        about = HfApi().dataset_info(data.name, revision=data.revision, timeout=ANSWER_S)
-        folder = _snapshot(data, [CARD])
-        found = _chosen([file.rfilename for file in about.siblings or ()], folder, data, path)
-        return _snapshot(data, found), found
+        folder = _snapshot(data.name, data.revision, [CARD, ALWAYS_THERE])
+        listed = get_cached_repo_tree(data.name, repo_type="dataset", revision=folder.name)
+        names = [file.path for file in listed if is_example_file(file.path)]
+        found = chosen(names, configs_of(_card(folder)), data, path)
+        return _snapshot(data.name, folder.name, found), found
     except LimaError:
         raise
     except errors.GatedRepoError:
@@ -110,25 +59,24 @@ def _asked(data: HubData, path: str) -> tuple[Path, list[str]]:
             "HF_TOKEN"
         ) from None
     except Exception as error:  # its client has errors of its own, by version
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise HubError(
-            f"{path}: the hub does not answer ({error}), and its data set is not in the cache of "
-            "this machine; fetch it with a network, or name a file of yours"
+            f"{path}: the hub does not answer ({reason}), and not all of the data set is in the "
+            "cache of this machine; fetch it with a network, or name a file of yours"
         ) from error
 
 
-def _snapshot(data: HubData, names: Sequence[str]) -> Path:
-    """Fetch some files; return the folder where they lie."""
+def _snapshot(name: str, revision: str, files: Sequence[str]) -> Path:
+    """Fetch some files of a repository; return the folder of its commit, which they are in."""
     from huggingface_hub import snapshot_download
 
-    patterns = [glob.escape(name) for name in names]
-    return Path(
-        snapshot_download(
-            data.name, repo_type="dataset", revision=data.revision, allow_patterns=patterns
-        )
-    )
+    patterns = [glob.escape(file) for file in files]
+    found = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
+    return Path(found)
 
 
-def _cached_folder(data: HubData) -> Path | None:
-    commit = cached_commit(data.name, data.revision, "datasets")
-    folder = cache_of(data.name, "datasets") / "snapshots" / (commit or "")
-    return folder if commit and folder.is_dir() else None
+def _card(folder: Path) -> str:
+    try:
+        return (folder / CARD).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

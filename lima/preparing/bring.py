@@ -24,7 +24,7 @@ from lima.store.s3 import Bucket
 from lima.store.storage import CHUNK, Storage
 
 TEXTS: tuple[Kind, ...] = ("data", "responses", "picks", "file")
-"""Kinds of inputs that are single files, which people write."""
+"""Kinds of inputs that people write: single files, and folders of examples."""
 FILES: tuple[Kind, ...] = (*TEXTS, "source", "tokenizer")
 """Kinds that are brought without being asked for."""
 
@@ -59,7 +59,7 @@ def _parcels(place: Place, content: Content) -> Iterator[Parcel]:
         if "://" in file.where:
             continue
         if is_tree and place.kind != "responses":
-            if "#" in name:
+            if place.kind == "source" and "#" in name:
                 raise InputError(
                     f"{place.role}: two files are called {name.partition('#')[0]}; give them names "
                     "of their own, or bring them to the storage yourself"

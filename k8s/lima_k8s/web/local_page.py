@@ -95,6 +95,7 @@ def _app(html: str, actions: Mapping[str, Action], origin: str, token: str) -> F
 async def _beside(action: Action, asked: dict[str, Any]) -> Any:
     """Call an action in a thread that keeps nobody waiting when the page is closed."""
     answer: Future[Any] = Future()
+    answer.set_running_or_notify_cancel()  # from here on nobody can take it back
 
     def call() -> None:
         try:

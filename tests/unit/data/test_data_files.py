@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,13 @@ def test_what_holds_no_examples(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("prompt,response\na,b\n")
     with pytest.raises(DataError, match=r"rows\.csv: a table of texts"):
         load_examples(DataSpec(str(tmp_path / "rows.csv")))
+    (tmp_path / "rows.tsv.zst").write_bytes(zstandard.compress(b"prompt\tresponse\n"))
+    with pytest.raises(DataError, match=r"rows\.tsv\.zst: a table of texts"):
+        load_examples(DataSpec(str(tmp_path / "rows.tsv.zst")))
+    with tarfile.open(tmp_path / "rows.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "rows.csv", "rows.csv")
+    with pytest.raises(DataError, match=r"rows\.tar\.gz: a tar archive; unpack it"):
+        load_examples(DataSpec(str(tmp_path / "rows.tar.gz")))
     (tmp_path / "cut.parquet").write_bytes(parquet(RECORD)[:-20])
     with pytest.raises(DataError, match=r"cut\.parquet: damaged Parquet"):
         load_examples(DataSpec(str(tmp_path / "cut.parquet")))

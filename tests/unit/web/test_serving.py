@@ -11,12 +11,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lima_k8s.web.serving import LAST_ANSWERS_S
+
 CODE = """
 from threading import Event
+from time import sleep
 from lima_k8s.web.local_page import LocalPage, serve_page
+from lima_k8s.web.serving import LAST_ANSWERS_S
 page = LocalPage("<p>hello</p>", {{"act": {action}}})
 print(page.url, flush=True)
 serve_page(page, browser=False)
+{then}
 print("went on")
 """
 
@@ -44,8 +49,8 @@ class Asking:
 
 
 @contextmanager
-def serving(action: str) -> Iterator[Asking]:
-    command = [sys.executable, "-c", CODE.format(action=action)]
+def serving(action: str, then: str = "") -> Iterator[Asking]:
+    command = [sys.executable, "-c", CODE.format(action=action, then=then)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -79,6 +84,14 @@ def test_an_error_of_ours_is_told_in_a_line() -> None:
 def test_an_answer_that_takes_long_keeps_nobody_waiting() -> None:
     """As of a model that writes when its page is closed."""
     with serving("lambda _: print('asked', flush=True) or Event().wait()") as asking:
+        asking.ask()
+        assert asking.line() == "asked"
+        assert asking.end(signal.SIGINT) == (0, "went on\n", "")
+
+
+def test_an_answer_that_comes_too_late_is_no_error() -> None:
+    action = "lambda _: print('asked', flush=True) or sleep(LAST_ANSWERS_S + 1)"
+    with serving(action, then=f"sleep({LAST_ANSWERS_S + 2})") as asking:
         asking.ask()
         assert asking.line() == "asked"
         assert asking.end(signal.SIGINT) == (0, "went on\n", "")

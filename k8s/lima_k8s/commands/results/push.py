@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lima.errors import HubError, InputError, LimaError
+from lima.inputs.example_names import HUB
 from lima_k8s.commands import completion
 from lima_k8s.local.jobs_libraries import require_jobs
 from lima_k8s.terminal.output import say
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from lima.evaluation.sharing import Shared
     from lima.store.storage import Storage
 
-HUB = "hub:"
 REFUSED = (401, 403, 404)
 """What a hub answers to whom it does not let write."""
 
