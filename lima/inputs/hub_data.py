@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lima.errors import DataError, HubError, InputError, LimaError
 from lima.inputs.example_names import is_example_file
@@ -69,9 +70,21 @@ def _fetched(data: HubData, path: str) -> tuple[Path, list[str]]:
 def _snapshot(name: str, revision: str, files: Sequence[str]) -> Path:
     """Fetch some files of a repository; return the folder of its commit, which they are in."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import tqdm
 
-    patterns = [glob.escape(file) for file in files]
-    found = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns)
+    class ForPeople(tqdm):
+        """Progress on terminals alone."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": None})  # type: ignore[no-untyped-call]
+
+    found = snapshot_download(
+        name,
+        repo_type="dataset",
+        revision=revision,
+        allow_patterns=[glob.escape(file) for file in files],
+        tqdm_class=ForPeople,
+    )
     return Path(found)
 
 
