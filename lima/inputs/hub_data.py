@@ -70,7 +70,7 @@ def _fetched(data: HubData, path: str) -> tuple[Path, list[str]]:
 def _snapshot(name: str, revision: str, files: Sequence[str]) -> Path:
     """Fetch some files of a repository; return the folder of its commit, which they are in."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class ForPeople(tqdm):
         """Progress on terminals alone."""

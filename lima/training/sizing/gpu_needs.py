@@ -186,20 +186,11 @@ def _saved_shape(config: str) -> ShapeSpec:
         raise InputError(f"{config}: says no shape of a decoder ({error!r})") from None
 
 
-def training_memory(
-    spec: TrainSpec, shape: ShapeSpec, workers: int, tokens: int | None = None
-) -> Memory:
+def training_memory(spec: TrainSpec, shape: ShapeSpec, workers: int) -> Memory:
     """Return the memory of one GPU that trains under ZeRO-3 over `workers` GPUs.
 
     [ZeRO] 3.1: mixed-precision Adam keeps 2 bytes of weight, 2 of gradient and 12 of optimizer
     a parameter (its fp32 copy and two moments); 5.3: stage 3 divides all by the workers.
-
-    Args:
-        spec: Of the stage.
-        shape: Of its model.
-        workers: GPUs.
-        tokens: Of the largest micro-batch; None: as many as `max_length` allows.
-
     """
     parameters = shape_parameters(shape)
     width = 2 if spec.compute.precision == "bf16" else 4
@@ -214,31 +205,28 @@ def training_memory(
         gradients=width * own,
         optimizer=0 if offload != "none" else states * own,
         working=width * (live + buckets) + step,
-        activations=_activations(spec, shape, width, tokens or _most_tokens(spec)),
-        logits=_logits(spec, shape, width, tokens or _most_tokens(spec)),
+        activations=_activations(spec, shape, width),
+        logits=_logits(spec, shape, width),
     )
 
 
-def _most_tokens(spec: TrainSpec) -> int:
-    return spec.compute.micro_batch_size * spec.max_length
-
-
-def _logits(spec: TrainSpec, shape: ShapeSpec, width: int, tokens: int) -> float:
+def _logits(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
     """Return the bytes that a training step's logits need (see `lima.training.crossentropy`)."""
     if spec.compute.batching == "packed":
         # A chunk and its copies, and the gradient of the head, summed in fp32.
         return (2 * width + 8) * LOGITS + (width + 4) * shape.vocab_size * shape.hidden_size
     # The logits, and in fp32 their log-softmax, its gradient and that of the logits.
-    return tokens * shape.vocab_size * (width + 12)
+    return spec.compute.micro_batch_size * spec.max_length * shape.vocab_size * (width + 12)
 
 
-def _activations(spec: TrainSpec, shape: ShapeSpec, width: int, tokens: int) -> float:
+def _activations(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
     """Return the bytes of activations, [ACT] table 2 without the attention matrix.
 
     PyTorch's attention never stores the matrix, which drops 5as/h from the 34 bytes (at 2 a
     number) of a token and unit of width. With checkpointing only the input of each layer is
     kept, and one layer in full while it is computed again (section 5).
     """
+    tokens = spec.compute.micro_batch_size * spec.max_length
     layer = 34 * tokens * shape.hidden_size * width / 2
     if not spec.compute.gradient_checkpointing:
         return shape.layers * layer

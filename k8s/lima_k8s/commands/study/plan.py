@@ -1,6 +1,6 @@
 """`lima-k8s plan`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +12,9 @@ from lima_k8s.profile.cluster_spec import StopSpec
 from lima_k8s.terminal.output import say, write_json, write_table
 
 if TYPE_CHECKING:
+    from lima.lint.facts import Facts
     from lima.lint.lengths import Measured
-    from lima.spec import CellSpec, ModelSpec, ShapeSpec
+    from lima.spec import CellSpec, ModelSpec, ShapeSpec, TrainSpec
     from lima.training.sizing.gpu_needs import Gpu, Memory
     from lima.training.sizing.real_lengths import StepLoad
     from lima_k8s.study.savings import Saving
@@ -64,27 +65,25 @@ def command(
 ) -> None:
     """Estimate the memory and the time of a recipe on GPUs.
 
-    Memory of a GPU for the longest examples, the time of a step between two bounds (all
-    communication hidden, none hidden), the share of the GPUs' peak that this uses (MFU), and
-    what saving takes: how long GPUs stand still for it, until when a state is whole, and how
-    long a stop may take.
+    Memory of a GPU for the longest examples; the time of a step between two bounds (all
+    communication hidden, none hidden), by the lengths of the examples where they are on this
+    machine; the share of the GPUs' peak that this uses (MFU); and what saving takes: how long
+    GPUs stand still for it, until when a state is whole, and how long a stop may take.
     docs/plan.md has the formulas and their sources. Exit code 2: a stage does not fit.
     """
+    from lima.lint.facts import Facts
     from lima.training.sizing.gpu_needs import find_gpu
     from lima_k8s.study.inputs import documents, look, told
 
-    gpu, mib_s = find_gpu(gpu_name), _rate(storage, gpus_per_node)
+    rate = _rate(storage, gpus_per_node)
+    asked = _Asked(find_gpu(gpu_name), nodes, gpus_per_node, rate, Facts())
     cells = load_study(recipe, overrides, arms, seeds)
     alike = {(c.base, c.train, c.generate): c for c in reversed(cells)}
-    stages = [
-        s
-        for cell in reversed(alike.values())
-        for s in _stages(cell, gpu, nodes, gpus_per_node, mib_s)
-    ]
+    stages = [s for cell in reversed(alike.values()) for s in _stages(cell, asked)]
     inputs = documents(look(cells, brief=True))
     if output_format == "json":
-        asked = {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node}
-        write_json({**asked, "stages": stages, "inputs": inputs})
+        machines = {"gpu": gpu_name, "nodes": nodes, "gpus_per_node": gpus_per_node}
+        write_json({**machines, "stages": stages, "inputs": inputs})
     else:
         _write(stages)
         for entry in inputs:
@@ -92,60 +91,77 @@ def command(
     context.exit(0 if all(stage["fits"] for stage in stages) else 2)
 
 
-def _stages(
-    cell: "CellSpec", gpu: "Gpu", nodes: int, per_node: int, mib_s: float
-) -> list[dict[str, Any]]:
-    from lima.lint.facts import Facts
-    from lima.lint.lengths import measure
-    from lima.spec import training_compute
-    from lima.training.sizing.gpu_needs import generation_memory, step_pace, training_memory
-    from lima.training.sizing.real_lengths import step_load
-    from lima_k8s.study.savings import saving
+@dataclass(frozen=True)
+class _Asked:
+    """What a study is planned on, and what is known of its files."""
 
-    found, workers, facts = [], nodes * per_node, Facts()
-    for stage in ("base", "train"):
-        spec = getattr(cell, stage)
-        if spec is None:
-            continue
-        shape = _shape(cell, spec.model)
-        lengths = measure(cell, stage, facts)
-        load = step_load(lengths.lengths.tokens, spec, workers) if lengths else None
-        longest = load.longest if load and lengths and not lengths.caveat else None
-        memory = training_memory(spec, shape, workers, longest)
-        pace = step_pace(spec, shape, gpu, nodes, per_node, load=load)
-        row = _row(cell, stage, memory, gpu)
-        if load and lengths:
-            row["lengths"] = _lengths(load, lengths, longest)
-        row["tokens_s"] = [pace.tokens / pace.worst_s, pace.tokens / pace.best_s]
-        row["step_s"] = [pace.best_s, pace.worst_s]
-        row["mfu"] = [pace.mfu(gpu, pace.worst_s), pace.mfu(gpu, pace.best_s)]
-        row["bound_by"] = "network" if pace.communication_s > pace.compute_s else "arithmetic"
-        if training_compute(spec).workers != workers:
-            row["set"] = f"{stage}.compute.workers={workers}"
-            row["set_to_move"] = f"{stage}.on_workers={workers}"
-        if spec.data.count:
-            steps = -(-spec.epochs * spec.data.count // spec.batch_size)
-            row["steps"] = steps
-            row["hours"] = [steps * pace.best_s / 3600, steps * pace.worst_s / 3600]
-            written = saving(
-                spec, shape, spec.data.count, nodes=nodes, workers=workers, mib_s=mib_s
-            )
-            row["saving"] = _saving(written, mib_s)
-        found.append(row)
+    gpu: "Gpu"
+    nodes: int
+    per_node: int
+    mib_s: float
+    """That a node writes to storage."""
+    facts: "Facts"
+
+    @property
+    def workers(self) -> int:
+        return self.nodes * self.per_node
+
+
+def _stages(cell: "CellSpec", asked: _Asked) -> list[dict[str, Any]]:
+    found = [
+        _trained(cell, stage, spec, asked)
+        for stage, spec in (("base", cell.base), ("train", cell.train))
+        if spec
+    ]
     if cell.generate:
+        from lima.training.sizing.gpu_needs import generation_memory
+
         memory = generation_memory(cell.generate, _shape(cell, cell.generate.model))
-        found.append(_row(cell, "generate", memory, gpu))
+        found.append(_row(cell, "generate", memory, asked.gpu))
     return found
 
 
-def _lengths(load: "StepLoad", measured: "Measured", longest: int | None) -> dict[str, Any]:
+def _trained(cell: "CellSpec", stage: str, spec: "TrainSpec", asked: _Asked) -> dict[str, Any]:
+    from lima.lint.lengths import measure
+    from lima.spec import training_compute
+    from lima.training.sizing.gpu_needs import step_pace, training_memory
+    from lima.training.sizing.real_lengths import step_load
+    from lima_k8s.study.savings import saving
+
+    shape, workers, gpu = _shape(cell, spec.model), asked.workers, asked.gpu
+    measured = measure(cell, stage, asked.facts)
+    load = step_load(measured.lengths.tokens, spec, workers) if measured else None
+    # The memory is that of the longest examples: some epoch may bring them together.
+    row = _row(cell, stage, training_memory(spec, shape, workers), gpu)
+    pace = step_pace(spec, shape, gpu, asked.nodes, asked.per_node, load=load)
+    if load and measured:
+        row["lengths"] = _lengths(load, measured)
+    row["tokens_s"] = [pace.tokens / pace.worst_s, pace.tokens / pace.best_s]
+    row["step_s"] = [pace.best_s, pace.worst_s]
+    row["mfu"] = [pace.mfu(gpu, pace.worst_s), pace.mfu(gpu, pace.best_s)]
+    row["bound_by"] = "network" if pace.communication_s > pace.compute_s else "arithmetic"
+    if training_compute(spec).workers != workers:
+        row["set"] = f"{stage}.compute.workers={workers}"
+        row["set_to_move"] = f"{stage}.on_workers={workers}"
+    if examples := spec.data.count or (measured and measured.examples):
+        steps = -(-spec.epochs * examples // spec.batch_size)
+        row["steps"] = steps
+        row["hours"] = [steps * pace.best_s / 3600, steps * pace.worst_s / 3600]
+        written = saving(
+            spec, shape, examples, nodes=asked.nodes, workers=workers, mib_s=asked.mib_s
+        )
+        row["saving"] = _saving(written, asked.mib_s)
+    return row
+
+
+def _lengths(load: "StepLoad", measured: "Measured") -> dict[str, Any]:
     """Return what the lengths of the examples tell of a step."""
     return {
         "tokens_a_step": round(load.tokens),
         "micro_steps": round(load.passes, 2),
         "padding": load.padding,
         "idle": load.idle,
-        "largest_micro_batch": longest,
+        "largest_micro_batch": load.longest,
         "caveat": measured.caveat,
     }
 
@@ -240,7 +256,7 @@ def _told_lengths(lengths: dict[str, Any]) -> str:
         f"{lengths['tokens_a_step']:,} tokens a step in {count:g} micro-step{'s' * (count != 1)}",
         f"{padding:.0f} % of what is computed is padding",
         f"GPUs wait {idle:.0f} % of the time for the one with most tokens",
-        f"the largest micro-batch has {most:,} tokens" if most else "",
+        f"the largest micro-batch of an epoch has about {most:,} tokens",
         lengths["caveat"],
     )
     return "; ".join(part for part in parts if part)
