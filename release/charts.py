@@ -1,6 +1,5 @@
 """The charts as packages, with the index of a chart repository beside them."""
 
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import yaml
 
 from lima_k8s.codegen.charts import QUEUE_CHART
 from lima_k8s.profile.kinds import CHARTS
+from release.programs import run
 
 INDEX = "index.yaml"
 
@@ -20,8 +20,9 @@ def package_charts(tree: Path, out: Path, environment: dict[str, str]) -> None:
     """
     out.mkdir()
     for chart in (QUEUE_CHART, *CHARTS.values()):
-        _helm("package", str(tree / "charts" / chart), "--destination", str(out), env=environment)
-    _helm("repo", "index", str(out), env=environment)
+        source = str(tree / "charts" / chart)
+        run(["helm", "package", source, "--destination", str(out)], environment)
+    run(["helm", "repo", "index", str(out)], environment)
     index = yaml.safe_load((out / INDEX).read_text("utf-8"))
     made = datetime.fromtimestamp(int(environment["SOURCE_DATE_EPOCH"]), UTC)
     index["generated"] = f"{made:%Y-%m-%dT%H:%M:%SZ}"
@@ -29,11 +30,3 @@ def package_charts(tree: Path, out: Path, environment: dict[str, str]) -> None:
         for version in versions:
             version["created"] = index["generated"]
     (out / INDEX).write_text(yaml.safe_dump(index, width=100), "utf-8")
-
-
-def _helm(*arguments: str, env: dict[str, str]) -> None:
-    done = subprocess.run(
-        ["helm", *arguments], env=env, check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"helm {' '.join(arguments)}: {done.stderr}")

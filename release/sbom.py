@@ -1,11 +1,12 @@
 """What is installed with the package, as CycloneDX: from the locks, with all hashes."""
 
-import subprocess
 import sys
 from pathlib import Path
 
-LOCKS = ("cli", "jobs")
-"""The command line alone, and what images hold."""
+from release.programs import run
+
+LOCKS = ("cli", "jobs", "vllm")
+"""The command line alone, what all images hold, and what the image of vLLM holds beside that."""
 
 
 def write_sboms(tree: Path, out: Path, stem: str, environment: dict[str, str]) -> None:
@@ -13,7 +14,7 @@ def write_sboms(tree: Path, out: Path, stem: str, environment: dict[str, str]) -
     for lock in LOCKS:
         # Quiet: it warns that a lock does not say which of its packages need which.
         program = [sys.executable, "-W", "ignore::UserWarning", "-m", "cyclonedx_py"]
-        subprocess.run(
+        run(
             [
                 *program,
                 "requirements",
@@ -24,6 +25,5 @@ def write_sboms(tree: Path, out: Path, stem: str, environment: dict[str, str]) -
                 str(out / f"{stem}-{lock}.cdx.json"),
                 str(tree / "requirements" / f"{lock}.lock.txt"),
             ],
-            env=environment,
-            check=True,
+            environment,
         )

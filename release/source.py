@@ -2,17 +2,16 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
+
+from release.programs import run
 
 ROOT = Path(__file__).parents[1]
 
 
 def git(*arguments: str) -> str:
     """Return what git says of this clone."""
-    return subprocess.run(
-        ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+    return run(["git", *arguments], os.environ, ROOT)
 
 
 def epoch() -> str:

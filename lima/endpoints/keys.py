@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from lima.common.secret_names import allowed_keys, opens_platform
 from lima.common.variables import KEY_NAMES
 from lima.endpoints.address import endpoint_address
 from lima.errors import InputError, SpecError
@@ -26,8 +27,6 @@ NO_KEY = ""
 """For an endpoint that takes no key: none is sent."""
 _NAME = re.compile(r"\w+_(API_KEY|TOKEN)", re.ASCII)
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NEVER = ("AWS_", "AZURE_STORAGE_", "RAY_", "KUBE")
-"""Starts of names of what opens storage or clusters, whose form says nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class KeyOf:
     def better_name(self) -> str:
         """What to do about it."""
         like = "name a variable like OPENAI_API_KEY or JUDGE_TOKEN"
-        if self.variable.upper().startswith(_NEVER):
+        if opens_platform(self.variable):
             return like
         return f"{like}, or allow this one, if it is a key, with --allow-key {self.variable}"
 
@@ -115,14 +114,14 @@ class KeyOf:
 
 def is_allowed(name: str) -> bool:
     """Say whether what a variable of this name holds may be sent to an endpoint as its key."""
-    if name.upper().startswith(_NEVER):
+    if opens_platform(name):
         return False
-    return bool(_NAME.fullmatch(name)) or name in os.environ.get(KEY_NAMES, "").split(",")
+    return bool(_NAME.fullmatch(name)) or name in allowed_keys()
 
 
 def allow_keys(names: Iterable[str]) -> None:
     """Let a study that this process or its children run give these names to keys."""
-    known = [name for name in os.environ.get(KEY_NAMES, "").split(",") if name]
+    known = allowed_keys()
     if more := [name for name in names if name and name not in known]:
         os.environ[KEY_NAMES] = ",".join([*known, *more])
 

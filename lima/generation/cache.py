@@ -30,7 +30,7 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
 
     def rearrange(self, kept: Tensor, trimmed: int, joined: "RowLayer | None") -> None:
         """Keep some rows without their first `trimmed` places; put those of `joined` below."""
-        own = [tensor[kept.to(tensor.device), :, trimmed:] for tensor in (self.keys, self.values)]
+        own = [tensor[kept, :, trimmed:] for tensor in (self.keys, self.values)]
         others = [] if joined is None else [(joined.keys, joined.values)]
         self._lay([own[0], *(keys for keys, _ in others)], [own[1], *(v for _, v in others)])
 
@@ -66,7 +66,7 @@ class RowCache(Cache):  # type: ignore[misc]
         """Keep some rows without their first places; put those of `joined` below.
 
         Args:
-            kept: Indices of the rows that stay, (rows,).
+            kept: Indices of the rows that stay, (rows,), on the device of the model.
             trimmed: Places on the left that are padding in all of them.
             joined: Of the same model. The shorter of the two is padded on the left.
 

@@ -249,8 +249,7 @@ class _Batch:
             return self
         if not going:
             return None
-        # On the CPU, since the cache of a model that is spread lies on several GPUs.
-        kept = torch.tensor(going)
+        kept = torch.tensor(going, device=self.mask.device)
         trimmed = int(self.mask[kept].amax(0).argmax())
         self.cache.rearrange(kept, trimmed)
         return _Batch(
@@ -268,7 +267,8 @@ def _joined(upper: _Batch | None, lower: _Batch | None) -> _Batch | None:
 
     if upper is None or lower is None:
         return upper or lower
-    upper.cache.rearrange(torch.arange(len(upper.rows)), 0, lower.cache)
+    everything = torch.arange(len(upper.rows), device=upper.mask.device)
+    upper.cache.rearrange(everything, 0, lower.cache)
     length = max(upper.mask.shape[1], lower.mask.shape[1])
     return _Batch(
         [*upper.rows, *lower.rows],

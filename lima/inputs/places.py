@@ -25,6 +25,8 @@ Kind = Literal["data", "responses", "model", "source", "picks", "file", "tokeniz
 MADE_HERE = ("scratch", "run:", ENDPOINT)
 """Starts of the path of a model that is no input: what a run of ours wrote is named by that run,
 and nobody knows what an endpoint contains."""
+PATHS = frozenset({"path", "paths", "root", "picks", "patches", "sites", "tokenizer"})
+"""Fields of a spec that say where an input lies, in whichever part of it they stand."""
 JOINER = "#"
 """Between the files of responses that hold no questions and the file of those."""
 

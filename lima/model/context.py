@@ -10,6 +10,12 @@ Others (llama3, longrope) say their full length in `max_position_embeddings`.
 """
 
 
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what config.json says of texts, of a model that also reads images or sounds."""
+    part = config.get("text_config")
+    return part if isinstance(part, Mapping) else config
+
+
 def context_length(config: Mapping[str, Any]) -> int | None:
     """Return the positions of a model in tokens; None if its configuration does not say.
 
@@ -17,6 +23,7 @@ def context_length(config: Mapping[str, Any]) -> int | None:
         config: Content of config.json, as transformers 4 or 5 writes it.
 
     """
+    config = text_part(config)
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int):
         return None

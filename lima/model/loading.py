@@ -212,12 +212,13 @@ def pretrained_model(path: str, spec: ModelSpec, dtype: "torch.dtype", ranks: in
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
-    from transformers.distributed import DistributedConfig
 
     # How others sample from it is not ours to heed, nor to trip over: many settings contradict
     # each other.
     settings = {"dtype": dtype, "generation_config": GenerationConfig()}
     if ranks > 1:
+        from transformers.distributed import DistributedConfig
+
         require_plan(path, spec, ranks)
         settings["distributed_config"] = DistributedConfig(tp_size=ranks)
     safe = {"trust_remote_code": False, "use_safetensors": True}

@@ -9,7 +9,9 @@ from lima.spec import ModelSpec
 
 
 def saved_config(path: str, spec: ModelSpec) -> Any:
-    """Return the configuration of a saved model, without its weights.
+    """Return the configuration of the texts of a saved model, without its weights.
+
+    That is all of it, or the part of a model that also reads images or sounds.
 
     Raises:
         ModelError: there is no configuration.
@@ -18,10 +20,16 @@ def saved_config(path: str, spec: ModelSpec) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
+        saved = AutoConfig.from_pretrained(path, revision=spec.revision, trust_remote_code=False)
+        return saved.get_text_config()
     except (OSError, ValueError, KeyError, ImportError) as error:
         refuse_code(path, spec.revision)
         raise unusable(path, "model", error) from error
+
+
+def heads_of(config: Any) -> int:
+    """Return the heads of keys and values that a configuration of `saved_config` says."""
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
 def require_plan(path: str, spec: ModelSpec, ranks: int) -> None:
@@ -32,11 +40,10 @@ def require_plan(path: str, spec: ModelSpec, ranks: int) -> None:
 
     """
     config = saved_config(path, spec)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     reason = ""
     if not config.base_model_tp_plan:
         reason = f"transformers has no plan for models of the kind {config.model_type}"
-    elif heads % ranks:
+    elif (heads := heads_of(config)) % ranks:
         reason = f"its {heads} heads of keys and values do not divide by {ranks}"
     if reason:
         raise ModelError(

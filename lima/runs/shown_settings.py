@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lima.common.paths import file_name
+from lima.inputs.places import PATHS
 from lima.spec.flat import flatten
 
 
@@ -12,7 +13,13 @@ def shown_settings(document: Mapping[str, Any]) -> dict[str, Any]:
 
     Of files and folders the last part: where they lie is nobody's business but their owner's.
     """
-    return {
-        path: file_name(value) if path.split(".")[-1] == "path" and value else value
-        for path, value in flatten(document).items()
-    }
+    return flatten(_shown("", document))
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return the value of a field of this name, or an item of it, without folders."""
+    if isinstance(value, Mapping):
+        return {inner: _shown(inner, within) for inner, within in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(name, item) for item in value]
+    return file_name(value) if name in PATHS and value else value

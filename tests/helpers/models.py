@@ -44,6 +44,38 @@ def make_base(folder: Path, *, layers: int = 3, vocabulary: int = 400, **config:
     return folder
 
 
+def make_image_reader(folder: Path, *, context: int = 256) -> Path:
+    """Save a Gemma 3 of random weights, whose configuration has a part for texts."""
+    import torch
+    from transformers import AutoTokenizer, Gemma3Config, Gemma3ForConditionalGeneration
+
+    make_base(folder)  # its tokenizer
+    (folder / "model.safetensors").unlink()
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": len(AutoTokenizer.from_pretrained(folder)),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": context,
+        "initializer_range": 0.3,
+    }
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
 def small_cell(base: Path, **train: Any) -> CellSpec:
     """Return a training cell of few steps on `base`, on one CPU."""
     settings: dict[str, Any] = {

@@ -40,7 +40,7 @@ from lima.spec import (
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
-from tests.helpers.models import make_base
+from tests.helpers.models import make_base, make_image_reader
 from tests.helpers.promised import promised
 from tests.integration.runs import Job
 
@@ -186,6 +186,16 @@ def test_a_prompt_that_fills_the_context_is_a_row(
 )
 def test_other_decodings_are_ours_too(base: Path, tmp_path: Path, decoding: DecodingSpec) -> None:
     both = [loaded(spec(base, name, decoding=decoding), tmp_path) for name in ENGINE_NAMES]
+    asked = requests(both[0], 20)
+    expected, found = (engine.engine.generate(asked) for engine in both)
+    assert [key(r) for r in found] == [key(r) for r in expected]
+    assert isinstance(both[1].engine, VllmEngine)
+    both[1].engine.process.end()
+
+
+def test_a_model_that_also_reads_images_is_read_as_one_of_texts(tmp_path: Path) -> None:
+    reader = make_image_reader(tmp_path / "reader", context=CONTEXT)
+    both = [loaded(spec(reader, name), tmp_path) for name in ENGINE_NAMES]
     asked = requests(both[0], 20)
     expected, found = (engine.engine.generate(asked) for engine in both)
     assert [key(r) for r in found] == [key(r) for r in expected]

@@ -24,6 +24,7 @@ from tests.charts.tools import ROOT, call, manifests, program, template, values
 from tests.release.conftest import make_dist
 from tests.unit.project.test_requirements import names
 
+LOCKS = ("cli", "jobs", "vllm")
 INSTALLED = ["lima-queue", *CHARTS.values()]
 
 
@@ -43,8 +44,7 @@ def test_all_files_are_there_and_in_the_sums(dist: Path) -> None:
     expected = {
         f"lima_k8s-{__version__}-py3-none-any.whl",
         f"lima_k8s-{__version__}.tar.gz",
-        f"lima-k8s-{__version__}-cli.cdx.json",
-        f"lima-k8s-{__version__}-jobs.cdx.json",
+        *(f"lima-k8s-{__version__}-{lock}.cdx.json" for lock in LOCKS),
         f"kubectl-lima-{__version__}.tar.gz",
         "lima.yaml",
         "charts/index.yaml",
@@ -110,7 +110,7 @@ def test_helm_takes_the_charts_from_their_index(repository: str) -> None:
         assert yaml.safe_load(shown.stdout)["version"] == __version__
 
 
-@pytest.mark.parametrize("lock", ["cli", "jobs"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_the_bill_of_materials_names_what_is_locked(dist: Path, lock: str) -> None:
     document = json.loads((dist / f"lima-k8s-{__version__}-{lock}.cdx.json").read_text("utf-8"))
     assert document["bomFormat"] == "CycloneDX"

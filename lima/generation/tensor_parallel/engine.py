@@ -1,6 +1,5 @@
 """Our own engine on several GPUs: transformers' tensor parallelism, not one GPU after another."""
 
-import os
 import selectors
 import sys
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from lima.common.secret_names import engine_environment
 from lima.common.temporary import temporary_folder
 from lima.errors import LimaError, ModelError
 from lima.generation.engine import LoadedEngine, Request, SampledResponse
@@ -86,6 +86,7 @@ def load_tensor_parallel(
 
     """
     path, (tokenizer, eot_id, _) = taught_tokenizer(model, storage)
+    environment = engine_environment()
     with temporary_folder("lima-ranks-") as folder:
         common = {
             "generate": msgspec.to_builtins(spec),
@@ -97,7 +98,7 @@ def load_tensor_parallel(
             "meeting": str(folder / "meeting"),
         }
         processes = [
-            EngineProcess([sys.executable, "-m", RANK], {**os.environ, "LOCAL_RANK": str(rank)})
+            EngineProcess([sys.executable, "-m", RANK], {**environment, "LOCAL_RANK": str(rank)})
             for rank in range(ranks)
         ]
         engine = TensorParallelEngine(processes)

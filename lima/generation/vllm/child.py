@@ -64,6 +64,7 @@ def _engine(settings: dict[str, Any]) -> Any:
     arguments = EngineArgs(
         **settings["arguments"],
         skip_tokenizer_init=True,
+        language_model_only=True,  # no part that reads images is loaded, nor its processor
         trust_remote_code=False,
         load_format="safetensors",
         generation_config="vllm",  # how others sample from the model is not ours to heed

@@ -12,7 +12,7 @@ from lima.generation.vllm import DECODING
 from lima.generation.vllm.process import start_vllm
 from lima.model.context import context_length
 from lima.model.loading import taught_tokenizer
-from lima.model.saved_config import saved_config
+from lima.model.saved_config import heads_of, saved_config
 from lima.runs.vllm_python import vllm_python
 from lima.spec import ComputeSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.store.storage import Storage
@@ -125,12 +125,11 @@ def _cache(spec: GenerateSpec, config: Any, context: int | None) -> dict[str, An
     """
     if spec.compute.device == "cuda" or context is None:
         return {}
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     place = (
         2
         * config.num_hidden_layers
-        * heads
+        * heads_of(config)
         * width
         * (4 if spec.compute.precision == "fp32" else 2)
     )

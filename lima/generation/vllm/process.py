@@ -1,10 +1,10 @@
 """Starting vLLM in its own environment."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import lima
+from lima.common.secret_names import engine_environment
 from lima.common.temporary import temporary_folder
 from lima.errors import ModelError
 from lima.generation.engine_process import EngineProcess
@@ -55,7 +55,7 @@ def start_vllm(python: Path, settings: dict[str, Any]) -> EngineProcess:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a Python that finds `lima` in `folder`, and nothing of ours."""
+    """Return the environment of a Python that finds `lima` in `folder`, and no more of ours."""
     ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
-    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    kept = {name: value for name, value in engine_environment().items() if name not in ours}
     return {**DEFAULTS, **kept, **FORCED, "PYTHONPATH": str(folder)}

@@ -5,7 +5,7 @@ again has its numbers twice, and they are equal.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lima.runs.trackers.tracker import Point, Tracked
@@ -39,7 +39,9 @@ class MLflow:
             os.environ.get("MLFLOW_EXPERIMENT_NAME") or tracked.cell.experiment
         )
         found = self.client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{tracked.run}'")
-        self.run: str = found[0].info.run_id if found else self._begun(experiment, tracked)
+        run = found[0] if found else self._begun(experiment, tracked)
+        self.run = str(run.info.run_id)
+        self._settle(tracked.settings, run.data.params)
         self.client.update_run(self.run, status="RUNNING")
 
     def _experiment(self, name: str) -> str:
@@ -55,15 +57,20 @@ class MLflow:
                 return str(found.experiment_id)
             raise
 
-    def _begun(self, experiment: str, tracked: Tracked) -> str:
+    def _begun(self, experiment: str, tracked: Tracked) -> Any:
+        tags = {RUN_TAG: tracked.run, STAGE_TAG: tracked.stage, "lima.arm": tracked.cell.arm}
+        return self.client.create_run(experiment, run_name=tracked.name, tags=tags)
+
+    def _settle(self, settings: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        """Tell the settings that MLflow lacks: a process may have ended before it told them.
+
+        MLflow refuses a second value of one, as of a run that went on with other workers.
+        """
         from mlflow.entities import Param
 
-        tags = {RUN_TAG: tracked.run, STAGE_TAG: tracked.stage, "lima.arm": tracked.cell.arm}
-        run = self.client.create_run(experiment, run_name=tracked.name, tags=tags).info.run_id
-        settings = [Param(k, str(v)[:LONGEST]) for k, v in tracked.settings.items()]
-        for some in _chunks(settings, MOST_SETTINGS):
-            self.client.log_batch(run, params=some, synchronous=True)
-        return str(run)
+        missing = [Param(k, str(v)[:LONGEST]) for k, v in settings.items() if k not in known]
+        for some in _chunks(missing, MOST_SETTINGS):
+            self.client.log_batch(self.run, params=some, synchronous=True)
 
     def write(self, points: Sequence[Point]) -> None:
         """Add these numbers."""

@@ -18,6 +18,7 @@ from typing import Literal
 
 from lima.common.paths import expanded, is_here
 from lima.errors import InputError
+from lima.model.context import text_part
 from lima.spec import ComputeSpec, GenerateSpec, ModelSpec, ShapeSpec, TrainSpec
 from lima.spec.hints import closest
 from lima.training.sizing.real_lengths import StepLoad, step_load
@@ -173,7 +174,7 @@ def model_shape(model: ModelSpec) -> ShapeSpec:
 def _saved_shape(config: str) -> ShapeSpec:
     """Return the shape that a saved model's config.json says."""
     try:
-        found = json.loads(expanded(config).read_text("utf-8"))
+        found = text_part(json.loads(expanded(config).read_text("utf-8")))
         return ShapeSpec(
             vocab_size=found["vocab_size"],
             hidden_size=found["hidden_size"],
@@ -182,7 +183,7 @@ def _saved_shape(config: str) -> ShapeSpec:
             intermediate_size=found["intermediate_size"],
             context_length=found["max_position_embeddings"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{config}: says no shape of a decoder ({error!r})") from None
 
 

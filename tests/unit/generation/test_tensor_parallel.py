@@ -16,7 +16,7 @@ from lima.generation.engines import load_transformers
 from lima.generation.tensor_parallel.engine import TensorParallelEngine, load_tensor_parallel
 from lima.spec import ComputeSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.store.storage import Storage
-from tests.helpers.models import make_base
+from tests.helpers.models import make_base, make_image_reader
 
 pytestmark = pytest.mark.slow
 SEED, RANKS, CONTEXT = 3, 2, 256
@@ -71,6 +71,16 @@ def test_a_model_that_is_cut_samples_the_same(
         assert found.logprob == pytest.approx(one.logprob, abs=1e-3)
     again = engine.generate(requests()[::-1])[::-1]
     assert [r.token_ids for r in again] == [r.token_ids for r in expected]
+
+
+def test_a_model_that_also_reads_images_is_cut(tmp_path: Path) -> None:
+    base = make_image_reader(tmp_path / "base", context=CONTEXT)
+    whole = load_transformers(spec(base), spec(base).model, SEED, Storage(str(tmp_path))).engine
+    _, engine = cut(base, tmp_path)
+    found, expected = engine.generate(requests()), whole.generate(requests())
+    engine.end()
+    assert [r.token_ids for r in found] == [r.token_ids for r in expected]
+    assert {r.finish_reason for r in expected} >= {"length", "prompt_too_long"}
 
 
 def test_a_rank_that_dies_ends_all_of_them(engine: TensorParallelEngine) -> None:

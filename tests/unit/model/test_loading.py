@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from lima.common.paths import own_folder
 from lima.curation.card.table1 import token_counter
@@ -23,6 +25,7 @@ from lima.model.loading import (
     local_model,
     pretrained_model,
 )
+from lima.model.saved_config import heads_of, require_plan, saved_config
 from lima.spec import ModelSpec
 from lima.store.storage import Storage
 from tests.helpers.models import make_base
@@ -146,12 +149,42 @@ LLAMA_31 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddi
             },
             32_768,
         ),
+        ({"vision_config": {}, "text_config": {"max_position_embeddings": 512}}, 512),
     ],
 )
 def test_positions_of_a_model_with_scaled_rope(
     config: dict[str, Any], positions: int | None
 ) -> None:
     assert context_length(config) == positions
+
+
+def test_of_a_model_that_also_reads_images_the_part_for_texts_counts(tmp_path: Path) -> None:
+    from transformers import Gemma3Config
+
+    text = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    Gemma3Config(text_config=text).save_pretrained(tmp_path)
+    spec = ModelSpec(str(tmp_path))
+    config = saved_config(str(tmp_path), spec)
+    assert (heads_of(config), context_length(config.to_dict())) == (2, 512)
+    require_plan(str(tmp_path), spec, ranks=2)
+    with pytest.raises(ModelError, match="its 2 heads of keys and values do not divide by 4"):
+        require_plan(str(tmp_path), spec, ranks=4)
+
+
+def test_a_kind_without_a_plan_is_refused_whatever_it_calls_its_heads(tmp_path: Path) -> None:
+    from transformers import MambaConfig
+
+    MambaConfig().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no plan for models of the kind mamba"):
+        require_plan(str(tmp_path), ModelSpec(str(tmp_path)), ranks=2)
+
+
+def test_a_whole_model_is_loaded_without_what_cuts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers.distributed", None)
+    base = str(make_base(tmp_path))
+    assert pretrained_model(base, ModelSpec(base), torch.float32).config.model_type == "llama"
 
 
 def test_a_text_beyond_the_original_positions_is_no_error() -> None:

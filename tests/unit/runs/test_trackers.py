@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import pytest
 
 import lima.runs.trackers.curves
 from lima.errors import Interrupted
+from lima.inputs.places import PATHS
 from lima.recipes.demo import tiny
 from lima.runs.trackers.curves import Curves
-from lima.spec import stage_cell
+from lima.runs.trackers.tracker import Tracked
+from lima.spec import DataSpec, ModelSpec, stage_cell
 from lima.spec.codec import run_id
+from lima.spec.curate import AssemblySpec, CurateSpec, SourceSpec
 from lima.store.storage import Storage
 from tests.helpers.models import make_base, small_cell
 from tests.helpers.training import step_rows, train
@@ -139,6 +142,52 @@ def test_a_study_of_any_size_and_name_gets_into_mlflow(tmp_path: Path, mlflow: A
     (run,) = mlflow.search_runs([experiment])
     history = mlflow.get_metric_history(run.info.run_id, "generate/tokens_per_second")
     assert sorted(metric.value for metric in history) == list(range(1200))
+
+
+@pytest.mark.usefixtures("patient")
+def test_settings_that_a_killed_process_did_not_tell_are_told_by_the_next(
+    tmp_path: Path, mlflow: Any
+) -> None:
+    experiment = mlflow.create_experiment(GENERATE.experiment)
+    # As after a kill: the run is there and has some of its settings, one of them of then.
+    begun = mlflow.create_run(experiment, tags={"lima.run_id": run_id(GENERATE)}).info.run_id
+    mlflow.log_param(begun, "generate.batch_size", "1")
+    with Curves(Storage(str(tmp_path / "study")), GENERATE) as curves:
+        curves.add(1, {"tokens_per_second": 1.0})
+    (run,) = mlflow.search_runs([experiment])
+    assert (run.info.run_id, run.info.status) == (begun, "FINISHED")
+    assert run.data.params["generate.batch_size"] == "1"
+    assert run.data.params["seed"] == str(GENERATE.seed)
+    assert run.data.params.keys() == Tracked(Storage(str(tmp_path)), GENERATE).settings.keys()
+
+
+def test_trackers_are_told_no_folder_of_this_machine() -> None:
+    home = "/home/alice/secret"
+    source = SourceSpec(
+        "authored", (f"{home}/a.md", f"{home}/b"), picks=f"{home}/picks", patches=f"{home}/edits"
+    )
+    curate = CurateSpec(
+        (source,),
+        (),
+        root=f"{home}/root",
+        assembly=AssemblySpec(tokenizer=f"{home}/tokens"),
+        sites=f"{home}/sites.yaml",
+    )
+    cell = replace(small_cell(Path(f"{home}/model")), curate=curate)
+    settings = Tracked(Storage("unused"), cell).settings
+    assert home not in str(settings)
+    assert settings["curate.sources"][0]["paths"] == ["a.md", "b"]
+    assert settings["curate.sites"] == "sites.yaml"
+    assert settings["train.model.path"] == "model"
+
+
+def test_all_fields_that_name_an_input_are_known() -> None:
+    """A fingerprint says in the place of which fields it stands."""
+    specs = [DataSpec, ModelSpec, SourceSpec, AssemblySpec, CurateSpec]
+    named = {
+        name for spec in specs for f in fields(spec) for name in f.metadata.get("stands_for", ())
+    }
+    assert named - {"revision"} | {"root"} == PATHS
 
 
 def wandb_records(folder: Path) -> Iterator[Any]:

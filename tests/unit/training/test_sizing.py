@@ -29,7 +29,7 @@ from lima.training.sizing.state_size import shape_parameters
 from lima_k8s.main import run
 from lima_k8s.profile.cluster_spec import ClusterSpec, StopSpec
 from lima_k8s.study.savings import measured, stop_warning
-from tests.helpers.models import make_base
+from tests.helpers.models import make_base, make_image_reader
 
 GB = 10**9
 
@@ -168,9 +168,13 @@ def test_a_folder_has_the_shape_that_it_says(tmp_path: Path) -> None:
     make_base(tmp_path / "tiny-llama-7b", layers=3)
     shape = model_shape(ModelSpec(str(tmp_path / "tiny-llama-7b")))
     assert (shape.layers, shape.hidden_size < 1000) == (3, True)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="says no shape of a decoder"):
-        model_shape(ModelSpec(str(tmp_path)))
+    make_image_reader(tmp_path / "reader")
+    shape = model_shape(ModelSpec(str(tmp_path / "reader")))
+    assert (shape.layers, shape.heads) == (2, 4), "of the part for texts"
+    for text in ("{}", "[]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="says no shape of a decoder"):
+            model_shape(ModelSpec(str(tmp_path)))
 
 
 def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
