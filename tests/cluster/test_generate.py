@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from lima.spec import CellSpec, DecodingSpec
 from lima.store.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.helpers.lima import Lima, lima, queue, quota, write_profile
+from tests.cluster.helpers.lima import Lima, lima, queue, quota_for, write_profile
 from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import (
     assert_same,
@@ -17,9 +19,15 @@ from tests.cluster.helpers.studies import (
     write_study,
 )
 
-__all__ = ["lima", "queue", "quota"]
+__all__ = ["lima", "queue"]
 WORKERS = "ray.io/node-type=worker"
 IDLE_S = 5
+
+
+@pytest.fixture
+def quota() -> dict[str, str]:
+    """Return quota for a run whose head has a scaler beside it, which asks for half a core."""
+    return quota_for(6)
 
 
 def two_then_one() -> CellSpec:
@@ -46,7 +54,8 @@ def test_pods_come_with_the_work_and_go_without_it(
         alive = [p for p in pods["items"] if "deletionTimestamp" not in p["metadata"]]
         running = sum(pod["status"]["phase"] == "Running" for pod in alive)
         seen += [running] if running != seen[-1] else []
-    assert lima.runs()[0]["state"] == "done"
+    [told] = lima.runs()
+    assert told["state"] == "done", lima.json("explain", told["name"])
     # From one that is always there to the two of training, and to the one of generation.
     assert seen[:4] == [0, 1, 2, 1], seen
     assert_same(cell, Storage(lima.storage), run_here([cell], tmp_path))
