@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lima.common.encoding import not_utf8
+from lima.common.parquet_rows import PARQUET, parquet_rows
 from lima.errors import DataError
 from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
 from lima.rating.labels import LABELLED, SKIPPED, standing
@@ -27,8 +26,6 @@ Turn: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
 Sample: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 """0 is the first response to a prompt."""
 GROUPS = ("crowd", "author", "model")
-PARQUET = b"PAR1"
-"""First bytes of such a file."""
 OF_RESPONSES = ("prompt", "run_1", "run_2", "sample")
 """What a record says of responses beside their keys."""
 
@@ -80,9 +77,10 @@ def _record(line: bytes) -> Record:
 def _exported(data: bytes, path: Path) -> Iterator[tuple[int, Record]]:
     """Read a shard of `annotations`: the last word of each rater on each showing."""
     try:
-        rows = pq.read_table(pa.BufferReader(data), use_threads=False).to_pylist()
-        standing_rows = sorted(standing(rows), key=lambda row: row["presentation"])
-    except (pa.ArrowInvalid, KeyError) as error:
+        standing_rows = sorted(
+            standing(parquet_rows(data, str(path))), key=lambda row: row["presentation"]
+        )
+    except (KeyError, TypeError) as error:  # a column is absent, or has nulls
         raise DataError(f"{path}: not a file of the table annotations ({error})") from None
     names = set(Record.__struct_fields__)
     for number, row in enumerate(standing_rows, 1):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lima.evaluation.agreement.tie_discounted import all_agreements
@@ -239,6 +241,32 @@ def test_another_table_is_refused(study: Path, capsys: pytest.CaptureFixture[str
     file = next(study.glob("generations/**/*.parquet"))
     assert run(["import-labels", str(study), str(file), "--experiment", "study"]) == 2
     assert "not a file of the table annotations" in capsys.readouterr().err
+
+
+def test_damaged_files_are_refused_by_name(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file] = labelled(study)
+    whole, table = file.read_bytes(), pq.read_table(file)
+    said_in = table.schema.get_field_index("comment")
+    times = pa.array([2**62] * len(table), pa.int64()).view(pa.timestamp("us"))
+    odd = tmp_path / "odd"
+    pq.write_table(table.set_column(said_in, "comment", times), odd)
+    nulls = tmp_path / "nulls"
+    column = table.schema.get_field_index("presentation")
+    blank = pa.nulls(len(table), pa.int64())
+    pq.write_table(table.set_column(column, "presentation", blank), nulls)
+    damaged = {
+        "cut": (whole[: len(whole) // 2], "damaged Parquet"),
+        "spoilt": (whole[:4] + bytes(200) + whole[204:], "damaged Parquet"),
+        "odd": (odd.read_bytes(), "comment: a value of this column cannot be read"),
+        "nulls": (nulls.read_bytes(), "not a file of the table annotations"),
+    }
+    for name, (data, said) in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        arguments = ["import-labels", str(study), str(tmp_path / name), "--experiment", "study"]
+        assert run(arguments) == 2, name
+        assert f"{tmp_path / name}: {said}" in capsys.readouterr().err
 
 
 def test_responses_that_come_later_give_labels_their_names(
