@@ -109,6 +109,8 @@ def _plain_row(record: Record, responses: Responses) -> dict[str, Any]:
     (first, _), (second, _) = sides
     if first == second:
         raise ValueError("arm_1 and arm_2 are the same, and no two responses of it are told apart")
+    if not whole and record.turn is None:
+        _refuse_two_prompts(found)
     prompt = record.prompt_key or sha256_key([record.prompt])
     if found and not (whole or record.prompt_key):
         prompt = found[0].prompt_key
@@ -124,6 +126,17 @@ def _plain_row(record: Record, responses: Responses) -> dict[str, Any]:
         "response_2": second,
         "unmatched": len(found) < 1 + (record.arm_2 is not None),
     }
+
+
+def _refuse_two_prompts(found: Sequence[Named]) -> None:
+    """Refuse responses to a text alone and in a conversation that began with it as a pair."""
+    if len({named.prompt_key for named in found}) > 1:
+        told = " and ".join(f"turn {named.turn} by {named.arm!r}" for named in found)
+        raise ValueError(
+            f"the responses are not to one prompt ({told} of what begins so); tell prompt_key in "
+            "the place of prompt, or keys of responses to one, or, where turns of conversations "
+            "were compared, the turn"
+        )
 
 
 def _check(record: Record) -> None:
