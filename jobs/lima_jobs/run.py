@@ -75,28 +75,38 @@ def run_cells(
             if error := _guarded(cell, (stage,), storage):
                 errors[run] = error
     ready = [c for c in cells if not any(run_id(c, s) in errors for s in SHARED if getattr(c, s))]
-    # Where responses are compared, both sides are judged once all have answered.
-    pairs = {run_id(c): baselines_among(c, cells) for c in cells if c.judge and "judge" in only}
-    sides = {run for run, others in pairs.items() if others}
-    sides |= {run_id(other) for others in pairs.values() for other in others} & pairs.keys()
+    pairs = _compared(cells) if "judge" in only else {}
     unjudged = [stage for stage in only if stage != "judge"]
     with ThreadPoolExecutor(parallel) as pool:
 
         def first(cell: CellSpec) -> LimaError | None:
-            apart = run_id(cell) in sides
+            apart = run_id(cell) in pairs
             stages = cell_stages(_part(cell, unjudged if apart else only))
             return _guarded(cell, stages, storage, last=not apart)
 
         errors |= _errors(pool, first, ready)
         errors |= _skipped([c for c in ready if run_id(c) not in errors], pairs, errors)
         judge = partial(_guarded, stages=("judge",), storage=storage, last=True)
-        errors |= _errors(pool, judge, [c for c in ready if run_id(c) in sides - errors.keys()])
+        errors |= _errors(
+            pool, judge, [c for c in ready if run_id(c) in pairs.keys() - errors.keys()]
+        )
     names = {run_id(c, s): _name(c) for c in cells for s in SHARED if getattr(c, s)}
     names |= {run_id(cell): _name(cell) for cell in cells}
     if ends is not None:
         ends += [CellEnd.of(run, names[run], error) for run, error in errors.items()]
     if errors:
         raise max(errors.values(), key=lambda error: error.exit_code)
+
+
+def _compared(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
+    """Return the cells to be judged once all have answered, by run id, with their baselines.
+
+    Where responses are compared, that is both sides: what ends a baseline's other stages early
+    has then kept it from answering, and is not its judge's.
+    """
+    baselines = {run_id(c): baselines_among(c, cells) for c in cells if c.judge}
+    others = {run_id(other) for found in baselines.values() for other in found}
+    return {run: found for run, found in baselines.items() if found or run in others}
 
 
 def _skipped(

@@ -192,7 +192,7 @@ def answered(study: Path, arm: str, *prompt: str, experiment: str = "study") -> 
     columns = [c.name for c in GENERATIONS.columns if c.name not in known]
     [row] = Tables(Storage(str(study))).read(GENERATIONS, columns).slice(0, 1).to_pylist()
     key, response = sha256_key(list(prompt)), sha256_key([experiment, arm])
-    told = {"prompt": list(prompt), "prompt_key": key, "generation_key": response}
+    told = {"prompt": list(prompt), "prompt_key": key, "generation_key": response, "source": "x"}
     RunTable(Storage(str(study)), GENERATIONS, cell).write("own", [row | told])
     return key
 
