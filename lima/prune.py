@@ -19,11 +19,11 @@ from lima.errors import DataError
 from lima.evaluation.cells.checkpoint_choice import read_choices
 from lima.model.loading import EARLIER_STAGES, RUN
 from lima.runs.lease import is_held
-from lima.runs.ledger import COMPLETED
+from lima.runs.ledger import completed_runs
 from lima.store.s3 import Bucket, RefusedError
 from lima.store.scan import Tables
 from lima.store.storage import Entry, Storage
-from lima.store.tables import ATTEMPTS, RUNS
+from lima.store.tables import RUNS
 
 log = logging.getLogger(__name__)
 STATES, CHECKPOINTS, LEFTOVERS = "states", "checkpoints", "leftovers"
@@ -105,8 +105,7 @@ class Study:
     @cached_property
     def completed(self) -> set[str]:
         """Runs of which an attempt came to its end."""
-        rows = Tables(self.storage).read(ATTEMPTS, ["run_id", "outcome"]).to_pylist()
-        return {row["run_id"] for row in rows if row["outcome"] == COMPLETED}
+        return completed_runs(self.storage)
 
     def is_complete(self, run: str) -> bool:
         """Say whether a run of training has done all of its steps."""

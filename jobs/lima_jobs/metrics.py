@@ -102,8 +102,9 @@ class RunMetrics:
 
 def _is_heard() -> bool:
     """Say whether this process has a Ray; judging on this machine does without."""
-    ray = sys.modules.get("ray")
-    return ray is not None and ray.is_initialized()
+    # Another thread may be importing it.
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return is_initialized is not None and is_initialized()
 
 
 def _submitted() -> datetime | None:

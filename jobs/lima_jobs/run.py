@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from lima.common.variables import PARENT, STOP_FILE
 from lima.endpoints.keys import require_keys
-from lima.errors import Interrupted, LimaError, SpecError
+from lima.errors import Interrupted, LimaError, NotReadyError, SpecError
 from lima.model.hub import require_models
 from lima.runs.done import is_done, mark_done
 from lima.runs.inputs_record import record_inputs
@@ -75,24 +75,56 @@ def run_cells(
             if error := _guarded(cell, (stage,), storage):
                 errors[run] = error
     ready = [c for c in cells if not any(run_id(c, s) in errors for s in SHARED if getattr(c, s))]
-    # Whose responses are compared with those of others is judged once all have answered.
-    judged = [c for c in ready if "judge" in only and baselines_among(c, ready)]
-    apart = {run_id(c): [stage for stage in only if stage != "judge"] for c in judged}
+    pairs = _compared(cells) if "judge" in only else {}
+    unjudged = [stage for stage in only if stage != "judge"]
     with ThreadPoolExecutor(parallel) as pool:
 
         def first(cell: CellSpec) -> LimaError | None:
-            stages = cell_stages(_part(cell, apart.get(run_id(cell), only)))
-            return _guarded(cell, stages, storage, last=run_id(cell) not in apart)
+            apart = run_id(cell) in pairs
+            stages = cell_stages(_part(cell, unjudged if apart else only))
+            return _guarded(cell, stages, storage, last=not apart)
 
         errors |= _errors(pool, first, ready)
+        errors |= _skipped([c for c in ready if run_id(c) not in errors], pairs, errors)
         judge = partial(_guarded, stages=("judge",), storage=storage, last=True)
-        errors |= _errors(pool, judge, [c for c in judged if run_id(c) not in errors])
+        errors |= _errors(
+            pool, judge, [c for c in ready if run_id(c) in pairs.keys() - errors.keys()]
+        )
     names = {run_id(c, s): _name(c) for c in cells for s in SHARED if getattr(c, s)}
     names |= {run_id(cell): _name(cell) for cell in cells}
     if ends is not None:
         ends += [CellEnd.of(run, names[run], error) for run, error in errors.items()]
     if errors:
         raise max(errors.values(), key=lambda error: error.exit_code)
+
+
+def _compared(cells: Sequence[CellSpec]) -> dict[str, list[CellSpec]]:
+    """Return the cells to be judged once all have answered, by run id, with their baselines.
+
+    Where responses are compared, that is both sides: what ends a baseline's other stages early
+    has then kept it from answering, and is not its judge's.
+    """
+    baselines = {run_id(c): baselines_among(c, cells) for c in cells if c.judge}
+    others = {run_id(other) for found in baselines.values() for other in found}
+    return {run: found for run, found in baselines.items() if found or run in others}
+
+
+def _skipped(
+    cells: Sequence[CellSpec],
+    baselines: Mapping[str, Sequence[CellSpec]],
+    errors: Mapping[str, LimaError],
+) -> dict[str, LimaError]:
+    """Return what keeps cells from being judged, by run id: what ended one of their `baselines`."""
+    skipped: dict[str, LimaError] = {}
+    for cell in cells:
+        for other in baselines.get(run_id(cell), ()):
+            runs = [run_id(other), *(run_id(other, s) for s in SHARED if getattr(other, s))]
+            if error := next((errors[run] for run in runs if run in errors), None):
+                kind = Interrupted if isinstance(error, Interrupted) else NotReadyError
+                why = f"not judged: {_name(other)}, with which it is compared, ended: {error}"
+                log.error("%s: %s: %s", run_id(cell), _name(cell), why)
+                skipped.setdefault(run_id(cell), kind(why))
+    return skipped
 
 
 def _errors(

@@ -3,15 +3,14 @@
 A file is known by its first bytes: what it is called does not matter.
 """
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from lima.common.encoding import not_utf8, unpacked
+from lima.common.parquet_rows import PARQUET, parquet_rows
 from lima.errors import DataError
 
-PARQUET = b"PAR1"
 TAR = slice(257, 262)
 """Where an archive says that it is one."""
 TABLES_OF_TEXT = (".csv", ".tsv")
@@ -51,18 +50,8 @@ def records(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _of_parquet(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        table = pq.ParquetFile(io.BytesIO(data))
-        for batch in table.iter_batches(use_threads=False):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{where}:{number}", row
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{where}: damaged Parquet ({error}); fetch it again") from None
+    for number, row in enumerate(parquet_rows(data, where), start=1):
+        yield f"{where}:{number}", row
 
 
 def _of_list(text: str, where: str) -> Iterator[tuple[str, Any]]:

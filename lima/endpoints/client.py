@@ -243,7 +243,8 @@ class Client:
         """Record an HTTP error, or end the run where it would meet every request."""
         body = read_error(answer)
         failure = self._failure(body.message)
-        if error := ending(self.peer, answer.status, body.code, failure.error or ""):
+        error = ending(self.peer, answer.status, body.code, failure.error or "")
+        if error and answer.of_every_request:
             raise error
         status: Status = "refusal" if body.code in _FILTERED else "api_error"
         told = replace(

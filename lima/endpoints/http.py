@@ -47,6 +47,15 @@ class HttpAnswer:
         return self.own_error is not None or self.status >= 400
 
     @property
+    def of_every_request(self) -> bool:
+        """Whether its error, by its status, is what any other request would meet too.
+
+        A number inside an answer of HTTP 200 is not: it is of somebody behind a gateway, who may
+        mean this text alone (403: moderation) or be another one next time.
+        """
+        return self.own_error is None or self.own_error.code in OF_EVERY_REQUEST
+
+    @property
     def redirect(self) -> str | None:
         """Where the endpoint says that the request should go instead."""
         return self.headers.get("location", "elsewhere") if 300 <= self.status < 400 else None
@@ -75,6 +84,13 @@ STATUS_OF = {
     "overloaded_error": 503,
 }
 """HTTP status of the errors that the protocol, or a common dialect of it, has a word for."""
+
+
+OF_EVERY_REQUEST = (
+    *("invalid_api_key", "authentication_error", "permission_error", "insufficient_quota"),
+    *("model_not_found", "not_found_error"),
+)
+"""Words for what is wrong with the key, the account or the model, whatever is asked."""
 
 
 class TooLongError(OSError):
@@ -179,7 +195,8 @@ def with_own_error(answer: HttpAnswer) -> HttpAnswer:
     """Return an answer that is no completion as what its body says.
 
     Gateways put the errors of what is behind them into answers of HTTP 200. Such an error counts
-    under the status that its code stands for; one without such a code keeps that of the answer.
+    under the status that its code stands for; one without such a code keeps that of the answer. A
+    word for what every request would meet comes before any number.
     """
     try:
         told = msgspec.json.decode(answer.body, type=_Told)
@@ -193,6 +210,7 @@ def with_own_error(answer: HttpAnswer) -> HttpAnswer:
     fields = said if isinstance(said, dict) else {}
     message = f"{error_words(said)} (in an answer of HTTP {answer.status})"
     names = [fields.get(name) for name in ("code", "status", "type")]
+    names.sort(key=lambda name: name not in OF_EVERY_REQUEST)
     status = next((found for name in names if (found := _status_of(name))), answer.status)
     code = names[0] if isinstance(names[0], str | int) else None
     return replace(answer, status=status, own_error=ErrorBody(message, code))

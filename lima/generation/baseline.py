@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 
 from lima.common.clock import now
 from lima.data.examples import Example, load_examples
-from lima.endpoints.attempt import Attempt
+from lima.endpoints.attempt import Attempt, is_finished
 from lima.endpoints.dialect import SETTINGS
 from lima.endpoints.journal import Journal
 from lima.endpoints.keeping import keep_aside, with_what_waits
@@ -71,6 +71,22 @@ def run_baseline(cell: CellSpec, storage: Storage, progress: Progress) -> None:
             _from_file(cell, table, wanted)
         else:
             asyncio.run(_Asking(cell, storage, table, progress).finish(wanted, len(written)))
+
+
+def is_all_answered(cell: CellSpec, storage: Storage) -> bool:
+    """Say whether nothing is left to be asked: what was declined for good is no answer to come.
+
+    Raises:
+        DataError: the prompts cannot be read.
+        StorageError: storage does not answer.
+
+    """
+    table = RunTable(storage, GENERATIONS, cell)
+    written = set(table.read(["generation_key"])["generation_key"].to_pylist())
+    left = [w.key for w in _wanted(cell) if w.key not in written]
+    journal, most = Journal(storage, run_id(cell)).load(), generate_spec(cell).endpoint.attempts
+    tries = [[a for a in journal.get(key, ()) if a.answered] for key in left]
+    return all(is_finished(attempts, most, ResponseClient.is_good) for attempts in tries)
 
 
 def _wanted(cell: CellSpec) -> Iterator[Wanted]:

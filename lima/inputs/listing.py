@@ -62,11 +62,8 @@ def example_files(path: str) -> dict[str, str]:
         from lima.inputs.hub_data import hub_files
 
         return hub_files(path)
-    root = path.rstrip("/")
     if "://" in path:
-        from lima.store.storage import Storage
-
-        found = {e.path: f"{root}/{e.path}" for e in Storage(path).entries("")}
+        found = _objects(path)
     elif is_here(path) and expanded(path).is_dir():
         folder = expanded(path)
         files = (file for file in folder.rglob("*") if file.is_file())
@@ -82,6 +79,17 @@ def example_files(path: str) -> dict[str, str]:
             "data set is written as Parquet with to_parquet"
         )
     return {name: found[name] for name in sorted(wanted)}
+
+
+def _objects(path: str) -> dict[str, str]:
+    """Return what lies below the URI of a folder, by its names there; nothing below an object."""
+    from lima.store.storage import Storage
+
+    root = path.rstrip("/")
+    folder, _, name = root.rpartition("/")
+    if not folder.endswith("/") and Storage(folder).exists(name):
+        return {}
+    return {entry.path: f"{root}/{entry.path}" for entry in Storage(path).entries("")}
 
 
 def add_suffixes(kind: str, suffixes: Sequence[str]) -> None:

@@ -231,9 +231,10 @@ class _Run:
         for heard in held.values():
             if heard.attempts[-1].sent:
                 await self._keep(heard)
-            elif heard.finished:
+                continue
+            if heard.finished:
                 self.unreached.append(heard)
-            elif sent := heard.as_sent():
+            if sent := heard.as_sent():
                 await self._keep(sent)
 
     async def _keep_tries(self) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from lima.endpoints.attempt import Attempt
 from lima.errors import DataError, NotReadyError, SpecError
+from lima.generation.complete import is_complete
 from lima.inputs.check import check
 from lima.inputs.fingerprint import SHA256
 from lima.judging.budget import attempt_cost
 from lima.judging.rubric import Rubric
 from lima.judging.rubrics import RUBRICS
 from lima.rating.items import EvaluationSpec, Item, generation_runs, plan_items
-from lima.rating.responses import NoResponsesError
 from lima.runs.lease import is_held
 from lima.spec import CellSpec, JudgeSpec, stage_cell
 from lima.spec.codec import run_id, sha256_key
@@ -119,7 +119,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
 
     Raises:
         DataError: a baseline is unknown or has no responses.
-        NotReadyError: a baseline has not answered yet.
+        NotReadyError: a baseline has not answered all of its prompts yet.
         SpecError: no baseline is named.
 
     """
@@ -135,11 +135,7 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
     promised = tuple(run for run in spec.baseline_runs or () if run != own)
     runs = promised or generation_runs(storage, cell.experiment, others)
     for run in runs:
-        if is_held(storage, run):
-            raise NotReadyError(
-                f"{storage.uri}: run {run}, with which {cell.arm} is compared, is answering now; "
-                f"{COME_AGAIN}"
-            )
+        _require_answers(storage, run, f"with which {cell.arm} is compared ({', '.join(others)})")
     evaluation = EvaluationSpec(
         cell.experiment,
         cell.arm,
@@ -151,17 +147,24 @@ def plan_pairs(cell: CellSpec, storage: Storage) -> list[Item]:
         repeats=spec.repeats,
         seed=cell.seed,
     )
-    try:
-        return plan_items(evaluation, storage)
-    except NoResponsesError as error:
-        if error.run == own:
-            raise
+    return plan_items(evaluation, storage)
+
+
+def _require_answers(storage: Storage, run: str, compared: str) -> None:
+    """Refuse a baseline that is to answer more prompts: nobody would compare these later.
+
+    Raises:
+        NotReadyError: it is.
+
+    """
+    if is_held(storage, run):
+        raise NotReadyError(f"{storage.uri}: run {run}, {compared}, is answering now; {COME_AGAIN}")
+    if not is_complete(storage, run):
         raise NotReadyError(
-            f"{storage.uri}: run {error.run}, with which {cell.arm} is compared "
-            f"({', '.join(others)}), has no responses yet; {COME_AGAIN}. An arm of another study, "
-            "or a run that nobody starts, has to be named by one that has responses "
-            "(`lima-k8s status`)"
-        ) from None
+            f"{storage.uri}: run {run}, {compared}, has not answered all of its prompts yet; "
+            f"{COME_AGAIN}. An arm of another study, or a run that nobody starts, has to be named "
+            "by one that has answered (`lima-k8s status`)"
+        )
 
 
 def write_pairs(cell: CellSpec, storage: Storage, tasks: Sequence[Task]) -> None:

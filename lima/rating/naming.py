@@ -90,8 +90,8 @@ class Responses:
             raise ValueError(
                 f"run_{side} and sample name no response of {wanted.arm!r} to this prompt"
             )
-        found = _preferred(found, lambda r: r.is_chat == wanted.dialogue)
         found = _preferred(found, lambda r: r.experiment == self.experiment)
+        found = _preferred(found, lambda r: r.is_chat == wanted.dialogue)
         found = _preferred(found, lambda r: r.conversation_id == wanted.conversation)
         found = _of_turn(found, wanted)
         if len(found) > 1:

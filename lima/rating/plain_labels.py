@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lima.common.encoding import not_utf8
+from lima.common.parquet_rows import PARQUET, parquet_rows
 from lima.errors import DataError
 from lima.rating.instructions import A_BETTER, B_BETTER, INSTRUCTIONS, NEITHER, Kind
 from lima.rating.labels import LABELLED, SKIPPED, standing
@@ -27,8 +26,6 @@ Turn: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
 Sample: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 """0 is the first response to a prompt."""
 GROUPS = ("crowd", "author", "model")
-PARQUET = b"PAR1"
-"""First bytes of such a file."""
 OF_RESPONSES = ("prompt", "run_1", "run_2", "sample")
 """What a record says of responses beside their keys."""
 
@@ -80,9 +77,10 @@ def _record(line: bytes) -> Record:
 def _exported(data: bytes, path: Path) -> Iterator[tuple[int, Record]]:
     """Read a shard of `annotations`: the last word of each rater on each showing."""
     try:
-        rows = pq.read_table(pa.BufferReader(data), use_threads=False).to_pylist()
-        standing_rows = sorted(standing(rows), key=lambda row: row["presentation"])
-    except (pa.ArrowInvalid, KeyError) as error:
+        standing_rows = sorted(
+            standing(parquet_rows(data, str(path))), key=lambda row: row["presentation"]
+        )
+    except (KeyError, TypeError) as error:  # a column is absent, or has nulls
         raise DataError(f"{path}: not a file of the table annotations ({error})") from None
     names = set(Record.__struct_fields__)
     for number, row in enumerate(standing_rows, 1):
@@ -111,6 +109,8 @@ def _plain_row(record: Record, responses: Responses) -> dict[str, Any]:
     (first, _), (second, _) = sides
     if first == second:
         raise ValueError("arm_1 and arm_2 are the same, and no two responses of it are told apart")
+    if not whole and record.turn is None:
+        _refuse_two_prompts(found)
     prompt = record.prompt_key or sha256_key([record.prompt])
     if found and not (whole or record.prompt_key):
         prompt = found[0].prompt_key
@@ -126,6 +126,17 @@ def _plain_row(record: Record, responses: Responses) -> dict[str, Any]:
         "response_2": second,
         "unmatched": len(found) < 1 + (record.arm_2 is not None),
     }
+
+
+def _refuse_two_prompts(found: Sequence[Named]) -> None:
+    """Refuse responses to a text alone and in a conversation that began with it as a pair."""
+    if len({named.prompt_key for named in found}) > 1:
+        told = " and ".join(f"turn {named.turn} by {named.arm!r}" for named in found)
+        raise ValueError(
+            f"the responses are not to one prompt ({told} of what begins so); tell prompt_key in "
+            "the place of prompt, or keys of responses to one, or, where turns of conversations "
+            "were compared, the turn"
+        )
 
 
 def _check(record: Record) -> None:

@@ -41,24 +41,11 @@ Responses: TypeAlias = dict[str, Response]
 """The responses of a run by prompt key."""
 
 
-class NoResponsesError(DataError):
-    """A run has no responses that can be rated."""
-
-    def __init__(self, uri: str, run: str) -> None:
-        """Name the storage and the run."""
-        self.run = run
-        super().__init__(
-            f"{uri}: no responses of run {run!r}; name a run of the stage generate "
-            "(`lima-k8s status` lists them)"
-        )
-
-
 def read_responses(storage: Storage, run: str) -> Responses:
     """Return the first response to each prompt of a run of generation, by prompt key.
 
     Raises:
-        NoResponsesError: the run has none.
-        DataError: its shards cannot be read.
+        DataError: the run has none, or its shards cannot be read.
 
     """
     tables = Tables(storage)
@@ -67,7 +54,10 @@ def read_responses(storage: Storage, run: str) -> Responses:
     rows = [row for part in parts for row in part.to_pylist()]
     found = {r["prompt_key"]: _response(r) for r in rows if _can_be_rated(r)}
     if not found:
-        raise NoResponsesError(storage.uri, run)
+        raise DataError(
+            f"{storage.uri}: no responses of run {run!r}; name a run of the stage generate "
+            "(`lima-k8s status` lists them)"
+        )
     return found
 
 

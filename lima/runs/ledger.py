@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from lima.errors import Interrupted, StorageError
 from lima.runs.progress import read_progress
 from lima.spec import STAGES, CellSpec, ComputeSpec, Stage, cell_stages, gpus, stage_cell
 from lima.spec.codec import canonical_json, encode
+from lima.store.scan import Tables
 from lima.store.shards import RunTable, read_parquet
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, RUNS
@@ -67,6 +68,19 @@ def attempt(
             end(*_outcome(error))
         raise
     end(COMPLETED, "all work of the stage is done")
+
+
+def completed_runs(storage: Storage, runs: Collection[str] | None = None) -> set[str]:
+    """Return the runs, of some or of all, of which an attempt came to its end.
+
+    Raises:
+        StorageError: storage does not answer.
+
+    """
+    ended = Tables(storage).map(
+        ATTEMPTS, ["outcome"], lambda part: COMPLETED in part["outcome"].to_pylist(), runs=runs
+    )
+    return {run for run, completed in ended if completed}
 
 
 def _outcome(error: BaseException) -> tuple[str, str]:

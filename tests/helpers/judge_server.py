@@ -104,9 +104,13 @@ class JudgeServer:
             self.vanish()
             await asyncio.sleep(0)  # in which connections close
 
+    def shut(self) -> None:
+        """Take no new connection; those that are there go on."""
+        self._server.close()
+
     def vanish(self) -> None:
         """Break all connections and take no new one, as a process that is killed."""
-        self._server.close()
+        self.shut()
         for transport in self.connections.copy():
             transport.abort()
 

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from lima.common.clock import now
-from lima.runs.ledger import record_run
-from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, ModelSpec, stage_cell
-from lima.spec.codec import sha256_key
+from lima.runs.ledger import attempt, record_run
+from lima.spec import (
+    CellSpec,
+    ComputeSpec,
+    DataSpec,
+    GenerateSpec,
+    JudgeSpec,
+    ModelSpec,
+    stage_cell,
+)
+from lima.spec.codec import run_id, sha256_key
 from lima.spec.endpoints import EndpointSpec
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
@@ -47,7 +55,8 @@ def respond(storage: Storage, arm: str, count: int, experiment: str = "study") -
         _row(index, f"The answer of {arm} to {index}.") | {"generation_key": key, "model": arm}
         for index, key in enumerate(keys)
     ]
-    RunTable(storage, GENERATIONS, cell).write("responses", rows)
+    with attempt(storage, cell, "generate", ComputeSpec(device="cpu"), run_id(cell)):
+        RunTable(storage, GENERATIONS, cell).write("responses", rows)
 
 
 def likes_lima(request: Request) -> Reply:

@@ -131,3 +131,16 @@ def test_what_holds_no_examples(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text('[{"prompt": "a", "response": "b"},\n {"prompt": }]')
     with pytest.raises(DataError, match=r"list\.json:2: not JSON"):
         load_examples(DataSpec(str(tmp_path / "list.json")))
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"), [(pa.timestamp("us"), 2**62), (pa.duration("s"), 2**60)], ids=str
+)
+def test_a_value_that_nobody_reads_and_python_cannot_hold(
+    tmp_path: Path, type_: pa.DataType, value: int
+) -> None:
+    odd = pa.array([value], pa.int64()).view(type_)
+    file = tmp_path / "odd.parquet"
+    pq.write_table(pa.table({"prompt": ["a"], "response": ["b"], "at": odd}), file)
+    with pytest.raises(DataError, match=r"odd\.parquet: at: a value of .*; write the file again"):
+        load_examples(DataSpec(str(file)))

@@ -35,6 +35,15 @@ ERRORS: dict[str, tuple[Reply, int, int, str]] = {
     "a number as text": (body(error=FAILED | {"code": "502"}), 502, 3, "Provider returned error"),
     "no choices": (body(error=FAILED, choices=[]), 502, 3, "Provider returned error"),
     "a wrong request": (body(error={"message": "no such role", "code": 400}), 400, 1, "no such"),
+    "moderation": (body(error={"message": "flagged", "code": 403}), 403, 1, "flagged"),
+    "no key of theirs": (body(error={"message": "No auth", "code": "401"}), 401, 1, "No auth"),
+    "no such provider": (body(error={"message": "none left", "status": 404}), 404, 1, "none left"),
+    "a number, and a word": (
+        body(error={"type": "invalid_request_error", **FAILED}),
+        502,
+        3,
+        "Provider returned error",
+    ),
     "a word": (
         body(error={"message": "too long", "code": "context_length_exceeded"}),
         400,
@@ -71,7 +80,9 @@ def test_a_rate_limit_in_an_answer_costs_no_try(server: JudgeServer) -> None:
 @pytest.mark.parametrize(
     ("told", "match"),
     [
-        ({"message": "No auth", "code": 401}, "refuses the key"),
+        ({"message": "No auth", "code": "invalid_api_key"}, "refuses the key"),
+        ({"message": "No auth", "code": 400, "type": "authentication_error"}, "refuses the key"),
+        ({"message": "pay first", "code": 429, "type": "insufficient_quota"}, "no credit left"),
         ({"message": "no model", "code": "model_not_found"}, "does not know model"),
         ({"message": "pay first", "code": "insufficient_quota"}, "no credit left"),
     ],
@@ -82,6 +93,13 @@ def test_an_error_that_every_request_would_meet(
     server.answer = lambda _: body(error=told)
     with pytest.raises(EndpointError, match=match):
         score(JudgeSpec(base_url=server.base_url), "Text")
+
+
+def test_a_text_that_is_flagged_ends_nothing_for_the_others(server: JudgeServer) -> None:
+    flagged = body(error={"message": "input was flagged by moderation", "code": 403})
+    server.answer = lambda request: flagged if "Rude." in request.text else Reply()
+    found = score(JudgeSpec(base_url=server.base_url, concurrency=1), "Rude.", "Kind.", "Fair.")
+    assert [[a.status for a in attempts] for attempts in found] == [["api_error"], ["ok"], ["ok"]]
 
 
 def test_a_setting_that_is_refused_in_an_answer(server: JudgeServer) -> None:

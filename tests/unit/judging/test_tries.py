@@ -27,7 +27,14 @@ from lima.store.tables import JUDGMENTS
 from lima_jobs.judge import run_judge
 from lima_k8s.local.display import CellState, display
 from lima_k8s.main import run as command
-from tests.helpers.judge_server import JudgeServer, Reply, Request, error, server
+from tests.helpers.judge_server import (
+    JudgeServer,
+    Reply,
+    Request,
+    error,
+    running,
+    server,
+)
 from tests.helpers.responses import responded_cell
 
 __all__ = ["server"]
@@ -133,6 +140,32 @@ def test_a_response_whose_tries_are_used_up_stays_unscored(
         {(1, "ok"): COUNT - 1, **{(n + 1, "api_error"): 1 for n in range(ATTEMPTS)}}
     )
     assert len(server.requests) == len(rows)
+
+
+def test_tries_that_were_sent_count_where_the_last_found_no_connection(
+    server: JudgeServer, storage: Storage
+) -> None:
+    last = Reply(raw="HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}", bare=True, close=True)
+
+    def answer(request: Request) -> Reply:
+        if request.number < COUNT:
+            return Reply()
+        if request.number < COUNT + 2:
+            return error(500)
+        server.shut()
+        return last
+
+    server.answer = answer
+    cell = cell_of(storage, server.base_url, concurrency=1)
+    with pytest.raises(EndpointError, match=r"1 of 6 responses could not be sent .*no connection"):
+        judge(cell, storage)
+    assert len(server.requests) == COUNT - 1 + 3
+    with running(lambda _: error(500), server.port) as back:
+        rows = judge(cell, storage)
+    assert tries(rows) == Counter(
+        {(1, "ok"): COUNT - 1, **{(n + 1, "api_error"): 1 for n in range(ATTEMPTS)}}
+    )
+    assert len(back.requests) == ATTEMPTS - 3
 
 
 def test_a_judge_that_never_answered_is_asked_again(server: JudgeServer, storage: Storage) -> None:

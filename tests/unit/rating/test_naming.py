@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lima.evaluation.agreement.tie_discounted import all_agreements
@@ -182,6 +184,47 @@ def test_whole_dialogues_are_those_that_annotators_compare(
     assert brought(study, [other]) == 0
 
 
+def answered(study: Path, arm: str, *prompt: str, experiment: str = "study") -> str:
+    """Write a run of generation with a response to a prompt; return the prompt's key."""
+    cell = CellSpec(experiment, arm, generate=GenerateSpec(DataSpec("none")))
+    record_run(Storage(str(study)), cell, "generate")
+    known = {column.name for column in IDENTITY}
+    columns = [c.name for c in GENERATIONS.columns if c.name not in known]
+    [row] = Tables(Storage(str(study))).read(GENERATIONS, columns).slice(0, 1).to_pylist()
+    key, response = sha256_key(list(prompt)), sha256_key([experiment, arm])
+    told = {"prompt": list(prompt), "prompt_key": key, "generation_key": response, "source": "x"}
+    RunTable(Storage(str(study)), GENERATIONS, cell).write("own", [row | told])
+    return key
+
+
+def test_responses_to_different_prompts_are_no_pair(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One answers a text, the other a conversation that began with it."""
+    alone = answered(study, "one", "Hi")
+    answered(study, "two", "Hi", "Hello.", "Go on.")
+    label = PAIR | {"arm_1": "one", "arm_2": "two"}
+    assert brought(study, [label | {"prompt": "Hi"}]) == 2
+    said = capsys.readouterr().err
+    assert "not to one prompt (turn 1 by 'one' and turn 2 by 'two' of what begins so)" in said
+    assert brought(study, [label | {"prompt_key": alone}]) == 0
+    assert "1 of them are of responses that" in capsys.readouterr().err
+    answered(study, "three", "Hi", "Yes?", "Go on.")
+    turns = PAIR | {"arm_1": "three", "arm_2": "two", "prompt": "Hi", "turn": 2}
+    assert brought(study, [turns]) == 0
+    assert "of responses that" not in capsys.readouterr().err
+
+
+def test_arms_of_the_experiment_come_first_whatever_they_answered(study: Path) -> None:
+    talk(study, "both", ["Hi"])
+    answered(study, "both", "Hi", experiment="elsewhere")
+    assert brought(study, [ALONE | {"arm_1": "both", "prompt": "Hi"}]) == 0
+    [row] = annotations(study)
+    columns = ["generation_key", "experiment"]
+    rows = Tables(Storage(str(study))).read(GENERATIONS, columns).to_pylist()
+    assert {r["generation_key"]: r["experiment"] for r in rows}[row["response_1"]] == "study"
+
+
 def labelled(study: Path, times: int = 3) -> list[Path]:
     """Have somebody label pairs, and export; return the files."""
     storage = Storage(str(study))
@@ -239,6 +282,32 @@ def test_another_table_is_refused(study: Path, capsys: pytest.CaptureFixture[str
     file = next(study.glob("generations/**/*.parquet"))
     assert run(["import-labels", str(study), str(file), "--experiment", "study"]) == 2
     assert "not a file of the table annotations" in capsys.readouterr().err
+
+
+def test_damaged_files_are_refused_by_name(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file] = labelled(study)
+    whole, table = file.read_bytes(), pq.read_table(file)
+    said_in = table.schema.get_field_index("comment")
+    times = pa.array([2**62] * len(table), pa.int64()).view(pa.timestamp("us"))
+    odd = tmp_path / "odd"
+    pq.write_table(table.set_column(said_in, "comment", times), odd)
+    nulls = tmp_path / "nulls"
+    column = table.schema.get_field_index("presentation")
+    blank = pa.nulls(len(table), pa.int64())
+    pq.write_table(table.set_column(column, "presentation", blank), nulls)
+    damaged = {
+        "cut": (whole[: len(whole) // 2], "damaged Parquet"),
+        "spoilt": (whole[:4] + bytes(200) + whole[204:], "damaged Parquet"),
+        "odd": (odd.read_bytes(), "comment: a value of this column cannot be read"),
+        "nulls": (nulls.read_bytes(), "not a file of the table annotations"),
+    }
+    for name, (data, said) in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        arguments = ["import-labels", str(study), str(tmp_path / name), "--experiment", "study"]
+        assert run(arguments) == 2, name
+        assert f"{tmp_path / name}: {said}" in capsys.readouterr().err
 
 
 def test_responses_that_come_later_give_labels_their_names(
