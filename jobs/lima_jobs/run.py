@@ -27,6 +27,7 @@ from pathlib import Path
 from lima.common.variables import PARENT, STOP_FILE
 from lima.endpoints.keys import require_keys
 from lima.errors import Interrupted, LimaError, NotReadyError, SpecError
+from lima.generation.complete import is_complete
 from lima.model.hub import require_models
 from lima.runs.done import is_done, mark_done
 from lima.runs.inputs_record import record_inputs
@@ -85,7 +86,8 @@ def run_cells(
             return _guarded(cell, stages, storage, last=not apart)
 
         errors |= _errors(pool, first, ready)
-        errors |= _skipped([c for c in ready if run_id(c) not in errors], pairs, errors)
+        answered = [c for c in ready if run_id(c) not in errors]
+        errors |= _skipped(answered, pairs, errors, storage)
         judge = partial(_guarded, stages=("judge",), storage=storage, last=True)
         errors |= _errors(
             pool, judge, [c for c in ready if run_id(c) in pairs.keys() - errors.keys()]
@@ -113,13 +115,18 @@ def _skipped(
     cells: Sequence[CellSpec],
     baselines: Mapping[str, Sequence[CellSpec]],
     errors: Mapping[str, LimaError],
+    storage: Storage,
 ) -> dict[str, LimaError]:
-    """Return what keeps cells from being judged, by run id: what ended one of their `baselines`."""
+    """Return what keeps cells from being judged, by run id: what ended one of their `baselines`.
+
+    One that was declined an answer for good ends so each time, and is complete all the same.
+    """
     skipped: dict[str, LimaError] = {}
     for cell in cells:
         for other in baselines.get(run_id(cell), ()):
             runs = [run_id(other), *(run_id(other, s) for s in SHARED if getattr(other, s))]
-            if error := next((errors[run] for run in runs if run in errors), None):
+            error = next((errors[run] for run in runs if run in errors), None)
+            if error and not is_complete(storage, run_id(other, "generate")):
                 kind = Interrupted if isinstance(error, Interrupted) else NotReadyError
                 why = f"not judged: {_name(other)}, with which it is compared, ended: {error}"
                 log.error("%s: %s: %s", run_id(cell), _name(cell), why)

@@ -8,7 +8,7 @@ what `annotate` exports is read too.
 import codecs
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from lima.rating.labels import INCONSISTENT, LABELLED, UNKNOWN_ORDER
 from lima.rating.plain_labels import GROUPS, Name, Turn, lines, plain_rows, response_name
 from lima.rating.responses import item_id
 from lima.spec.codec import RUN_ID_LENGTH, sha256_key
+from lima.store.scan import Tables
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ANNOTATIONS
@@ -33,6 +34,20 @@ Layout: TypeAlias = Literal["plain", "mtbench"]
 ARM = "imported"
 MTBENCH_GROUPS = {"expert": "crowd", "author": "author", "gpt4": "model"}
 """Groups by the first part of a judge's name; MT-bench's experts were hired, as crowds are."""
+
+IDENTITY = (
+    "kind",
+    "rater",
+    "rater_group",
+    "item_id",
+    "arm_1",
+    "arm_2",
+    "label",
+    "shown",
+    "turn",
+    "comment",
+)
+"""Of a label that has no id: the same again in another file is the same label."""
 
 _WINNERS = {
     "model_a": A_BETTER,
@@ -61,6 +76,7 @@ class Imported:
         rows: labels in the file.
         new: whether they are new to the storage.
         run_id: of the labels.
+        there: those of them that the storage had already, from this file or another.
         unmatched: those of responses that the storage does not hold.
         renamed: whether they were there under other names: of responses that came later.
 
@@ -69,6 +85,7 @@ class Imported:
     rows: int
     new: bool
     run_id: str
+    there: int = 0
     unmatched: int = 0
     renamed: bool = False
 
@@ -114,18 +131,30 @@ def import_labels(
         if layout == "plain"
         else lines(data, path, partial(_vote_row, groups=groups))
     )
-    rows = _rows(parsed, f"{path.name}@sha256:{digest}")
-    if not rows:
+    told = _rows(parsed, experiment, f"{path.name}@sha256:{digest}")
+    if not told:
         raise DataError(f"{path}: no labels in it")
-    refuse_unknown(rows, storage, experiment, new=new, prompts=layout == "plain")
-    refuse_other_groups(rows, str(path), storage, experiment)
+    refuse_unknown(told, storage, experiment, new=new, prompts=layout == "plain")
+    refuse_other_groups(told, str(path), storage, experiment)
+    run = key[:RUN_ID_LENGTH]
+    rows = _new(told, storage, experiment, run)
+    unmatched = sum(row["unmatched"] for row in told) if layout == "plain" else 0
     table, shard = RunTable.of(storage, ANNOTATIONS, identity), f"imported-{digest[:8]}"
-    added = table.write(shard, rows)
-    renamed = not added and _items(table) != {row["item_id"] for row in rows}
+    added = bool(rows) and table.write(shard, rows)
+    renamed = bool(rows) and not added and _items(table) != {row["item_id"] for row in rows}
     if renamed:
         table.write(shard, rows, replace=True)
-    unmatched = sum(row["unmatched"] for row in rows) if layout == "plain" else 0
-    return Imported(len(rows), added, key[:RUN_ID_LENGTH], unmatched, renamed)
+    there = len(told) - len(rows) if added else len(told)
+    return Imported(len(told), added, run, there, unmatched, renamed)
+
+
+def _new(
+    rows: Sequence[dict[str, Any]], storage: Storage, experiment: str, run: str
+) -> list[dict[str, Any]]:
+    """Return the labels that no other file or round has brought: exports hold what others held."""
+    table = Tables(storage, experiment).read(ANNOTATIONS, ["run_id", "annotation_id"])
+    known = {row["annotation_id"] for row in table.to_pylist() if row["run_id"] != run}
+    return [row for row in rows if row["annotation_id"] not in known]
 
 
 def _items(table: RunTable) -> set[str]:
@@ -144,20 +173,26 @@ def _read(path: Path) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8)
 
 
-def _rows(parsed: Iterable[tuple[int, dict[str, Any]]], origin: str) -> list[dict[str, Any]]:
-    written, seen, rows = now(), Counter[tuple[str, str]](), []
-    for number, row in parsed:
+def _rows(
+    parsed: Iterable[tuple[int, dict[str, Any]]], experiment: str, origin: str
+) -> list[dict[str, Any]]:
+    written, seen, said = now(), Counter[tuple[str, str]](), Counter[str]()
+    rows = []
+    for _, row in parsed:
         showing = (row["rater"], row["item_id"])
+        words = sha256_key([experiment, *(row.get(name) for name in IDENTITY)])
+        told = row.get("annotation_id") or sha256_key([words, said[words]])
         rows.append(
             {
                 **row,
-                "annotation_id": sha256_key([origin, number]),
+                "annotation_id": told,
                 "presentation": seen[showing],
                 "imported_from": origin,
                 "written_at": written,
             }
         )
         seen[showing] += 1
+        said[words] += 1
     return rows
 
 

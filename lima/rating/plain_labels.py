@@ -53,6 +53,8 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     out_of_distribution: bool | None = None
     instruction_hash: str | None = None
     comment: str | None = None
+    annotation_id: Name | None = None
+    """Of the label, where it has one: `annotate --export` writes it."""
 
 
 def plain_rows(

@@ -138,6 +138,27 @@ def test_what_is_declined_for_good_is_not_waited_for(server: JudgeServer) -> Non
     assert Tables(storage).read(JUDGMENTS, ["status"]).num_rows == PROMPTS - 1
 
 
+def test_a_study_goes_on_beside_a_baseline_that_declines_for_good(server: JudgeServer) -> None:
+    """Each start of it ends that baseline's run early, which keeps no other arm from its judge."""
+    declined: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        text = str(request.body["messages"][-1]["content"])
+        of_baseline = request.body["model"] == "other"
+        declined.extend([text] if of_baseline and not declined else [])
+        return replace(Reply("A\nA"), refusal="No." if of_baseline and text in declined else None)
+
+    server.answer = answer
+    cells, storage = half_answered(server.base_url, one="two"), Storage("out")
+    for _ in range(2):
+        ends: list[CellEnd] = []
+        with pytest.raises(EndpointError, match=r"1 of .* prompts stay unanswered"):
+            run_cells(cells, storage, 1, ends=ends)
+        assert [end.name for end in ends] == ["two seed 0"]
+    assert is_done(storage, cells[0])
+    assert Tables(storage).read(JUDGMENTS, ["status"]).num_rows == PROMPTS - 1
+
+
 def test_a_baseline_that_was_killed_after_its_last_shard_is_complete(server: JudgeServer) -> None:
     cells, storage = promised(study(server.base_url, one="two")), Storage("out")
     for cell in cells:

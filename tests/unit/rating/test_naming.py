@@ -92,6 +92,22 @@ def test_a_pair_is_the_one_that_a_judge_compares(study: Path) -> None:
     assert (found.items, found.with_ties.value) == (PROMPTS, 1.0)
 
 
+def test_labels_that_travel_again_count_once(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that grow, as those of each day do; in another order they hold the same."""
+    rows = [PAIR | {"prompt": prompt_of(i)} for i in planned(study, "preference", OTHER)]
+    assert brought(study, rows[:2]) == 0
+    assert brought(study, rows) == 0
+    assert f"{PROMPTS} labels, 2 of which were there already" in capsys.readouterr().err
+    assert brought(study, rows[::-1]) == 0
+    assert f"{PROMPTS} labels, which were there already" in capsys.readouterr().err
+    assert len(annotations(study)) == PROMPTS
+    # What is there twice in one file was said twice.
+    assert brought(study, [rows[0] | {"rater": "ben"}] * 2) == 0
+    assert sorted(r["presentation"] for r in annotations(study) if r["rater"] == "ben") == [0, 1]
+
+
 def test_a_grade_is_of_the_response(study: Path) -> None:
     items = planned(study, "absolute")
     assert brought(study, [ALONE | {"prompt": prompt_of(item)} for item in items]) == 0
@@ -256,9 +272,9 @@ def test_what_annotate_exports_names_the_same_items_when_it_is_brought(
     ]
     assert said[0] == said[1]
     assert len(one) == 2
-    # And where they come from, they are no labels of another item.
+    # And where they come from, they are there already.
     assert run(["import-labels", str(study), str(file), "--experiment", "study"]) == 0
-    assert {x.item_id for x in read_labels(Tables(Storage(str(study))))} == {x.item_id for x in one}
+    assert len(read_labels(Tables(Storage(str(study))))) == len(one)
     # Lines with these columns say the same.
     told = (
         "kind",

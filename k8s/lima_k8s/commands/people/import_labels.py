@@ -62,7 +62,8 @@ def command(
     opened = Storage(storage)
     for path in files:
         found = import_labels(path, opened, experiment, layout, by_start, new=new)  # type: ignore[arg-type]
-        state = "" if found.new else ", which were there already"
+        part = f"{found.there} of which were" if found.there < found.rows else "which were"
+        state = f", {part} there already" if found.there else ""
         if found.renamed:
             state += ", now with the keys of responses that came since"
         say(f"{path}: {found.rows} labels{state} (run {found.run_id})")
