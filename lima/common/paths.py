@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from lima.errors import InputError
 
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+"""Endings of packed files."""
 PACKAGE = "package:"
 """Start of the path of a file that comes with an installed Python package."""
 
@@ -88,6 +90,17 @@ def own_folder(path: Path) -> Path:
             "trusted; remove it, or name another place in TMPDIR"
         )
     return path
+
+
+def base_name(path: str) -> str:
+    """Return the name of a file without its folder and its compression."""
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return name.rsplit(".", 1)[0] if name.endswith(COMPRESSIONS) else name
+
+
+def stem(path: str) -> str:
+    """Return the name of a file without its folder, its suffix and its compression."""
+    return base_name(path).rsplit(".", 1)[0]
 
 
 def experiment_folders(experiment: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lima.common.encoding import not_utf8, unpacked
 from lima.common.parquet_rows import PARQUET, parquet_rows
+from lima.common.paths import base_name
 from lima.errors import DataError
 
 TAR = slice(257, 262)
@@ -28,8 +29,6 @@ def records(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
         DataError: it is damaged, or no such file; the message names the line.
 
     """
-    from lima.store.files import base_name  # imports the object stores' library
-
     try:
         data = unpacked(data)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """What paths and files of examples are called."""
 
-from lima.common.paths import file_name, is_hidden
+from lima.common.paths import base_name, file_name, is_hidden
 
 EXAMPLES = (".jsonl", ".ndjson", ".json", ".parquet")
 """Of files of examples in a folder: fingerprints of folders stand on them too."""
@@ -12,7 +12,5 @@ HUB = "hub:"
 
 def is_example_file(name: str) -> bool:
     """Say whether a file in a folder holds examples, by its name below the folder."""
-    from lima.store.files import base_name
-
     is_other = is_hidden(name) or file_name(name) in NOT_EXAMPLES
     return not is_other and base_name(name).lower().endswith(EXAMPLES)

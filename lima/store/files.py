@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lima.common.paths import base_name
 from lima.errors import DataError
 from lima.store.storage import Storage
-
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 
 def files(paths: Sequence[str], suffixes: Sequence[str]) -> list[str]:
@@ -22,17 +21,6 @@ def files(paths: Sequence[str], suffixes: Sequence[str]) -> list[str]:
     """
     found = {file for path in paths for file in _files_of(path, suffixes)}
     return sorted(found, key=lambda file: (base_name(file), file))
-
-
-def base_name(path: str) -> str:
-    """Return the name of a file without its folder and its compression."""
-    name = path.rstrip("/").rsplit("/", 1)[-1]
-    return name.rsplit(".", 1)[0] if name.endswith(COMPRESSIONS) else name
-
-
-def stem(path: str) -> str:
-    """Return the name of a file without its folder, its suffix and its compression."""
-    return base_name(path).rsplit(".", 1)[0]
 
 
 def _files_of(path: str, suffixes: Sequence[str]) -> list[str]:

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lima.common.paths import below, expanded, file_name
+from lima.common.paths import base_name, below, expanded, file_name, stem
 from lima.spec.curate import CurateSpec
-from lima.store.files import base_name, files, stem
+from lima.store.files import files
 
 MARKDOWN = (".md", ".markdown")
 RECORDS = (".jsonl", ".json", ".ndjson")

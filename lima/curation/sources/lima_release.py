@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from importlib import resources
 
+from lima.common.paths import stem
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import Record, records
@@ -18,7 +19,6 @@ from lima.curation.sources.licence_text import licence_text
 from lima.curation.sources.source_kind import SourceKind
 from lima.curation.text.near_duplicates import words
 from lima.data.layouts import conversation
-from lima.store.files import stem
 
 KIND_NAME = "examples"
 SUFFIXES = file_names.SUFFIXES[KIND_NAME]

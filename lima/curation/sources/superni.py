@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lima.common.paths import stem
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import document
 from lima.curation.sources.source_kind import SourceKind
 from lima.data.plain_text import tidy
 from lima.spec.codec import sha256_key
-from lima.store.files import files, stem
+from lima.store.files import files
 
 SOURCE = "natural_instructions"
 SUFFIXES = (".json",)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from lima.common.paths import stem
 from lima.curation.candidates.candidate import Candidate, Provenance
 from lima.curation.reading.damage import Damage
 from lima.curation.sources.source_kind import SourceKind
@@ -15,7 +16,7 @@ from lima.curation.sources.wikihow_files import (
     read_categories,
 )
 from lima.data.plain_text import one_line, tidy, without_links
-from lima.store.files import files, stem
+from lima.store.files import files
 
 SOURCE = "wikihow"
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv")

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from lima.common.paths import base_name
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import Record, records, rows
 from lima.data.plain_text import one_line
-from lima.store.files import base_name
 
 COLUMNS = {
     "title": "of the article; or its url",

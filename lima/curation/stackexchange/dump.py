@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lima.common.paths import base_name
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import open_bytes
 from lima.errors import DataError, InputError
 from lima.spec.curate import LimitSpec
-from lima.store.files import base_name, files
+from lima.store.files import files
 from lima.store.storage import Storage
 
 POSTS, COMMENTS, USERS = "Posts", "Comments", "Users"

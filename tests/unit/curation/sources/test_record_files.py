@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from lima.common.paths import stem
 from lima.curation.reading import record_files as module
 from lima.curation.reading.damage import Damage
 from lima.curation.reading.record_files import document, records, rows
 from lima.data.plain_text import one_line, tidy, without_links
 from lima.errors import DataError
-from lima.store.files import files, stem
+from lima.store.files import files
 
 LINES = b'{"n": 1}\n\n{"n": 2}\r\n{"n": "\xe2\x80\xa8"}'
 VALUES = [{"n": 1}, {"n": 2}, {"n": "\u2028"}]
