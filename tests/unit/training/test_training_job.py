@@ -1,6 +1,7 @@
 """One worker of training as a Ray task: started again when it dies, and not for ever."""
 
 import contextlib
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -52,18 +53,24 @@ def _no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def killing(ready: Callable[[], bool], most: int) -> Iterator[set[int]]:
-    """Send SIGKILL to the worker when it is `ready`, as often as `most`; yield whom."""
-    killed: set[int] = set()
+def killing(ready: Callable[[], bool], most: int) -> Iterator[list[set[int]]]:
+    """Send SIGKILL to the worker when it is `ready`, as often as `most`; yield whom.
+
+    A worker that starts a program is two processes of its name for a moment.
+    """
+    killed: list[set[int]] = []
     ended = threading.Event()
 
     def kill() -> None:
         while len(killed) < most and not ended.wait(0.05):
+            found: set[int] = set()
             for process in psutil.Process().children(recursive=True) if ready() else ():
                 with contextlib.suppress(psutil.Error):  # it ended meanwhile
-                    if "ray::_train" in " ".join(process.cmdline()) and process.pid not in killed:
+                    is_new = process.pid not in itertools.chain(*killed)
+                    if is_new and "ray::_train" in " ".join(process.cmdline()):
                         process.kill()
-                        killed.add(process.pid)
+                        found.add(process.pid)
+            killed.extend([found] if found else [])
 
     thread = threading.Thread(target=kill)
     thread.start()
