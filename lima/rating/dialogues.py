@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lima.errors import DataError
-from lima.rating.responses import Response, Responses, item_id
+from lima.rating.responses import COLUMNS, Response, Responses, item_id
 from lima.spec.codec import sha256_key
 from lima.store.scan import Tables
 from lima.store.storage import Storage
@@ -21,18 +21,6 @@ from lima.store.tables import GENERATIONS, RUNS
 CHAT = "chat/"
 STAGE = "chat"
 """What the table `runs` calls a run of conversations."""
-_COLUMNS = [
-    "arm",
-    "generation_key",
-    "prompt_key",
-    "prompt_index",
-    "sample",
-    "source",
-    "prompt",
-    "response",
-    "finish_reason",
-    "at",
-]
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ def read_turns(storage: Storage, run: str) -> dict[str, list[Turn]]:
 
     """
     tables = Tables(storage)
-    parts = [part for _, part in tables.map(GENERATIONS, _COLUMNS, lambda p: p, runs={run})]
+    parts = [part for _, part in tables.map(GENERATIONS, [*COLUMNS, "at"], lambda p: p, runs={run})]
     tables.require_readable()
     found: dict[str, list[Turn]] = {}
     for row in sorted((r for p in parts for r in p.to_pylist()), key=lambda r: len(r["prompt"])):

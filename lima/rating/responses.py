@@ -11,7 +11,7 @@ from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 
-_COLUMNS = [
+COLUMNS = [
     "arm",
     "generation_key",
     "prompt_key",
@@ -22,6 +22,7 @@ _COLUMNS = [
     "response",
     "finish_reason",
 ]
+"""Of a response, that people and models are asked about."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_responses(storage: Storage, run: str) -> Responses:
 
     """
     tables = Tables(storage)
-    parts = [part for _, part in tables.map(GENERATIONS, _COLUMNS, lambda p: p, runs={run})]
+    parts = [part for _, part in tables.map(GENERATIONS, COLUMNS, lambda p: p, runs={run})]
     tables.require_readable()
     rows = [row for part in parts for row in part.to_pylist()]
     found = {r["prompt_key"]: _response(r) for r in rows if _can_be_rated(r)}

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lima.common.variables import STOP_FILE
-from lima.endpoints import client
 from lima.evaluation.agreement.tie_discounted import all_agreements
 from lima.evaluation.labels.contests import contest_rows
 from lima.evaluation.labels.label_shares import first_labels, read_labelled
@@ -27,12 +25,6 @@ from tests.helpers.responses import likes_lima, respond
 
 PROMPTS = 8
 ARMS = ("lima", "alpaca")
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

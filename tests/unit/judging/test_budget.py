@@ -29,11 +29,6 @@ ANSWER = 0.05
 MOST = 0.1
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-
-
 def priced(url: str, budget: float | None = 10.0, **changes: float | int) -> JudgeSpec:
     return JudgeSpec(
         base_url=url,

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from lima.common.variables import STOP_FILE
-from lima.endpoints import client
 from lima.endpoints.journal import Journal
 from lima.errors import EndpointError
 from lima.judging.tasks import plan_shards, plan_tasks
@@ -31,12 +29,6 @@ ON_ITS_WAY = 3 * IN_FLIGHT
 """What a kill may lose: in flight, waiting to be written, and being written."""
 DELAY_S = 0.02
 VOLATILE = ("at", "seconds", "request_id")
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

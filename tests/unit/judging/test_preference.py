@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lima.common.variables import STOP_FILE
-from lima.endpoints import client
 from lima.errors import DataError, EndpointError, SpecError
 from lima.evaluation.aggregate.table import aggregate_rows
 from lima.evaluation.agreement.rater_habits import raters_of
@@ -34,12 +32,6 @@ from tests.helpers.responses import likes_lima, respond
 
 PROMPTS = 12
 PINNED = "18b37b01e146c4b4"
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from lima.common.variables import STOP_FILE
-from lima.endpoints import client
 from lima.endpoints.attempt import Attempt
 from lima.endpoints.journal import Journal
 from lima.errors import DataError, EndpointError, InputError, Interrupted, LimaError, SpecError
@@ -36,10 +34,8 @@ KEY = "sk-secret-0123456789"
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture

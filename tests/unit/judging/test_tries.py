@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from lima.common.variables import STOP_FILE
-from lima.endpoints import client
 from lima.endpoints.journal import Journal
 from lima.endpoints.ratelimit import LOOK_AGAIN_S
 from lima.errors import EndpointError, Interrupted
@@ -42,12 +40,6 @@ __all__ = ["server"]
 COUNT, ATTEMPTS = 6, 4
 SILENT = '{"choices": [{"message": {"content": "Good.\\n5\\n5"}}]}'
 """A verdict that does not tell its tokens."""
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(client, "BACKOFF_S", 0.001)
-    monkeypatch.setenv(STOP_FILE, str(tmp_path / "stop"))
 
 
 @pytest.fixture
