@@ -64,6 +64,13 @@ def _folder(path: Path, word: str) -> None:
     (path / "model.safetensors").write_text(word)
 
 
+def _example_files(path: Path, word: str) -> None:
+    path.mkdir(exist_ok=True)
+    (path / "README.md").write_text("Not read.")
+    for name, prompt in (("a.jsonl", "one"), ("b.jsonl", word)):
+        _examples(path / name, prompt)
+
+
 def _dumps(path: Path, word: str) -> None:
     site = path / "ai.stackexchange.com"
     site.mkdir(parents=True, exist_ok=True)
@@ -159,6 +166,14 @@ def _counted(path: str) -> CellSpec:
 
 KINDS = {
     "data": Kind("train", _examples, lambda p: _training(p, "data"), _load("data"), "d.jsonl"),
+    "folder of data": Kind(
+        "train",
+        _example_files,
+        lambda p: _training(p, "data"),
+        _load("data"),
+        "data",
+        is_folder=True,
+    ),
     "heldout": Kind(
         "train", _examples, lambda p: _training(p, "heldout"), _load("heldout"), "h.jsonl"
     ),
