@@ -28,6 +28,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, METRICS, RUNS, STEPS, Table
 from tests.helpers.models import small_cell
+from tests.helpers.processes import command_line, unless_ended
 from tests.helpers.promised import promised
 
 VOLATILE = {"at", "seconds", "stall_seconds", "created_at"}
@@ -122,17 +123,11 @@ class Job:
 
     def family(self) -> list[psutil.Process]:
         """Return the processes that the job has started."""
-        try:
-            return psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        return unless_ended(lambda: psutil.Process(self.process.pid).children(recursive=True), [])
 
 
 def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return ""
+    return " ".join(command_line(process))
 
 
 def rows(storage: Storage, cell: CellSpec) -> dict[str, list[dict[str, Any]]]:

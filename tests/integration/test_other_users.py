@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
 
 from lima.spec import CellSpec, CheckpointSpec
 from tests.helpers.models import make_base, small_cell
+from tests.helpers.processes import command_line, unless_ended
 from tests.integration.runs import Job, study_cell
 
 pytestmark = pytest.mark.slow
@@ -55,14 +56,29 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
         job.wait()
 
 
-def listening(job: Job) -> list[tuple[int, str, int, psutil.Process]]:
-    """Return family, address, port and process of every socket on which the job listens."""
+class Listener(NamedTuple):
+    """A socket on which a process of the job listens."""
+
+    family: int
+    ip: str
+    port: int
+    pid: int
+    name: str
+
+
+def listening(job: Job) -> list[Listener]:
+    """Return every socket on which the job listens."""
     return [
-        (connection.family, connection.laddr.ip, connection.laddr.port, process)
+        Listener(each.family, each.laddr.ip, each.laddr.port, process.pid, name)
         for process in processes(job)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
+        for name in [unless_ended(process.name, "")]
+        for each in sockets(process, "inet")
+        if each.status == psutil.CONN_LISTEN
     ]
+
+
+def sockets(process: psutil.Process, kind: str) -> list[Any]:
+    return unless_ended(lambda: process.net_connections(kind), [])
 
 
 def processes(job: Job) -> list[psutil.Process]:
@@ -70,11 +86,7 @@ def processes(job: Job) -> list[psutil.Process]:
 
 
 def environment(process: psutil.Process) -> dict[str, str]:
-    """Return the environment of a process; of one that has ended meanwhile, none."""
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}
+    return unless_ended(process.environ, {})
 
 
 def is_loopback(address: str) -> bool:
@@ -84,24 +96,20 @@ def is_loopback(address: str) -> bool:
 
 
 def test_every_socket_of_a_study_is_on_the_loopback_interface(job: Job) -> None:
-    sockets = listening(job)
-    assert {"gcs_server", "raylet"} <= {process.name() for *_, process in sockets}
-    workers = [process for *_, process in sockets if "TrainWorker" in process.name()]
-    assert len(set(workers)) == 2
-    outside = [(ip, port, p.name()) for _, ip, port, p in sockets if not is_loopback(ip)]
-    assert outside == []
+    listeners = listening(job)
+    assert {"gcs_server", "raylet"} <= {listener.name for listener in listeners}
+    assert len({each.pid for each in listeners if "TrainWorker" in each.name}) == 2
+    assert [each for each in listeners if not is_loopback(each.ip)] == []
 
 
 def targets(job: Job) -> dict[str, Any]:
     """Return what there is to attack: ports, and folders of the owner."""
-    sockets = listening(job)
-    grpc = {
-        port for family, _, port, _ in sockets if family == socket.AF_INET6
-    }  # as Ray opens them
+    listeners = listening(job)
+    grpc = {each.port for each in listeners if each.family == socket.AF_INET6}  # as Ray opens them
     return {
-        "gcs": [port for *_, port, process in sockets if process.name() == "gcs_server"],
+        "gcs": [each.port for each in listeners if each.name == "gcs_server"],
         "grpc": sorted(grpc),
-        "rest": sorted({port for *_, port, _ in sockets} - grpc),
+        "rest": sorted({each.port for each in listeners} - grpc),
         "folders": [str(path) for path in folders(job)],
     }
 
@@ -112,7 +120,7 @@ def folders(job: Job) -> list[Path]:
     found = {
         Path(path).parent
         for process in processes(job)
-        for unix in process.net_connections("unix")
+        for unix in sockets(process, "unix")
         if (path := str(unix.laddr)).startswith(f"{temporary}/")
     }
     assert found, "Ray has sockets in the file system"
@@ -151,7 +159,7 @@ def test_the_token_is_in_no_process_list_and_in_no_file(job: Job) -> None:
     [token] = {e["RAY_AUTH_TOKEN"] for e in environments if "LIMA_OWN_RAY" in e}
     assert token != GUESS
     assert re.fullmatch("[0-9a-f]{64}", token)
-    assert not any(token in " ".join(process.cmdline()) for process in processes(job))
+    assert not any(token in " ".join(command_line(process)) for process in processes(job))
     assert token not in job.log.read_text("utf-8")
 
 

@@ -18,6 +18,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS
 from tests.helpers.models import PARTITIONED, make_base
+from tests.helpers.processes import command_line
 from tests.integration.runs import Job, rows, study_cell, weights
 
 pytestmark = pytest.mark.slow
@@ -185,7 +186,7 @@ def test_a_job_whose_submit_was_killed_stops_and_can_be_resumed(
     while not (record := read_progress(storage, run_id(cell))) or record["done"] < 1:
         assert first.poll() is None
         time.sleep(0.05)
-    job = [p for p in psutil.Process(first.pid).children() if "lima_jobs.run" in p.cmdline()]
+    job = [p for p in psutil.Process(first.pid).children() if "lima_jobs.run" in command_line(p)]
     first.kill()
     first.wait()
     psutil.wait_procs(job)
