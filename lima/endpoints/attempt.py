@@ -119,7 +119,7 @@ def read_completion(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Attempt(
             "api_error",
-            error=f"not a chat completion: {error}",
+            error=f"not a chat completion: {_no_completion(body, error)}",
             http_status=http_status,
             request_id=request_id,
         )
@@ -143,11 +143,17 @@ def read_completion(
     )
 
 
+def _no_completion(body: bytes, error: Exception) -> str:
+    if body.lstrip().startswith((b"data:", b"event:", b":")):
+        return "a stream of events, which nobody asked for; let the endpoint answer in one piece"
+    return str(error)
+
+
 def _read_choice(choice: _Choice, reader: Reader, limit: str) -> tuple[Status, Reading, str | None]:
     """Return status, what was read and what went wrong.
 
-    A refusal is what the protocol marks as one, or an answer without words. Words that sound
-    like a refusal are not searched for: a verdict may quote a response that declines.
+    A refusal is what the protocol marks as one. Words that sound like a refusal are not searched
+    for: a verdict may quote a response that declines.
     """
     message, nothing = choice.message, Reading()
     if choice.finish_reason == "length":
@@ -158,7 +164,7 @@ def _read_choice(choice: _Choice, reader: Reader, limit: str) -> tuple[Status, R
     if not (words or "").strip():
         if message.reasoning_content or message.reasoning:
             return "truncated", nothing, f"words of reasoning alone, no answer; raise {limit}"
-        return "refusal", nothing, "an answer without words"
+        return "parse_fail", nothing, "an answer without words"
     reading = reader.read(words or "")
     if reading is None:
         error = f"the verdict does not end with {reader.wanted} on its own line, or ends with two"

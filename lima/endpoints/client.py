@@ -28,7 +28,6 @@ BACKOFF_S = 1.0
 BACKOFF_MAX_S = 30.0
 
 ERROR_CHARACTERS = 500
-_FILTERED = ("content_filter", "content_policy_violation")
 
 
 class Patience(Protocol):
@@ -244,9 +243,9 @@ class Client:
         body = read_error(answer)
         failure = self._failure(body.message)
         error = ending(self.peer, answer.status, body.code, failure.error or "")
-        if error and answer.of_every_request:
+        if error and answer.of_every_request and not body.filtered:
             raise error
-        status: Status = "refusal" if body.code in _FILTERED else "api_error"
+        status: Status = "refusal" if body.filtered else "api_error"
         told = replace(
             failure, status=status, http_status=answer.status, request_id=answer.request_id
         )

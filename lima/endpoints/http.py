@@ -1,5 +1,6 @@
 """HTTP to an OpenAI-compatible endpoint: one POST per request, and what an error body says."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ PATH = "/chat/completions"
 LARGEST = 16 << 20
 """Bytes of an answer. The longest that models give, of 128 thousand tokens, have one or two."""
 MASK = "***"
+FILTERED = ("content_filter", "content_policy_violation")
+"""Words for what is wrong with the text of a request, where its content is meant."""
 
 
 class ErrorBody(msgspec.Struct):
@@ -24,6 +27,16 @@ class ErrorBody(msgspec.Struct):
     message: str = ""
     code: str | int | None = None
     param: str | None = None
+    metadata: Any = None
+
+    @property
+    def filtered(self) -> bool:
+        """Whether it is the text that is refused, for what a filter or moderator sees in it.
+
+        The protocol has a code for that; OpenRouter says HTTP 403, and what was flagged.
+        """
+        told = self.metadata if isinstance(self.metadata, dict) else {}
+        return self.code in FILTERED or "flagged_input" in told
 
 
 @dataclass(frozen=True)
@@ -174,7 +187,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
         if len(body) > LARGEST:
             answer.close()
             raise TooLongError(f"over {LARGEST >> 20} MiB")
-    return bytes(body)
+    return bytes(body).removeprefix(codecs.BOM_UTF8)
 
 
 def read_error(answer: HttpAnswer) -> ErrorBody:
@@ -213,7 +226,8 @@ def with_own_error(answer: HttpAnswer) -> HttpAnswer:
     names.sort(key=lambda name: name not in OF_EVERY_REQUEST)
     status = next((found for name in names if (found := _status_of(name))), answer.status)
     code = names[0] if isinstance(names[0], str | int) else None
-    return replace(answer, status=status, own_error=ErrorBody(message, code))
+    own = ErrorBody(message, code, metadata=fields.get("metadata"))
+    return replace(answer, status=status, own_error=own)
 
 
 def _status_of(code: object) -> int | None:

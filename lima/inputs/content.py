@@ -139,6 +139,8 @@ class Contents:
     def _source(self, place: Place) -> Content | Unknown:
         from lima.inputs.listing import source_files
 
+        for path in place.paths:
+            self._require_answer(path)
         try:
             files = source_files(place.source, place.paths)
         except InputError as error:
@@ -162,6 +164,7 @@ class Contents:
     def _folder(self, path: str) -> Content | Unknown:
         from lima.inputs.listing import folder_files
 
+        self._require_answer(path)
         if "://" in path and (large := large_objects(path)):
             return Content(large.fingerprint, large.size)
         files = folder_files(path)
@@ -212,13 +215,16 @@ class Contents:
         return File(str(path), size, found)
 
     def _object(self, uri: str) -> File | Unknown:
-        if self.home:
-            self._require_answer(uri)
         found = self.objects.look(uri, lambda size: self._watch(uri, size))
         return found if isinstance(found, Unknown) else File(uri, found.size, found.fingerprint)
 
     def _require_answer(self, uri: str) -> None:
-        """Find out in seconds, and once, that this machine cannot reach what a cluster may."""
+        """Find out in seconds, and once, that this machine cannot reach what a cluster may.
+
+        Before anything else is asked there: the store's own library would try for a minute.
+        """
+        if not self.home or "://" not in uri:
+            return
         if self._silent is None:
             try:
                 require_answer(uri)
@@ -228,10 +234,12 @@ class Contents:
             raise self._silent
 
     def _place(self, path: str) -> str:
-        """Return where a file lies: on this machine, or below the storage."""
-        if "://" in path or not self.home or expanded(path).exists() or path.startswith("/"):
-            return path
-        return f"{self.home.rstrip('/')}/{path}"
+        """Return where a file lies: on this machine, or below the storage, which answers."""
+        where = path
+        if not ("://" in path or not self.home or expanded(path).exists() or path.startswith("/")):
+            where = f"{self.home.rstrip('/')}/{path}"
+        self._require_answer(where)
+        return where
 
     def _watch(self, where: str, size: int) -> Callable[[int], None]:
         done = 0

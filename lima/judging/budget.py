@@ -163,9 +163,13 @@ class Budget:
 
 
 def attempt_cost(spec: JudgeSpec, attempt: Attempt) -> Decimal | None:
-    """Return what an attempt cost, US dollars; None: it answered, and does not tell its tokens."""
+    """Return what an attempt cost, US dollars; None: it answered, and does not tell its tokens.
+
+    A refusal by an HTTP error, as a filter of prompts gives, is none of a model: it is free.
+    """
     prompt = (attempt.prompt_tokens, spec.input_price)
     sides = (prompt, (attempt.completion_tokens, spec.output_price))
-    if attempt.answered and any(tokens is None and price for tokens, price in sides):
+    by_model = attempt.answered and (attempt.http_status or 0) < 400
+    if by_model and any(tokens is None and price for tokens, price in sides):
         return None
     return sum((price_of(tokens or 0, price) for tokens, price in sides), ZERO)

@@ -8,7 +8,7 @@ what `annotate` exports is read too.
 import codecs
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,13 @@ import msgspec
 from lima.common.clock import now
 from lima.common.encoding import not_bytewise, unpacked
 from lima.errors import DataError
+from lima.rating.corrections import unknown_labels
 from lima.rating.importing_checks import NEW, New, refuse_other_groups, refuse_unknown
 from lima.rating.instructions import A_BETTER, B_BETTER, NEITHER
 from lima.rating.labels import INCONSISTENT, LABELLED, UNKNOWN_ORDER
 from lima.rating.plain_labels import GROUPS, Name, Turn, lines, plain_rows, response_name
 from lima.rating.responses import item_id
 from lima.spec.codec import RUN_ID_LENGTH, sha256_key
-from lima.store.scan import Tables
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ANNOTATIONS
@@ -77,6 +77,7 @@ class Imported:
         new: whether they are new to the storage.
         run_id: of the labels.
         there: those of them that the storage had already, from this file or another.
+        corrected: those of them that take the place of others (see `unknown_labels`).
         unmatched: those of responses that the storage does not hold.
         renamed: whether they were there under other names: of responses that came later.
 
@@ -86,6 +87,7 @@ class Imported:
     new: bool
     run_id: str
     there: int = 0
+    corrected: int = 0
     unmatched: int = 0
     renamed: bool = False
 
@@ -100,6 +102,8 @@ def import_labels(
     new: Collection[New] = NEW,
 ) -> Imported:
     """Write the labels of a file as one shard; the same file again changes nothing.
+
+    What it says otherwise than an earlier file corrects that (see `unknown_labels`).
 
     Args:
         path: JSONL, plain or gzipped.
@@ -137,7 +141,7 @@ def import_labels(
     refuse_unknown(told, storage, experiment, new=new, prompts=layout == "plain")
     refuse_other_groups(told, str(path), storage, experiment)
     run = key[:RUN_ID_LENGTH]
-    rows = _new(told, storage, experiment, run)
+    rows, corrected = unknown_labels(told, storage, experiment, run)
     unmatched = sum(row["unmatched"] for row in told) if layout == "plain" else 0
     table, shard = RunTable.of(storage, ANNOTATIONS, identity), f"imported-{digest[:8]}"
     added = bool(rows) and table.write(shard, rows)
@@ -145,16 +149,7 @@ def import_labels(
     if renamed:
         table.write(shard, rows, replace=True)
     there = len(told) - len(rows) if added else len(told)
-    return Imported(len(told), added, run, there, unmatched, renamed)
-
-
-def _new(
-    rows: Sequence[dict[str, Any]], storage: Storage, experiment: str, run: str
-) -> list[dict[str, Any]]:
-    """Return the labels that no other file or round has brought: exports hold what others held."""
-    table = Tables(storage, experiment).read(ANNOTATIONS, ["run_id", "annotation_id"])
-    known = {row["annotation_id"] for row in table.to_pylist() if row["run_id"] != run}
-    return [row for row in rows if row["annotation_id"] not in known]
+    return Imported(len(told), added, run, there, corrected if added else 0, unmatched, renamed)
 
 
 def _items(table: RunTable) -> set[str]:

@@ -218,19 +218,6 @@ def groups_of(labels: Sequence[Label]) -> list[str]:
     return [g for g in known if g in found] + sorted(found.difference(known))
 
 
-def told_several_groups(labels: Iterable[Label]) -> list[str]:
-    """Return what to say of the raters whose labels are in more than one group, one a rater."""
-    groups: dict[str, set[str]] = {}
-    for label in labels:
-        groups.setdefault(label.rater, set()).add(label.group)
-    return [
-        f"rater {rater} has labels as {' and '.join(sorted(found))}: where both are of one item, "
-        "the first counts, and agreement between these groups is in part that with oneself"
-        for rater, found in sorted(groups.items())
-        if len(found) > 1
-    ]
-
-
 def known_groups(tables: Tables) -> dict[str, set[str]]:
     """Return the groups in which each rater has labelled: of people, and of judges of pairs."""
     rows = tables.read(ANNOTATIONS, ["rater", "rater_group"]).to_pylist()

@@ -142,6 +142,8 @@ def _refuse_two_prompts(found: Sequence[Named]) -> None:
 
 
 def _check(record: Record) -> None:
+    if record.rater != record.rater.strip():
+        raise ValueError(f"rater {record.rater!r}: blanks around it would make it another rater")
     if record.rater_group not in GROUPS:
         raise ValueError(
             f"rater_group {record.rater_group!r}: one of {', '.join(GROUPS)} is allowed"

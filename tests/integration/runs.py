@@ -28,7 +28,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, METRICS, RUNS, STEPS, Table
 from tests.helpers.models import small_cell
-from tests.helpers.processes import command_line, unless_ended
+from tests.helpers.processes.asking import command_line, unless_ended
 from tests.helpers.promised import promised
 
 VOLATILE = {"at", "seconds", "stall_seconds", "created_at"}

@@ -17,7 +17,7 @@ import pytest
 
 from lima.spec import CellSpec, CheckpointSpec
 from tests.helpers.models import make_base, small_cell
-from tests.helpers.processes import command_line, unless_ended
+from tests.helpers.processes.asking import command_line, unless_ended
 from tests.integration.runs import Job, study_cell
 
 pytestmark = pytest.mark.slow
@@ -144,7 +144,7 @@ def test_another_user_can_do_nothing_to_a_study(job: Job, token: str) -> None:
     assert given["gcs"]
     assert len(given["grpc"]) > 5
     attack = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.attacker"],
+        [sys.executable, "-m", "tests.helpers.processes.attacker"],
         input=json.dumps(given | {"token": token}),
         capture_output=True,
         text=True,

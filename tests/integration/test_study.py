@@ -18,7 +18,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS
 from tests.helpers.models import PARTITIONED, make_base
-from tests.helpers.processes import command_line
+from tests.helpers.processes.asking import command_line
 from tests.integration.runs import Job, rows, study_cell, weights
 
 pytestmark = pytest.mark.slow

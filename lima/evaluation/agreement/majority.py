@@ -1,11 +1,10 @@
 """A judge against the majority of people, in the two settings of MT-bench (Zheng et al., 2023).
 
 S1 takes all votes, where a verdict that changes with the order of the responses is a tie; S2 takes
-the items on which neither side says tie. Where people are divided evenly, their majority is a tie.
+the items on which neither side says tie. See `labels_of_most` for people who are divided evenly.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +12,7 @@ from lima.evaluation.agreement.tie_discounted import DRAWS, Estimate, agreement,
 from lima.evaluation.labels.label_shares import HUMAN
 from lima.rating.items import TIE
 from lima.rating.labels import MODEL, VALUES, Asked, Label, answering, one_each
+from lima.rating.most import labels_of_most
 
 Setting = Literal["S1", "S2"]
 PEOPLE = "people"
@@ -42,7 +42,10 @@ def majorities(
 
     """
     counted = one_each(answering(labels, asked))
-    people = _majority(label for label in counted if label.group in HUMAN)
+    people = {
+        label.item_id: replace(label, rater=PEOPLE, group=PEOPLE)
+        for label in labels_of_most(label for label in counted if label.group in HUMAN)
+    }
     judges = sorted({label.rater for label in counted if label.group == MODEL})
     found = []
     for judge in judges:
@@ -58,17 +61,3 @@ def majorities(
                 measures = (all_of_it.with_ties, all_of_it.kappa)
                 found.append(Majority(judge, setting, len(chosen), *measures))
     return found
-
-
-def _majority(labels: Iterable[Label]) -> dict[str, Label]:
-    """Return what most people said of each item, as a label of its own."""
-    by_item: dict[str, list[Label]] = {}
-    for label in labels:
-        by_item.setdefault(label.item_id, []).append(label)
-    return {item: _of_most(mine) for item, mine in by_item.items()}
-
-
-def _of_most(labels: Sequence[Label]) -> Label:
-    (value, most), *others = Counter(label.value for label in labels).most_common()
-    divided = any(count == most for _, count in others)
-    return replace(labels[0], rater=PEOPLE, group=PEOPLE, value=TIE if divided else value)

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lima.evaluation.labels.label_shares import HUMAN, Counts, Labelled, first_labels
-from lima.evaluation.statistics.intervals import bounded_interval
+from lima.evaluation.labels.label_shares import HUMAN, Counts, Labelled
+from lima.evaluation.statistics.intervals import Interval, bounded_interval
 from lima.evaluation.statistics.tallies import rows_with
 from lima.rating.labels import FIRST, MODEL, Asked, Label
+from lima.rating.most import labels_of_most
 from lima.store.scan import Tables
 from lima.store.tables import GENERATIONS, RUNS, Column
 
@@ -38,7 +39,7 @@ CONTEST: tuple[Column, ...] = (
     Column("arm", pa.string(), "what was asked about"),
     Column("against", pa.string(), "arm that it was compared with"),
     Column("raters", pa.string(), "people, or the name of a judge"),
-    Column("pairs", pa.int64(), "pairs with a label; one a pair, whoever gave several"),
+    Column("pairs", pa.int64(), "pairs with a label; of several people, what most of them said"),
     Column("missing", pa.int64(), "pairs without a label, which are no ties"),
     Column("win", pa.float64(), "share of pairs that the arm wins"),
     Column("tie", pa.float64(), "share of ties"),
@@ -71,7 +72,9 @@ class Contest:
 
 
 def contests(labelled: Labelled, asked: Asked, hero: str | None = None) -> list[Contest]:
-    """Return all pairs with a label, those of people first, then those of each judge.
+    """Return all pairs that were asked about, those of people first, then those of each judge.
+
+    A judge that failed at every pair has no label there, and all of them missing.
 
     Args:
         labelled: all labels.
@@ -82,19 +85,18 @@ def contests(labelled: Labelled, asked: Asked, hero: str | None = None) -> list[
     parts = [(PEOPLE, labelled.by(HUMAN))]
     judges = labelled.raters(MODEL, asked)
     parts += [(judge, labelled.by((MODEL,), judge)) for judge in judges]
-    found = [
+    return [
         Contest(
             asked,
             arm,
             other,
             raters,
             part.of(asked, arm, (*HUMAN, MODEL), other),
-            first_labels(part.about(asked, arm, other)),
+            labels_of_most(part.about(asked, arm, other)),
         )
         for raters, part in parts
         for arm, other in part.pairs(asked, hero)
     ]
-    return [contest for contest in found if contest.counts.total]
 
 
 def contest_rows(
@@ -121,7 +123,7 @@ class Matrix:
 def matrices(rows: Sequence[Mapping[str, Any]]) -> list[Matrix]:
     """Return a matrix for the raters of each study who compared more than two arms."""
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
-    for row in (row for row in rows if row["asked"] == "preference"):
+    for row in (row for row in rows if row["asked"] == "preference" and row["pairs"]):
         rates = found.setdefault((row["experiment"], row["raters"]), {})
         rates.setdefault(row["arm"], {})[row["against"]] = row["win_rate"]
         rates.setdefault(row["against"], {})[row["arm"]] = 1 - row["win_rate"]
@@ -181,7 +183,7 @@ def _row(contest: Contest, lengths: Lengths) -> dict[str, Any]:
     shares = {outcome: contest.counts.rate(outcome) for outcome in OUTCOMES}
     low, high = shares["win"].interval if shares["win"] else (None, None)
     points = contest.points
-    rate = bounded_interval(points, [1] * len(points))
+    rate = bounded_interval(points, [1] * len(points)) if points else Interval(None, None, None)
     return {
         "asked": contest.asked,
         "arm": contest.arm,

@@ -1,7 +1,7 @@
 """Shares of labels: what people and models said of an arm, and what missing labels could change.
 
-An item counts once for a group of raters, with the label of one of them (see `first_labels`); the
-labels of the others serve agreement. An item without a label is missing, never a tie.
+An item counts once for a group of raters, with what most of them said (see `labels_of_most`); how
+far they agree is told elsewhere. An item without a label is missing, never a tie.
 """
 
 from collections import Counter
@@ -11,7 +11,8 @@ from functools import cached_property
 
 from lima.evaluation.statistics.intervals import clopper_pearson
 from lima.rating.dialogues import ChatAnswer, chat_answers
-from lima.rating.labels import Asked, Label, one_each
+from lima.rating.labels import Asked, Label
+from lima.rating.most import labels_of_most
 from lima.store.scan import Tables
 from lima.store.tables import ITEMS
 
@@ -99,9 +100,9 @@ class Labelled:
         mine = [x for x in self.about(asked, arm, other) if x.group in wanted]
         rounds = {None, *(x.run_id for x in mine)}
         planned = {i.item_id for i in self._items_about.get(about, ()) if i.run_id in rounds}
-        first = first_labels(mine)
-        said = Counter((x.for_arm(arm) if other else x.value) or "" for x in first)
-        return Counts(said, len(planned | {x.item_id for x in mine}) - len(first))
+        one = labels_of_most(mine)
+        said = Counter((x.for_arm(arm) if other else x.value) or "" for x in one)
+        return Counts(said, len(planned | {x.item_id for x in mine}) - len(one))
 
     def failed_early(self, arm: str) -> Counts:
         """Count the conversations of an arm with and without a failed answer among the first.
@@ -113,7 +114,7 @@ class Labelled:
             for x in self._labels_about.get(("dialogue", _alone(arm)), ())
             if x.group in HUMAN and x.turn is not None and x.turn <= FIRST_TURNS
         ]
-        said = {x.item_id: x.value for x in first_labels(labels)}
+        said = {x.item_id: x.value for x in labels_of_most(labels)}
         items = {x.item_id: x.conversation_id for x in labels}
         items |= {
             a.item_id: a.conversation_id
@@ -224,11 +225,3 @@ def read_labelled(tables: Tables, labels: Sequence[Label]) -> Labelled:
 def _item(run_id: str, item_id: str, kind: Asked, arm_1: str, arm_2: str | None) -> Item:
     asked: Asked = "dialogues" if kind == "dialogue" and arm_2 else kind
     return Item(item_id, asked, frozenset((arm_1, arm_2)), run_id)
-
-
-def first_labels(labels: Iterable[Label]) -> list[Label]:
-    """Return one label an item: what a rater says of it (see `one_each`), the first by name."""
-    kept: dict[str, Label] = {}
-    for label in sorted(one_each(labels), key=lambda x: (x.presentation, x.rater)):
-        kept.setdefault(label.item_id, label)
-    return list(kept.values())

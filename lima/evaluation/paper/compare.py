@@ -16,7 +16,8 @@ from lima.evaluation.paper.numbers import Compared, paper_facts
 from lima.evaluation.paper.our_numbers import Evidence
 from lima.evaluation.paper.registry import compared
 from lima.evaluation.paper.used_settings import read_not_applied
-from lima.rating.labels import read_labels, told_several_groups
+from lima.rating.labels import read_labels
+from lima.rating.raters import told_of_raters
 from lima.runs.lineage import has_cells
 from lima.store.scan import Tables
 from lima.store.storage import Storage
@@ -56,7 +57,7 @@ def compare_paper(
     tables = Tables(storage, experiment)
     evidence = read_evidence(tables, named or {}, draws, seed, tokenizer=tokenizer)
     report_unreadable(tables, skip_unreadable, note)
-    for message in (*_mixed(evidence), *told_several_groups(evidence.labelled.labels)):
+    for message in (*_mixed(evidence), *told_of_raters(evidence.labelled.labels)):
         note(message)
     return compared(evidence)
 

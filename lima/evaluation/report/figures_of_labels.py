@@ -68,7 +68,9 @@ def _preference(has: Evidence, *, by_people: bool) -> Panel | None:
     """Wins, ties and losses of every pair, over the paper's own of that pair."""
     lima, bars = has.arm("lima"), []
     shown = [
-        c for c in contests(has.labelled, "preference", lima) if (c.raters == PEOPLE) == by_people
+        c
+        for c in contests(has.labelled, "preference", lima)
+        if c.counts.total and (c.raters == PEOPLE) == by_people
     ]
     for contest in shown:
         bars.append(_bar(_named(contest, shown), contest.counts, OUTCOMES))
@@ -133,7 +135,7 @@ def _dialogues(has: Evidence) -> Panel | None:
     found = [
         c
         for c in contests(has.labelled, "dialogues", has.arm("lima_dialogue"))
-        if c.raters == PEOPLE
+        if c.counts.total and c.raters == PEOPLE
     ]
     bars = [
         _bar(

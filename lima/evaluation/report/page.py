@@ -27,7 +27,7 @@ from lima.evaluation.report.sample_responses import read_samples
 from lima.evaluation.report.tables import shown, study_tables
 from lima.evaluation.statistics.correlation import RankCorrelation
 from lima.rating.dialogues import STAGE as CHAT_STAGE
-from lima.rating.labels import told_several_groups
+from lima.rating.raters import told_of_raters
 from lima.runs.lineage import Chain, experiments
 from lima.store.scan import Tables
 from lima.store.storage import Storage
@@ -137,7 +137,7 @@ def make_report(
     of_labels = people_tables(evidence, read_lengths(tables, evidence.labelled.labels))
     origins = read_origins(tables)
     notes = origin_notes(origins, study.chains)
-    notes += told_several_groups(evidence.labelled.labels)
+    notes += told_of_raters(evidence.labelled.labels)
     report_unreadable(tables, skip_unreadable, notes.append)
     for message in notes:
         note(message)

@@ -99,7 +99,7 @@ def _by_judge(study: Study, series: Series, judging: Judging) -> dict[str, Any]:
 
 def _compared(arm: str, pairs: Sequence[dict[str, Any]]) -> tuple[int, int, int] | None:
     """Return how often an arm won, tied and lost against its baselines by judges; None: never."""
-    mine = [p for p in pairs if p["arm"] == arm and p["raters"] != PEOPLE]
+    mine = [p for p in pairs if p["arm"] == arm and p["raters"] != PEOPLE and p["pairs"]]
     counts = [sum(round(p[outcome] * p["pairs"]) for p in mine) for outcome in OUTCOMES]
     return (counts[0], counts[1], counts[2]) if mine else None
 

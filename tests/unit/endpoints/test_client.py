@@ -1,5 +1,6 @@
 """The judge against a real server that answers in every way a judge can."""
 
+import json
 import socket
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from lima.endpoints import client
 from lima.endpoints.http import HttpAnswer, read_error
 from lima.errors import EndpointError
+from lima.judging.budget import attempt_cost
 from lima.spec import JudgeSpec
 from tests.helpers.judge_server import JudgeServer, Reply, error, replies, server
 from tests.helpers.scoring import score
@@ -44,8 +46,8 @@ def test_a_good_answer_is_recorded_whole(server: JudgeServer) -> None:
 UNSCORED = {
     "words only": (Reply("It is good, I think 5 of 6 points"), "parse_fail"),
     "grades that differ": (Reply("Fine.\n5\n4"), "parse_fail"),
-    "an empty answer": (Reply(""), "refusal"),
-    "no content": (Reply(None), "refusal"),
+    "an empty answer": (Reply(""), "parse_fail"),
+    "no content": (Reply(None), "parse_fail"),
     "a refusal": (Reply(None, refusal="I will not grade this."), "refusal"),
     "a content filter": (Reply("5\n5", finish_reason="content_filter"), "refusal"),
     "a truncated verdict": (Reply("Fine.\n5\n5", finish_reason="length"), "truncated"),
@@ -122,10 +124,34 @@ def test_a_request_that_is_wrong_is_not_sent_again(server: JudgeServer, status: 
     assert "maximum context length" in str(attempt.error)
 
 
-def test_a_filtered_request_is_a_refusal(server: JudgeServer) -> None:
-    server.answer = replies(error(400, "filtered", "content_filter"))
-    [attempts] = score(JudgeSpec(base_url=server.base_url, attempts=1), "Because.")
+FLAGGED = {"error": {"code": 403, "message": "no", "metadata": {"flagged_input": "Because."}}}
+FILTERED = {
+    "the protocol's code": error(400, "filtered", "content_filter"),
+    "a moderator before the model": Reply(status=403, raw=json.dumps(FLAGGED)),
+    "the same in an answer of HTTP 200": Reply(raw=json.dumps(FLAGGED)),
+}
+
+
+@pytest.mark.parametrize("reply", FILTERED.values(), ids=FILTERED)
+def test_a_filtered_request_is_a_refusal_and_free(server: JudgeServer, reply: Reply) -> None:
+    server.answer = replies(reply, Reply())
+    spec = JudgeSpec(base_url=server.base_url, attempts=1, input_price=1, output_price=1)
+    [attempts] = score(spec, "Because.")
     assert [a.status for a in attempts] == ["refusal"]
+    assert attempt_cost(spec, attempts[0]) == 0
+
+
+def test_an_answer_after_a_byte_order_mark_counts(server: JudgeServer) -> None:
+    whole = json.dumps({"choices": [{"message": {"content": "Good.\n5\n5"}}]})
+    server.answer = replies(Reply(raw="\ufeff" + whole))
+    [[attempt]] = score(JudgeSpec(base_url=server.base_url, attempts=1), "Because.")
+    assert (attempt.status, attempt.score) == ("ok", 5.0)
+
+
+def test_an_answer_in_events_is_called_that(server: JudgeServer) -> None:
+    server.answer = replies(Reply(raw='data: {"choices": [{"delta": {"content": "5"}}]}\n\n'))
+    [[attempt]] = score(JudgeSpec(base_url=server.base_url, attempts=1), "Because.")
+    assert "a stream of events" in str(attempt.error)
 
 
 @pytest.mark.parametrize(

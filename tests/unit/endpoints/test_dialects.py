@@ -140,12 +140,12 @@ MESSAGES: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "Good.\n5\n5",
     ),
     "texts": ({"content": ["Good.\n", "5\n5"]}, "ok", "Good.\n5\n5"),
-    "no parts": ({"content": []}, "refusal", ""),
+    "no parts": ({"content": []}, "parse_fail", ""),
     "thoughts and an answer": ({"content": VERDICT, "reasoning_content": "3\n3"}, "ok", VERDICT),
     "thoughts alone": ({"content": "", "reasoning_content": "5\n5"}, "truncated", ""),
     "thoughts by another name": ({"content": None, "reasoning": "5\n5"}, "truncated", None),
     "a refusal of another type": ({"content": VERDICT, "refusal": {"no": 1}}, "ok", VERDICT),
-    "tool calls": ({"content": None, "tool_calls": [{}]}, "refusal", None),
+    "tool calls": ({"content": None, "tool_calls": [{}]}, "parse_fail", None),
 }
 
 

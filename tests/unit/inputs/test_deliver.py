@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from lima.data.examples import load_examples
-from lima.errors import InputError, StorageError
+from lima.errors import InputError, NoAnswerError, StorageError
 from lima.inputs.content import Contents
-from lima.inputs.places import Kind, places
+from lima.inputs.places import Kind, Place, places
 from lima.inputs.upload import AT_ONCE, MOST_PARTS, SMALLEST_PART, part_size
 from lima.model.loading import local_model
 from lima.preparing.bring import TEXTS, Parcel, bring, missing, parcels
@@ -143,6 +143,28 @@ def test_storage_that_only_the_cluster_reaches_leaves_inputs_unknown(
     said = capsys.readouterr().err
     assert "generate.prompts: fingerprint unknown: data/d.jsonl: " in said
     assert "nobody answers" in said
+
+
+SILENT: dict[str, tuple[Kind, str]] = {
+    "a file of examples": ("data", "data/d.jsonl"),
+    "examples in a bucket": ("data", "s3://other/d"),
+    "a model": ("model", "s3://other/m"),
+    "responses": ("responses", "r.json"),
+    "dumps": ("source", "s3://other/dumps"),
+    "one file": ("file", "s3://other/d.jsonl"),
+}
+
+
+@pytest.mark.parametrize(("kind", "path"), SILENT.values(), ids=SILENT)
+def test_a_server_that_is_away_is_not_asked_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, path: str
+) -> None:
+    """So long its own library tries, which is not begun with before somebody answers there."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(Storage, "__init__", lambda *_: pytest.fail("asked"))
+    place = Place("generate", "generate.prompts", kind, (path,), None, source="stackexchange")
+    with pytest.raises(NoAnswerError):
+        Contents(home="s3://b/x").of(place)
 
 
 def test_dumps_keep_their_names_in_the_storage(s3_storage: str) -> None:

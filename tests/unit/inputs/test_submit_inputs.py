@@ -22,7 +22,7 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, INPUTS
 from lima_jobs.run import run_stage
 from lima_k8s.main import run
-from tests.helpers.killed import CHILD
+from tests.helpers.processes.killed import CHILD
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lima.evaluation.agreement.tie_discounted import all_agreements
 from lima.evaluation.labels.contests import contest_rows
-from lima.evaluation.labels.label_shares import first_labels, read_labelled
+from lima.evaluation.labels.label_shares import read_labelled
 from lima.rating.labels import Label, one_each, read_labels
+from lima.rating.most import labels_of_most
 from lima.runs.ledger import record_run
 from lima.runs.progress import Progress
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec
@@ -20,6 +21,7 @@ from lima.spec.codec import run_id
 from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima_jobs.judge import run_judge
+from lima_k8s.main import run
 from tests.helpers.judge_server import Answer, JudgeServer, Reply, running
 from tests.helpers.responses import likes_lima, respond
 
@@ -109,8 +111,17 @@ def test_the_order_in_which_labels_came_decides_nothing(data: st.DataObject) -> 
         shuffled = data.draw(st.permutations(labels))
         [one] = one_each(shuffled)
         assert (one.value, one.inconsistent) == (value, inconsistent)
-        assert first_labels(shuffled) == [one]
+        assert labels_of_most(shuffled) == [one]
         people = [replace(x, rater=f"{x.rater}/{n}", group="crowd") for n, x in enumerate(labels)]
         counted = all_agreements([*shuffled, *people], "preference", draws=20)
         again = all_agreements([*people, *labels], "preference", draws=20)
         assert [a.with_ties.value for a in counted] == [a.with_ties.value for a in again]
+
+
+def test_a_judge_that_fails_at_every_pair_is_told(server: JudgeServer, tmp_path: Path) -> None:
+    server.answer = lambda _: Reply("I like both.")
+    study = judged(server, tmp_path / "study", ("lima",), attempts=1)
+    [row] = shares(study)
+    assert (row["pairs"], row["missing"], row["win"], row["win_rate"]) == (0, PROMPTS, None, None)
+    assert run(["aggregate", study.uri, "--by", "against"]) == 0
+    assert run(["report", study.uri, "-o", str(tmp_path / "report.html")]) == 0

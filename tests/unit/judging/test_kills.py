@@ -21,7 +21,7 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, JUDGMENTS, Table
 from lima_jobs.run import run_stage
 from tests.helpers.judge_server import JudgeServer, Reply, Request, running
-from tests.helpers.killed import finished_keys, kill_when
+from tests.helpers.processes.killed import finished_keys, kill_when
 from tests.helpers.responses import asked_cell, likes_lima, respond, responded_cell
 
 IN_FLIGHT = 2

@@ -25,7 +25,7 @@ from lima.store.storage import Storage
 from lima.store.tables import JUDGMENTS
 from lima_jobs.judge import run_judge
 from tests.helpers.judge_server import JudgeServer, Reply, Request, error, running, server
-from tests.helpers.killed import finished_keys
+from tests.helpers.processes.killed import finished_keys
 from tests.helpers.responses import TOO_LONG, responded_cell
 
 __all__ = ["server"]

@@ -12,7 +12,13 @@ SEEDS = 30
 
 
 def test_a_kill_leaves_the_last_whole_state(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.helpers.saving_child", str(tmp_path), str(SEEDS)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.processes.saving_child",
+        str(tmp_path),
+        str(SEEDS),
+    ]
     printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     found = [json.loads(line) for line in printed.splitlines()]
     assert len(found) == SEEDS

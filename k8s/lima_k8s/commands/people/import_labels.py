@@ -64,6 +64,8 @@ def command(
         found = import_labels(path, opened, experiment, layout, by_start, new=new)  # type: ignore[arg-type]
         part = f"{found.there} of which were" if found.there < found.rows else "which were"
         state = f", {part} there already" if found.there else ""
+        if found.corrected:
+            state += f", {found.corrected} of which take the place of others"
         if found.renamed:
             state += ", now with the keys of responses that came since"
         say(f"{path}: {found.rows} labels{state} (run {found.run_id})")

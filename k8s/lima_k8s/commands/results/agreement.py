@@ -47,7 +47,8 @@ def command(
     from lima.evaluation.agreement.majority import majorities
     from lima.evaluation.agreement.rater_habits import raters_of
     from lima.evaluation.agreement.tie_discounted import all_agreements
-    from lima.rating.labels import VALUES, answering, read_labels, told_several_groups
+    from lima.rating.labels import VALUES, answering, read_labels
+    from lima.rating.raters import told_of_raters
     from lima.store.scan import Tables
     from lima.store.storage import Storage
 
@@ -59,7 +60,7 @@ def command(
             f"{storage}: no labels there; make some with `lima-k8s annotate`, by a judge with "
             "judge.rubric=preference, or bring them with `lima-k8s import-labels`"
         )
-    for told in told_several_groups(labels):
+    for told in told_of_raters(labels):
         say(told)
     kinds = [kind for kind in VALUES if answering(labels, kind)]
     found = {
@@ -88,8 +89,8 @@ def _write_agreements(rows: "list[Agreement]") -> None:
         say("no item has labels of two raters")
         return
     headers = (
+        "between",
         "raters",
-        "n",
         "items",
         "pairs",
         "tie-discounted",

@@ -61,10 +61,9 @@ def _write_pairs(pairs: Sequence[Row]) -> None:
     rows = [
         (
             *(row["arm"], _other(row), row["raters"], row["pairs"], row["missing"] or None),
-            f"{_percent(row['win'])} [{_percent(row['win_low'])}, {_percent(row['win_high'])}]",
+            _with_ends(row, "win"),
             *(_percent(row["tie"]), _percent(row["lose"])),
-            f"{_percent(row['win_rate'])} [{_percent(row['win_rate_low'])}, "
-            f"{_percent(row['win_rate_high'])}]",
+            _with_ends(row, "win_rate"),
             _percent(row["lc_win_rate"]),
         )
         for row in pairs
@@ -93,6 +92,13 @@ def _shares(shares: Mapping[str, Row]) -> str:
         f"{label} {_percent(of['share'])} [{_percent(of['low'])}, {_percent(of['high'])}]"
         for label, of in shares.items()
     )
+
+
+def _with_ends(row: Row, name: str) -> str:
+    if row[name] is None:
+        return ""
+    low, high = (_percent(row[f"{name}_{end}"]) for end in ("low", "high"))
+    return f"{_percent(row[name])} [{low}, {high}]"
 
 
 def _percent(share: float | None) -> str:

@@ -1,7 +1,8 @@
 """A worker that saves one state after another beside its work, and is killed on the way.
 
-`python -m tests.helpers.saving_child FOLDER SEEDS` forks a worker a seed, ends it (SIGKILL) at a
-random moment, and prints what its storage then holds; torch is imported once for all of them.
+`python -m tests.helpers.processes.saving_child FOLDER SEEDS` forks a worker a seed, ends it
+(SIGKILL) at a random moment, and prints what its storage then holds; torch is imported once for all
+of them.
 """
 
 import json

@@ -1,0 +1,1 @@
+"""Processes that are asked, that attack, and that are killed."""
