@@ -32,18 +32,22 @@ class LinearCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), device=hidden.device)
         to_hidden = torch.zeros_like(hidden) if with_gradient else None
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if with_gradient else None
-        size = max(LOGITS // weight.shape[0], 1)
+        size = max(min(LOGITS // weight.shape[0], len(targets)), 1)
+        # One of each for all chunks: a CPU waits longer for memory that is new to its process than
+        # it computes with it.
+        shape = (size, weight.shape[0])
+        all_logits = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
+        all_logs = torch.empty(shape, dtype=torch.float32, device=hidden.device)
         for start in range(0, len(targets), size):
             part, wanted = hidden[start : start + size], targets[start : start + size, None]
-            logits = (part @ weight.T).float()
-            total = logits.logsumexp(dim=1, keepdim=True)
-            loss += (total - logits.gather(1, wanted)).sum()
+            logits = torch.mm(part, weight.T, out=all_logits[: len(part)])
+            logs = torch.log_softmax(logits, 1, dtype=torch.float32, out=all_logs[: len(part)])
+            loss -= logs.gather(1, wanted).sum()
             if to_hidden is None or to_weight is None:
                 continue
             # The gradient of a logit is its probability, less 1 for the token that was wanted.
-            logits.sub_(total).exp_()
-            logits.scatter_add_(1, wanted, -torch.ones_like(total))
-            slopes = logits.to(weight.dtype)
+            logs.exp_().scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=torch.float32))
+            slopes = logs.to(weight.dtype)
             torch.mm(slopes, weight, out=to_hidden[start : start + size])
             _accumulate(to_weight, slopes, part)
         if to_hidden is not None and to_weight is not None:
