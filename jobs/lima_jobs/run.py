@@ -190,7 +190,11 @@ def run_stage(cell: CellSpec, stage: Stage, storage: Storage) -> None:
         compute = computes(cell).get(stage)
         metrics = RunMetrics(storage, cell, stage, gpus(compute) if compute else 0)
         metrics.tell_wait()
-        _run_stage(cell, stage, storage, Progress(storage, run_id(cell), metrics))
+        progress = Progress(storage, run_id(cell), metrics)
+        try:
+            _run_stage(cell, stage, storage, progress)
+        finally:
+            progress.flush()
 
 
 def _run_stage(cell: CellSpec, stage: Stage, storage: Storage, progress: Progress) -> None:

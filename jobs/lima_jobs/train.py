@@ -326,4 +326,6 @@ def _train_in(world: "World", work: _Work) -> LimaError | None:
     except (InputError, HubError, Interrupted) as error:
         # Every worker meets it, and no restart would help: it is not a failure to Ray.
         return error
+    finally:
+        progress.flush()
     return None

@@ -32,6 +32,7 @@ class Progress:
         self._next = 0.0
         self._since: dict[str, dict[str, Any]] = {}
         self._warnings: list[str] = []
+        self._unsaid: dict[str, Any] | None = None
 
     def warn(self, text: str) -> None:
         """Have every record from now on tell people something that they should know."""
@@ -43,10 +44,6 @@ class Progress:
     ) -> None:
         """Say that `done` of `total` units of `stage` are finished, with figures worth showing."""
         self.told(done, total, figures)
-        now = time.monotonic()
-        if now < self._next and not force and done != total:
-            return
-        self._next = now + INTERVAL_S
         record = {"stage": stage, "done": done, "total": total, "unit": unit, "figures": figures}
         record["at"] = datetime.now(UTC).isoformat()
         if self._warnings:
@@ -54,6 +51,18 @@ class Progress:
         # What this process said first of the stage: work that a resumed one did not do itself
         # must not count when the time that is left is reckoned.
         record["since"] = self._since.setdefault(stage, {"done": done, "at": record["at"]})
+        if time.monotonic() < self._next and not force and done != total:
+            self._unsaid = record
+        else:
+            self._write(record)
+
+    def flush(self) -> None:
+        """Write what came too soon after the record before: nothing more will."""
+        if self._unsaid:
+            self._write(self._unsaid)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._next, self._unsaid = time.monotonic() + INTERVAL_S, None
         try:
             self.storage.write(progress_path(self.run), json.dumps(record).encode(), replace=True)
         except StorageError:

@@ -13,6 +13,7 @@ import pytest
 from lima.endpoints.journal import Journal
 from lima.errors import EndpointError
 from lima.judging.tasks import plan_shards, plan_tasks
+from lima.runs.progress import read_progress
 from lima.spec import CellSpec, DataSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
 from lima.spec.codec import run_id
 from lima.spec.endpoints import EndpointSpec
@@ -20,7 +21,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS, JUDGMENTS, Table
 from lima_jobs.run import run_stage
-from tests.helpers.judge_server import JudgeServer, Reply, Request, running
+from tests.helpers.judge_server import JudgeServer, Reply, Request, error, running
 from tests.helpers.processes.killed import finished_keys, kill_when
 from tests.helpers.responses import asked_cell, likes_lima, respond, responded_cell
 
@@ -185,3 +186,18 @@ def test_no_budget_is_passed_across_kills(
     assert kept == len(finished_keys(cell, "judge", storage, JUDGMENTS))
     run_stage(budgeted(cell, 10.0), "judge", storage)
     assert len(rows_of(cell, "judge", storage, JUDGMENTS)) == 50
+
+
+def test_a_baseline_that_is_refused_says_how_far_it_came(
+    server: JudgeServer, storage: Storage, tmp_path: Path
+) -> None:
+    """All its answers come within the second in which one record is written."""
+    server.answer = lambda request: Reply("Yes.") if request.number < 9 else error(401)
+    cell = asked(tmp_path, server.base_url)
+    with pytest.raises(EndpointError, match="refuses the key"):
+        run_stage(cell, "generate", storage)
+    kept = len(rows_of(cell, "generate", storage, GENERATIONS))
+    record = read_progress(storage, run_id(cell, "generate"))
+    assert record
+    assert (record["done"], record["total"]) == (kept, 40)
+    assert kept >= 9 - IN_FLIGHT
