@@ -125,9 +125,10 @@ def _count(phrases: Any, text: str) -> int:
 
 def _is_whole(text: str, start: int, end: int) -> bool:
     """Whether a place in a text is no part of longer words."""
-    before = start > 0 and _is_word(text[start]) and _is_word(text[start - 1])
-    after = end < len(text) and _is_word(text[end - 1]) and _is_word(text[end])
-    return not before and not after
+    # What is outside is seldom part of a word, what is inside nearly always.
+    if start > 0 and _is_word(text[start - 1]) and _is_word(text[start]):
+        return False
+    return not (end < len(text) and _is_word(text[end]) and _is_word(text[end - 1]))
 
 
 def _is_word(character: str) -> bool:

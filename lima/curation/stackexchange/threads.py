@@ -55,6 +55,7 @@ COMMENTS = "/comments"
 """End of the source id of a dialogue."""
 ORPHAN, OTHER_TYPE, NO_ANSWER, DAMAGED = "orphan", "other_type", "no_answer", "damaged"
 _WHOLE = re.compile("-?[0-9]{1,18}")
+_SCORE = re.compile(rb' Score="(-?[0-9]{1,18})"')
 
 
 @dataclass
@@ -319,10 +320,10 @@ def _licence(post: Attributes, declared: str) -> str:
 
 def _score(row: bytes) -> int | None:
     """Return the score of a row that may not be XML; None: it has none that is a number."""
-    plain = attribute(row, b"Score")
-    if plain.isdigit() and len(plain) < 19:
-        return int(plain)
-    value = plain.decode("ascii", "replace")
+    usual = _SCORE.match(row, max(row.find(b' Score="'), 0))
+    if usual:
+        return int(usual[1])
+    value = attribute(row, b"Score").decode("ascii", "replace")
     if not value:
         parsed = parse_rows([row])[0]
         if parsed is None:  # as is seen and told when its text is needed

@@ -35,6 +35,7 @@ _POINTS = re.compile(
     r"(?:this|that|these|those|here)\b.*|.*\b(?:here|this|this one|link)\W*", re.DOTALL
 )
 _FOOTNOTE = re.compile(r"[\[(]?(?:\d{1,3}|[*†‡]+)[\])]?")
+_BLOCK_ENDS, _TAKEN_OUT = f" \n\u00a0{GONE}{LINE}", f" {GONE}{GAP}"
 _NUMBERED = re.compile(rf"\d+\.{SPACE}")
 
 BASES = f")]}}|'’∂∇{CODE}"
@@ -228,12 +229,13 @@ class Walk:
         """Return the blocks of an element that is written as a whole, without empty ones."""
         blocks: list[str] = []
         self.blocks(element, depth + 1, blocks)
-        seen = (URL.sub(GAP, b) if "://" in b or "www." in b else b for b in blocks)
-        texts = (BREAKS.sub(LINE, b) if BREAK in b else b for b in seen)
         found: list[str] = []
-        for whole in texts:
-            text = whole.strip(f" \n\u00a0{GONE}{LINE}")
-            if text.strip(f" {GONE}{GAP}"):
+        for block in blocks:
+            whole = URL.sub(GAP, block) if "://" in block or "www." in block else block
+            if BREAK in whole:
+                whole = BREAKS.sub(LINE, whole)
+            text = whole.strip(_BLOCK_ENDS)
+            if text.strip(_TAKEN_OUT):
                 found.append(text)
             elif found and found[-1][-1] == ":" and (GONE in whole or GAP in whole):
                 found[-1] += GAP

@@ -29,6 +29,7 @@ BREAKS = re.compile(f"(?<![ \\n])[ \\n]*{BREAK}[ \\n{BREAK}]*")
 _AFTER_GAP = f" .,;!?)\n{LINE}"
 """Before these a space is one too many."""
 _EMPTY_ENDS, _NO_WORDS = f" {LINE}{GONE}{HEADING}", f" {LINE}{GONE}{GAP}"
+_BLANK_ENDS = f" {LINE}"
 _LINE_ENDS, _STARTS, _BLANKS = (LINE, "\n"), ("\n", HEADING), f" {SPACE}"
 _TAKEN_OUT = re.compile(f"([{GONE}{GAP}])")
 
@@ -156,11 +157,13 @@ def _loose_end(paragraph: str, led: bool) -> str:
     """
     if SPACE in paragraph:  # a list or a quote
         return ""
-    words = paragraph.strip(f" {LINE}{GONE}{GAP}")
-    holds = len(words) < len(paragraph.rstrip(f" {LINE}"))
-    if (led or holds) and words.startswith(HEADING):
+    words = paragraph.strip(_NO_WORDS)
+    holds = len(words) < len(paragraph.rstrip(_BLANK_ENDS))
+    if not (led or holds):
+        return ""
+    if words.startswith(HEADING):
         return "heading"
-    if (led or holds) and words.endswith(":"):
+    if words.endswith(":"):
         return "colon"
     first, count = words.split(" ", 1)[0].casefold().rstrip(":.,"), words.count(" ") + 1
-    return "source" if (led or holds) and first in LEADS and count <= MAX_LEAD else ""
+    return "source" if first in LEADS and count <= MAX_LEAD else ""
