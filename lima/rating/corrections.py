@@ -3,7 +3,8 @@
 What was there stays in its shard, superseded, as after an undo in `annotate`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lima.rating.labels import standing
@@ -17,16 +18,34 @@ SHOWING = ("rater", "item_id", "presentation", "shown")
 SAID = ("event", "label", "malicious", "out_of_distribution", "comment")
 
 
-def unknown_labels(
-    rows: Sequence[Row], storage: Storage, experiment: str, run: str
-) -> tuple[list[Row], int]:
-    """Return the labels that no other file or round has brought, and how many correct another.
+@dataclass(frozen=True)
+class Brought:
+    """What a file of labels brings.
+
+    Args:
+        rows: its labels that no other file or round has brought, with what they supersede.
+        corrected: how many of these take the place of others.
+        overruled: labels of the same file, written before, that others have corrected since.
+
+    """
+
+    rows: list[Row]
+    corrected: int
+    overruled: int
+
+
+def brought(
+    rows: Sequence[Row], named: Collection[str], storage: Storage, experiment: str, run: str
+) -> Brought:
+    """Return what a file brings to a storage.
 
     A label corrects the one with its id, as an export tells it, or else an imported one of the
-    same rater on the same showing of the same item. One that says the same is there already.
+    same rater on the same showing of the same item. One that says what counts is there already;
+    so is an event of an export, whatever has corrected it since.
 
     Args:
         rows: labels of a file, as rows of `annotations`.
+        named: ids of those whose ids the file tells.
         storage: where they are to go.
         experiment: the study that they are to belong to.
         run: that the file makes.
@@ -38,11 +57,14 @@ def unknown_labels(
     columns = ["run_id", "annotation_id", "supersedes", "imported_from", *SHOWING, *SAID]
     table = Tables(storage, experiment).read(ANNOTATIONS, columns).to_pylist()
     there = _There(row for row in table if row["run_id"] != run)
-    found = [new for row in rows if (new := there.new(row))]
+    found = [new for row in rows if (new := there.new(row, row["annotation_id"] in named))]
     before = {row["annotation_id"]: row["supersedes"] for row in table if row["run_id"] == run}
     for row in found:  # written before, when the rest of the table was another
         row["supersedes"] = before.get(row["annotation_id"], row["supersedes"])
-    return found, sum(row["supersedes"] is not None for row in found)
+    gone = {row["supersedes"] for row in table}
+    return Brought(
+        found, sum(row["supersedes"] is not None for row in found), len(gone & set(before))
+    )
 
 
 class _There:
@@ -56,14 +78,16 @@ class _There:
         imported = [row for row in standing(listed) if row["imported_from"]]
         self.by_showing = {_of(row, SHOWING): row for row in imported}
 
-    def new(self, row: Row) -> Row | None:
+    def new(self, row: Row, is_event: bool) -> Row | None:
         """Return a label with what it supersedes; None: nothing in it is new."""
         told = row["annotation_id"]
         if told in self.by_id:
             last = self._last(told)
-            if _of(row, SAID) in (_of(last, SAID), _of(self.by_id[told], SAID)):
+            known = (last, self.by_id[told]) if is_event else (last,)
+            if _of(row, SAID) in [_of(other, SAID) for other in known]:
                 return None
-            named = sha256_key([told, *_of(row, SAID)])
+            # A label may come back that was corrected before: it is another event.
+            named = sha256_key([told, last["annotation_id"], *_of(row, SAID)])
             return {**row, "annotation_id": named, "supersedes": last["annotation_id"]}
         before = self.by_showing.get(_of(row, SHOWING))
         return {**row, "supersedes": before and before["annotation_id"]}

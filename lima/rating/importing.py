@@ -19,7 +19,7 @@ import msgspec
 from lima.common.clock import now
 from lima.common.encoding import not_bytewise, unpacked
 from lima.errors import DataError
-from lima.rating.corrections import unknown_labels
+from lima.rating.corrections import brought
 from lima.rating.importing_checks import NEW, New, refuse_other_groups, refuse_unknown
 from lima.rating.instructions import A_BETTER, B_BETTER, NEITHER
 from lima.rating.labels import INCONSISTENT, LABELLED, UNKNOWN_ORDER
@@ -77,7 +77,8 @@ class Imported:
         new: whether they are new to the storage.
         run_id: of the labels.
         there: those of them that the storage had already, from this file or another.
-        corrected: those of them that take the place of others (see `unknown_labels`).
+        corrected: those of them that take the place of others (see `brought`).
+        overruled: those of them that other files have corrected since.
         unmatched: those of responses that the storage does not hold.
         renamed: whether they were there under other names: of responses that came later.
 
@@ -88,6 +89,7 @@ class Imported:
     run_id: str
     there: int = 0
     corrected: int = 0
+    overruled: int = 0
     unmatched: int = 0
     renamed: bool = False
 
@@ -103,7 +105,7 @@ def import_labels(
 ) -> Imported:
     """Write the labels of a file as one shard; the same file again changes nothing.
 
-    What it says otherwise than an earlier file corrects that (see `unknown_labels`).
+    What it says otherwise than an earlier file corrects that (see `brought`).
 
     Args:
         path: JSONL, plain or gzipped.
@@ -130,7 +132,7 @@ def import_labels(
         "arm": ARM,
         "seed": 0,
     }
-    parsed = (
+    parsed = list(
         plain_rows(data, path, storage, experiment)
         if layout == "plain"
         else lines(data, path, partial(_vote_row, groups=groups))
@@ -141,7 +143,9 @@ def import_labels(
     refuse_unknown(told, storage, experiment, new=new, prompts=layout == "plain")
     refuse_other_groups(told, str(path), storage, experiment)
     run = key[:RUN_ID_LENGTH]
-    rows, corrected = unknown_labels(told, storage, experiment, run)
+    named = {row["annotation_id"] for _, row in parsed if row.get("annotation_id")}
+    brings = brought(told, named, storage, experiment, run)
+    rows = brings.rows
     unmatched = sum(row["unmatched"] for row in told) if layout == "plain" else 0
     table, shard = RunTable.of(storage, ANNOTATIONS, identity), f"imported-{digest[:8]}"
     added = bool(rows) and table.write(shard, rows)
@@ -149,7 +153,16 @@ def import_labels(
     if renamed:
         table.write(shard, rows, replace=True)
     there = len(told) - len(rows) if added else len(told)
-    return Imported(len(told), added, run, there, corrected if added else 0, unmatched, renamed)
+    return Imported(
+        len(told),
+        added,
+        run,
+        there,
+        brings.corrected if added else 0,
+        brings.overruled,
+        unmatched,
+        renamed,
+    )
 
 
 def _items(table: RunTable) -> set[str]:

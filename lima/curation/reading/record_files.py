@@ -28,8 +28,6 @@ MAX_LINE = 64 << 20
 """Longest line of JSONL that is read, in bytes: more is damage, or a bomb."""
 MAX_DOCUMENT = 1 << 30
 """Largest JSON document that is read whole, in bytes."""
-ZSTD_WINDOW = 1 << 31
-"""Pushshift's dumps are packed with windows of 2 GiB (`zstd --long=31`)."""
 DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, lzma.LZMAError)
 BOM = b"\xef\xbb\xbf"
 
@@ -109,10 +107,9 @@ def _unpacked(raw: Any, path: str) -> Any:
     if path.endswith(".xz"):
         return lzma.LZMAFile(raw)
     if path.endswith(".zst"):
-        import zstandard
+        from lima.curation.reading.zstd_file import ZstdFile
 
-        unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-        return unpacker.stream_reader(raw, read_across_frames=True)
+        return ZstdFile(raw)
     return raw
 
 

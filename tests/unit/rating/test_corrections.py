@@ -54,8 +54,13 @@ def test_a_corrected_file(storage: Storage, capsys: pytest.CaptureFixture[str]) 
     assert len(rows(storage)) == 4, "what was said first is kept"
     assert bring(storage, "mended.jsonl", *mended) == after
     assert bring(storage, "labels.jsonl", *FIRST) == after
+    assert "1 of which later files have corrected" in capsys.readouterr().err
     again = bring(storage, "third.jsonl", {**FIRST[1], "label": "neither"})
     assert sorted(again.values(), key=str) == ["2", "2", "tie"]
+    for number, label in enumerate("ABA"):  # whatever was said before, the last file counts
+        said = {**FIRST[1], "label": label}
+        counts = bring(storage, f"{number}.jsonl", said, {**FIRST[2], "prompt": f"{number}?"})
+        assert sorted(counts.values(), key=str)[0] == {"A": "2", "B": "1"}[label]
 
 
 def test_a_corrected_export(storage: Storage) -> None:
@@ -66,7 +71,10 @@ def test_a_corrected_export(storage: Storage) -> None:
     mended = {**FIRST[1], "label": "B", "annotation_id": told}
     assert sorted(bring(storage, "mended.jsonl", mended).values(), key=str) == ["1", "2", "2"]
     other = {**mended, "label": "neither"}
-    assert sorted(bring(storage, "again.jsonl", other).values(), key=str) == ["2", "2", "tie"]
+    after = bring(storage, "again.jsonl", other)
+    assert sorted(after.values(), key=str) == ["2", "2", "tie"]
+    # An export that has grown holds the event of before, which was corrected since.
+    assert bring(storage, "grown.jsonl", {**FIRST[1], "annotation_id": told}) == after
 
 
 def test_the_other_order_corrects_nothing(storage: Storage) -> None:

@@ -66,6 +66,8 @@ def command(
         state = f", {part} there already" if found.there else ""
         if found.corrected:
             state += f", {found.corrected} of which take the place of others"
+        if found.overruled:
+            state += f", {found.overruled} of which later files have corrected: those count"
         if found.renamed:
             state += ", now with the keys of responses that came since"
         say(f"{path}: {found.rows} labels{state} (run {found.run_id})")

@@ -72,7 +72,10 @@ def test_counts_what_is_damaged_and_goes_on(tmp_path: Path) -> None:
         _read(path)
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", zstandard.compress)],
+)
 def test_reads_a_truncated_archive_up_to_the_cut(tmp_path: Path, suffix: str, pack: object) -> None:
     noise = random.Random(0)
     data = b"".join(b'{"n": %d, "x": %d}\n' % (i, noise.getrandbits(62)) for i in range(50_000))
@@ -84,6 +87,22 @@ def test_reads_a_truncated_archive_up_to_the_cut(tmp_path: Path, suffix: str, pa
     assert [record["n"] for record in found] == list(range(len(found)))
     assert 0 < len(found) < 50_000
     assert damage.counts["cannot be read on"] == 1
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_zstd_file_that_breaks_off_between_lines_is_told(tmp_path: Path, frames: int) -> None:
+    """Wherever it does, but between frames, which are files of their own."""
+    lines = [b'{"n": %d}\n' % n for n in range(9)]
+    parts = [zstandard.compress(b"".join(lines[n::frames])) for n in range(frames)]
+    whole, ends = b"".join(parts), {len(b"".join(parts[:n])) for n in range(frames + 1)}
+    path = tmp_path / "a.jsonl.zst"
+    for size in range(1, len(whole) + 1):
+        path.write_bytes(whole[:size])
+        damage = Damage()
+        found = _read(path, damage)
+        told = damage.counts["cannot be read on"] + damage.counts["cannot be read"]
+        assert told == (size not in ends), size
+        assert len(found) == len(lines) or size < len(whole)
 
 
 def test_what_only_looks_packed_is_damage(tmp_path: Path) -> None:
