@@ -61,10 +61,8 @@ def brought(
     before = {row["annotation_id"]: row["supersedes"] for row in table if row["run_id"] == run}
     for row in found:  # written before, when the rest of the table was another
         row["supersedes"] = before.get(row["annotation_id"], row["supersedes"])
-    gone = {row["supersedes"] for row in table}
-    return Brought(
-        found, sum(row["supersedes"] is not None for row in found), len(gone & set(before))
-    )
+    corrected = sum(row["supersedes"] is not None for row in found)
+    return Brought(found, corrected, len({row["supersedes"] for row in table} & set(before)))
 
 
 class _There:

@@ -153,16 +153,8 @@ def import_labels(
     if renamed:
         table.write(shard, rows, replace=True)
     there = len(told) - len(rows) if added else len(told)
-    return Imported(
-        len(told),
-        added,
-        run,
-        there,
-        brings.corrected if added else 0,
-        brings.overruled,
-        unmatched,
-        renamed,
-    )
+    corrected = brings.corrected if added else 0
+    return Imported(len(told), added, run, there, corrected, brings.overruled, unmatched, renamed)
 
 
 def _items(table: RunTable) -> set[str]:
