@@ -28,6 +28,7 @@ BACKOFF_S = 1.0
 BACKOFF_MAX_S = 30.0
 
 ERROR_CHARACTERS = 500
+FORBIDDEN = 403
 
 
 class Patience(Protocol):
@@ -102,6 +103,8 @@ class Client:
         self._endpoint = Endpoint(peer.key.url, self._key, patience.concurrency)
         self._closed = asyncio.Event()
         self._reason: LimaError | None = None
+        self.known = False
+        """Whether a request with this key was ever answered: what is forbidden then is a text."""
 
     async def __aenter__(self) -> Self:
         await self._endpoint.open()
@@ -210,6 +213,7 @@ class Client:
             refused |= new
             if self._budget and without_limit(refused) and (end := self._budget.unbounded()):
                 raise end
+        self.known |= attempt.answered
         if attempt.answered and attempt.http_status not in OBJECTIONS:
             self._dialect.refused |= refused
         return attempt, body
@@ -243,7 +247,8 @@ class Client:
         body = read_error(answer)
         failure = self._failure(body.message)
         error = ending(self.peer, answer.status, body.code, failure.error or "")
-        if error and answer.of_every_request and not body.filtered:
+        of_text = body.filtered or (answer.status == FORBIDDEN and self.known)
+        if error and answer.of_every_request and not of_text:
             raise error
         status: Status = "refusal" if body.filtered else "api_error"
         told = replace(

@@ -152,6 +152,7 @@ class _Asking:
     async def _ask_all(self, wanted: Sequence[Wanted], before: int) -> None:
         queue, total = iter(wanted), before + len(wanted)
         async with baseline_responder(self.cell) as responder:
+            responder.known = before > 0 or any(a.answered for k in self.kept.values() for a in k)
             workers = min(len(wanted), responder.patience.concurrency)
             await asyncio.gather(
                 *[self._work(responder, queue, before, total) for _ in range(workers)]

@@ -167,6 +167,7 @@ class _Run:
         try:
             async with Judge(self.spec, self._budget()) as judge, asyncio.TaskGroup() as group:
                 self.judge = judge
+                judge.known = self.alive
                 helpers = [
                     group.create_task(self._save_on(group)),
                     group.create_task(self._report_on()),

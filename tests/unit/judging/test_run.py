@@ -172,6 +172,37 @@ def test_a_refused_run_writes_nothing(server: JudgeServer, storage: Storage, sta
     assert journalled(cell, storage) == set()
 
 
+@pytest.mark.parametrize("forbidden", [0, 11])
+def test_a_text_that_a_firewall_forbids_is_one_failure(
+    server: JudgeServer, storage: Storage, forbidden: int
+) -> None:
+    """A key that was answered is a good one."""
+
+    def answer(request: Request) -> Reply:
+        if f"response {forbidden:02d}" in request.text.casefold():
+            blocked = "<html>You have been blocked</html>"
+            return Reply(status=403, raw=blocked, delay_s=0.5)  # after others were answered
+        return Reply()
+
+    server.answer = answer
+    texts = [f"Response {n:02d}." for n in range(12)]
+    cell = responded_cell(storage, texts, JudgeSpec(base_url=server.base_url, concurrency=4))
+    judge(cell, storage)
+    assert Counter(row["status"] for row in rows_of(cell, storage)) == {"ok": 11, "api_error": 1}
+
+
+def test_a_text_that_is_forbidden_ends_no_run_that_goes_on(
+    server: JudgeServer, storage: Storage
+) -> None:
+    cell = responded_cell(storage, responses(2), JudgeSpec(base_url=server.base_url, concurrency=1))
+    server.answer = lambda request: Reply() if request.number == 1 else error(401)
+    with pytest.raises(EndpointError, match="refuses the key"):
+        judge(cell, storage)
+    server.answer = lambda _: error(403)
+    judge(cell, storage)
+    assert Counter(row["status"] for row in rows_of(cell, storage)) == {"ok": 1, "api_error": 1}
+
+
 @pytest.mark.parametrize("count", [3, 60])
 def test_an_endpoint_that_is_gone_fills_no_table(storage: Storage, count: int) -> None:
     with socket.socket() as unused:
