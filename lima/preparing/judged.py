@@ -36,7 +36,9 @@ def with_judged(
 def _with_judged(cell: CellSpec, cells: Sequence[CellSpec], storage: "Storage | None") -> CellSpec:
     if cell.judge is None:
         return cell
-    rubric = RUBRICS[cell.judge.rubric]
+    rubric = RUBRICS.get(cell.judge.rubric)
+    if rubric is None:  # of a file that is not here: of a run, to be read and not to be run
+        return cell
     runs = cell.judge.baseline_runs
     if rubric.pairs and cell.judge.baselines and runs is None:
         runs = _runs(cell, cells, storage)
