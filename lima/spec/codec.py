@@ -242,7 +242,9 @@ def _refuse_unknown_name(kind: object, value: str, where: str) -> None:
     """Refuse a name that a field of these names does not have."""
     names = names_of(getattr(kind, "__metadata__", ()))
     if names is not None and value not in names:
-        raise SpecError(f"{where}: expected {_one_of(names)}, got {_shown(value)}")
+        package, dot, _ = value.partition(".")
+        advice = f"; if {package}.py of yours adds it: --extension {package}.py" if dot else ""
+        raise SpecError(f"{where}: expected {_one_of(names)}, got {_shown(value)}{advice}")
 
 
 def _explain(message: str, kind: object, value: object, where: str) -> str:
