@@ -12,7 +12,7 @@ from lima.inputs.check import check_bytes
 from lima.inputs.fingerprint import digits, of_bytes
 from lima.spec import CellSpec, ExtensionSpec, cell_stages, used_extensions
 from lima.spec.extension_files import as_variable
-from lima.spec.extensions import SUFFIX, require_names, require_package
+from lima.spec.extensions import SUFFIX, require_file_name, require_free, require_names
 from lima.spec.names import load_file
 
 
@@ -59,11 +59,13 @@ def _kept(folder: Path, extension: ExtensionSpec, data: bytes) -> Path:
 
 def _read(cells: Sequence[CellSpec]) -> list[tuple[ExtensionSpec, bytes]]:
     """Return the files that cells use, each once and all of them checked."""
+    for extension in dict.fromkeys(e for cell in cells for e in cell.extensions):
+        require_file_name(extension.path)
     used = dict.fromkeys(e for cell in cells for e in used_extensions(cell).extensions)
     read = {extension: _bytes(extension) for extension in used}
     first: dict[str, tuple[ExtensionSpec, bytes]] = {}
     for extension, data in read.items():
-        require_package(extension.path, data)
+        require_free(extension.path, data)
         other, known = first.setdefault(extension.package, (extension, data))
         if known != data:
             raise SpecError(

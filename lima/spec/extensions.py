@@ -61,7 +61,21 @@ def require_names(spec: object, where: str) -> None:
             raise SpecError(f"{place}: no {name!r} among the {names.kind}, which are {known}")
 
 
-def require_package(path: str, data: bytes) -> None:
+def require_file_name(path: str) -> None:
+    """Refuse a file that is not called as a module.
+
+    Raises:
+        SpecError: it is not.
+
+    """
+    if not path.endswith(SUFFIX) or not package_of(path).isidentifier():
+        raise SpecError(
+            f"{path}: an extension is a file PACKAGE.py, PACKAGE of letters, digits and "
+            "underscores; its names are PACKAGE.NAME; give it such a name"
+        )
+
+
+def require_free(path: str, data: bytes) -> None:
     """Refuse a file whose names could be another's.
 
     Args:
@@ -69,15 +83,10 @@ def require_package(path: str, data: bytes) -> None:
         data: Its content.
 
     Raises:
-        SpecError: it is not called as a module, or as one that is there already.
+        SpecError: a module of its name is there already.
 
     """
     package = package_of(path)
-    if not path.endswith(SUFFIX) or not package.isidentifier():
-        raise SpecError(
-            f"{path}: an extension is a file PACKAGE.py, PACKAGE of letters, digits and "
-            "underscores; its names are PACKAGE.NAME; give it such a name"
-        )
     if _is_anothers(package, data):
         raise SpecError(
             f"{path}: a module {package!r} is installed, whose names {package}.… these could be; "

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from lima.recipes.registry import load_study
-from lima.spec import CellSpec
+from lima.spec import CellSpec, used_extensions
+from lima_k8s.terminal.output import say
 
 
 def chosen_study(
@@ -25,4 +26,15 @@ def chosen_study(
         from lima.inputs.extensions import meet
 
         meet(cells)
+        _say_unused(cells)
     return cells
+
+
+def _say_unused(cells: Sequence[CellSpec]) -> None:
+    given = {extension for cell in cells for extension in cell.extensions}
+    used = {extension for cell in cells for extension in used_extensions(cell).extensions}
+    for extension in sorted(given - used, key=lambda e: e.package):
+        say(
+            f"warning: {extension.path} is not used: no run of this study has a name "
+            f"{extension.package}.…"
+        )
