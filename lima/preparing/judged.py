@@ -42,9 +42,9 @@ def _with_judged(cell: CellSpec, cells: Sequence[CellSpec], storage: "Storage | 
     runs = cell.judge.baseline_runs
     if rubric.pairs and cell.judge.baselines and runs is None:
         runs = _runs(cell, cells, storage)
-    return replace(
-        cell, judge=replace(cell.judge, wording=SHA256 + rubric.hash, baseline_runs=runs)
-    )
+    lowest, highest = rubric.scale or (None, None)
+    known = replace(cell.judge, wording=SHA256 + rubric.hash, lowest=lowest, highest=highest)
+    return replace(cell, judge=replace(known, baseline_runs=runs))
 
 
 def _runs(

@@ -227,7 +227,7 @@ def test_a_tracker_is_named_by_a_secret_as_documented() -> None:
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_pods_know_whether_files_of_a_study_may_run(allowed: bool) -> None:
-    for role, pod in pods(rendered(**({"extensions": True} if allowed else {}))).items():
+    for role, pod in pods(rendered(extensions=True) if allowed else rendered()).items():
         if role in ("submitter", "test"):
             continue
         (container,) = pod["spec"]["containers"]

@@ -227,7 +227,9 @@ def test_one_file_adds_to_a_study_and_edited_makes_another_run(
     (kept,) = shown["runs"][0]["extensions"]
     assert kept["path"].endswith(f"/inputs/{kept['fingerprint'].removeprefix('sha256:')}/toy.py")
     assert run in shown["run_ids"][0]["run"]
-    for command in ("aggregate", "responses", "explain", "verify"):
+    rows = json.loads(lima_k8s("aggregate", "study", "--format", "json").stdout)["rows"]
+    assert {row["bound_high"] > 6 for row in rows} == {True}  # of ten, as the run tells
+    for command in ("responses", "explain", "verify"):
         place = [run, "--storage", "study"] if command in ("explain", "verify") else ["study"]
         lima_k8s(command, *place)
     lima_k8s("report", "study", "-o", "report.html")
