@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import lima
 from lima.errors import ChangedInputError, InputError, SpecError
+from lima.evaluation.cells.measures import _scale
 from lima.inputs.content import Contents
 from lima.inputs.extensions import handed_on, meet
 from lima.inputs.fingerprint import of_bytes
@@ -19,6 +21,7 @@ from lima.judging.rubrics import RUBRICS
 from lima.preparing.prepare import prepare
 from lima.recipes.registry import load_study
 from lima.runs.job_end import read_job_end
+from lima.runs.lineage import Chain
 from lima.spec import CellSpec, ExtensionSpec, JudgeSpec, cell_stages, names, reading_cell
 from lima.spec.codec import decode, encode, run_id
 from lima.spec.curate import ArmSpec, CurateSpec, PartSpec, SourceSpec
@@ -314,3 +317,29 @@ def test_the_example_of_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'Why?'" in tens.ask(["Why?"], ["So."])
     assert tens.read("7") is not None
     assert tens.read("seven") is None
+
+
+def test_a_study_of_python_brings_its_files() -> None:
+    write()
+    settings = {"judge.rubric": "mine.tens", "judge.base_url": "http://127.0.0.1:9/v1"}
+    loaded = lima.load_study("tiny", set=settings, extensions=["mine.py"])
+    assert {cell.extensions for cell in loaded.cells} == {(ExtensionSpec("mine.py"),)}
+    assert times_run() == 1
+    with pytest.raises(SpecError, match=r"got .other.tens."):
+        lima.load_study("tiny", set=settings | {"judge.rubric": "other.tens"})
+
+
+@pytest.mark.parametrize(
+    ("told", "scale"),
+    [
+        ({"lowest": 0.0, "highest": 10.0}, (0.0, 10.0)),
+        ({"lowest": None, "highest": None}, None),
+        ({}, None),
+    ],
+)
+def test_a_score_of_a_rubric_that_is_not_here_has_the_scale_that_its_run_tells(
+    told: dict[str, float | None], scale: tuple[float, float] | None
+) -> None:
+    spec = {"judge": {"rubric": "away.tens", **told}}
+    chain = Chain("e", "a", 0, "r", {}, spec, None, {})
+    assert _scale([chain]) == scale
