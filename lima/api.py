@@ -155,6 +155,7 @@ def load_study(
     set: Mapping[str, Any] | None = None,
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    extensions: Sequence[str] = (),
 ) -> Study:
     """Return a study: of a recipe, or of a file as `--recipe` takes it.
 
@@ -163,14 +164,21 @@ def load_study(
         set: Changes of every run, path to value: `{"train.epochs": 3}`.
         arms: Keep only these; empty: all.
         seeds: Keep only these; empty: all.
+        extensions: Python files `PACKAGE.py` that add names `PACKAGE.NAME`; they run here.
 
     Raises:
-        SpecError: there is no such study, path or arm, or a value is none.
+        SpecError: there is no such study, path or arm, a value is none, or an extension fails.
+        DataError: an extension cannot be read.
 
     """
-    cells = _load_study(name, (), arms, seeds)
+    given = _load_study(name, (), arms, seeds, extensions)
     overrides = overrides_of(dict(set or {}), "set")
-    return Study(tuple(changed(cell, meant_for(cell, overrides, cells), "set") for cell in cells))
+    cells = tuple(changed(cell, meant_for(cell, overrides, given), "set") for cell in given)
+    if any(cell.extensions for cell in cells):
+        from lima.inputs.extensions import meet
+
+        meet(cells)
+    return Study(cells)
 
 
 def _run_job(cells: Sequence[CellSpec], uri: str) -> None:

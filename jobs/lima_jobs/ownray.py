@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from lima.common.environment import environment
 from lima.common.variables import OWN_RAY
 from lima.errors import LimaError
 
@@ -30,7 +31,7 @@ def own_ray(cpus: int) -> Iterator[dict[str, Any]]:
     `ray.init`.
     """
     folder = tempfile.TemporaryDirectory(prefix="lima-ray-", ignore_cleanup_errors=True)
-    with folder as name, _environment(_settings(name)):
+    with folder as name, environment(_settings(name)):
         # Ray opens its folder to all users: within ours nobody gets there.
         yield {
             "address": "local",
@@ -38,21 +39,6 @@ def own_ray(cpus: int) -> Iterator[dict[str, Any]]:
             "include_dashboard": False,
             "_temp_dir": f"{name}/ray",
         }
-
-
-@contextlib.contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Have the environment say so, and what it said before once this ends."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def require_loopback() -> None:

@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lima.errors import LimaError
+from lima.spec.extension_files import as_variable
 from lima_jobs.machines import in_cluster
 from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopback
 
@@ -35,15 +37,17 @@ DEFAULTS = {
 
 
 @contextlib.contextmanager
-def started_ray(cpus: int) -> Iterator[None]:
+def started_ray(cpus: int, files: Sequence[Path] = ()) -> Iterator[None]:
     """Join the Ray cluster of RAY_ADDRESS, or start a Ray with so many CPUs here, and leave it.
+
+    Workers of a cluster are sent `files`, of which each lies in a folder of its digits.
 
     Raises:
         LimaError: Ray does not start.
 
     """
     # Workers on other machines have only the environment of their pod.
-    joining = {"address": "auto", "runtime_env": {"env_vars": DEFAULTS}}
+    joining = {"address": "auto", "runtime_env": _runtime_env(files)}
     with contextlib.nullcontext(joining) if in_cluster() else own_ray(cpus) as options:
         import ray
 
@@ -54,6 +58,15 @@ def started_ray(cpus: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _runtime_env(files: Sequence[Path]) -> dict[str, Any]:
+    if not files:
+        return {"env_vars": DEFAULTS}
+    # Ray puts each folder where Python looks for modules; where that is, each machine knows.
+    names = (f"{file.parent.name}/{file.name}" for file in files)
+    folders = [str(file.parent) for file in files]
+    return {"env_vars": {**DEFAULTS, **as_variable(names)}, "py_modules": folders}
 
 
 def _start_ray(options: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ from lima.spec import STAGES, CellSpec, Stage, cell_stages, computes, gpus
 from lima.spec.codec import decode, run_id
 from lima.store.reachable import POD_PATIENCE_S, require_answer
 from lima.store.storage import Storage
+from lima_jobs.extensions import extension_files
 from lima_jobs.giveup import not_again_on_bad_input
 from lima_jobs.joblog import kept_log, set_up_logging
 from lima_jobs.machines import in_cluster
@@ -280,7 +281,7 @@ def _run(
     left = [p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)]
     require_keys(left, storage)
     require_models(left, storage)
-    with ray_session(parts) as parallel:
+    with extension_files(parts) as files, ray_session(parts, files) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
         run_cells(cells, storage, parallel, only, ends)
 

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lima.common.variables import PREFLIGHT
 from lima.errors import InputError
@@ -16,11 +17,12 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
+def ray_session(cells: Sequence[CellSpec], files: Sequence[Path] = ()) -> Iterator[int]:
     """Connect to the Ray cluster of RAY_ADDRESS, or start one on this machine, and leave it.
 
-    Judges are asked from this process: on this machine they need no Ray. Yields how many of
-    `cells` can run side by side.
+    Judges are asked from this process: on this machine they need no Ray. Workers on other machines
+    get `files`, which lie as `lima.inputs.extensions` has them. Yields how many of `cells` can run
+    side by side.
 
     Raises:
         InputError: a stage asks for more GPUs than there are.
@@ -34,7 +36,7 @@ def ray_session(cells: Sequence[CellSpec]) -> Iterator[int]:
     if own and not any(cell.curate or computes(cell) for cell in cells):
         yield side_by_side(cells, {"CPU": os.cpu_count() or 1})
         return
-    with started_ray(max(os.cpu_count() or 1, _most(cells)["CPU"])):
+    with started_ray(max(os.cpu_count() or 1, _most(cells)["CPU"]), files):
         if own:
             import ray
 

@@ -22,6 +22,7 @@ KINDS = (
     "lima-board-",
     "lima-vllm-",
     "lima-ranks-",
+    "lima-extensions-",
 )
 
 

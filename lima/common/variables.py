@@ -3,6 +3,8 @@
 docs/operations.md tells them; a test compares.
 """
 
+ALLOW_EXTENSIONS = "LIMA_ALLOW_EXTENSIONS"
+"""1, of a pod: jobs may run Python files of a study's own."""
 CACHE = "LIMA_CACHE"
 """Folder where models of object stores are copied, once a machine."""
 DATA = "LIMA_DATA"
@@ -11,6 +13,9 @@ DEBUG = "LIMA_DEBUG"
 """1: errors are shown with their tracebacks, as `--debug` asks."""
 ELASTIC = "LIMA_ELASTIC"
 """1, of a pod: workers come and go, and a job does not wait for all of them."""
+EXTENSIONS = "LIMA_EXTENSIONS"
+"""Of the workers of a job: the Python files of the study's own, as `lima.spec.extension_files` has
+them."""
 IMAGE = "LIMA_IMAGE"
 """Of a pod: the image that it was started from."""
 KEY_NAMES = "LIMA_KEY_NAMES"

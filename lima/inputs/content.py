@@ -106,7 +106,7 @@ class Contents:
             found = self._one(place.paths[0])
             is_absent = isinstance(found, Unknown) and found.is_absent
             return Content(of_bytes(b""), 0) if is_absent else found
-        if place.kind == "file":
+        if place.kind in ("file", "extension"):
             return self._one(place.paths[0])
         return self._model(place.paths[0], _revision(place))
 

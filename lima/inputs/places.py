@@ -13,6 +13,7 @@ from lima.spec import (
     RESPONSES,
     CellSpec,
     DataSpec,
+    ExtensionSpec,
     GenerateSpec,
     ModelSpec,
     Stage,
@@ -20,8 +21,9 @@ from lima.spec import (
     cell_stages,
 )
 from lima.spec.curate import CurateSpec, SourceSpec
+from lima.spec.extensions import packages
 
-Kind = Literal["data", "responses", "model", "source", "picks", "file", "tokenizer"]
+Kind = Literal["data", "responses", "model", "source", "picks", "file", "tokenizer", "extension"]
 MADE_HERE = ("scratch", "run:", ENDPOINT)
 """Starts of the path of a model that is no input: what a run of ours wrote is named by that run,
 and nobody knows what an endpoint contains."""
@@ -88,7 +90,19 @@ def map_places(cell: CellSpec, change: Change) -> CellSpec:
             changed[stage] = _train(spec, stage, change)
         elif isinstance(spec, GenerateSpec):
             changed[stage] = _generate(spec, change)
-    return replace(cell, **changed)
+    extensions = tuple(_extension(spec, cell, change) for spec in cell.extensions)
+    return replace(cell, **changed, extensions=extensions)
+
+
+def _extension(spec: ExtensionSpec, cell: CellSpec, change: Change) -> ExtensionSpec:
+    """Return an extension, changed as an input of the first stage that uses it; else as it is."""
+    stages = (s for s in cell_stages(cell) if spec.package in packages(getattr(cell, s)))
+    stage = next(stages, None)
+    if stage is None:
+        return spec
+    role = f"extensions.{spec.package}"
+    place = change(Place(stage, role, "extension", (spec.path,), spec.fingerprint))
+    return replace(spec, path=place.paths[0], fingerprint=place.fingerprint)
 
 
 def _train(spec: TrainSpec, stage: Stage, change: Change) -> TrainSpec:

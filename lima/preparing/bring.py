@@ -23,7 +23,7 @@ from lima.spec import CellSpec
 from lima.store.s3 import Bucket
 from lima.store.storage import CHUNK, Storage
 
-TEXTS: tuple[Kind, ...] = ("data", "responses", "picks", "file")
+TEXTS: tuple[Kind, ...] = ("data", "responses", "picks", "file", "extension")
 """Kinds of inputs that people write: single files, and folders of examples."""
 FILES: tuple[Kind, ...] = (*TEXTS, "source", "tokenizer")
 """Kinds that are brought without being asked for."""

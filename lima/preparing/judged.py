@@ -36,13 +36,15 @@ def with_judged(
 def _with_judged(cell: CellSpec, cells: Sequence[CellSpec], storage: "Storage | None") -> CellSpec:
     if cell.judge is None:
         return cell
-    rubric = RUBRICS[cell.judge.rubric]
+    rubric = RUBRICS.get(cell.judge.rubric)
+    if rubric is None:  # of a file that is not here: of a run, to be read and not to be run
+        return cell
     runs = cell.judge.baseline_runs
     if rubric.pairs and cell.judge.baselines and runs is None:
         runs = _runs(cell, cells, storage)
-    return replace(
-        cell, judge=replace(cell.judge, wording=SHA256 + rubric.hash, baseline_runs=runs)
-    )
+    lowest, highest = rubric.scale or (None, None)
+    known = replace(cell.judge, wording=SHA256 + rubric.hash, lowest=lowest, highest=highest)
+    return replace(cell, judge=replace(known, baseline_runs=runs))
 
 
 def _runs(

@@ -5,6 +5,7 @@ experiment: mine                               # the study's name; that of the r
 set: {train.data.path: mine.jsonl}             # for every run
 arms: {short: {train.data.count: 32}, all: {}} # for an arm, on top
 seeds: [0, 1]
+extensions: [mine.py]                          # Python files of the study's own
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,12 @@ from typing import Any, TypeAlias
 
 from lima.errors import SpecError
 from lima.recipes.overrides import Override, changed, meant_for, overrides_of
-from lima.spec import CellSpec
+from lima.spec import CellSpec, ExtensionSpec
 from lima.spec.codec import unknown_key
 
 Recipes: TypeAlias = Callable[[str], Sequence[CellSpec]]
 """Returns the runs of a recipe, or of a file; raises SpecError if there is neither."""
-KEYS = ("extends", "experiment", "set", "arms", "seeds")
+KEYS = ("extends", "experiment", "set", "arms", "seeds", "extensions")
 
 
 def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[CellSpec, ...]:
@@ -39,7 +40,10 @@ def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[C
     for key in document:
         if key not in KEYS:
             raise unknown_key(str(key), KEYS, name)
-    parents = _parents(document["extends"], name, recipe)
+    extensions = _extensions(document.get("extensions"), f"{name}: extensions")
+    parents = [
+        with_extensions(cell, extensions) for cell in _parents(document["extends"], name, recipe)
+    ]
     common = _overrides(document.get("set"), f"{name}: set")
     if "experiment" in document:
         common = [Override(("experiment",), document["experiment"]), *common]
@@ -50,6 +54,22 @@ def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[C
         for first, own in arms
         for cell in _seeded(first, parents, seeds)
     )
+
+
+def with_extensions(cell: CellSpec, paths: Sequence[str]) -> CellSpec:
+    """Return a cell with these Python files too; one takes the place of another of its name."""
+    new = [ExtensionSpec(path) for path in dict.fromkeys(paths)]
+    names = {extension.package for extension in new}
+    kept = [extension for extension in cell.extensions if extension.package not in names]
+    return replace(cell, extensions=(*kept, *new))
+
+
+def _extensions(paths: object, where: str) -> list[str]:
+    if paths is None:
+        return []
+    if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
+        raise SpecError(f"{where}: expected a list of files, as [mine.py], got {paths!r}")
+    return paths
 
 
 def _parents(extends: object, name: str, recipe: Recipes) -> Sequence[CellSpec]:

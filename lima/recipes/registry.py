@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from lima.errors import SpecError
 from lima.recipes.curation import curate_ablations, curate_alpaca, curate_lima, curate_small
 from lima.recipes.demo import smol, tiny
+from lima.recipes.extending import with_extensions
 from lima.recipes.overrides import apply_overrides
 from lima.recipes.paper import (
     ablations_7b,
@@ -40,6 +41,7 @@ def load_study(
     overrides: Sequence[str] = (),
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    extensions: Sequence[str] = (),
 ) -> tuple[CellSpec, ...]:
     """Return the runs of a recipe, or of a file as `lima-k8s show` writes it.
 
@@ -49,13 +51,15 @@ def load_study(
         overrides: `path=value` texts, see `lima.recipes.overrides`; applied to every run.
         arms: Keep only these; empty: all.
         seeds: Keep only these; empty: all.
+        extensions: Python files of the study's own, beside those that it names; none of them runs
+            here (see `lima.inputs.extensions`).
 
     Raises:
         SpecError: nothing has that name, the file is not a study, or no run is left.
 
     """
     cells = _keep(_keep(_read(name_or_file), "arm", arms), "seed", seeds)
-    return apply_overrides(cells, overrides)
+    return apply_overrides([with_extensions(cell, extensions) for cell in cells], overrides)
 
 
 def _read(name_or_file: str, above: tuple[str, ...] = ()) -> tuple[CellSpec, ...]:

@@ -1,7 +1,6 @@
 """Specs: frozen dataclasses that say everything about a run, and what names it."""
 
 from lima.spec.cell import (
-    BASE_ARM,
     ENDPOINT,
     RESPONSES,
     STAGES,
@@ -18,13 +17,18 @@ from lima.spec.cell import (
     ShapeSpec,
     Stage,
     TrainSpec,
+    is_baseline,
+)
+from lima.spec.extensions import ExtensionSpec
+from lima.spec.stages import (
+    BASE_ARM,
     cell_stages,
     computes,
     gpus,
-    is_baseline,
     reading_cell,
     stage_cell,
     training_compute,
+    used_extensions,
 )
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "ComputeSpec",
     "DataSpec",
     "DecodingSpec",
+    "ExtensionSpec",
     "GenerateSpec",
     "JudgeSpec",
     "ModelSpec",
@@ -52,4 +57,5 @@ __all__ = [
     "reading_cell",
     "stage_cell",
     "training_compute",
+    "used_extensions",
 ]

@@ -5,15 +5,16 @@ what storage already holds. Field descriptions and ranges below are the one sour
 JSON Schema, the reference docs and the error messages. Sections are those of the LIMA paper.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from lima.spec import names
-from lima.spec.curate import CurateSpec, SourceSpec
+from lima.spec.curate import CurateSpec
 from lima.spec.endpoints import EndpointSpec
 from lima.spec.endpoints import JudgeSpec as JudgeSpec  # noqa: PLC0414 - a stage like the others
+from lima.spec.extensions import ExtensionSpec
 from lima.spec.identity import LATER, OPERATIONAL, Fingerprint, once, stands_for
 
 Stage = Literal["curate", "base", "train", "generate", "judge"]
@@ -293,73 +294,9 @@ class CellSpec:
     train: Annotated[TrainSpec | None, Meta(description="Fine-tuning.")] = None
     generate: Annotated[GenerateSpec | None, Meta(description="Responses to prompts.")] = None
     judge: Annotated[JudgeSpec | None, Meta(description="Scores of the responses.")] = None
-
-
-BASE_ARM, CURATION_ARM = "base", "curation"
-
-
-def gpus(compute: ComputeSpec) -> int:
-    """Return how many GPUs a stage holds."""
-    return compute.workers * compute.gpus_per_worker if compute.device == "cuda" else 0
-
-
-def training_compute(spec: TrainSpec) -> ComputeSpec:
-    """Return what a training holds: the workers that it was moved to, or those of its name."""
-    return replace(spec.compute, workers=spec.on_workers or spec.compute.workers)
-
-
-def computes(cell: CellSpec) -> dict[Stage, ComputeSpec]:
-    """Return what the stages of `cell` hold that need workers with a model.
-
-    Responses of a baseline need none, whatever their spec says: the driver reads or asks for them.
-    """
-    stages: dict[Stage, TrainSpec | GenerateSpec | None] = {
-        "base": cell.base,
-        "train": cell.train,
-        "generate": cell.generate,
-    }
-    return {
-        stage: training_compute(spec) if isinstance(spec, TrainSpec) else spec.compute
-        for stage, spec in stages.items()
-        if spec is not None and not is_baseline(spec.model)
-    }
-
-
-def stage_cell(cell: CellSpec, stage: Stage) -> CellSpec:
-    """Return the part of `cell` that decides the outcome of `stage`: its identity.
-
-    Later stages are left out, so that another judge reuses the responses and another decoding
-    reuses the weights. Curated data and the base model are shared by all arms and seeds.
-    """
-    if stage == "curate":
-        return CellSpec(cell.experiment, CURATION_ARM, curate=cell.curate)
-    if stage == "base":
-        return CellSpec(cell.experiment, BASE_ARM, base=cell.base)
-    later = STAGES[STAGES.index(stage) + 1 :]
-    return replace(cell, **dict.fromkeys(later, None))  # type: ignore[arg-type]
-
-
-def reading_cell(cell: CellSpec) -> CellSpec:
-    """Return the part of the stage curate that decides its candidates.
-
-    Picks and edits by hand decide what is drawn from them: other ones are another run, which
-    reads nothing again.
-    """
-    own = stage_cell(cell, "curate")
-    if own.curate is None:
-        return own
-    sources = tuple(_as_read(source) for source in own.curate.sources)
-    return replace(own, curate=replace(own.curate, sources=sources))
-
-
-def _as_read(source: SourceSpec) -> SourceSpec:
-    if source.picks_fingerprint is not None:
-        source = replace(source, picks=None, picks_fingerprint=None)
-    if source.patches_fingerprint is not None:
-        source = replace(source, patches=None, patches_fingerprint=None)
-    return source
-
-
-def cell_stages(cell: CellSpec) -> tuple[Stage, ...]:
-    """Return the stages that `cell` has, in the order in which they run."""
-    return tuple(stage for stage in STAGES if getattr(cell, stage) is not None)
+    extensions: Annotated[
+        tuple[ExtensionSpec, ...],
+        Meta(
+            description="Python files of the study's own; part of the stages that use their names."
+        ),
+    ] = field(default=(), metadata=LATER)

@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from lima.errors import SpecError
-from lima.spec.cell import CellSpec, Stage, stage_cell
+from lima.spec.cell import CellSpec, Stage
 from lima.spec.credentials import refuse_credentials
+from lima.spec.extensions import package_of
 from lima.spec.hints import closest
 from lima.spec.names import names_of
+from lima.spec.stages import stage_cell, used_extensions
 
 T = TypeVar("T")
 RUN_ID_LENGTH = 16
@@ -79,7 +81,7 @@ def sha256_key(value: object) -> str:
 
 def spec_hash(cell: CellSpec) -> str:
     """Return the full hash of what a cell finds, recorded in every row."""
-    return sha256_key(encode(cell, operational=False))
+    return sha256_key(encode(used_extensions(cell), operational=False))
 
 
 def run_id(cell: CellSpec, stage: Stage | None = None) -> str:
@@ -90,13 +92,16 @@ def run_id(cell: CellSpec, stage: Stage | None = None) -> str:
 def decode(kind: type[T], value: object, where: str = "") -> T:
     """Turn plain data into a spec, strictly.
 
+    A name of one of its own extensions is taken as it is, since a spec is also read where that file
+    is not: `lima.spec.extensions.require_names` is for where it is.
+
     Raises:
         SpecError: an unknown key, a missing key, a wrong type or a value out of range. The
             message names the path, what is allowed there and what was given; for an unknown
             key the closest known one.
 
     """
-    _refuse_unknown(kind, value, where)
+    _refuse_unknown(kind, value, where, _own_packages(kind, value))
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -199,7 +204,15 @@ def _range_text(metadata: tuple[msgspec.Meta, ...]) -> str:
     return "".join(f"{' and' if i else ''} {part}" for i, part in enumerate(parts))
 
 
-def _refuse_unknown(kind: object, value: object, where: str) -> None:
+def _own_packages(kind: object, value: object) -> frozenset[str]:
+    """Return the packages of the extensions of a cell that is plain data, as far as it has any."""
+    found = value.get("extensions") if kind is CellSpec and isinstance(value, dict) else None
+    items = found if isinstance(found, list) else []
+    paths = [item.get("path") for item in items if isinstance(item, dict)]
+    return frozenset(package_of(path) for path in paths if isinstance(path, str))
+
+
+def _refuse_unknown(kind: object, value: object, where: str, own: frozenset[str]) -> None:
     """Refuse what msgspec lets pass: unknown keys, passwords, what canonical JSON cannot hold."""
     if isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where or 'spec'}: expected a finite number, got {value}")
@@ -207,12 +220,13 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
         raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
     if isinstance(value, str):
         refuse_credentials(value, where or "spec")
-        _refuse_unknown_name(kind, value, where)
+        if value.partition(".")[0] not in own:
+            _refuse_unknown_name(kind, value, where)
     # Only as deep as the types go: what was given may be nested without end.
     if isinstance(value, list):
         if is_list(kind):
             for index, item in enumerate(value):
-                _refuse_unknown(_item_type(kind), item, f"{where}[{index}]")
+                _refuse_unknown(_item_type(kind), item, f"{where}[{index}]", own)
         return
     nested = spec_type(kind)
     if nested is None or not isinstance(value, dict):
@@ -221,14 +235,16 @@ def _refuse_unknown(kind: object, value: object, where: str) -> None:
     for key, item in value.items():
         if key not in fields:
             raise unknown_key(str(key), fields, where)
-        _refuse_unknown(fields[key], item, f"{where}.{key}" if where else str(key))
+        _refuse_unknown(fields[key], item, f"{where}.{key}" if where else str(key), own)
 
 
 def _refuse_unknown_name(kind: object, value: str, where: str) -> None:
     """Refuse a name that a field of these names does not have."""
     names = names_of(getattr(kind, "__metadata__", ()))
     if names is not None and value not in names:
-        raise SpecError(f"{where}: expected {_one_of(names)}, got {_shown(value)}")
+        package, dot, _ = value.partition(".")
+        advice = f"; if {package}.py of yours adds it: --extension {package}.py" if dot else ""
+        raise SpecError(f"{where}: expected {_one_of(names)}, got {_shown(value)}{advice}")
 
 
 def _explain(message: str, kind: object, value: object, where: str) -> str:

@@ -44,6 +44,16 @@ class JudgeSpec:
         ),
     ] = field(default=None, metadata=stands_for("baselines"))
     wording: Fingerprint = field(default=None, metadata=LATER)
+    lowest: Annotated[
+        float | None,
+        Meta(
+            description="Least score that the rubric gives; found out with its wording, so that "
+            "results are read where the rubric is not. null: not known, or a verdict is a label."
+        ),
+    ] = field(default=None, metadata=OPERATIONAL)
+    highest: Annotated[float | None, Meta(description="Greatest score, likewise.")] = field(
+        default=None, metadata=OPERATIONAL
+    )
     both_orders: Annotated[
         bool, Meta(description="For preference: ask about every pair both ways round.")
     ] = field(default=False, metadata=LATER)

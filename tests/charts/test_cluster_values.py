@@ -223,3 +223,13 @@ def test_a_tracker_is_named_by_a_secret_as_documented() -> None:
         assert {"secretRef": {"name": "lima-trackers"}} in container["envFrom"]
         assert {"name": "MLFLOW_EXPERIMENT_NAME", "value": "lima"} in container["env"]
         assert "MLFLOW_TRACKING_URI" not in {variable["name"] for variable in container["env"]}
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_pods_know_whether_files_of_a_study_may_run(allowed: bool) -> None:
+    for role, pod in pods(rendered(extensions=True) if allowed else rendered()).items():
+        if role in ("submitter", "test"):
+            continue
+        (container,) = pod["spec"]["containers"]
+        said = {"name": "LIMA_ALLOW_EXTENSIONS", "value": str(int(allowed))}
+        assert said in container["env"], role

@@ -14,6 +14,7 @@ weights pass through the cache.
   "LIMA_CACHE" "/cache/lima"
   "LIMA_STOP_FILE" "/tmp/lima/stop"
   "LIMA_WAIT_MINUTES" (int64 .cluster.waitMinutes | toString)
+  "LIMA_ALLOW_EXTENSIONS" (ternary "1" "0" .cluster.extensions)
   "LIMA_PREFLIGHT" (ternary "1" "0" .cluster.preflight)
   "LIMA_ELASTIC" (ternary "1" "0" (ne (.elastic | default "") ""))
   "RAY_USAGE_STATS_ENABLED" "0"

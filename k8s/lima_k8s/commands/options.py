@@ -15,8 +15,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def study_options(function: F) -> F:
-    """Add the options that choose and change the runs of a study: overrides, arms, seeds."""
+    """Add the options that choose and change the runs of a study: overrides, arms, seeds, files."""
     for option in (
+        click.option(
+            "--extension",
+            "extensions",
+            multiple=True,
+            metavar="FILE",
+            help="Python file PACKAGE.py that adds names PACKAGE.NAME (docs/extending.md); "
+            "repeatable.",
+        ),
         click.option(
             "--seed", "seeds", multiple=True, type=int, help="Only this seed; repeatable."
         ),

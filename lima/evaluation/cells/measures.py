@@ -223,7 +223,8 @@ def _score_measures(
     responses = sum(int(t.counts.sum()) for t in _answered(results, owed, source))
     waiting = max(0, responses - finals) if owed else None
     scale = _scale(scoring)
-    bounds = mean_bounds(total, scored, finals - scored + (waiting or 0), *scale)
+    unscored = finals - scored + (waiting or 0)
+    bounds = mean_bounds(total, scored, unscored, *scale) if scale else None
     interval = clustered_interval(tally.sums[:, 0], tally.counts[:, 0], scale=scale)
     return {
         "judged": finals,
@@ -239,11 +240,22 @@ def _score_measures(
     }
 
 
-def _scale(chains: Sequence[Chain]) -> tuple[float, float]:
-    """Return least and greatest score that cells could get; the paper's if no rubric says so."""
-    names = {str((chain.spec.get("judge") or {}).get("rubric")) for chain in chains}
-    scales = [s for n in names if (rubric := RUBRICS.get(n)) and (s := rubric.scale)] or [SCORES]
-    return min(low for low, _ in scales), max(high for _, high in scales)
+def _scale(chains: Sequence[Chain]) -> tuple[float, float] | None:
+    """Return least and greatest score that cells could get; the paper's if no rubric says so.
+
+    None: one of them is judged by a rubric that is not here, and whose run does not tell.
+    """
+    scales: list[tuple[float, float]] = []
+    for judge in (chain.spec.get("judge") or {} for chain in chains):
+        name, low, high = str(judge.get("rubric")), judge.get("lowest"), judge.get("highest")
+        if rubric := RUBRICS.get(name):
+            scales += [rubric.scale] if rubric.scale else []
+        elif low is not None and high is not None:
+            scales.append((low, high))
+        elif "." in name:
+            return None
+    lows, highs = zip(*(scales or [SCORES]), strict=True)
+    return min(lows), max(highs)
 
 
 def _training_measures(results: Results, chains: Sequence[Chain]) -> dict[str, Any]:

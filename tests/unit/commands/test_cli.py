@@ -178,7 +178,7 @@ def test_an_error_decides_the_exit_code(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("lima_k8s.commands.study.show.load_study", fail)
+    monkeypatch.setattr("lima_k8s.commands.study.show.chosen_study", fail)
     assert run(["show", "tiny"]) == code
     assert capsys.readouterr().err == "error: x\n"
     assert run(["--debug", "show", "tiny"]) == code
@@ -194,7 +194,7 @@ def test_the_tree_of_errors_is_drawn() -> None:
 def test_a_bug_is_told_without_its_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lima_k8s.commands.study.show.load_study", lambda *_: 1 / 0)
+    monkeypatch.setattr("lima_k8s.commands.study.show.chosen_study", lambda *_: 1 / 0)
     assert run(["show", "tiny"]) == 1
     err = capsys.readouterr().err
     assert (
@@ -224,7 +224,7 @@ def test_a_file_system_error_is_told_in_one_line(
     def read(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("lima_k8s.commands.study.show.load_study", read)
+    monkeypatch.setattr("lima_k8s.commands.study.show.chosen_study", read)
     assert run(["show", "tiny"]) == code
     assert capsys.readouterr().err == f"error: {told}\n"
 

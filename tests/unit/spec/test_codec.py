@@ -55,7 +55,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
     kind = spec_type(annotation)
     if kind:
         return st.builds(kind, **{k: values(v) for k, v in field_types(kind).items()})
-    return {type(None): st.none(), bool: st.booleans(), str: st.text()}[annotation]
+    plain = {type(None): st.none(), bool: st.booleans(), str: st.text()}
+    return {**plain, float: st.floats(allow_nan=False, allow_infinity=False)}[annotation]
 
 
 def bounded(kind: Any, metadata: tuple[Meta, ...]) -> st.SearchStrategy[Any]:

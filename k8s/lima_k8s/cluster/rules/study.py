@@ -3,12 +3,12 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from lima.common.paths import is_here
+from lima.common.paths import file_name, is_here
 from lima.endpoints.keys import KeyOf, keys_of
 from lima.errors import SpecError
 from lima.lint import Finding
 from lima.runs.vllm_python import uses_vllm
-from lima.spec import CellSpec, computes
+from lima.spec import CellSpec, computes, used_extensions
 from lima_k8s.profile.cluster_spec import ClusterSpec
 from lima_k8s.study.findings import Told
 from lima_k8s.study.savings import stop_warning
@@ -37,6 +37,7 @@ def cell_findings(cells: Sequence[CellSpec], cluster: ClusterSpec) -> list[Findi
 def _cell(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
     yield from _gpu_shape(cell, cluster)
     yield from _engine_image(cell, cluster)
+    yield from _extensions(cell, cluster)
     yield from _stop(cell, cluster)
     yield from _files(cell)
     yield from _keys(cell, cluster)
@@ -82,6 +83,20 @@ def _engine_image(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
     """Find the same of the image of an engine that a run asks for."""
     if uses_vllm(cell):
         yield from _docker_hubs(cluster, cluster.image.vllm)
+
+
+def _extensions(cell: CellSpec, cluster: ClusterSpec) -> Iterator[Told]:
+    """Find Python files of the study's own, where jobs would refuse them."""
+    used = used_extensions(cell).extensions
+    if used and not cluster.extensions:
+        yield (
+            "error",
+            "cluster.extensions",
+            f"this cluster runs no Python files of a study's own, and {file_name(used[0].path)} is "
+            "one",
+            "ask the platform team for cluster.extensions: true in its profile, or for an image "
+            "with your package",
+        )
 
 
 def _docker_hubs(cluster: ClusterSpec, *images: str) -> Iterator[Told]:

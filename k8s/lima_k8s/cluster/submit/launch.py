@@ -19,6 +19,7 @@ from lima_k8s.terminal.output import say, write_json
 
 NAMED = 8
 """Runs that are named one by one before they are counted."""
+UNFIT = "this study cannot run on this cluster"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,24 @@ def prepare(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:
     submission = assemble(kind, cells, target)
     cluster = cluster_spec(submission.cluster)
     findings = [*cluster_findings(cluster), *cell_findings(cells, cluster)]
-    refuse_errors(findings, "this study cannot run on this cluster")
+    refuse_errors(findings, UNFIT)
     return submission
+
+
+def refuse_unfit(cells: Sequence[CellSpec], target: Target) -> None:
+    """Refuse what cannot run on a cluster, before its inputs are brought to the storage.
+
+    Raises:
+        InputError: it cannot, or there is no such profile.
+
+    """
+    from lima_k8s.cluster.rules.study import cell_findings, cluster_findings
+    from lima_k8s.profile.cluster_spec import cluster_spec, cluster_values
+
+    cluster = cluster_spec(cluster_values(target.profile, {}))
+    findings = [*cluster_findings(cluster), *cell_findings(cells, cluster)]
+    # Warnings are for `prepare`, which knows all options.
+    refuse_errors([f for f in findings if f.level == "error"], UNFIT)
 
 
 def assemble(kind: str, cells: Sequence[CellSpec], target: Target) -> Submission:

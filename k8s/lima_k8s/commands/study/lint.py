@@ -10,10 +10,10 @@ from lima.lint import LEVELS, Finding, lint
 from lima.lint.facts import Facts
 from lima.lint.lengths import Measured, lines, measure
 from lima.lint.machine import of_this_machine
-from lima.recipes.registry import load_study
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import allow_key_option, format_option, study_options
+from lima_k8s.study.chosen import chosen_study
 from lima_k8s.terminal.output import write_json
 
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -41,6 +41,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    extensions: tuple[str, ...],
     allowed_keys: tuple[str, ...],
     profile: str | None,
     verbose: bool,
@@ -65,7 +66,7 @@ def command(
         cells: tuple[CellSpec, ...] = ()
         findings = lint_manifests(recipe)
     else:
-        cells = load_study(recipe, overrides, arms, seeds)
+        cells = chosen_study(recipe, overrides, arms, seeds, extensions)
         findings = [*lint(cells, facts), *input_findings(look(cells, brief=True))]
         if profile:
             findings = lint_cluster(findings, cells, kinds_of(cells), profile)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lima.recipes.registry import load_study
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import format_option, study_options
 from lima_k8s.profile.cluster_spec import StopSpec
+from lima_k8s.study.chosen import chosen_study
 from lima_k8s.terminal.output import say, write_json, write_table
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    extensions: tuple[str, ...],
     output_format: str,
 ) -> None:
     """Estimate the memory and the time of a recipe on GPUs.
@@ -77,7 +78,7 @@ def command(
 
     rate = _rate(storage, gpus_per_node)
     asked = _Asked(find_gpu(gpu_name), nodes, gpus_per_node, rate, Facts())
-    cells = load_study(recipe, overrides, arms, seeds)
+    cells = chosen_study(recipe, overrides, arms, seeds, extensions)
     alike = {(c.base, c.train, c.generate): c for c in reversed(cells)}
     stages = [s for cell in reversed(alike.values()) for s in _stages(cell, asked)]
     inputs = documents(look(cells, brief=True))

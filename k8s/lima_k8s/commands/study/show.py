@@ -3,11 +3,11 @@
 import click
 
 from lima.recipes.overrides import apply_overrides
-from lima.recipes.registry import load_study
 from lima.spec import CellSpec, cell_stages
 from lima.spec.codec import encode, run_id
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import format_option, study_options
+from lima_k8s.study.chosen import chosen_study
 from lima_k8s.terminal.output import write_json, write_yaml
 
 
@@ -23,6 +23,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    extensions: tuple[str, ...],
     output_format: str,
 ) -> None:
     """Show the full specs of a recipe, a file or a run.
@@ -35,7 +36,7 @@ def command(
     from lima_k8s.study.inputs import documents, look, study_of
 
     if storage is None:
-        cells = load_study(recipe, overrides, arms, seeds)
+        cells = chosen_study(recipe, overrides, arms, seeds, extensions)
     else:
         cells = apply_overrides(study_of(storage, recipe), overrides)
     prepared = look(cells)

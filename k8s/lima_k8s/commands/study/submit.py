@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lima.errors import InputError
-from lima.recipes.registry import load_study
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
 from lima_k8s.commands.options import (
@@ -17,6 +16,7 @@ from lima_k8s.commands.options import (
     study_options,
 )
 from lima_k8s.profile.kinds import KINDS, study_up_to
+from lima_k8s.study.chosen import chosen_study
 from lima_k8s.terminal.output import say, write_json
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def command(
     overrides: tuple[str, ...],
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
+    extensions: tuple[str, ...],
     allowed_keys: tuple[str, ...],
     storage: str | None,
     local: bool,
@@ -101,7 +102,7 @@ def command(
     runs on a cluster read are brought to the storage, once.
     """
     _allow(allowed_keys, local=local)
-    study = load_study(recipe, overrides, arms, seeds)
+    study = chosen_study(recipe, overrides, arms, seeds, extensions)
     cells = study_up_to(study, KINDS[kind].last)
     if others := sorted({cell.arm for cell in study} - {cell.arm for cell in cells}):
         say(f"left out, since they have nothing up to {KINDS[kind].last}: {', '.join(others)}")
@@ -111,10 +112,11 @@ def command(
         place = storage or LOCAL_STORAGE
         _run_here(kind, cells, place, output_format, dry_run=dry_run, adopt=adopt)
         return
-    from lima_k8s.cluster.submit.launch import Target, launch, render, storage_of
+    from lima_k8s.cluster.submit.launch import Target, launch, refuse_unfit, render, storage_of
     from lima_k8s.study.delivery import Delivery, deliver
 
     target = Target(kube_context, namespace, profile, queue, priority, storage)
+    refuse_unfit(cells, target)
     delivery = Delivery(storage_of(target), adopt=adopt, models=upload_models, dry_run=dry_run)
     sent = deliver(cells, delivery)
     if dry_run:
