@@ -9,6 +9,8 @@ PLATFORM = ("AWS_", "AZURE_STORAGE_", "RAY_", "KUBE")
 """Starts of names of what opens storage or clusters, whose form says nothing."""
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """What opens the hub that models come from."""
+SERVICES = ("WANDB_", "MLFLOW_", "GITHUB_", "GH_", "GITLAB_", "CI_", "VAULT_", "SLACK_")
+"""Starts of names of what opens a service that is no endpoint of a model."""
 _SECRET = re.compile(r"(\w+_)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS)", re.IGNORECASE)
 
 
@@ -20,6 +22,11 @@ def allowed_keys() -> list[str]:
 def opens_platform(name: str) -> bool:
     """Say whether a variable of this name opens storage or a cluster."""
     return name.upper().startswith(PLATFORM)
+
+
+def opens_service(name: str) -> bool:
+    """Say whether a variable of this name opens another service than an endpoint: a hub, say."""
+    return name.upper() in HUB or name.upper().startswith(SERVICES)
 
 
 def engine_environment() -> dict[str, str]:

@@ -1,5 +1,8 @@
 """Where a baseline's endpoint is; apart from its client, which takes seconds to import."""
 
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
 from lima.errors import SpecError
 from lima.spec import ENDPOINT
 
@@ -26,3 +29,12 @@ def address_problem(path: str) -> tuple[str, str] | None:
         f"{path!r} is not an endpoint",
         "write endpoint:URL#MODEL, as endpoint:https://api.openai.com/v1#gpt-4",
     )
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for an address."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")

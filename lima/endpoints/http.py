@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
 import msgspec
 
+from lima.endpoints.address import proxy_of
 from lima.endpoints.attempt import error_words
 
 PATH = "/chat/completions"
@@ -123,7 +123,7 @@ class Endpoint:
         """Prepare to ask over at most `concurrency` connections; nothing is opened yet."""
         self._url = completions_url(base_url)
         self._concurrency = concurrency
-        self._proxy = _proxy(self._url)
+        self._proxy = proxy_of(self._url)
         self._headers = {
             **_credentials(self._url, key),
             "Content-Type": "application/json",
@@ -139,7 +139,6 @@ class Endpoint:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             # Its timeouts restart with every byte; that of a whole request is the caller's.
             timeout=aiohttp.ClientTimeout(total=None),
@@ -159,6 +158,8 @@ class Endpoint:
         async with self._session.post(
             self._url,
             data=msgspec.json.encode(request),
+            # Not the session's, which a proxy is told too: the key would be its credentials.
+            headers=self._headers,
             proxy=self._proxy,
             allow_redirects=False,
         ) as answer:
@@ -237,12 +238,3 @@ def _status_of(code: object) -> int | None:
     digits = code if isinstance(code, str) else str(code) if isinstance(code, int) else ""
     number = int(digits) if digits.isdecimal() and len(digits) == len("500") else 0
     return number if 400 <= number < 600 else None
-
-
-def _proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for an address."""
-    parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")

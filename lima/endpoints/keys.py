@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from lima.common.secret_names import allowed_keys, opens_platform
+from lima.common.secret_names import allowed_keys, opens_platform, opens_service
 from lima.common.variables import KEY_NAMES
-from lima.endpoints.address import endpoint_address
+from lima.endpoints.address import endpoint_address, proxy_of
 from lima.errors import InputError, SpecError
 from lima.spec import ENDPOINT, CellSpec, GenerateSpec, JudgeSpec, Stage, stage_cell
 
@@ -92,11 +92,21 @@ class KeyOf:
         """Refuse to send a key and prompts over networks of others for all to read."""
         if not self.url.startswith("http://"):
             return
-        if _any_public(addresses) if addresses else self.looks_public:
+        if _any_public(addresses) if addresses else self._may_be_public:
             raise InputError(
                 f"{self.where}: {self.url} is neither on this machine nor on a private network, "
                 "and plain http shows key and prompts to all networks on the way; use https"
             )
+
+    @property
+    def _may_be_public(self) -> bool:
+        """Whether an endpoint whose addresses are not known may be one of the Internet.
+
+        A proxy looks names up that nobody else here can.
+        """
+        host = host_of(self.url, self.where)
+        dotted = "." in host and not host.endswith(PRIVATE)
+        return self.looks_public or (dotted and proxy_of(self.url) is not None)
 
     @property
     def looks_public(self) -> bool:
@@ -116,7 +126,8 @@ def is_allowed(name: str) -> bool:
     """Say whether what a variable of this name holds may be sent to an endpoint as its key."""
     if opens_platform(name):
         return False
-    return bool(_NAME.fullmatch(name)) or name in allowed_keys()
+    is_key = bool(_NAME.fullmatch(name)) and not opens_service(name)
+    return is_key or name in allowed_keys()
 
 
 def allow_keys(names: Iterable[str]) -> None:
@@ -189,11 +200,14 @@ def host_of(url: str, where: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        if parts.hostname and parts.port != 0:
-            return parts.hostname
+        host = parts.hostname if parts.port != 0 else None
     except ValueError:
-        pass
-    raise SpecError(f"{where}: {url!r} is not an address like http://HOST:PORT/v1")
+        host = None
+    if host and not host.isascii():  # some of its characters are dots to whoever looks it up
+        raise SpecError(f"{where}: {url!r}: write the host in ASCII, as xn--…")
+    if not host:
+        raise SpecError(f"{where}: {url!r} is not an address like http://HOST:PORT/v1")
+    return host
 
 
 def _is_inside(host: str) -> bool:

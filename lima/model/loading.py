@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SCRATCH = "scratch"
 RUN = "run:"
 EARLIER_STAGES = ("base", "train")
+NAMED = 3
+"""Weights that a message names before it only counts."""
 
 
 @dataclass(frozen=True)
@@ -223,12 +225,30 @@ def pretrained_model(path: str, spec: ModelSpec, dtype: "torch.dtype", ranks: in
         settings["distributed_config"] = DistributedConfig(tp_size=ranks)
     safe = {"trust_remote_code": False, "use_safetensors": True}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, revision=spec.revision, **settings, **safe
+        model, told = AutoModelForCausalLM.from_pretrained(
+            path, revision=spec.revision, output_loading_info=True, **settings, **safe
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         refuse_code(path, spec.revision)
         raise unusable(path, "model", error) from error
+    _require_whole(path, sorted(told["missing_keys"]))
+    return model
+
+
+def _require_whole(path: str, missing: Sequence[str]) -> None:
+    """Refuse a checkpoint that lacks weights: transformers fills them with random numbers.
+
+    Raises:
+        ModelError: it does.
+
+    """
+    if missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise ModelError(
+            f"{path}: {len(missing)} weights of the model are in none of its files "
+            f"({', '.join(missing[:NAMED])}{more}); fetch it again, or mend its config.json, which "
+            "says what weights there are"
+        )
 
 
 def check_context(model: Any, length: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from datetime import timedelta
 
 import pytest
@@ -105,6 +106,29 @@ def test_a_proxy_of_the_environment_is_used(
     [attempts] = score(JudgeSpec(base_url="http://10.1.2.3/v1"), "Because.")
     assert [a.status for a in attempts] == ["ok"]
     assert server.requests[0].path == "http://10.1.2.3/v1/chat/completions"
+
+
+@pytest.mark.parametrize("url", ["https://judge.example.com/v1", "http://10.1.2.3/v1"])
+def test_a_proxy_is_not_told_the_key_as_its_own(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Which would be readable by all on the way to it, for endpoints behind TLS too."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def hear() -> None:
+            caller, _ = proxy.accept()
+            with caller:
+                heard.append(caller.recv(1 << 16))
+                caller.sendall(b"HTTP/1.1 502 no\r\nContent-Length: 0\r\n\r\n")
+
+        listener = threading.Thread(target=hear)
+        listener.start()
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        [attempts] = score(JudgeSpec(base_url=url, attempts=1), "Because.")
+        listener.join()
+    assert [a.status for a in attempts] == ["api_error"]
+    assert b"proxy-authorization" not in heard[0].lower()
+    assert heard[0].startswith(b"POST") or KEY.encode() not in heard[0]
 
 
 def test_nobody_listens() -> None:

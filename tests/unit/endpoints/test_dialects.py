@@ -246,6 +246,27 @@ def test_an_address_of_the_internet_in_disguise_is_refused(host: str) -> None:
         key_of(f"http://{host}/v1").find()
 
 
+@pytest.mark.parametrize("dot", ["\u3002", "\uff0e", "\uff61"])
+def test_a_host_with_another_dot_is_refused(dot: str) -> None:
+    """To whoever looks it up it is one of the Internet."""
+    with pytest.raises(SpecError, match="write the host in ASCII"):
+        key_of(f"http://evil{dot}com/v1").find()
+
+
+def test_a_name_that_only_a_proxy_can_look_up_may_be_one_of_the_internet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert key_of("http://judge.models/v1").find() == KEY
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with pytest.raises(InputError, match="use https"):
+        key_of("http://evil.com/v1").find()
+    assert key_of("http://judge.models.svc/v1").find() == KEY
+
+
 @pytest.mark.parametrize("host", ["judge.models.svc", "judge", "judge.models.svc.cluster.local"])
 def test_a_service_may_have_an_address_that_looks_public(
     host: str, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +291,10 @@ def test_a_service_may_have_an_address_that_looks_public(
         "SECRET_KEY",
         "RAY_AUTH_TOKEN",
         "AZURE_STORAGE_SAS_TOKEN",
+        "HF_TOKEN",
+        "WANDB_API_KEY",
+        "MLFLOW_TRACKING_TOKEN",
+        "GITHUB_TOKEN",
         "_TOKEN\n",
     ],
 )
@@ -279,16 +304,17 @@ def test_a_secret_of_another_kind_is_not_sent(name: str, monkeypatch: pytest.Mon
         key_of("http://127.0.0.1:1/v1", name).find()
 
 
-@pytest.mark.parametrize("name", ["JUDGE_API_KEY", "HF_TOKEN", "AZURE_OPENAI_API_KEY"])
+@pytest.mark.parametrize("name", ["JUDGE_API_KEY", "HF_API_KEY", "AZURE_OPENAI_API_KEY"])
 def test_names_of_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, KEY)
     assert key_of("https://8.8.8.8/v1", name).find() == KEY
 
 
 def test_a_name_may_be_allowed_but_for_keys_of_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_NAMES, "JUDGE_PASS,AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("JUDGE_PASS", KEY)
-    assert key_of("https://8.8.8.8/v1", "JUDGE_PASS").find() == KEY
+    monkeypatch.setenv(KEY_NAMES, "JUDGE_PASS,HF_TOKEN,AWS_SECRET_ACCESS_KEY")
+    for name in ("JUDGE_PASS", "HF_TOKEN"):
+        monkeypatch.setenv(name, KEY)
+        assert key_of("https://8.8.8.8/v1", name).find() == KEY
     with pytest.raises(SpecError):
         key_of("https://8.8.8.8/v1", "AWS_SECRET_ACCESS_KEY").find()
 

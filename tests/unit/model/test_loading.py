@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lima.common.paths import own_folder
 from lima.curation.card.table1 import token_counter
@@ -343,3 +344,13 @@ def test_pickled_weights_beside_others_are_not_looked_at(hostile: Path, tmp_path
     (hostile / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
     pretrained_model(str(hostile), ModelSpec(str(hostile)), torch.float32)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """transformers would fill them with random ones, and say so in a log alone."""
+    base = make_base(tmp_path / "base")
+    file = base / "model.safetensors"
+    weights = load_file(file)
+    save_file({n: w for n, w in weights.items() if "layers.1.mlp" not in n}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"3 weights .*layers\.1\.mlp\.down_proj\.weight"):
+        pretrained_model(str(base), ModelSpec(str(base)), torch.float32)
