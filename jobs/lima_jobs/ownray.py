@@ -10,7 +10,6 @@ import functools
 import os
 import secrets
 import socket
-import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 
 from lima.common.environment import environment
+from lima.common.temporary import temporary_folder
 from lima.common.variables import OWN_RAY
 from lima.errors import LimaError
 
@@ -30,14 +30,13 @@ def own_ray(cpus: int) -> Iterator[dict[str, Any]]:
     Must come before anything imports Ray, which reads its settings then. Yields the arguments of
     `ray.init`.
     """
-    folder = tempfile.TemporaryDirectory(prefix="lima-ray-", ignore_cleanup_errors=True)
-    with folder as name, environment(_settings(name)):
+    with temporary_folder("lima-ray-") as folder, environment(_settings(str(folder))):
         # Ray opens its folder to all users: within ours nobody gets there.
         yield {
             "address": "local",
             "num_cpus": cpus,
             "include_dashboard": False,
-            "_temp_dir": f"{name}/ray",
+            "_temp_dir": f"{folder}/ray",
         }
 
 

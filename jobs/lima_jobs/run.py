@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lima.common.temporary import temporary_folder
 from lima.common.variables import PARENT, STOP_FILE
 from lima.endpoints.keys import require_keys
 from lima.errors import Interrupted, LimaError, NotReadyError, SpecError
@@ -244,7 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_up_logging()
     # Of this process alone: two jobs on one machine are stopped one by one, and by their owner.
-    own = tempfile.TemporaryDirectory(prefix="lima-stop-", ignore_cleanup_errors=True)
+    own = temporary_folder("lima-stop-")
     with own as folder, not_again_on_bad_input(), _exit_code_of_errors():
         os.environ.setdefault(STOP_FILE, f"{folder}/stop")
         stop_file().unlink(missing_ok=True)

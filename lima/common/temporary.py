@@ -23,6 +23,8 @@ KINDS = (
     "lima-vllm-",
     "lima-ranks-",
     "lima-extensions-",
+    "lima-ray-",
+    "lima-stop-",
 )
 
 

@@ -125,7 +125,7 @@ def _check_world(spec: TrainSpec, stage: str) -> Iterator[Finding]:
             "warning",
             f"{stage}.batch_size",
             f"{spec.batch_size} is not a multiple of {workers} workers times {micro} examples: "
-            "some workers wait for others",
+            "some steps are shorter than others",
             f"--set {stage}.batch_size={-(-spec.batch_size // (workers * micro)) * workers * micro}"
             f", or another {stage}.compute.micro_batch_size",
         )
@@ -184,14 +184,17 @@ def _check_template(spec: TrainSpec, stage: str, model: ModelFacts) -> Iterator[
     ours = lima_template(model.eos) if model.eos else ""
     replaced = model.template not in ("", lima_template(spec.model.eot_token), ours)
     if not own and replaced and spec.text_format == "dialogue":
-        ends = f" --set '{stage}.model.eot_token={model.eos}'" if model.eos else ""
+        # A base may end texts with one token and turns with another.
+        writes_eos = model.eos and (model.eos in model.template or "eos_token" in model.template)
+        token = model.eos if writes_eos else "TOKEN"
+        ends = f" --set '{stage}.model.eot_token={token}'"
         yield Finding(
             "warning",
             path,
             f"{model.name} was tuned to chat by a template of its own, which is replaced: turns "
             f"end with {spec.model.eot_token!r}, and roles and system prompts go",
-            f"keep it: --set {path}=own{ends} (the token that ends its turns), and the same for "
-            "generate.model",
+            f"keep it: --set {path}=own{ends} (the token with which its template ends turns), and "
+            "the same for generate.model",
         )
 
 

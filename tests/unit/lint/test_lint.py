@@ -302,7 +302,10 @@ def test_the_template_of_a_chat_tuned_model(tmp_path: Path) -> None:
     path = "train.model.chat_template"
     own = [f"{path}=own", "generate.model.chat_template=own"]
     assert "no chat template of its own" in one(findings(*mine, *own), "error", path).message
-    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    # As bases whose texts end with another token than their turns.
+    (folder / "chat_template.jinja").write_text("{{ messages }}<|turn_end|>")
+    assert "train.model.eot_token=TOKEN" in one(findings(*mine), "warning", path).fix
+    (folder / "chat_template.jinja").write_text("{{ messages }}{{ eos_token }}")
     replaced = one(findings(*mine), "warning", path)
     assert "which is replaced: turns end with '<|eot|>'" in replaced.message
     assert "--set train.model.chat_template=own --set 'train.model.eot_token=<|im_end|>'" in (
