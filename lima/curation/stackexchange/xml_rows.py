@@ -14,6 +14,7 @@ from lxml import etree
 from lima.curation.reading.damage import Damage
 
 START = b"<row"
+BREAKS_OFF = "file breaks off after a row"
 NOT_XML = "row is not well-formed XML"
 REPLACED = "character that XML forbids, replaced"
 NOT_UTF8 = "row is not in UTF-8, and the file does not say in what"
@@ -75,6 +76,8 @@ def frames(
         damage.note(f"{where}: byte {base - cut}", *problem)
     elif rest[:1].isspace():
         yield base - cut, START + rest
+        if rest.rstrip().endswith(b"/>"):  # no end tag of the document follows
+            damage.note(f"{where}: byte {base + len(rest)}", BREAKS_OFF)
 
 
 def _problem(part: bytes, size: int, max_bytes: int) -> tuple[str, str] | None:

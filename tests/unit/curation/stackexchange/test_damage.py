@@ -254,3 +254,11 @@ def test_rows_parsed_together_stay_apart() -> None:
     assert [parse_rows([row])[0] for row in rows] == expected
     assert parse_rows([rows[3], rows[3]]) == [ended, ended]
     assert parse_rows([b'<row Id="1"/>', b'<row Id="2"/>']) == [{"Id": "1"}, {"Id": "2"}]
+
+
+def test_a_file_that_breaks_off_between_rows_is_told() -> None:
+    row = b'  <row Id="1" PostTypeId="1" Body="x" />\n'
+    for end, counts in ((b"</posts>\n", {}), (b"", {"file breaks off after a row": 1})):
+        damage = Damage()
+        found = list(frames([b"<posts>\n" + row + row + end], "Posts.xml", 1 << 20, damage))
+        assert (len(found), damage.counts) == (2, counts)
