@@ -194,9 +194,7 @@ class StateStore:
             f"{self.folder}/{entry.path.removeprefix(f'{self.folder}/').split('/')[0]}"
             for entry in self.storage.entries(self.folder)
         }
-        # A file named `.json` is of no state: what is left of its path is the folder of all.
-        others = {path.removesuffix(".json") for path in found} - committed - {f"{self.folder}/"}
-        for path in sorted(others):
+        for path in sorted({path.removesuffix(".json") for path in found} - committed):
             self._delete(path)
 
     def _delete(self, path: str) -> None:

