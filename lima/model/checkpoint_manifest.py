@@ -6,14 +6,26 @@ STORAGE/checkpoints/run_id=R/weights/epoch=05.json
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
+
+from lima.common.typed_json import DamagedJsonError, decoded
 from lima.errors import ModelError, StorageError
 
 if TYPE_CHECKING:
     from lima.store.storage import Storage
+
+_MANIFEST = re.compile(r"epoch=(0[0-9]|[1-9][0-9]+)\.json")
+
+
+class _Weights(msgspec.Struct):
+    """The bytes of each file, by name."""
+
+    files: Annotated[dict[str, Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
 
 
 def checkpoints_path(run: str) -> str:
@@ -27,11 +39,10 @@ def weights_path(run: str, epoch: int) -> str:
 
 
 def weights_epochs(storage: "Storage", run: str) -> list[int]:
-    """Return the epochs whose weights are complete, in order."""
+    """Return the epochs whose weights are complete, in order; other names are no manifests."""
     folder = f"{checkpoints_path(run)}/weights"
     names = [entry.path.removeprefix(f"{folder}/") for entry in storage.entries(folder)]
-    manifests = [n for n in names if "/" not in n and n.endswith(".json")]
-    return sorted(int(n.removeprefix("epoch=").removesuffix(".json")) for n in manifests)
+    return sorted(int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name)))
 
 
 def check_weights(storage: "Storage", run: str, epoch: int) -> None:
@@ -44,9 +55,9 @@ def check_weights(storage: "Storage", run: str, epoch: int) -> None:
     path = weights_path(run, epoch)
     there = {e.path.removeprefix(f"{path}/"): e.size for e in storage.entries(path)}
     try:
-        files = dict(json.loads(storage.read(f"{path}.json"))["files"])
-    except (ValueError, KeyError, TypeError):
-        raise _damaged(storage, run, epoch, "its manifest cannot be read") from None
+        files = decoded(storage.read(f"{path}.json"), _Weights).files
+    except DamagedJsonError as error:
+        raise _damaged(storage, run, epoch, f"its manifest cannot be read: {error}") from None
     for name, size in files.items():
         if there.get(name) != size:
             raise _damaged(storage, run, epoch, f"{name} has {there.get(name, 0)} of {size} bytes")

@@ -16,7 +16,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import msgspec
+
 from lima.common.clock import now
+from lima.common.typed_json import DamagedJsonError, decoded
 from lima.errors import StorageError
 from lima.model.checkpoint_manifest import checkpoints_path
 from lima.runs.progress import INTERVAL_S
@@ -36,6 +39,26 @@ LINKED = (
     "draws",
 )
 """Columns of `steps` that a link stands for: all but times."""
+
+
+class _Step(msgspec.Struct):
+    """A step of a trace: the columns of `LINKED`, and its link."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float | None
+    examples: int
+    tokens: int
+    target_tokens: int
+    workers: int
+    draws: int
+    chain: str
+
+
+class _Steps(msgspec.Struct):
+    steps: list[_Step]
 
 
 def link(before: str, row: Mapping[str, Any]) -> str:
@@ -98,8 +121,8 @@ def read_traces(storage: Storage, run: str) -> dict[str, list[dict[str, Any]]]:
     for entry in storage.entries(traces_path(run)):
         name = entry.path.rsplit("/", 1)[-1].removesuffix(".json")
         try:
-            steps = json.loads(storage.read(entry.path))["steps"]
-            found[name] = [{n: s[n] for n in (*LINKED, "chain")} for s in steps]
-        except (ValueError, KeyError, TypeError):
+            steps = decoded(storage.read(entry.path), _Steps).steps
+            found[name] = [msgspec.structs.asdict(step) for step in steps]
+        except DamagedJsonError:
             found[name] = []
     return found

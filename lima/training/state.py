@@ -16,8 +16,11 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
+import msgspec
+
+from lima.common.typed_json import DamagedJsonError, decoded
 from lima.errors import InputError
 from lima.model.checkpoint_manifest import checkpoints_path
 from lima.store.storage import Storage
@@ -33,6 +36,17 @@ LAYOUT = "slices"
 
 Files = dict[str, tuple[int, str]]
 """Size in bytes and sha256, by name."""
+_Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+_Size = Annotated[int, msgspec.Meta(ge=0)]
+_Name = Annotated[str, msgspec.Meta(pattern="^[^/]+$")]
+"""Of a file: it is named, not placed."""
+
+
+class _Manifest(msgspec.Struct):
+    step: _Count
+    workers: _Count
+    files: dict[_Name, tuple[_Size, str]]
+    layout: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,18 +161,20 @@ class StateStore:
     def _manifest(self, name: str) -> SavedState | None:
         where = f"{self.storage.uri}/{self.folder}/{name}"
         try:
-            record = json.loads(self.storage.read(f"{self.folder}/{name}"))
-            state = _decoded(record)
-        except (ValueError, KeyError, TypeError):
-            log.warning("%s is not a manifest; passed over", where)
+            found = decoded(self.storage.read(f"{self.folder}/{name}"), _Manifest)
+        except DamagedJsonError as error:
+            log.warning("%s is not a manifest (%s); passed over", where, error)
             return None
-        if record.get("layout") != LAYOUT:
+        if found.layout != LAYOUT:
             raise InputError(
                 f"{where}: this state was saved by another version of lima-k8s, and this one "
                 "cannot read it; let that version finish the run, or delete this file and the "
                 "folder beside it: training then begins anew"
             )
-        return state
+        if f"{self.folder}/{name}" != f"{self._path(found.step)}.json":
+            log.warning("%s is not the manifest of step %d; passed over", where, found.step)
+            return None
+        return SavedState(found.step, found.workers, found.files)
 
     def keep_last(self, count: int) -> None:
         """Delete all states but the last `count`; with none, also what never came to be one."""
@@ -188,13 +204,6 @@ class StateStore:
 
     def _path(self, step: int) -> str:
         return f"{self.folder}/step={step:08d}"
-
-
-def _decoded(record: Any) -> SavedState:
-    files = {str(k): (int(size), str(sum_)) for k, (size, sum_) in record["files"].items()}
-    if any("/" in name for name in files):
-        raise ValueError("files are named, not placed")
-    return SavedState(int(record["step"]), int(record["workers"]), files)
 
 
 def _grouped(aside: Aside) -> Iterator[list[tuple[str, str]]]:

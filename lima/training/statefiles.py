@@ -1,12 +1,22 @@
 """Reads a worker's slices of a saved state, by however many workers it was saved."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
+from lima.common.typed_json import DamagedJsonError, decoded
 from lima.store.storage import Storage
 from lima.training.aside import KINDS, Aside, Slice, slice_of
+
+Saved = dict[str, Any]
+"""A tensor of a file: `dtype`, `shape` and `data`, as safetensors names them."""
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
 
 
 class StateReader:
@@ -38,12 +48,16 @@ class StateReader:
         }
         if any(there.get(name) != size for name, (size, _) in self.files.items()):
             return False
+        # Every worker saves an index, so that more than are there never saved.
+        if self.workers < 1 or any(_index(r) not in self.files for r in range(self.workers)):
+            return False
+        read = Counter[tuple[str, str]]()
         try:
             for rank in self._ranks(aside):
-                self._read_of(rank, aside)
+                read.update(self._read_of(rank, aside))
         except _DamagedError:
             return False
-        return True
+        return all(read[key] == len(tensor) for key, tensor in aside.tensors.items())
 
     def _ranks(self, aside: Aside) -> list[int]:
         """Return the workers that saved a part of what `aside` holds."""
@@ -54,8 +68,14 @@ class StateReader:
                 found.update(range(part.start // size, (part.stop - 1) // size + 1))
         return sorted(found)
 
-    def _read_of(self, rank: int, aside: Aside) -> None:
-        """Copy what worker `rank` saved of the slices of `aside`, a file at a time."""
+    def _read_of(self, rank: int, aside: Aside) -> Counter[tuple[str, str]]:
+        """Copy what worker `rank` saved of the slices of `aside`, a file at a time.
+
+        Returns:
+            How many numbers of each tensor were copied.
+
+        """
+        read = Counter[tuple[str, str]]()
         wanted: dict[str, list[str]] = {}
         places = self._index(rank)
         for name, part in aside.slices.items():
@@ -69,20 +89,22 @@ class StateReader:
                     saved = _known(tensors, f"{name}/{kind}")
                     part = aside.slices[name]
                     theirs = slice_of(part.length, rank, self.workers)
-                    _lay(aside.tensors[name, kind], part, saved, theirs)
+                    read[name, kind] += _lay(aside.tensors[name, kind], part, saved, theirs)
+        return read
 
     def _index(self, rank: int) -> dict[str, str]:
         try:
-            return dict(json.loads(self._checked(f"rank-{rank:05d}.index.json"))["weight_map"])
-        except (ValueError, KeyError, TypeError) as error:
+            return decoded(self._checked(_index(rank)), _Index).weight_map
+        except DamagedJsonError as error:
             raise _DamagedError from error
 
-    def _tensors(self, file: str) -> dict[str, Any]:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
+    def _tensors(self, file: str) -> dict[str, Saved]:
+        from safetensors import SafetensorError, deserialize
 
+        # Not `load` of safetensors.torch: it fails in many ways at types that torch has not.
+        parse: Callable[[bytes], list[tuple[str, Saved]]] = deserialize
         try:
-            return load(self._checked(file))
+            return dict(parse(self._checked(file)))
         except SafetensorError as error:
             raise _DamagedError from error
 
@@ -99,17 +121,30 @@ class _DamagedError(Exception):
     """What was saved is not there, or not what it was."""
 
 
+def _index(rank: int) -> str:
+    return f"rank-{rank:05d}.index.json"
+
+
 def _known(found: Mapping[str, Any], name: str) -> Any:
     if name not in found:
         raise _DamagedError
     return found[name]
 
 
-def _lay(target: Any, part: Slice, saved: Any, theirs: Slice) -> None:
-    """Copy where the slice `theirs`, which `saved` holds, and the slice `part` overlap."""
-    if saved.shape != (theirs.stop - theirs.start,) or saved.dtype != target.dtype:
+def _lay(target: Any, part: Slice, saved: Saved, theirs: Slice) -> int:
+    """Copy where the slice `theirs`, which `saved` holds, and the slice `part` overlap.
+
+    Returns:
+        How many numbers that were.
+
+    """
+    import torch
+
+    if saved["dtype"] != "F32" or saved["shape"] != [theirs.stop - theirs.start]:
         raise _DamagedError
+    numbers = torch.frombuffer(saved["data"], dtype=torch.float32)
     start, stop = max(part.start, theirs.start), min(part.stop, theirs.stop)
-    target[start - part.start : stop - part.start] = saved[
+    target[start - part.start : stop - part.start] = numbers[
         start - theirs.start : stop - theirs.start
     ]
+    return stop - start

@@ -12,7 +12,11 @@ from safetensors.torch import load, save
 
 from lima.errors import InputError, Interrupted
 from lima.store.storage import Storage
+from lima.training.aside import Aside, slice_of
+from lima.training.state import StateStore
+from lima.training.statefiles import StateReader
 from lima.training.tensorfiles import pieces
+from lima.training.world import World
 from tests.helpers.models import make_base, small_cell
 from tests.helpers.training import step_rows, train
 
@@ -27,6 +31,30 @@ class Hostile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open, (str(self.file), "w")
+
+
+SLICES = {"weight": slice_of(5, 0, 1)}
+
+
+@pytest.fixture
+def states(tmp_path: Path) -> StateStore:
+    """Return two states of one worker: of step 1 all ones, of step 2 all twos."""
+    found = StateStore(Storage(str(tmp_path)), "run", World(0, 1, torch.device("cpu")), keep=2)
+    aside = Aside(SLICES)
+    for step in (1, 2):
+        for tensor in aside.tensors.values():
+            tensor.fill_(step)
+        found.save(aside, step)
+    return found
+
+
+def restored(states: StateStore) -> int:
+    """Restore; the numbers are those of the step that is returned."""
+    read, used = Aside(SLICES), list[int]()
+    step = states.restore(lambda: read, used.append)
+    assert used == [step]
+    assert all(bool((tensor == step).all()) for tensor in read.tensors.values())
+    return step
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +117,66 @@ def test_an_index_or_a_manifest_leads_nowhere_else(
         train(small_cell(base), storage, stop_after=1)
     assert "step=00000001.json is not a manifest" in caplog.text
     assert [row["step"] for row in step_rows(storage, small_cell(base))] == [1]
+
+
+NESTED = "[" * 100_000
+MANIFESTS: dict[str, str | dict[str, Any]] = {
+    "less than no workers": {"workers": -3},
+    "no workers": {"workers": 0},
+    "half a worker": {"workers": 1.5},
+    "a step without end": {"step": float("inf")},
+    "a step of many digits": {"step": 10**400},
+    "files that are a list": {"files": [1]},
+    "a layout that is a list": {"layout": []},
+    "lists without end": NESTED,
+    "lists without end in it": '{"step": 1, "files": ' + NESTED,
+}
+
+
+@pytest.mark.parametrize("told", MANIFESTS.values(), ids=MANIFESTS.keys())
+def test_a_manifest_that_is_none_is_passed_over(
+    states: StateStore, told: str | dict[str, Any]
+) -> None:
+    manifest = Path(states.storage.uri, f"{states.folder}/step=00000002.json")
+    record = json.loads(manifest.read_text())
+    text = told if isinstance(told, str) else json.dumps(record | told)
+    manifest.write_text(text)
+    assert restored(states) == 1
+    assert not manifest.exists(), "nor does it come back"
+
+
+INDEXES = {
+    "lists without end": NESTED,
+    "places that are lists": '{"weight_map": {"weight/master": ["rank-00000-00000.safetensors"]}}',
+    "a list": '{"weight_map": [["weight/master", "rank-00000-00000.safetensors"]]}',
+}
+
+
+@pytest.mark.parametrize("told", INDEXES.values(), ids=INDEXES.keys())
+def test_an_index_that_is_none_is_damage(states: StateStore, told: str) -> None:
+    folder = Path(states.storage.uri, f"{states.folder}/step=00000002")
+    plant(folder / "rank-00000.index.json", told.encode())
+    assert restored(states) == 1
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("F4", [8]), ("F8_E8M0", [4]), ("F32", [2**63, 0])])
+def test_numbers_that_torch_has_not_are_damage(
+    states: StateStore, kind: str, shape: list[int]
+) -> None:
+    folder = Path(states.storage.uri, f"{states.folder}/step=00000002")
+    size = 0 if 0 in shape else 4
+    told = {"dtype": kind, "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"weight/master": told}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(size)
+    plant(folder / "rank-00000-00000.safetensors", content)
+    assert restored(states) == 1
+
+
+@pytest.mark.parametrize("workers", [-3, 0])
+def test_a_state_of_which_not_all_was_read_is_not_taken(states: StateStore, workers: int) -> None:
+    state = states.states()[-1]
+    reader = StateReader(states.storage, states._path(state.step), workers, state.files)
+    assert not reader.read(Aside(SLICES))
 
 
 def test_a_state_of_another_version_is_kept_and_named(

@@ -17,6 +17,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import STEPS
 from lima.training.certificate import ranges
+from lima.training.chain import read_traces, traces_path
 from lima.training.hooks import Hooks
 from lima.training.loop import Trainer
 from lima.training.step_rows import StepRecord
@@ -154,6 +155,12 @@ def test_steps_that_differ_are_named(
     code, found = verified(capsys, cell, copy)
     assert code == 0
     assert {"step": 2, "attempts": 2, "agree": "to rounding"} in found["repeated"]
+
+
+def test_a_trace_that_is_none_has_no_steps(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write(f"{traces_path('run')}/planted.json", b"[" * 100_000)
+    assert read_traces(storage, "run") == {"planted": []}
 
 
 def test_what_cannot_be_verified_is_bad_input(
