@@ -8,6 +8,10 @@ from lima.errors import DataError
 from lima.store.storage import Storage
 
 
+class NoFilesError(DataError):
+    """A folder holds no file of a kind."""
+
+
 def files(paths: Sequence[str], suffixes: Sequence[str]) -> list[str]:
     """Return the files of `paths`, by name: of a folder those below it with a known suffix.
 
@@ -37,5 +41,5 @@ def _files_of(path: str, suffixes: Sequence[str]) -> list[str]:
         raise DataError(f"{path}: no such file or folder")
     found = [file for file in below if base_name(file).endswith(wanted)]
     if not found:
-        raise DataError(f"{path}: no file in it ends with {' or '.join(wanted)}")
+        raise NoFilesError(f"{path}: no file in it ends with {' or '.join(wanted)}")
     return found

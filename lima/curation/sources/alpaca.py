@@ -36,7 +36,7 @@ def read(
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    found = file_names.named_files(SOURCE, paths)
+    found = file_names.files_to_read(SOURCE, paths, damage)
     names = names or file_names.distinct_names(found)
     for file in found:
         for number, (where, record) in enumerate(records(file.file, damage)):

@@ -4,14 +4,16 @@ The name of a file is enough where no other has it. Those that share one are tol
 of the folders above them as it takes, below `curate.root`: so ids do not say where that lies.
 """
 
+import contextlib
 import os.path
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lima.common.paths import base_name, below, expanded, file_name, stem
+from lima.curation.reading.damage import Damage
 from lima.spec.curate import CurateSpec
-from lima.store.files import files
+from lima.store.files import NoFilesError, files
 
 MARKDOWN = (".md", ".markdown")
 RECORDS = (".jsonl", ".json", ".ndjson")
@@ -21,6 +23,8 @@ SUFFIXES = {
     "authored": (*RECORDS, *MARKDOWN),
 }
 """By kind of source: of its files, whose examples are named by file and row."""
+TABLES = (".parquet", ".arrow", ".feather")
+"""Files of examples that training reads (Parquet), and curation does not."""
 IN_FOLDERS = "authored"
 """The kind whose names hold the folders below the path that was given."""
 
@@ -55,6 +59,21 @@ def named_files(kind: str, paths: Sequence[str]) -> list[NamedFile]:
             found[file] = f"{folder}/{stem(file)}" if folder else stem(file)
     ordered = sorted(found.items(), key=lambda item: (item[1], item[0]))
     return [NamedFile(file, name) for file, name in ordered]
+
+
+def files_to_read(kind: str, paths: Sequence[str], damage: Damage) -> list[NamedFile]:
+    """Return the files of a source as `named_files` does; note those of tables beside them.
+
+    Raises:
+        DataError: a path does not exist, or there are some and `damage` is strict.
+
+    """
+    for path in paths:
+        with contextlib.suppress(NoFilesError):
+            for file in files([path], TABLES):
+                if base_name(file).endswith(TABLES):
+                    damage.note(file, "a table, which curation does not read", "write it as JSONL")
+    return named_files(kind, paths)
 
 
 def names_in(spec: CurateSpec) -> Names:

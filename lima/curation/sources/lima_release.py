@@ -65,7 +65,7 @@ def read(
         DataError: a path does not exist, or `damage` is strict.
 
     """
-    found = file_names.named_files(KIND_NAME, paths)
+    found = file_names.files_to_read(KIND_NAME, paths, damage)
     names = names or file_names.distinct_names(found)
     for file in found:
         rows = _conversations(file.file, damage, chosen)

@@ -106,3 +106,16 @@ def test_two_texts_under_one_id_are_refused_with_their_places(
         curate(spec, tmp_path / "storage")
     assert f"{tmp_path}/a/first.jsonl:2 and {tmp_path}/b/second.jsonl:2: " in str(error.value)
     assert "authored mine" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["examples", "alpaca", "authored"])
+def test_tables_beside_files_of_rows_are_told(tmp_path: Path, kind: str) -> None:
+    """Training would read them: nobody expects that half of a folder is left out."""
+    _write(tmp_path / "mine" / "a.jsonl", _rows(0, 2))
+    (tmp_path / "mine" / "deep").mkdir()
+    (tmp_path / "mine" / "deep" / "b.parquet").write_bytes(b"PAR1")
+    spec, damage = _spec(tmp_path, _source(kind, "mine")), Damage()
+    assert len(list(read_source(spec.sources[0], spec, damage))) == 2
+    assert damage.counts == {"a table, which curation does not read": 1}
+    with pytest.raises(DataError, match=r"b\.parquet"):
+        list(read_source(spec.sources[0], spec, Damage(strict=True)))
