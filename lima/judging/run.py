@@ -15,6 +15,7 @@ from lima.endpoints.storing import Storing
 from lima.errors import EndpointError, LimaError, StorageError
 from lima.judging.budget import Budget, attempt_cost
 from lima.judging.judge import Judge
+from lima.judging.rubrics import RUBRICS
 from lima.judging.spending import Spending
 from lima.judging.tasks import Shard, Task, judge_spec, plan_shards, plan_tasks, write_pairs
 from lima.judging.unanswered import Heard, gone, unreachable
@@ -68,6 +69,7 @@ class _Run:
         self.spending = Spending(storage, self.table.identity["run_id"])
         self.storing = Storing(storage.uri)
         self.tasks = plan_tasks(cell, storage)
+        self.unit = "pairs" if RUBRICS[self.spec.rubric].pairs else "responses"
         self.done = 0
         self.failed: Counter[str] = Counter()
         self.cost = self.before = ZERO
@@ -96,7 +98,7 @@ class _Run:
             if self.failed:
                 reasons = ", ".join(f"{n} {status}" for status, n in self.failed.most_common())
                 self._warn(
-                    f"{self.failed.total()} of {len(self.tasks)} responses stay unscored "
+                    f"{self.failed.total()} of {len(self.tasks)} {self.unit} stay unscored "
                     f"({reasons}); the column error of judgments says why"
                 )
             await self.storing.run(self._report, force=True)
@@ -329,4 +331,4 @@ class _Run:
         if self.unpriced:
             figures["answers_of_unknown_cost"] = self.unpriced
         total = len(self.tasks)
-        self.progress.update("judge", self.done, total, "responses", force=force, **figures)
+        self.progress.update("judge", self.done, total, self.unit, force=force, **figures)

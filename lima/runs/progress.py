@@ -122,7 +122,7 @@ def unscored_text(record: Mapping[str, Any]) -> str:
         return ""
     reasons = ", ".join(f"{figures[name]} {name}" for name in STATUSES if figures.get(name))
     told = f" ({reasons})" if reasons else ""
-    return f"{failed} of {record['total']} responses unscored{told}"
+    return f"{failed} of {record['total']} {record['unit']} unscored{told}"
 
 
 def warnings_of(record: Mapping[str, Any]) -> list[str]:
