@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from lima.common.paths import PACKAGE, is_here
+from lima.common.paths import PACKAGE, expanded, is_here
 from lima.inputs.model_files import is_gguf
 from lima.lint.facts import earlier_stage, is_remote
 from lima.lint.finding import Finding
+from lima.model.foreign import SAVE_SAFELY, pickled_weights
 from lima.model.loading import RUN, SCRATCH
 from lima.model.unusable import not_installed
 from lima.spec import STAGES, CellSpec, ModelSpec, ShapeSpec, Stage
@@ -51,6 +52,14 @@ def check_model(cell: CellSpec, stage: Stage, model: ModelSpec) -> Iterator[Find
     elif here and not is_here(f"{model.path}/config.json"):
         yield Finding(
             "error", f"{path}.path", f"{model.path} holds no config.json", "name a saved model"
+        )
+    elif here and (pickled := pickled_weights(expanded(model.path))):
+        yield Finding(
+            "error",
+            f"{path}.path",
+            f"the weights of {model.path} are pickled ({pickled}), which is code: they are never "
+            "opened",
+            SAVE_SAFELY,
         )
     elif model.path.startswith((".", "/", "~")) and not here:
         yield Finding(

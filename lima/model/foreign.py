@@ -11,6 +11,7 @@ CODE = "auto_map"
 """What a configuration says under which the code is that it needs."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SAFE = ".safetensors"
+SAVE_SAFELY = "save the model as safetensors, which is transformers' default, and name that"
 
 
 def refuse_code(path: str, revision: str | None = None) -> None:
@@ -29,14 +30,18 @@ def refuse_code(path: str, revision: str | None = None) -> None:
             f"{path}: this model needs code that comes with it, and such code is never run; name "
             "one whose architecture transformers has"
         )
-    files = [f for f in Path(path).iterdir() if f.is_file()] if Path(path).is_dir() else []
-    pickled = sorted(f.name for f in files if f.suffix in PICKLED)
-    if pickled and not any(f.suffix == SAFE for f in files):
+    if pickled := pickled_weights(Path(path)):
         raise ModelError(
-            f"{path}: its weights are pickled ({pickled[0]}): whoever made the file could run code "
-            "here, so it is never opened; save the model as safetensors, which is transformers' "
-            "default, and name that"
+            f"{path}: its weights are pickled ({pickled}): whoever made the file could run code "
+            f"here, so it is never opened; {SAVE_SAFELY}"
         )
+
+
+def pickled_weights(folder: Path) -> str:
+    """Return a file of a model that has pickled weights alone; empty: it has others, or none."""
+    files = [f for f in folder.iterdir() if f.is_file()] if folder.is_dir() else []
+    pickled = sorted(f.name for f in files if f.suffix in PICKLED)
+    return "" if any(f.suffix == SAFE for f in files) else next(iter(pickled), "")
 
 
 def _configuration(path: str, name: str, revision: str | None) -> dict[str, Any]:

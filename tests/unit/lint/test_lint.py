@@ -319,6 +319,18 @@ def test_the_template_of_a_chat_tuned_model(tmp_path: Path) -> None:
     assert not [f for f in findings(*mine) if f.path == path], "ours, of an earlier run"
 
 
+def test_pickled_weights_are_told_before_anything_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").touch()
+    found = one(findings("base=null", "train.model.path=./old"), "error", "train.model.path")
+    assert "pickled (pytorch_model.bin)" in found.message
+    (folder / "model.safetensors").touch()
+    again = findings("base=null", "train.model.path=./old")
+    assert not [f for f in again if f.path == "train.model.path" and f.level == "error"]
+
+
 def test_a_gguf_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").touch()
     found = findings("base=null", "train.model.path=./tiny.gguf")
