@@ -78,6 +78,19 @@ def trained_runs(storage: Storage, name: str | None, experiment: str | None) -> 
     return found
 
 
+def one_trained(storage: Storage, name: str, experiment: str | None = None) -> Trained:
+    """Return the run of training that a name means.
+
+    Raises:
+        InputError: there is none, or several may be meant.
+
+    """
+    found = trained_runs(storage, name, experiment)
+    if len(found) > 1:
+        raise InputError(f"{name!r} may be any of these models; say which:\n{listed(found)}")
+    return found[0]
+
+
 def listed(runs: list[Trained]) -> str:
     """Return the runs, a line each."""
     return "\n".join(f"  {run}" for run in runs)

@@ -91,7 +91,8 @@ def test_a_run_that_was_killed_five_times_is_certified(
     assert repeated == {step: (count, "to the bit") for step, count in counts.items()}
     last = RunTable(Storage(str(study)), STEPS, cell).read().to_pylist()[-1]
     assert found["end"] == last["chain"]
-    assert run(["verify", run_id(cell), "--storage", str(study)]) == 0
+    for name in (f"{cell.arm}/{cell.seed}", run_id(cell)):
+        assert run(["verify", name, "--storage", str(study)]) == 0
     text = capsys.readouterr().out
     assert "8 of 8 steps, 6 starts, workers: 1 from step 1" in text
     assert "computed more than once: 1-2, 4-5, 7-8; they agree to the bit" in text
@@ -168,6 +169,7 @@ def test_what_cannot_be_verified_is_bad_input(
 ) -> None:
     cell, study = killed
     assert run(["verify", "ffff", "--storage", str(study)]) == 2
+    assert run(["verify", "nobody/0", "--storage", str(study)]) == 2
     assert "there is no run 'ffff'" in capsys.readouterr().err
     storage = Storage(str(tmp_path))
     record_run(storage, cell, "train")

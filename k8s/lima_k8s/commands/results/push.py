@@ -71,18 +71,16 @@ def command(
 def _shared(storage: "Storage", name: str, epoch: int | None, experiment: str | None) -> "Shared":
     from lima.evaluation.sharing import Shared
     from lima.model.checkpoint_manifest import weights_epochs
-    from lima_k8s.web.trained_models import listed, trained_runs
+    from lima_k8s.web.trained_models import one_trained
 
-    found = trained_runs(storage, name, experiment)
-    if len(found) > 1:
-        raise InputError(f"{name!r} may be any of these models; say which:\n{listed(found)}")
-    exported = weights_epochs(storage, found[0].run)
+    found = one_trained(storage, name, experiment)
+    exported = weights_epochs(storage, found.run)
     if not exported:
-        raise InputError(f"{found[0]} has no exported weights yet")
+        raise InputError(f"{found} has no exported weights yet")
     if epoch is not None and epoch not in exported:
         there = ", ".join(map(str, exported))
-        raise InputError(f"{found[0]} has no weights of epoch {epoch}; there are those of {there}")
-    return Shared(storage, found[0].run, epoch or exported[-1])
+        raise InputError(f"{found} has no weights of epoch {epoch}; there are those of {there}")
+    return Shared(storage, found.run, epoch or exported[-1])
 
 
 @contextlib.contextmanager
