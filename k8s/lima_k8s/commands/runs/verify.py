@@ -21,9 +21,9 @@ def command(context: click.Context, *, run: str, storage: str, output_format: st
     """Certify that a training went as if undisturbed.
 
     RUN is the id of a run, or how it begins, or ARM/SEED. Every step must have one row, with the
-    data, the draws and the learning rate that its spec says, linked by a hash to the row before; and
-    what killed attempts had found of a step must be what its row says. Steps that were computed more
-    than once are named. Exit code 1: it is not.
+    data, the draws and the learning rate that its spec says, linked by a hash to the row before;
+    and what killed attempts had found of a step must be what its row says. Steps that were computed
+    more than once are named. Exit code 1: it is not.
     """
     from lima.store.storage import Storage
     from lima.training.certificate import certify
