@@ -39,6 +39,11 @@ def running() -> str | None:
     return _running[-1] if _running else None
 
 
+def is_running(package: str) -> bool:
+    """Say whether the package's file is being run, maybe for one that runs another meanwhile."""
+    return package in _running
+
+
 def loaded() -> frozenset[str]:
     """Return the packages whose files ran in this process."""
     return frozenset(_loaded)
@@ -64,7 +69,7 @@ def execute(package: str, data: bytes, where: str) -> None:
     try:
         exec(compile(data, where, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
-        del sys.modules[package]
+        sys.modules.pop(package, None)  # the file may have taken it away
         raise SpecError(f"{where}: {_told(error, where)}") from error
     finally:
         _running.pop()

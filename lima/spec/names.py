@@ -139,18 +139,34 @@ def load_file(package: str, data: bytes, where: str) -> None:
     with extension_files.LOCK:
         if extension_files.is_loaded(package, data):
             return
-        for names in _EVERY:
-            names.forget(package)
-        extension_files.execute(package, data, where)
+        # Before: what the file imports of them would count as its own.
+        _import_packages()
+        _forget(package)
+        try:
+            extension_files.execute(package, data, where)
+        except SpecError:
+            _forget(package)
+            raise
+
+
+def _forget(package: str) -> None:
+    for names in _EVERY:
+        names.forget(package)
+
+
+def _import_packages() -> None:
+    for entry in entry_points(group=GROUP):
+        entry.load()
 
 
 def _import_extensions() -> None:
     # Together: another thread shall not look before the names are there.
     with extension_files.LOCK:
-        for entry in entry_points(group=GROUP):
-            entry.load()
+        _import_packages()
         for file in extension_files.handed_on():
-            load_file(file.package, file.data, file.where)
+            # A file may ask for names itself, and is not begun again for that.
+            if not extension_files.is_running(file.package):
+                load_file(file.package, file.data, file.where)
 
 
 ENGINES = Names("engines", "transformers", "vllm")

@@ -140,6 +140,49 @@ def test_what_a_file_may_not_do(text: str, said: str) -> None:
     assert "mine" not in sys.modules
 
 
+def test_a_file_that_asks_for_names_is_not_begun_again() -> None:
+    """In a job, where what is not known is looked for in the files that were handed on."""
+    file = write()
+    asking = 'if "mine.tens" not in RUBRICS.names:\n    RUBRICS.add'
+    file.write_text(file.read_text("utf-8").replace("RUBRICS.add", asking), "utf-8")
+    with handed_on([study("mine.py")]):
+        assert times_run() == 1
+        assert "mine.tens" in names.RUBRICS
+
+
+def test_a_file_that_takes_its_module_away_and_fails_is_told() -> None:
+    Path("mine.py").write_text("import sys\ndel sys.modules['mine']\n1 / 0\n", "utf-8")
+    with pytest.raises(SpecError, match=r"mine.py: line 3: ZeroDivisionError"):
+        meet([study("mine.py")])
+
+
+def test_nothing_is_known_of_a_file_that_failed() -> None:
+    file = write()
+    file.write_text(file.read_text("utf-8") + "1 / 0\n", "utf-8")
+    with pytest.raises(SpecError, match="ZeroDivisionError"):
+        meet([study("mine.py")])
+    assert "mine.tens" not in names.RUBRICS
+
+
+def test_a_file_may_import_a_package_that_adds_names_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site/installedtoy-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installedtoy\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[lima.extensions]\ntoy = installedtoy\n")
+    write("site/installedtoy.py", "installedtoy")
+    monkeypatch.syspath_prepend(str(info.parent))
+    file = write()
+    file.write_text(f"import installedtoy\n{file.read_text('utf-8')}", "utf-8")
+    try:
+        meet([study("mine.py")])
+        assert {"mine.tens", "installedtoy.tens"} <= set(names.RUBRICS)
+    finally:
+        names.RUBRICS.forget("installedtoy")
+        sys.modules.pop("installedtoy", None)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
