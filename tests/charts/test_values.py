@@ -24,6 +24,14 @@ def test_file_is_made_from_the_code(path: str) -> None:
     assert (ROOT / "charts" / path).read_text("utf-8") == render()[path], "run `make charts`"
 
 
+def test_helm_docs_finds_every_description() -> None:
+    """It splits a comment at its last blank with two hyphens."""
+    values = "".join(text for path, text in render().items() if path.endswith("values.yaml"))
+    told = re.findall(r"# -- (.*)", values)
+    assert told
+    assert [description for description in told if " --" in description] == []
+
+
 @pytest.mark.parametrize("name", ["lima-common", "lima-queue", *CHARTS.values()])
 def test_versions_of_charts_are_that_of_the_package(name: str) -> None:
     document = yaml.safe_load((ROOT / "charts" / name / "Chart.yaml").read_text("utf-8"))

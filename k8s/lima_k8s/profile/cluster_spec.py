@@ -397,7 +397,7 @@ class ClusterSpec:
         bool, Meta(description="Check GPUs and network before weights are loaded.")
     ] = True
     extensions: Annotated[
-        bool, Meta(description="Run Python files of a study's own (`submit --extension`).")
+        bool, Meta(description="Run Python files of a study's own (option `--extension`).")
     ] = False
     tokenAuth: Annotated[
         bool, Meta(description="Ray answers only to the run's own token (Ray 2.52, KubeRay 1.6).")

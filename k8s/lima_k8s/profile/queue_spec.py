@@ -166,7 +166,7 @@ class AdmissionSpec:
         bool,
         Meta(
             description="Refuse `helm uninstall` while runs hold quota of the queue, which would "
-            "vanish under them; --no-hooks goes past it."
+            "vanish under them; `--no-hooks` goes past it."
         ),
     ] = True
 
