@@ -37,7 +37,7 @@ from lima.runs.ledger import close_killed, record_run
 from lima.runs.order import baselines_among
 from lima.runs.progress import DONE, Progress
 from lima.runs.stop import busy, request_stop, stop_file, stop_requested
-from lima.spec import STAGES, CellSpec, Stage, cell_stages, computes, gpus
+from lima.spec import STAGES, CellSpec, Stage, cell_stages, computes, gpus, used_extensions
 from lima.spec.codec import decode, run_id
 from lima.store.reachable import POD_PATIENCE_S, require_answer
 from lima.store.storage import Storage
@@ -160,6 +160,8 @@ def _guarded(
 ) -> LimaError | None:
     """Run stages of a cell, its `last` ones maybe; log and return what ended them early."""
     try:
+        if used_extensions(cell).extensions and is_done(storage, cell):
+            return None  # its files were not run: they need not be there any more
         for stage in stages:
             outlast(partial(run_stage, cell, stage, storage), storage, run_id(cell), stage)
         if last:
@@ -281,7 +283,7 @@ def _run(
     left = [p for c, p in zip(cells, parts, strict=True) if not is_done(storage, c)]
     require_keys(left, storage)
     require_models(left, storage)
-    with extension_files(parts) as files, ray_session(parts, files) as parallel:
+    with extension_files(left) as files, ray_session(parts, files) as parallel:
         _stop_on_signals()  # again: Ray has set handlers of its own
         run_cells(cells, storage, parallel, only, ends)
 
