@@ -14,6 +14,7 @@ from lima.spec import CellSpec, ExtensionSpec, cell_stages, used_extensions
 from lima.spec.extension_files import as_variable
 from lima.spec.extensions import SUFFIX, require_file_name, require_free, require_names
 from lima.spec.names import load_file
+from lima.store.reachable import POD_PATIENCE_S, require_answer
 
 
 def meet(cells: Sequence[CellSpec]) -> None:
@@ -37,8 +38,9 @@ def handed_on(cells: Sequence[CellSpec]) -> Iterator[tuple[Path, ...]]:
 
     Yields where the files lie: each in a folder of its digits, in a folder of this user's alone.
     """
-    read = _read(cells)
+    read = _read(cells, POD_PATIENCE_S)
     if not read:
+        _require_names(cells)
         yield ()
         return
     with temporary_folder("lima-extensions-") as folder:
@@ -57,12 +59,15 @@ def _kept(folder: Path, extension: ExtensionSpec, data: bytes) -> Path:
     return file
 
 
-def _read(cells: Sequence[CellSpec]) -> list[tuple[ExtensionSpec, bytes]]:
-    """Return the files that cells use, each once and all of them checked."""
+def _read(cells: Sequence[CellSpec], patience_s: float = 0.0) -> list[tuple[ExtensionSpec, bytes]]:
+    """Return the files that cells use, each once and all of them checked.
+
+    An object store is given `patience_s` seconds to answer, as `require_answer` has it.
+    """
     for extension in dict.fromkeys(e for cell in cells for e in cell.extensions):
         require_file_name(extension.path)
     used = dict.fromkeys(e for cell in cells for e in used_extensions(cell).extensions)
-    read = {extension: _bytes(extension) for extension in used}
+    read = {extension: _bytes(extension, patience_s) for extension in used}
     first: dict[str, tuple[ExtensionSpec, bytes]] = {}
     for extension, data in read.items():
         require_free(extension.path, data)
@@ -75,11 +80,12 @@ def _read(cells: Sequence[CellSpec]) -> list[tuple[ExtensionSpec, bytes]]:
     return list(first.values())
 
 
-def _bytes(extension: ExtensionSpec) -> bytes:
+def _bytes(extension: ExtensionSpec, patience_s: float) -> bytes:
     path = extension.path
     if "://" in path:
         from lima.store.storage import Storage
 
+        require_answer(path, patience_s)  # the store's own library would try for a minute
         folder, _, name = path.rpartition("/")
         data = Storage(folder).read(name)
     else:

@@ -220,7 +220,8 @@ def _refuse_unknown(kind: object, value: object, where: str, own: frozenset[str]
         raise SpecError(f"{where or 'spec'}: {value!a} is not Unicode text")
     if isinstance(value, str):
         refuse_credentials(value, where or "spec")
-        if value.partition(".")[0] not in own:
+        package, dot, _ = value.partition(".")
+        if not (dot and package in own):
             _refuse_unknown_name(kind, value, where)
     # Only as deep as the types go: what was given may be nested without end.
     if isinstance(value, list):

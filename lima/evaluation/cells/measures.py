@@ -243,15 +243,16 @@ def _score_measures(
 def _scale(chains: Sequence[Chain]) -> tuple[float, float] | None:
     """Return least and greatest score that cells could get; the paper's if no rubric says so.
 
+    What a run tells of its rubric counts first: the one of that name here may be another since.
     None: one of them is judged by a rubric that is not here, and whose run does not tell.
     """
     scales: list[tuple[float, float]] = []
     for judge in (chain.spec.get("judge") or {} for chain in chains):
         name, low, high = str(judge.get("rubric")), judge.get("lowest"), judge.get("highest")
-        if rubric := RUBRICS.get(name):
-            scales += [rubric.scale] if rubric.scale else []
-        elif low is not None and high is not None:
+        if low is not None and high is not None:
             scales.append((low, high))
+        elif rubric := RUBRICS.get(name):
+            scales += [rubric.scale] if rubric.scale else []
         elif "." in name:
             return None
     lows, highs = zip(*(scales or [SCORES]), strict=True)

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lima
-from lima.errors import ChangedInputError, InputError, SpecError
+from lima.errors import ChangedInputError, InputError, NoAnswerError, SpecError
 from lima.evaluation.cells.measures import _scale
 from lima.inputs.content import Contents
 from lima.inputs.extensions import handed_on, meet
@@ -20,6 +21,7 @@ from lima.inputs.fingerprint import of_bytes
 from lima.judging.rubrics import RUBRICS
 from lima.preparing.prepare import prepare
 from lima.recipes.registry import load_study
+from lima.runs.done import mark_done
 from lima.runs.job_end import read_job_end
 from lima.runs.lineage import Chain
 from lima.spec import CellSpec, ExtensionSpec, JudgeSpec, cell_stages, names, reading_cell
@@ -260,6 +262,21 @@ def test_a_study_file_names_its_files(capsys: pytest.CaptureFixture[str]) -> Non
     assert study("a/mine.py").extensions == (ExtensionSpec("a/mine.py"),)
 
 
+def test_a_job_without_files_looks_at_its_names_too() -> None:
+    cell = replace(study("mine.py"), judge=JudgeSpec(rubric="nobody.tens"))
+    with (
+        pytest.raises(SpecError, match=r"judge.rubric: no 'nobody.tens' among the rubrics"),
+        handed_on([cell]),
+    ):
+        pass
+
+
+def test_a_file_in_a_storage_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(NoAnswerError, match=r"s3://bucket/mine.py: nobody answers at 127.0.0.1:9"):
+        meet([study("s3://bucket/mine.py")])
+
+
 def test_a_file_is_brought_to_the_storage(s3_storage: str) -> None:
     data = write().read_bytes()
     cell = study("mine.py")
@@ -309,6 +326,16 @@ def test_a_job_of_a_cluster_that_does_not_allow_it_runs_nothing(
     assert end.exit_code == 2
     assert "this cluster runs no Python files of a study's own; ask the platform" in end.message
     assert times_run() == 0
+
+
+def test_a_job_needs_no_file_of_a_run_that_is_done(tmp_path: Path) -> None:
+    cell, storage = study("gone/mine.py"), tmp_path / "out"
+    mark_done(Storage(str(storage)), cell)
+    Path("specs.json").write_text(json.dumps({"runs": [encode(cell)]}))
+    command = [sys.executable, "-m", "lima_jobs.run", "specs.json", "--only", "judge"]
+    command += ["--storage", str(storage)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 WORKER = """
@@ -386,3 +413,12 @@ def test_a_score_of_a_rubric_that_is_not_here_has_the_scale_that_its_run_tells(
     spec = {"judge": {"rubric": "away.tens", **told}}
     chain = Chain("e", "a", 0, "r", {}, spec, None, {})
     assert _scale([chain]) == scale
+
+
+def test_the_scale_that_a_run_tells_counts_before_that_of_a_rubric_here() -> None:
+    RUBRICS.add("mine.tens", replace(RUBRICS["likert-6"], name="mine.tens", scale=(0.0, 5.0)))
+    spec: dict[str, Any] = {"judge": {"rubric": "mine.tens"}}
+    chain = Chain("e", "a", 0, "r", {}, spec, None, {})
+    assert _scale([chain]) == (0.0, 5.0)
+    spec["judge"] |= {"lowest": 0.0, "highest": 10.0}
+    assert _scale([chain]) == (0.0, 10.0)

@@ -284,6 +284,12 @@ def test_a_name_that_nobody_registered_is_refused() -> None:
         decode(CellSpec, cell(judge={"rubric": "likert-7"}))
 
 
+def test_the_bare_name_of_a_file_is_no_name_that_it_adds() -> None:
+    given = cell(judge={"rubric": "mine"}) | {"extensions": [{"path": "mine.py"}]}
+    with pytest.raises(SpecError, match=r'judge\.rubric: expected one of .*, got "mine"'):
+        decode(CellSpec, given)
+
+
 def test_a_name_of_others_says_whose_it_is() -> None:
     with pytest.raises(ValueError, match=r"tens: write PACKAGE\.NAME"):
         Names("rubrics", "likert-6").add("tens")
