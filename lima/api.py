@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from lima.common.temporary import temporary_folder
 from lima.common.variables import PARENT, STOP_FILE
 from lima.errors import InputError, Interrupted, LimaError
+from lima.recipes.extending import require_consent
 from lima.recipes.overrides import changed, meant_for, overrides_of
 from lima.recipes.registry import load_study as _load_study
 from lima.runs.job_end import read_job_end
@@ -164,7 +165,8 @@ def load_study(
         set: Changes of every run, path to value: `{"train.epochs": 3}`.
         arms: Keep only these; empty: all.
         seeds: Keep only these; empty: all.
-        extensions: Python files `PACKAGE.py` that add names `PACKAGE.NAME`; they run here.
+        extensions: Python files `PACKAGE.py` that add names `PACKAGE.NAME`; they run here. What
+            the file of a study lists must be named here too: it may be somebody else's.
 
     Raises:
         SpecError: there is no such study, path or arm, a value is none, or an extension fails.
@@ -177,6 +179,7 @@ def load_study(
     if any(cell.extensions for cell in cells):
         from lima.inputs.extensions import meet
 
+        require_consent(cells, extensions)
         meet(cells)
     return Study(cells)
 

@@ -9,7 +9,7 @@ PLATFORM = ("AWS_", "AZURE_STORAGE_", "RAY_", "KUBE")
 """Starts of names of what opens storage or clusters, whose form says nothing."""
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """What opens the hub that models come from."""
-SERVICES = ("WANDB_", "MLFLOW_", "GITHUB_", "GH_", "GITLAB_", "CI_", "VAULT_", "SLACK_")
+SERVICES = ("WANDB_", "MLFLOW_", "GITHUB_", "GH_", "GITLAB_", "CI_JOB_", "VAULT_", "SLACK_")
 """Starts of names of what opens a service that is no endpoint of a model."""
 _SECRET = re.compile(r"(\w+_)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS)", re.IGNORECASE)
 

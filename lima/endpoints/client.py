@@ -19,7 +19,7 @@ from lima.endpoints.peer import Peer
 from lima.endpoints.ratelimit import LOOK_S, Gate
 from lima.endpoints.reading import Reader
 from lima.endpoints.refusals import ending, redirected
-from lima.errors import Interrupted, LimaError
+from lima.errors import EndpointError, Interrupted, LimaError
 from lima.runs.stop import stop_requested
 from lima.store.values import Status
 
@@ -104,7 +104,10 @@ class Client:
         self._closed = asyncio.Event()
         self._reason: LimaError | None = None
         self.known = False
-        """Whether a request with this key was ever answered: what is forbidden then is a text."""
+        """Whether a request was ever answered, in this run or before: what is forbidden then may be
+        a text."""
+        self._answered = False
+        self._forbidden: list[EndpointError] = []
 
     async def __aenter__(self) -> Self:
         await self._endpoint.open()
@@ -156,6 +159,14 @@ class Client:
     def finished(self, attempts: Sequence[Attempt]) -> bool:
         """Say whether a text needs no other attempt."""
         return is_finished(attempts, self.patience.attempts, self.is_good)
+
+    def refused(self) -> EndpointError | None:
+        """Return what ends a run of which all requests of this time were forbidden; None: not so.
+
+        One alone may be a text that a firewall forbids. More are the key, which may be another one
+        than that which was answered before.
+        """
+        return self._forbidden[-1] if len(self._forbidden) > 1 and not self._answered else None
 
     @staticmethod
     def is_good(attempt: Attempt) -> bool:
@@ -213,6 +224,7 @@ class Client:
             refused |= new
             if self._budget and without_limit(refused) and (end := self._budget.unbounded()):
                 raise end
+        self._answered |= attempt.answered
         self.known |= attempt.answered
         if attempt.answered and attempt.http_status not in OBJECTIONS:
             self._dialect.refused |= refused
@@ -247,9 +259,10 @@ class Client:
         body = read_error(answer)
         failure = self._failure(body.message)
         error = ending(self.peer, answer.status, body.code, failure.error or "")
-        of_text = body.filtered or (answer.status == FORBIDDEN and self.known)
-        if error and answer.of_every_request and not of_text:
-            raise error
+        if error and answer.of_every_request and not body.filtered:
+            if not (answer.status == FORBIDDEN and self.known):
+                raise error
+            self._forbidden.append(error)
         status: Status = "refusal" if body.filtered else "api_error"
         told = replace(
             failure, status=status, http_status=answer.status, request_id=answer.request_id

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 DRIVER = ComputeSpec(device="cpu")
 """What the stage holds: the driver asks, without a worker."""
+NO_TEXTS = 20
+"""Requests that were forbidden, and none answered, after which it is the key."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class _Asking:
             await asyncio.gather(
                 *[self._work(responder, queue, before, total) for _ in range(workers)]
             )
+            self.stopped = self.stopped or responder.refused()
 
     async def _work(
         self, responder: ResponseClient, queue: Iterator[Wanted], before: int, total: int
@@ -172,6 +175,8 @@ class _Asking:
                 return
             if not responder.is_good(attempts[-1]):
                 self.failed.append(attempts[-1])
+                if len(self.failed) >= NO_TEXTS:
+                    self.stopped = self.stopped or responder.refused()
                 continue
             self.answers[w.key] = attempts
             done = before + len(self.answers)

@@ -178,6 +178,8 @@ class _Run:
                 await asyncio.wait(
                     [group.create_task(self._work(judge, queue)) for _ in range(workers)]
                 )
+                if refused := judge.refused():
+                    self.stopped, self.gone = self.stopped or refused, True
                 await self._settle()
                 if self.unreached and not self.stopped:
                     self.stopped = unreachable(self.judge.peer, self.unreached, len(self.tasks))
@@ -318,7 +320,8 @@ class _Run:
 
     def _gone(self) -> EndpointError:
         self.gone = True
-        return gone(self.judge.peer, [h for h in self.unanswered.values() if h.finished])
+        tried = [h for h in self.unanswered.values() if h.finished]
+        return self.judge.refused() or gone(self.judge.peer, tried)
 
     async def _report_on(self) -> None:
         while not self.storing.failed:

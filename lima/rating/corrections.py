@@ -3,8 +3,9 @@
 What was there stays in its shard, superseded, as after an undo in `annotate`.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from lima.rating.labels import standing
@@ -14,7 +15,8 @@ from lima.store.storage import Storage
 from lima.store.tables import ANNOTATIONS
 
 Row: TypeAlias = dict[str, Any]
-SHOWING = ("rater", "item_id", "presentation", "shown")
+ITEM = ("rater", "item_id", "shown")
+SHOWING = (*ITEM, "presentation")
 SAID = ("event", "label", "malicious", "out_of_distribution", "comment")
 
 
@@ -40,8 +42,8 @@ def brought(
     """Return what a file brings to a storage.
 
     A label corrects the one with its id, as an export tells it, or else an imported one of the
-    same rater on the same showing of the same item. One that says what counts is there already;
-    so is an event of an export, whatever has corrected it since.
+    same rater on the same item, shown as it was, which the file does not confirm. One that says
+    what counts is there already; so is an event of an export, whatever has corrected it since.
 
     Args:
         rows: labels of a file, as rows of `annotations`.
@@ -54,11 +56,15 @@ def brought(
         StorageError: storage cannot be reached.
 
     """
-    columns = ["run_id", "annotation_id", "supersedes", "imported_from", *SHOWING, *SAID]
-    table = Tables(storage, experiment).read(ANNOTATIONS, columns).to_pylist()
-    there = _There(row for row in table if row["run_id"] != run)
-    found = [new for row in rows if (new := there.new(row, row["annotation_id"] in named))]
-    before = {row["annotation_id"]: row["supersedes"] for row in table if row["run_id"] == run}
+    columns = ["run_id", "annotation_id", "supersedes", "imported_from", "written_at"]
+    table = Tables(storage, experiment).read(ANNOTATIONS, [*columns, *SHOWING, *SAID]).to_pylist()
+    own = [row for row in table if row["run_id"] == run]
+    # A file that is brought again corrects nothing that came after it.
+    written = max((row["written_at"] for row in own), default=None)
+    there = _There([row for row in table if row["run_id"] != run], written)
+    others = [row for row in rows if not there.confirms(row, row["annotation_id"] in named)]
+    found = [there.new(row) for row in others]
+    before = {row["annotation_id"]: row["supersedes"] for row in own}
     for row in found:  # written before, when the rest of the table was another
         row["supersedes"] = before.get(row["annotation_id"], row["supersedes"])
     corrected = sum(row["supersedes"] is not None for row in found)
@@ -66,29 +72,46 @@ def brought(
 
 
 class _There:
-    """The labels that a storage holds."""
+    """The labels that a storage holds; those that a file says nothing of yet can be corrected."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        listed = list(rows)
-        self.by_id = {row["annotation_id"]: row for row in listed}
-        later = [row for row in listed if row["supersedes"]]
+    def __init__(self, rows: Sequence[Row], written: datetime | None) -> None:
+        self.by_id = {row["annotation_id"]: row for row in rows}
+        later = [row for row in rows if row["supersedes"]]
         self.after = {row["supersedes"]: row["annotation_id"] for row in later}
-        imported = [row for row in standing(listed) if row["imported_from"]]
-        self.by_showing = {_of(row, SHOWING): row for row in imported}
+        self.open: dict[tuple[Any, ...], list[Row]] = {}
+        for row in sorted(standing(rows), key=lambda row: row["presentation"]):
+            if row["imported_from"] and (written is None or row["written_at"] < written):
+                self.open.setdefault(_of(row, ITEM), []).append(row)
 
-    def new(self, row: Row, is_event: bool) -> Row | None:
-        """Return a label with what it supersedes; None: nothing in it is new."""
+    def confirms(self, row: Row, is_event: bool) -> bool:
+        """Say whether a label is there already; what it confirms is not corrected any more."""
+        told = row["annotation_id"]
+        if told not in self.by_id:
+            return False
+        last = self._last(told)
+        known = (last, self.by_id[told]) if is_event else (last,)
+        confirmed = _of(row, SAID) in [_of(other, SAID) for other in known]
+        self._close(last)
+        return confirmed
+
+    def new(self, row: Row) -> Row:
+        """Return a label with what it supersedes."""
         told = row["annotation_id"]
         if told in self.by_id:
-            last = self._last(told)
-            known = (last, self.by_id[told]) if is_event else (last,)
-            if _of(row, SAID) in [_of(other, SAID) for other in known]:
-                return None
             # A label may come back that was corrected before: it is another event.
-            named = sha256_key([told, last["annotation_id"], *_of(row, SAID)])
-            return {**row, "annotation_id": named, "supersedes": last["annotation_id"]}
-        before = self.by_showing.get(_of(row, SHOWING))
+            last = self._last(told)["annotation_id"]
+            named = sha256_key([told, last, *_of(row, SAID)])
+            return {**row, "annotation_id": named, "supersedes": last}
+        left = self.open.get(_of(row, ITEM), [])
+        same = [other for other in left if other["presentation"] == row["presentation"]]
+        before = next(iter([*same, *left]), None)
+        if before:
+            self._close(before)
         return {**row, "supersedes": before and before["annotation_id"]}
+
+    def _close(self, row: Row) -> None:
+        left = self.open.get(_of(row, ITEM), [])
+        left[:] = [other for other in left if other["annotation_id"] != row["annotation_id"]]
 
     def _last(self, name: str) -> Row:
         while name in self.after:

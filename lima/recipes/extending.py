@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from lima.errors import SpecError
 from lima.recipes.overrides import Override, changed, meant_for, overrides_of
-from lima.spec import CellSpec, ExtensionSpec
+from lima.spec import CellSpec, ExtensionSpec, used_extensions
 from lima.spec.codec import unknown_key
 
 Recipes: TypeAlias = Callable[[str], Sequence[CellSpec]]
@@ -58,10 +58,30 @@ def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[C
 
 def with_extensions(cell: CellSpec, paths: Sequence[str]) -> CellSpec:
     """Return a cell with these Python files too; one takes the place of another of its name."""
-    new = [ExtensionSpec(path) for path in dict.fromkeys(paths)]
+    there = {extension.path for extension in cell.extensions}
+    new = [ExtensionSpec(path) for path in dict.fromkeys(paths) if path not in there]
     names = {extension.package for extension in new}
     kept = [extension for extension in cell.extensions if extension.package not in names]
     return replace(cell, extensions=(*kept, *new))
+
+
+def require_consent(cells: Sequence[CellSpec], named: Sequence[str]) -> None:
+    """Refuse to run Python files that a study lists and that whoever reads it has not named.
+
+    A study may come from somebody else: to look at it must run nothing of theirs.
+
+    Raises:
+        SpecError: a file that a run uses is not among `named`.
+
+    """
+    used = {e.path: None for cell in cells for e in used_extensions(cell).extensions}
+    if unasked := [path for path in used if path not in named]:
+        options = " ".join(f"--extension {path}" for path in unasked)
+        raise SpecError(
+            f"extensions: this study brings Python files, which would run with your rights: "
+            f"{', '.join(unasked)}; once you have read them, name them: {options} (in Python: "
+            "extensions=[…])"
+        )
 
 
 def _extensions(paths: object, where: str) -> list[str]:

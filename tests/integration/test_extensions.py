@@ -210,6 +210,7 @@ def test_one_file_adds_to_a_study_and_edited_makes_another_run(
         study = replace(cell(tmp_path, server.base_url), extensions=(ExtensionSpec("toy.py"),))
         Path("study.json").write_text(json.dumps({"runs": [encode(study)]}), "utf-8")
         submit = ["submit", "ablation", "--recipe", "study.json", "--local", "--storage", "study"]
+        submit += ["--extension", "toy.py"]
         lima_k8s(*submit)
         before = runs_of("study")
         assert "examples from the last to the first" in log_of("study")

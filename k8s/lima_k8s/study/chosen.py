@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lima.recipes.extending import require_consent
 from lima.recipes.registry import load_study
 from lima.spec import CellSpec, used_extensions
 from lima_k8s.terminal.output import say
@@ -17,7 +18,8 @@ def chosen_study(
     """Return a study as `load_study` does, and run the Python files that it uses.
 
     Raises:
-        InputError: there is no such study, or one of its files cannot be used.
+        InputError: there is no such study, one of its files cannot be used, or is not among
+            `extensions`.
         StorageError: an object store that has such a file does not answer.
 
     """
@@ -25,6 +27,7 @@ def chosen_study(
     if any(cell.extensions for cell in cells):
         from lima.inputs.extensions import meet
 
+        require_consent(cells, extensions)
         meet(cells)
         _say_unused(cells)
     return cells

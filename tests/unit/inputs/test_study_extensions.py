@@ -245,7 +245,7 @@ def test_a_study_file_names_its_files(capsys: pytest.CaptureFixture[str]) -> Non
     judge = "{rubric: mine.tens, base_url: 'http://127.0.0.1:9/v1', model: m}"
     text = f"extends: tiny\nextensions: [mine.py]\nset: {{judge: {judge}}}\n"
     Path("study.yaml").write_text(text)
-    arguments = ["study.yaml", "--format", "json"]
+    arguments = ["study.yaml", "--format", "json", "--extension", "mine.py"]
     assert run(["lint", *arguments]) == 0
     findings = json.loads(capsys.readouterr().out)["findings"]
     (told,) = [f["message"] for f in findings if f["path"] == "extensions.mine"]
@@ -300,6 +300,7 @@ def test_submit_refuses_before_anything_is_brought(
     write()
     Path("study.json").write_text(json.dumps({"runs": [encode(study("mine.py"))]}))
     submit = ["submit", "ablation", "--recipe", "study.json", "--storage", s3_storage]
+    submit += ["--extension", "mine.py"]
     assert run([*submit, "--context", "there-is-none"]) == 2
     said = capsys.readouterr().err
     assert "cluster.extensions: this cluster runs no Python files of a study's own" in said
@@ -387,6 +388,26 @@ def test_the_example_of_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'Why?'" in tens.ask(["Why?"], ["So."])
     assert tens.read("7") is not None
     assert tens.read("seven") is None
+
+
+@pytest.mark.parametrize(
+    "command", [["show"], ["lint"], ["plan", "--gpu", "H100", "--nodes", "1"]], ids=" ".join
+)
+def test_what_a_study_lists_runs_only_if_it_is_named(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To look at a study of somebody else runs nothing of theirs."""
+    write()
+    judge = "{rubric: mine.tens, base_url: 'http://127.0.0.1:9/v1', model: m}"
+    Path("base.yaml").write_text("extends: tiny\nextensions: [mine.py]\n")
+    Path("study.yaml").write_text(f"extends: ./base.yaml\nset: {{judge: {judge}}}\n")
+    assert run([*command, "study.yaml"]) == 2
+    assert "which would run with your rights: mine.py" in capsys.readouterr().err
+    with pytest.raises(SpecError, match="with your rights"):
+        lima.load_study("study.yaml")
+    assert times_run() == 0
+    assert run(["show", "study.yaml", "--extension", "mine.py"]) == 0
+    assert times_run() == 1
 
 
 def test_a_study_of_python_brings_its_files() -> None:

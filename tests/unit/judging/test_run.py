@@ -203,6 +203,23 @@ def test_a_text_that_is_forbidden_ends_no_run_that_goes_on(
     assert Counter(row["status"] for row in rows_of(cell, storage)) == {"ok": 1, "api_error": 1}
 
 
+@pytest.mark.parametrize("count", [5, 40])
+def test_another_key_that_is_refused_loses_nothing(
+    server: JudgeServer, storage: Storage, count: int
+) -> None:
+    """It is not the one that was answered before: what is left is asked about again."""
+    cell = responded_cell(storage, responses(count), JudgeSpec(base_url=server.base_url))
+    server.answer = lambda request: Reply() if request.number <= 2 else error(401)
+    with pytest.raises(EndpointError, match="refuses the key"):
+        judge(cell, storage)
+    server.answer = lambda _: error(403)
+    with pytest.raises(EndpointError, match="refuses the key"):
+        judge(cell, storage)
+    server.answer = lambda _: Reply()
+    judge(cell, storage)
+    assert Counter(row["status"] for row in rows_of(cell, storage)) == {"ok": count}
+
+
 @pytest.mark.parametrize("count", [3, 60])
 def test_an_endpoint_that_is_gone_fills_no_table(storage: Storage, count: int) -> None:
     with socket.socket() as unused:

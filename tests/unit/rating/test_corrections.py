@@ -84,6 +84,21 @@ def test_the_other_order_corrects_nothing(storage: Storage) -> None:
     assert sorted(str(label.value) for label in standing(storage)) == ["1", "2"]
 
 
+def test_what_a_file_confirms_is_not_corrected_by_another_line(storage: Storage) -> None:
+    """Two showings of an item, told in another order, and the first of them corrected."""
+    one, two = FIRST[0], {**FIRST[0], "label": "B"}
+    bring(storage, "one.jsonl", one, two)
+    bring(storage, "other.jsonl", two, {**one, "label": "neither"})
+    assert sorted(str(label.value) for label in standing(storage)) == ["1", "tie"]
+
+
+def test_a_file_of_before_corrects_nothing_that_came_after(storage: Storage) -> None:
+    bring(storage, "old.jsonl", FIRST[0])
+    after = bring(storage, "new.jsonl", {**FIRST[0], "label": "B"})
+    assert bring(storage, "old.jsonl", FIRST[0]) == after
+    assert set(after.values()) == {"1"}
+
+
 def test_another_rater_corrects_nothing(storage: Storage) -> None:
     bring(storage, "ann.jsonl", FIRST[0])
     bring(storage, "bob.jsonl", {**FIRST[0], "rater": "bob", "label": "B"})
