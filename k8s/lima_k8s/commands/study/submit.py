@@ -179,8 +179,8 @@ def _allow(keys: Sequence[str], *, local: bool) -> None:
 
     if keys and not local:
         raise InputError(
-            "--allow-key is for --local; in a cluster, name the key in its Secret *_API_KEY or "
-            "*_TOKEN"
+            "--allow-key is for --local; in a cluster, give the key in its Secret a name *_API_KEY "
+            "or *_TOKEN that is none of another service, as JUDGE_API_KEY"
         )
     allow_keys(keys)
 
