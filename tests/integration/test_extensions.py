@@ -235,7 +235,7 @@ def test_one_file_adds_to_a_study_and_edited_makes_another_run(
         lima_k8s(command, *place)
     lima_k8s("report", "study", "-o", "report.html")
     Path("again.json").write_text(json.dumps(shown), "utf-8")
-    again = [*submit[:3], "again.json", *submit[4:]]
+    again = [*submit[:3], "again.json", *submit[4:-1], kept["path"]]
     assert "finished already" in lima_k8s(*again).stderr  # from the copy of the file
 
 
