@@ -62,15 +62,10 @@ def generate_spec(cell: CellSpec) -> GenerateSpec:
 def shards_together(spec: GenerateSpec) -> int:
     """Return how many shards a worker samples at a time, so that its batch stays full.
 
-    One, where rows are also a matter of what is decoded beside them: our own engine below fp32
-    gives a shard the same rows again if it has the engine to itself.
+    Our own engine has one to itself: sampled again after a kill, it has the same rows to the last
+    digit of `logprob`, and below fp32 the same tokens. vLLM promises neither.
     """
-    serves = spec.engine == "vllm" or (
-        spec.engine == "transformers"
-        and spec.compute.precision == "fp32"
-        and (spec.compute.device != "cuda" or spec.compute.gpus_per_worker == 1)
-    )
-    if not serves:
+    if spec.engine != "vllm":
         return 1
     # One more than fit: it begins while the last rows of the others end.
     return 1 + math.ceil(spec.batch_size / (spec.shard_prompts * spec.decoding.samples))

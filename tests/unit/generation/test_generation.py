@@ -344,10 +344,10 @@ def test_a_dialogue_is_asked_with_all_its_turns(cell: CellSpec, tmp_path: Path) 
 def test_shards_that_are_sampled_together_have_the_rows_of_each_alone(
     cell: CellSpec, tmp_path: Path
 ) -> None:
-    storage, shards = Storage(str(tmp_path)), plan_shards(EXAMPLES, 1)
-    together = load_engine(cell, storage)
-    assert isinstance(together.engine, SharedEngine)
-    alone = replace(together, engine=together.engine.engine)
+    shards = plan_shards(EXAMPLES, 1)
+    alone = load_engine(cell, Storage(str(tmp_path)))
+    assert isinstance(alone.engine, TransformersEngine)
+    together = replace(alone, engine=SharedEngine(alone.engine))
     expected = [generate_shard(alone, cell, shard) for shard in shards]
     with ThreadPoolExecutor(len(shards)) as pool:
         found = list(pool.map(partial(generate_shard, together, cell), shards))

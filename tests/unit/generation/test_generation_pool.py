@@ -101,7 +101,7 @@ def pool(ray: Ray, request: pytest.FixtureRequest) -> _Pool:
     """Make a pool whose workers take one, two or six shards at a time."""
     together: dict[str, dict[str, Any]] = {
         "alone": {},
-        "in pairs": {"compute": ComputeSpec(workers=WORKERS, precision="fp32")},
+        "in pairs": {"engine": "vllm"},
         "many together": {"engine": "vllm", "batch_size": 400},
     }
     return _Pool(cell(**together[request.param]), Storage("/nonexistent"), shards(40))
@@ -122,13 +122,10 @@ def test_how_many_shards_keep_a_batch_full() -> None:
     def together(**changes: Any) -> int:
         return shards_together(generate_spec(cell(**changes)))
 
-    fp32 = ComputeSpec(precision="fp32")
-    assert together() == 1, "below fp32 a shard's rows are those of our engine when it is alone"
-    assert together(compute=fp32, shard_prompts=4) == 2  # 20 responses each, 16 at a time
-    assert together(compute=fp32, shard_prompts=4, batch_size=64) == 5
+    assert together() == 1, "a shard's rows are to the last digit those of our engine alone"
+    assert together(engine="vllm", shard_prompts=4) == 2  # 20 responses each, 16 at a time
     assert together(engine="vllm", shard_prompts=4, batch_size=64) == 5
-    assert together(compute=replace(fp32, device="cuda", gpus_per_worker=2)) == 1
-    assert together(engine="a package's own", compute=fp32) == 1
+    assert together(engine="a package's own") == 1
 
 
 def test_shards_are_shared_by_all_workers(ray: Ray) -> None:
