@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from lima.generation.run import (
     load_engine,
     pending_shards,
     plan_shards,
+    shards_together,
 )
 from lima.runs.ledger import attempt
 from lima.runs.progress import Progress
@@ -91,7 +92,7 @@ def run_generate(cell: CellSpec, storage: Storage, progress: Progress) -> None:
 
 
 class GenerateWorker:
-    """An actor: holds the model, and writes the shards that it is handed."""
+    """An actor: holds the model, and writes the shards that it is handed, some at a time."""
 
     def __init__(self, cell: CellSpec, storage_uri: str) -> None:
         self.cell, self.storage = cell, Storage(storage_uri)
@@ -144,16 +145,24 @@ class _Pool:
 
     def __init__(self, cell: CellSpec, storage: Storage, pending: Sequence[PromptShard]) -> None:
         self.compute = generate_spec(cell).compute
+        self.together = shards_together(generate_spec(cell))
         gpus = self.compute.gpus_per_worker if self.compute.device == "cuda" else 0
         self.needs = {"CPU": 1, "GPU": gpus}
         self.missing_since: float | None = None
-        self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(GenerateWorker)
+        self.actor = ray.remote(num_cpus=1, num_gpus=gpus, max_concurrency=self.together)(
+            GenerateWorker
+        )
         # Workers need not share the driver's working folder.
         self.arguments = (cell, storage.root if storage.is_local else storage.uri)
         self.waiting = deque(pending)
         self.busy: dict[Any, tuple[_Worker, PromptShard | None]] = {}
         self.leaving: list[tuple[str, float]] = []
         """For each worker still to be replaced: its machine, and until when that must be gone."""
+        self.parting: set[int] = set()
+        """Workers that were told to go, while shards of theirs are on the way."""
+        self.died_with: Counter[str] = Counter()
+        """For each shard how many workers died with it; after two it is sampled alone, so that it
+        is known which one kills."""
         self.started = self.deaths = 0
         self.counted: dict[str, int] = {}
         """For each machine with a death that counted: how many workers were started by then."""
@@ -182,10 +191,10 @@ class _Pool:
             if not shard:
                 worker = replace(worker, machine=said)
             elif said is None:
-                self._leave(worker, shard)
-                continue
-            self._hand_out(worker)
-            if shard:
+                self.waiting.appendleft(shard)
+                self.parting.add(worker.number)
+            self._go_on(worker)
+            if shard and said is not None:
                 self.deaths = 0
                 yield shard, said
 
@@ -219,18 +228,32 @@ class _Pool:
         self.started += 1
         self.busy[worker.actor.load.remote()] = (worker, None)
 
-    def _hand_out(self, worker: _Worker) -> None:
-        if not self.waiting:
-            ray.kill(worker.actor)
+    def _go_on(self, worker: _Worker) -> None:
+        """Hand a worker what it can take, or end it if it has no more to do."""
+        if worker.number not in self.parting:
+            self._hand_out(worker)
+        if self._shards_of(worker):
             return
-        shard = self.waiting.popleft()
-        self.busy[worker.actor.generate.remote(shard)] = (worker, shard)
-
-    def _leave(self, worker: _Worker, shard: PromptShard) -> None:
-        """End a worker whose machine must go: nothing has failed."""
         ray.kill(worker.actor)
-        self.waiting.appendleft(shard)
+        if worker.number in self.parting:
+            self._leave(worker)
+
+    def _leave(self, worker: _Worker) -> None:
+        """Have a worker whose machine must go replaced later: nothing has failed."""
         self.leaving.append((worker.machine, time.monotonic() + DEPARTURE_S))
+
+    def _hand_out(self, worker: _Worker) -> None:
+        unfinished = len(self.waiting) + sum(1 for _, shard in self.busy.values() if shard)
+        share = min(self.together, -(-unfinished // self.compute.workers))
+        while self.waiting and len(has := self._shards_of(worker)) < share:
+            if has and any(self.died_with[s.name] > 1 for s in (has[0], self.waiting[0])):
+                return
+            shard = self.waiting.popleft()
+            self.busy[worker.actor.generate.remote(shard)] = (worker, shard)
+
+    def _shards_of(self, worker: _Worker) -> list[PromptShard]:
+        """Return what a worker has been handed and not ended yet."""
+        return [s for w, s in self.busy.values() if s and w.number == worker.number]
 
     def _replace_leavers(self) -> None:
         """Replace workers that left, once their machine is gone: Ray would use it again."""
@@ -243,11 +266,19 @@ class _Pool:
 
     def _replace(self, worker: _Worker, shard: PromptShard | None, error: RayError) -> None:
         ray.kill(worker.actor)
-        work = f"at shard {shard.name}" if shard else "while it loaded the model"
+        held = [shard, *self._shards_of(worker)] if shard else []
+        self.busy = {t: (w, s) for t, (w, s) in self.busy.items() if w.number != worker.number}
+        if worker.number in self.parting:
+            self.waiting.extendleft(held)
+            self._leave(worker)
+            return
+        names = " and ".join(s.name for s in held)
+        work = f"at shard {names}" if held else "while it loaded the model"
         self._count(worker, work, error)
         log.warning("a worker died %s and is replaced (%d of %d)", work, self.deaths, MAX_DEATHS)
-        if shard:
-            self.waiting.append(shard)  # last: if it is what kills, the others are done by then
+        # Last: if one of them is what kills, the others are done by then.
+        self.waiting.extend(held)
+        self.died_with.update(s.name for s in held)
         self._start()
 
     def _count(self, worker: _Worker, work: str, error: RayError) -> None:
@@ -259,6 +290,6 @@ class _Pool:
         if self.deaths > MAX_DEATHS:
             raise LimaError(
                 f"generation: workers died {self.deaths} times with no shard finished in between, "
-                f"the last one {work}: {error}. Often memory runs out: lower generate.batch_size, "
-                "then start the command again; finished shards are kept"
+                f"the last one {work}: {error}. Often memory runs out: set generate.batch_tokens "
+                "or lower generate.batch_size, then start again; finished shards are kept"
             ) from error

@@ -12,7 +12,8 @@ from lima.endpoints.keys import KeyOf
 from lima.endpoints.peer import Peer
 from lima.errors import LimaError
 from lima.generation.addressed_noise import seed_address
-from lima.generation.engine import Request, TransformersEngine
+from lima.generation.engine import Request
+from lima.generation.transformers_engine import TransformersEngine
 from lima.model.end_of_turn import encode_prompt
 from lima.model.loading import load_for_inference
 from lima.spec import ComputeSpec, DecodingSpec, ModelSpec

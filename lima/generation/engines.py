@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from lima.generation.engine import LoadedEngine, TransformersEngine
+from lima.generation.engine import LoadedEngine
 from lima.generation.tensor_parallel.engine import load_tensor_parallel
+from lima.generation.transformers_engine import TransformersEngine
 from lima.generation.vllm.engine import load_vllm
 from lima.model.loading import load_for_inference
 from lima.spec import GenerateSpec, ModelSpec, names
@@ -23,7 +24,14 @@ def load_transformers(
     if spec.compute.device == "cuda" and spec.compute.gpus_per_worker > 1:
         return load_tensor_parallel(spec, model, seed, storage, spec.compute.gpus_per_worker)
     loaded = load_for_inference(model, storage, spec.compute)
-    engine = TransformersEngine(loaded.model, loaded.eot_id, spec.decoding, seed, spec.batch_size)
+    engine = TransformersEngine(
+        loaded.model,
+        loaded.eot_id,
+        spec.decoding,
+        seed,
+        spec.batch_size,
+        batch_tokens=spec.batch_tokens,
+    )
     return LoadedEngine(engine, loaded.tokenizer, loaded.eot_id)
 
 

@@ -1,15 +1,17 @@
 """Batch generation over shards of prompts (section 4.1)."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lima.common.clock import now
 from lima.data.examples import Example
 from lima.errors import SpecError
 from lima.generation.addressed_noise import seed_address
-from lima.generation.engine import LoadedEngine, Request
+from lima.generation.engine import LoadedEngine, Request, ServingEngine
 from lima.generation.engines import ENGINES
+from lima.generation.shared import SharedEngine
 from lima.model.end_of_turn import encode_prompt
 from lima.model.loading import resolve_run
 from lima.spec import CellSpec, GenerateSpec, ModelSpec
@@ -57,15 +59,32 @@ def generate_spec(cell: CellSpec) -> GenerateSpec:
     return cell.generate
 
 
+def shards_together(spec: GenerateSpec) -> int:
+    """Return how many shards a worker samples at a time, so that its batch stays full.
+
+    Our own engine has one to itself: sampled again after a kill, it has the same rows to the last
+    digit of `logprob`, and below fp32 the same tokens. vLLM promises neither.
+    """
+    if spec.engine != "vllm":
+        return 1
+    # One more than fit: it begins while the last rows of the others end.
+    return 1 + math.ceil(spec.batch_size / (spec.shard_prompts * spec.decoding.samples))
+
+
 def load_engine(cell: CellSpec, storage: Storage) -> LoadedEngine:
     """Load the model that a cell samples from, into the engine that its spec names.
+
+    As many threads as `shards_together` may use it at a time.
 
     Raises:
         ModelError: the model cannot be loaded.
 
     """
     spec = generate_spec(cell)
-    return ENGINES[spec.engine](spec, resolve_run(spec.model, cell), cell.seed, storage)
+    loaded = ENGINES[spec.engine](spec, resolve_run(spec.model, cell), cell.seed, storage)
+    if shards_together(spec) > 1 and isinstance(loaded.engine, ServingEngine):
+        return replace(loaded, engine=SharedEngine(loaded.engine))
+    return loaded
 
 
 def generate_shard(
@@ -75,13 +94,19 @@ def generate_shard(
     spec = generate_spec(cell)
     model = _model_name(resolve_run(spec.model, cell))
     asked: list[tuple[int, Example, Request]] = []
-    for index, example in shard.prompts:
-        ids = encode_prompt(loaded.tokenizer, example.prompt, loaded.eot_id)
-        asked.extend(
-            (index, example, Request(ids, example.prompt_key, sample))
-            for sample in range(spec.decoding.samples)
-        )
+    with loaded.tokenizing:
+        for index, example in shard.prompts:
+            ids = encode_prompt(loaded.tokenizer, example.prompt, loaded.eot_id)
+            asked.extend(
+                (index, example, Request(ids, example.prompt_key, sample))
+                for sample in range(spec.decoding.samples)
+            )
     responses = loaded.engine.generate([request for _, _, request in asked])
+    with loaded.tokenizing:
+        texts = [
+            loaded.tokenizer.decode(response.token_ids, clean_up_tokenization_spaces=False)
+            for response in responses
+        ]
     finished_at = now()
     return [
         {
@@ -91,9 +116,7 @@ def generate_shard(
             "sample": request.sample,
             "source": example.source,
             "prompt": list(example.prompt),
-            "response": loaded.tokenizer.decode(
-                response.token_ids, clean_up_tokenization_spaces=False
-            ),
+            "response": text,
             "token_ids": response.token_ids,
             "finish_reason": response.finish_reason,
             "prompt_tokens": len(request.token_ids),
@@ -103,7 +126,7 @@ def generate_shard(
             "model": model,
             "at": finished_at,
         }
-        for (index, example, request), response in zip(asked, responses, strict=True)
+        for (index, example, request), response, text in zip(asked, responses, texts, strict=True)
     ]
 
 

@@ -266,6 +266,13 @@ class GenerateSpec:
     )
     decoding: DecodingSpec = DecodingSpec()
     batch_size: Annotated[int, Meta(ge=1, description="Responses decoded together.")] = 16
+    batch_tokens: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Tokens, prompts and padding included, whose keys and values a worker holds"
+            " at a time; `null`: what `batch_size` responses need."
+        ),
+    ] = field(default=None, metadata=OPERATIONAL)
     shard_prompts: Annotated[
         int, Meta(ge=1, description="Prompts a Parquet shard, the unit of work and of resume.")
     ] = 16

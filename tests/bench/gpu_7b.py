@@ -92,7 +92,8 @@ def generation(folder: Path, arguments: argparse.Namespace, parameters: int) -> 
 
 def ours(folder: Path, arguments: argparse.Namespace) -> float:
     """Return tokens a second of our engine."""
-    from lima.generation.engine import Request, TransformersEngine
+    from lima.generation.engine import Request
+    from lima.generation.transformers_engine import TransformersEngine
     from lima.model.loading import load_for_inference
     from lima.store.storage import Storage
 

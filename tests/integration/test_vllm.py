@@ -7,7 +7,9 @@ it these tests are skipped. LIMA_VLLM_RESPONSES says how many responses are comp
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ from safetensors.torch import load_file, save_file
 from lima.data.examples import load_examples
 from lima.errors import EngineDiedError, ModelError
 from lima.generation.addressed_noise import address_words, gumbel_noise, seed_address
-from lima.generation.engine import LoadedEngine, Request, SampledResponse, TransformersEngine
+from lima.generation.engine import LoadedEngine, Request, SampledResponse
 from lima.generation.engines import ENGINES
 from lima.generation.processors import build_processors
 from lima.generation.run import generate_shard, plan_shards
+from lima.generation.shared import SharedEngine
+from lima.generation.transformers_engine import TransformersEngine
 from lima.generation.vllm.engine import VllmEngine
 from lima.generation.vllm.process import CHILD
 from lima.model.end_of_turn import encode_prompt
@@ -40,6 +44,7 @@ from lima.spec import (
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
+from tests.helpers.frequencies import chi_square, reference
 from tests.helpers.models import make_base, make_image_reader
 from tests.helpers.promised import promised
 from tests.integration.runs import Job
@@ -56,6 +61,8 @@ ENGINE_NAMES = ("transformers", "vllm")
 TIE = 1e-3
 """A difference of logits that the order of sums may make in fp32."""
 CPU = ComputeSpec(device="cpu", precision="fp32")
+FREQUENCIES = 4000
+"""Responses whose first tokens are counted."""
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +170,30 @@ def test_a_response_depends_on_its_request_alone(ours: LoadedEngine, vllm: Loade
     together = vllm.engine.generate(asked)
     alone = [vllm.engine.generate([request])[0] for request in asked[::-1]][::-1]
     assert [key(r) for r in alone] == [key(r) for r in together]
+
+
+def test_requests_that_come_later_are_sampled_beside_the_first(
+    ours: LoadedEngine, vllm: LoadedEngine
+) -> None:
+    asked = requests(ours, 24)
+    shared = SharedEngine(vllm.engine)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(shared.generate, [asked[at : at + 4] for at in range(0, 24, 4)]))
+    expected = ours.engine.generate(asked)
+    assert [key(r) for part in found for r in part] == [key(r) for r in expected]
+
+
+def test_frequencies_are_those_of_the_distribution(ours: LoadedEngine, vllm: LoadedEngine) -> None:
+    """The chi-square test of our engine, where vLLM computes the logits."""
+    assert isinstance(ours.engine, TransformersEngine)
+    prompt = requests(ours, 1)[0].token_ids
+    responses = vllm.engine.generate([Request(prompt, "key", n) for n in range(FREQUENCIES)])
+    first = Counter([*r.token_ids, ours.eot_id][0] for r in responses)
+    expected = reference(ours.engine.model, prompt, DECODING)
+    assert chi_square(first, expected) > 0.001
+    for wrong in ({"temperature": 0.8}, {"repetition_penalty": 1.0}, {"top_p": 0.8}):
+        other = reference(ours.engine.model, prompt, replace(DECODING, **wrong))  # type: ignore[arg-type]
+        assert chi_square(first, other) < 1e-6
 
 
 @pytest.mark.parametrize("length", [CONTEXT - 1, CONTEXT, CONTEXT + 40])

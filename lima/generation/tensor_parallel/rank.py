@@ -12,9 +12,10 @@ import torch
 import torch.distributed as dist
 
 from lima.errors import LimaError, ModelError
-from lima.generation.engine import Request, TransformersEngine
+from lima.generation.engine import Request
 from lima.generation.frames import incoming, own_pipes, write_frame
 from lima.generation.sampling import Sampler
+from lima.generation.transformers_engine import TransformersEngine
 from lima.model.loading import pretrained_model, torch_dtype
 from lima.spec import GenerateSpec, ModelSpec
 
@@ -73,7 +74,12 @@ def _engine(settings: dict[str, Any]) -> TransformersEngine:
     )
     part = pretrained_model(settings["path"], model, torch_dtype(spec.compute), ranks).eval()
     engine = TransformersEngine(
-        part, settings["eot_id"], spec.decoding, settings["seed"], spec.batch_size
+        part,
+        settings["eot_id"],
+        spec.decoding,
+        settings["seed"],
+        spec.batch_size,
+        batch_tokens=spec.batch_tokens,
     )
     engine.sampler = AgreedSampler(spec.decoding)
     return engine

@@ -1,12 +1,19 @@
 """vLLM as an engine (4.1): a response is that of our own engine, up to rounding of the logits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from lima.errors import LimaError, ModelError
-from lima.generation.engine import LoadedEngine, Request, Row, SampledResponse
+from lima.errors import ModelError
+from lima.generation.engine import (
+    Arriving,
+    LoadedEngine,
+    Request,
+    Row,
+    SampledResponse,
+    answers_of,
+)
 from lima.generation.engine_process import EngineProcess
 from lima.generation.vllm import DECODING
 from lima.generation.vllm.process import start_vllm
@@ -46,27 +53,43 @@ class VllmEngine:
             EngineDiedError: the process of vLLM has ended.
 
         """
-        rows = [Row.begin(request, self.decoding, self.context) for request in requests]
-        sampled = {number: row for number, row in enumerate(rows) if row.limit > 0}
+        return answers_of(self, requests)
+
+    def serve(self, arriving: Arriving) -> Iterator[tuple[int, SampledResponse]]:
+        """See `ServingEngine.serve`."""
+        sampled: dict[int, Row] = {}
+        arrived, more = 0, True
         try:
-            self.process.send([self._message(number, row) for number, row in sampled.items()])
-            for _ in sampled:
-                self._fill(rows, self.process.receive())
-        except LimaError:
+            while more or sampled:
+                asked = arriving(not sampled) if more else ()
+                more = asked is not None
+                rows = [
+                    Row.begin(request, number, self.decoding, self.context)
+                    for number, request in enumerate(asked or (), arrived)
+                ]
+                arrived += len(rows)
+                yield from ((row.number, row.response()) for row in rows if row.limit <= 0)
+                started = [row for row in rows if row.limit > 0]
+                sampled |= {row.number: row for row in started}
+                if started:
+                    self.process.send([self._message(row) for row in started])
+                if sampled:
+                    row = self._filled(sampled, self.process.receive())
+                    yield row.number, row.response()
+        except BaseException:
             self.process.end()  # what it still says would be taken for the next answers
             raise
-        return [row.response() for row in rows]
 
-    def _message(self, number: int, row: Row) -> dict[str, Any]:
+    def _message(self, row: Row) -> dict[str, Any]:
         return {
-            "id": number,
+            "id": row.number,
             "token_ids": list(row.request.token_ids),
             "limit": row.limit,
             "address": row.address(self.seed),
         }
 
-    def _fill(self, rows: Sequence[Row], answer: dict[str, Any]) -> None:
-        row = rows[answer["id"]]
+    def _filled(self, sampled: dict[int, Row], answer: dict[str, Any]) -> Row:
+        row = sampled.pop(answer["id"])
         if "refused" in answer:
             raise ModelError(
                 f"prompt {row.request.prompt_key[:12]}: vLLM refuses it ({answer['refused']}); "
@@ -76,6 +99,7 @@ class VllmEngine:
             row.add(token, logprob, self.eot_id)
         if not row.finished:  # at a context that vLLM alone knows
             row.finish_reason = "length"
+        return row
 
 
 def load_vllm(spec: GenerateSpec, model: ModelSpec, seed: int, storage: Storage) -> LoadedEngine:
@@ -119,11 +143,13 @@ def _compute(compute: ComputeSpec) -> dict[str, Any]:
 
 
 def _cache(spec: GenerateSpec, config: Any, context: int | None) -> dict[str, Any]:
-    """Return how much memory keys and values get; on a GPU vLLM takes what is left.
+    """Return how much memory keys and values get on each GPU, or on a CPU.
 
-    On a CPU it would take nearly all of the machine's, which is not this worker's alone.
+    Unless told, vLLM takes what a GPU has left. On a CPU it would take nearly all of the machine's,
+    which is not this worker's alone.
     """
-    if spec.compute.device == "cuda" or context is None:
+    cuda = spec.compute.device == "cuda"
+    if context is None or (cuda and spec.batch_tokens is None):
         return {}
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     place = (
@@ -134,4 +160,6 @@ def _cache(spec: GenerateSpec, config: Any, context: int | None) -> dict[str, An
         * (4 if spec.compute.precision == "fp32" else 2)
     )
     row = min(context, ROOM + spec.decoding.max_new_tokens)
-    return {"kv_cache_memory_bytes": place * (ROOM + max(context, spec.batch_size * row))}
+    places = ROOM + max(context, spec.batch_tokens or spec.batch_size * row)
+    gpus = spec.compute.gpus_per_worker if cuda else 1
+    return {"kv_cache_memory_bytes": -(-place * places // gpus)}

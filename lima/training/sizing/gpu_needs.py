@@ -237,16 +237,21 @@ def _activations(spec: TrainSpec, shape: ShapeSpec, width: int) -> float:
 def generation_memory(spec: GenerateSpec, shape: ShapeSpec) -> Memory:
     """Return the memory of one GPU that decodes a full batch to the end of the context.
 
+    `batch_tokens` bounds the places of that batch, but for one row, which has them all.
+
     Keys and values: two numbers of `hidden_size` a layer and a token of context.
     """
     compute: ComputeSpec = spec.compute
     width = 2 if compute.precision == "bf16" else 4
     token = 2 * shape.layers * shape.hidden_size * width
+    places = spec.batch_size * shape.context_length
+    if spec.batch_tokens is not None:
+        places = min(places, max(spec.batch_tokens, shape.context_length))
     return Memory(
         weights=width * shape_parameters(shape) / compute.gpus_per_worker,
-        cache=spec.batch_size * shape.context_length * token / compute.gpus_per_worker,
+        cache=places * token / compute.gpus_per_worker,
         logits=spec.batch_size * shape.vocab_size * (width + 4),
-        working=4 * spec.batch_size * shape.context_length * shape.hidden_size * width,
+        working=4 * places * shape.hidden_size * width,
     )
 
 

@@ -5,26 +5,30 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lima.data.examples import Example
 from lima.errors import ModelError, SpecError
-from lima.generation.engine import Request, SampledResponse, TransformersEngine
+from lima.generation.cache import ROOM, RowLayer
+from lima.generation.engine import Request, SampledResponse
 from lima.generation.processors import build_processors
 from lima.generation.run import generate_shard, load_engine, pending_shards, plan_shards
+from lima.generation.shared import SharedEngine
+from lima.generation.transformers_engine import TransformersEngine
 from lima.model.end_of_turn import encode_prompt, train_tokenizer
 from lima.spec import CellSpec, ComputeSpec, DataSpec, DecodingSpec, GenerateSpec, ModelSpec
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
+from tests.helpers.frequencies import chi_square, reference
 
 VOCAB, CONTEXT, NO_EOT = 320, 64, -1
 LIMA = DecodingSpec(max_new_tokens=24)
@@ -51,9 +55,15 @@ def model() -> Any:
 
 
 def engine(
-    model: Any, decoding: DecodingSpec = LIMA, *, eot: int = NO_EOT, seed: int = 5, batch: int = 8
+    model: Any,
+    decoding: DecodingSpec = LIMA,
+    *,
+    eot: int = NO_EOT,
+    seed: int = 5,
+    batch: int = 8,
+    places: int | None = None,
 ) -> TransformersEngine:
-    return TransformersEngine(model, eot, decoding, seed, batch)
+    return TransformersEngine(model, eot, decoding, seed, batch, batch_tokens=places)
 
 
 def requests(lengths: Sequence[int] = (3, 17, 1, 30, 8, 8), samples: int = 2) -> list[Request]:
@@ -64,34 +74,6 @@ def requests(lengths: Sequence[int] = (3, 17, 1, 30, 8, 8), samples: int = 2) ->
 
 def tokens(responses: Sequence[SampledResponse]) -> list[list[int]]:
     return [response.token_ids for response in responses]
-
-
-def reference(model: Any, prompt: Sequence[int], decoding: DecodingSpec) -> np.ndarray:
-    """Return the distribution of the first token by transformers' own `generate`."""
-    output = model.generate(
-        torch.tensor([prompt]),
-        do_sample=True,
-        max_new_tokens=1,
-        top_k=decoding.top_k,
-        top_p=decoding.top_p,
-        temperature=decoding.temperature,
-        repetition_penalty=decoding.repetition_penalty,
-        output_scores=True,
-        return_dict_in_generate=True,
-    )
-    return np.asarray(output.scores[0][0].double().softmax(-1).numpy())
-
-
-def chi_square(counts: Counter[int], expected: np.ndarray) -> float:
-    """Return the p-value of the counts; rare tokens are taken together."""
-    total = sum(counts.values())
-    observed = np.array([counts[token] for token in range(len(expected))])
-    if observed[expected == 0].any():
-        return 0.0
-    rare = expected * total < 8
-    merged = [np.append(a[~rare], a[rare].sum()) for a in (observed, expected * total)]
-    kept = merged[1] > 0
-    return float(stats.chisquare(merged[0][kept], merged[1][kept]).pvalue)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +106,55 @@ def test_rows_are_independent_of_batch_size_and_order(model: Any) -> None:
     for batch in (1, 3, 100):
         again = engine(model, batch=batch).generate(shuffled)
         assert [again[shuffled.index(request)].token_ids for request in asked] == tokens(together)
+
+
+def test_rows_are_independent_of_the_room_for_keys_and_values(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = copy.deepcopy(model)
+    longer.config.max_position_embeddings = 400
+    decoding = replace(LIMA, max_new_tokens=200)
+    asked = requests()
+    expected = engine(longer, decoding).generate(asked)
+    stored: list[int] = []
+    put_back: list[int] = []
+    lay, within = RowLayer._lay, TransformersEngine._within_places
+
+    def laid(self: RowLayer, keys: Any, values: Any) -> None:
+        lay(self, keys, values)
+        stored.append(self._stored[0].shape[0] * self._stored[0].shape[2])
+
+    def counted(self: TransformersEngine, batch: Any) -> Any:
+        kept, others = within(self, batch)
+        put_back.append(len(others))
+        return kept, others
+
+    monkeypatch.setattr(RowLayer, "_lay", laid)
+    monkeypatch.setattr(TransformersEngine, "_within_places", counted)
+    for places, often in ((1, 0), (600, 8), (1500, 8), (10**6, 0)):
+        again = engine(longer, decoding, places=places).generate(asked)
+        assert tokens(again) == tokens(expected)
+        assert [r.logprob for r in again] == pytest.approx([r.logprob for r in expected], abs=1e-3)
+        # A row alone takes what it needs.
+        assert max(stored) <= max(places, 30 + 200 + ROOM)
+        assert min(often, 1) <= sum(put_back) <= often
+        stored.clear()
+        put_back.clear()
+
+
+def test_samples_of_a_prompt_have_it_read_once(model: Any) -> None:
+    read: list[int] = []
+    counted = copy.deepcopy(model)
+    counted.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].shape[0]), with_kwargs=True
+    )
+    asked = requests([20, 30], samples=5)
+    together = engine(counted, batch=10).generate(asked)
+    assert read[:2] == [2, 10]
+    for one, request in zip(together, asked, strict=True):
+        (alone,) = engine(model).generate([request])
+        assert one.token_ids == alone.token_ids
+        assert one.logprob == pytest.approx(alone.logprob, abs=1e-3)
 
 
 def test_padding_cannot_spread_what_is_not_a_number(
@@ -308,6 +339,22 @@ def test_a_dialogue_is_asked_with_all_its_turns(cell: CellSpec, tmp_path: Path) 
     assert row["token_ids"] == alone.token_ids
     assert row["response"] == loaded.tokenizer.decode(alone.token_ids)
     assert row["response_tokens"] == len(alone.token_ids) > 0
+
+
+def test_shards_that_are_sampled_together_have_the_rows_of_each_alone(
+    cell: CellSpec, tmp_path: Path
+) -> None:
+    shards = plan_shards(EXAMPLES, 1)
+    alone = load_engine(cell, Storage(str(tmp_path)))
+    assert isinstance(alone.engine, TransformersEngine)
+    together = replace(alone, engine=SharedEngine(alone.engine))
+    expected = [generate_shard(alone, cell, shard) for shard in shards]
+    with ThreadPoolExecutor(len(shards)) as pool:
+        found = list(pool.map(partial(generate_shard, together, cell), shards))
+    for rows in [*expected, *found]:
+        for row in rows:
+            row["at"], row["logprob"] = None, pytest.approx(row["logprob"], abs=1e-4)
+    assert found == expected
 
 
 def test_a_cell_without_the_stage_is_refused(tmp_path: Path) -> None:

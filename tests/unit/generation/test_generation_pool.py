@@ -11,7 +11,7 @@ from ray.exceptions import ActorDiedError
 
 import lima_jobs.generate
 from lima.errors import ClusterError, LimaError
-from lima.generation.run import PromptShard
+from lima.generation.run import PromptShard, generate_spec, shards_together
 from lima.recipes.paper import ablations_7b
 from lima.spec import CellSpec, ComputeSpec
 from lima.store.storage import Storage
@@ -96,27 +96,60 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
     return ray
 
 
-@pytest.fixture
-def pool(ray: Ray) -> _Pool:
-    shards = [PromptShard(f"s{n}", ()) for n in range(40)]
-    return _Pool(cell(), Storage("/nonexistent"), shards)
+@pytest.fixture(params=["alone", "in pairs", "many together"])
+def pool(ray: Ray, request: pytest.FixtureRequest) -> _Pool:
+    """Make a pool whose workers take one, two or six shards at a time."""
+    together: dict[str, dict[str, Any]] = {
+        "alone": {},
+        "in pairs": {"engine": "vllm"},
+        "many together": {"engine": "vllm", "batch_size": 400},
+    }
+    return _Pool(cell(**together[request.param]), Storage("/nonexistent"), shards(40))
 
 
-def cell() -> CellSpec:
+def shards(count: int) -> list[PromptShard]:
+    return [PromptShard(f"s{n}", ()) for n in range(count)]
+
+
+def cell(**changes: Any) -> CellSpec:
     whole = ablations_7b()[0]
     assert whole.generate
-    return replace(whole, generate=replace(whole.generate, compute=ComputeSpec(workers=WORKERS)))
+    generate = replace(whole.generate, compute=ComputeSpec(workers=WORKERS))
+    return replace(whole, generate=replace(generate, **changes))
+
+
+def test_how_many_shards_keep_a_batch_full() -> None:
+    def together(**changes: Any) -> int:
+        return shards_together(generate_spec(cell(**changes)))
+
+    assert together() == 1, "a shard's rows are to the last digit those of our engine alone"
+    assert together(engine="vllm", shard_prompts=4) == 2  # 20 responses each, 16 at a time
+    assert together(engine="vllm", shard_prompts=4, batch_size=64) == 5
+    assert together(engine="a package's own") == 1
+
+
+def test_shards_are_shared_by_all_workers(ray: Ray) -> None:
+    most: dict[int, int] = {}
+    pool = _Pool(cell(engine="vllm", batch_size=400), Storage("/nonexistent"), shards(11))
+    for _ in pool.run():
+        for number in range(WORKERS):
+            has = sum(1 for w, s in pool.busy.values() if s and w.number == number)
+            most[number] = max(has, most.get(number, 0))
+    assert max(most.values()) == 2
+    assert sum(1 for count in most.values() if count) >= 5
 
 
 def test_a_machine_that_dies_is_one_death(ray: Ray, pool: _Pool) -> None:
-    done, most = [], 0
+    done, most, lost = [], 0, 0
     for shard, _ in pool.run():
         done.append(shard.name)
         if len(done) == 9:
             ray.alive, ray.machine = {"second"}, "second"
+            lost = len({worker.number for worker, _ in pool.busy.values()})
         most = max(most, pool.deaths)
     assert sorted(done) == sorted(f"s{n}" for n in range(40))
-    assert ray.started == ["first"] * WORKERS + ["second"] * WORKERS
+    assert ray.started == ["first"] * WORKERS + ["second"] * lost
+    assert lost >= WORKERS - 1
     assert most <= 1
 
 
