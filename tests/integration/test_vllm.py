@@ -263,7 +263,9 @@ def test_the_death_of_vllm_is_told(base: Path, tmp_path: Path) -> None:
 def test_a_job_that_is_killed_ends_with_the_same_rows(
     base: Path, tmp_path: Path, vllm: LoadedEngine
 ) -> None:
-    generate = spec(base, "vllm", shard_prompts=4)
+    # Two shards of four responses at a time, of sixteen shards.
+    prompts = DataSpec("authored:test+howto")
+    generate = spec(base, "vllm", prompts=prompts, batch_size=4, shard_prompts=4)
     (cell,) = promised([CellSpec("vllm", "arm", SEED, generate=generate)])
     job = Job([cell], str(tmp_path / "storage"), tmp_path / "job")
     job.wait_until(lambda record: record["done"] >= 4)
