@@ -93,7 +93,7 @@ def duration_text(seconds: float | None) -> str:
 def _yaml_lines(value: Any) -> Iterator[str]:
     items = value.items() if isinstance(value, dict) else ((None, item) for item in value)
     for key, item in items:
-        start = "-" if key is None else f"{key}:"
+        start = "-" if key is None else f"{_yaml_scalar(key)}:"
         if not (item and isinstance(item, dict | list | tuple)):
             yield f"{start} {_yaml_scalar(item)}"
         elif key is None:

@@ -93,8 +93,12 @@ def test_init_writes_what_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     assert "there already" in capsys.readouterr().err
     assert run(["init", str(tmp_path / "x.yaml"), "--data", "d"]) == 2
     assert "nobody is there to answer; say it with --model" in capsys.readouterr().err
-    assert run([*arguments, "--force", "--arm", "two words"]) == 2
-    assert "NAME is a word" in capsys.readouterr().err
+    assert run([*arguments, "--force", "--arm", ":train.epochs=3"]) == 2
+    assert "write NAME, or NAME:PATH=VALUE" in capsys.readouterr().err
+    names = ["a", "on", "7", "two words", "\u00fcber", "it's", "#1"]
+    named = [word for name in names for word in ("--arm", f"{name}:train.epochs=3")]
+    assert run([*arguments[:6], *named, "--force"]) == 0
+    assert [cell.arm for cell in load_study(file)] == names
     assert run([*arguments, "--force", "--extends", "curate_small"]) == 2
     assert "trains nothing" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import click
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
-from lima_k8s.terminal.output import PLAIN_WORD, say, yaml_text
+from lima_k8s.terminal.output import say, yaml_text
 
 LEARNING_RATES = {"train.optimizer.lr_start": 1e-5, "train.optimizer.lr_end": 1e-6}
 """Of the paper: those of a recipe that trains a model from scratch are too high for one that is
@@ -135,8 +135,8 @@ def _arms(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, separator, setting = text.partition(":")
-        if not PLAIN_WORD.fullmatch(name) or ":" in name:
-            raise InputError(f"--arm {text!r}: write NAME, or NAME:PATH=VALUE; NAME is a word")
+        if not name:
+            raise InputError(f"--arm {text!r}: write NAME, or NAME:PATH=VALUE")
         arm = found.setdefault(name, {})
         if separator:
             override = parse_override(setting)
