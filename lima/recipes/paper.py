@@ -109,8 +109,11 @@ def _cell_65b(
         ),
         generate=GenerateSpec(
             prompts=prompts or DataSpec(TEST, count=300),
-            # 130 GB of weights in bf16, a quarter on each GPU.
+            engine="vllm",
+            # 130 GB of weights in bf16, a quarter on each GPU; of keys and values 2.6 MB a token.
             compute=ComputeSpec(workers=8, gpus_per_worker=4),
+            batch_size=64,
+            batch_tokens=32_768,
         ),
     )
 
@@ -130,7 +133,12 @@ def _cell_7b(arm: str, seed: int, data: DataSpec) -> CellSpec:
             compute=replace(compute, micro_batch_size=4),
         ),
         generate=GenerateSpec(
-            prompts=DataSpec(TEST, count=300), decoding=DecodingSpec(samples=5), compute=compute
+            prompts=DataSpec(TEST, count=300),
+            decoding=DecodingSpec(samples=5),
+            engine="vllm",
+            compute=compute,
+            batch_size=64,
+            batch_tokens=32_768,  # 17 GB
         ),
         judge=JudgeSpec(),
     )

@@ -152,9 +152,9 @@ def test_a_worker_must_fit_a_node() -> None:
 
 
 def test_the_image_of_an_engine_is_looked_at_where_it_is_used() -> None:
-    [cell] = lima_65b()
-    assert cell.generate
-    by_vllm = replace(cell, generate=replace(cell.generate, engine="vllm"))
+    [by_vllm] = lima_65b()
+    assert by_vllm.generate
+    cell = replace(by_vllm, generate=replace(by_vllm.generate, engine="transformers"))
     for image, warned in ((ImageSpec(), True), (ImageSpec(vllm="r.example/vllm:1"), False)):
         found = cell_findings([by_vllm], ClusterSpec(image=image))
         assert ("lima-k8s-vllm" in " ".join(f.message for f in found)) == warned
@@ -167,7 +167,7 @@ def test_gpus_that_fill_no_node_are_a_warning() -> None:
         for c in ablations_7b()[:2]
         if c.train
     ]
-    cluster = ClusterSpec(secrets=("judge-key",))
+    cluster = ClusterSpec(secrets=("judge-key",), image=ImageSpec(registry="r.example"))
     [warning] = [f for f in cell_findings(cells, cluster) if f.level == "warning"]
     assert warning.path == "train.compute.workers"
     assert len(warning.runs) == 2
@@ -196,7 +196,7 @@ def test_a_key_that_no_secret_can_hold_is_a_warning(
 
 
 def test_files_below_the_storage_are_named() -> None:
-    found = cell_findings(lima_65b(), ClusterSpec())
+    found = cell_findings(lima_65b(), ClusterSpec(image=ImageSpec(registry="r.example")))
     assert {f.path for f in found} == {
         "train.data.path",
         "train.heldout.path",

@@ -89,8 +89,11 @@ def test_the_cache_of_65b_is_two_and_a_half_megabytes_a_token() -> None:
     [cell] = lima_65b()
     assert cell.generate
     memory = generation_memory(cell.generate, LLAMA["65b"])
-    tokens = cell.generate.batch_size * 2048
-    assert memory.cache * 4 / tokens == 2 * 80 * 8192 * 2
+    assert memory.cache * 4 / 32_768 == 2 * 80 * 8192 * 2
+    unbounded = generation_memory(replace(cell.generate, batch_tokens=None), LLAMA["65b"])
+    assert unbounded.cache * 4 / (64 * 2048) == 2 * 80 * 8192 * 2
+    little = generation_memory(replace(cell.generate, batch_tokens=1), LLAMA["65b"])
+    assert little.cache * 4 / 2048 == 2 * 80 * 8192 * 2, "a row alone takes what it needs"
     assert memory.weights * 4 / GB == pytest.approx(130, abs=1)
 
 
