@@ -244,7 +244,8 @@ class _Pool:
 
     def _hand_out(self, worker: _Worker) -> None:
         unfinished = len(self.waiting) + sum(1 for _, shard in self.busy.values() if shard)
-        share = min(self.together, -(-unfinished // self.compute.workers))
+        workers = {worker.number, *(w.number for w, _ in self.busy.values())}
+        share = min(self.together, -(-unfinished // len(workers)))
         while self.waiting and len(has := self._shards_of(worker)) < share:
             if has and any(self.died_with[s.name] > 1 for s in (has[0], self.waiting[0])):
                 return

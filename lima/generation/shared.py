@@ -7,6 +7,9 @@ from concurrent.futures import Future
 
 from lima.generation.engine import Request, SampledResponse, ServingEngine
 
+TOGETHER_S = 0.1
+"""How long an engine that has nothing to do waits for others, after the first that asks: callers
+come together, and some engines look for more only when a response has ended."""
 _Call = Future[list[SampledResponse]]
 
 
@@ -44,14 +47,17 @@ class SharedEngine:
 
     def _arriving(self, wait: bool) -> list[Request]:
         arrived: list[Request] = []
-        while not self._asked.empty() or (wait and not arrived):
-            requests, call = self._asked.get()
+        while True:
+            patience = None if wait and not arrived else TOGETHER_S * wait
+            try:
+                requests, call = self._asked.get(timeout=patience)
+            except queue.Empty:
+                return arrived
             parts = _Parts(len(requests), call)
             for place, request in enumerate(requests):
                 self._open[self._arrived] = parts, place
                 self._arrived += 1
                 arrived.append(request)
-        return arrived
 
 
 class _Parts:

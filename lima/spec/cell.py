@@ -270,7 +270,7 @@ class GenerateSpec:
         Annotated[int, Meta(ge=1)] | None,
         Meta(
             description="Tokens, prompts and padding included, whose keys and values a worker holds"
-            " at a time; `null`: what `batch_size` responses need."
+            " at a time; `null`: what `batch_size` responses need, or vLLM finds free on a GPU."
         ),
     ] = field(default=None, metadata=OPERATIONAL)
     shard_prompts: Annotated[

@@ -173,14 +173,29 @@ def test_a_response_depends_on_its_request_alone(ours: LoadedEngine, vllm: Loade
 
 
 def test_requests_that_come_later_are_sampled_beside_the_first(
-    ours: LoadedEngine, vllm: LoadedEngine
+    ours: LoadedEngine, vllm: LoadedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = requests(ours, 24)
-    shared = SharedEngine(vllm.engine)  # type: ignore[arg-type]
+    assert isinstance(vllm.engine, VllmEngine)
+    asked, send, sent = requests(ours, 24), vllm.engine.process.send, []
+    monkeypatch.setattr(vllm.engine.process, "send", lambda m: [send(m), sent.append(m)])
+    shared = SharedEngine(vllm.engine)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(shared.generate, [asked[at : at + 4] for at in range(0, 24, 4)]))
     expected = ours.engine.generate(asked)
     assert [key(r) for part in found for r in part] == [key(r) for r in expected]
+    assert len(sent) < 6, "calls went together"
+
+
+def test_little_room_for_keys_and_values_changes_no_row(
+    base: Path, tmp_path: Path, ours: LoadedEngine
+) -> None:
+    engine = loaded(spec(base, "vllm", batch_tokens=CONTEXT), tmp_path)
+    asked = requests(ours, 24)
+    assert [key(r) for r in engine.engine.generate(asked)] == [
+        key(r) for r in ours.engine.generate(asked)
+    ]
+    assert isinstance(engine.engine, VllmEngine)
+    engine.engine.process.end()
 
 
 def test_frequencies_are_those_of_the_distribution(ours: LoadedEngine, vllm: LoadedEngine) -> None:

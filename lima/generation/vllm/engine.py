@@ -161,5 +161,6 @@ def _cache(spec: GenerateSpec, config: Any, context: int | None) -> dict[str, An
     )
     row = min(context, ROOM + spec.decoding.max_new_tokens)
     places = ROOM + max(context, spec.batch_tokens or spec.batch_size * row)
-    gpus = spec.compute.gpus_per_worker if cuda else 1
+    # A head of keys and values is on one GPU at least.
+    gpus = min(spec.compute.gpus_per_worker, heads_of(config)) if cuda else 1
     return {"kv_cache_memory_bytes": -(-place * places // gpus)}

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig
 
 from lima.common.secret_names import engine_environment
 from lima.errors import EngineDiedError
 from lima.generation.tensor_parallel.engine import TensorParallelEngine, load_tensor_parallel
+from lima.generation.vllm.engine import _cache
 from lima.generation.vllm.process import start_vllm
 from lima.spec import ComputeSpec, DataSpec, GenerateSpec, ModelSpec
 from lima.store.storage import Storage
@@ -82,3 +84,25 @@ def test_no_secret_reaches_the_ranks_of_a_model_that_is_cut(tmp_path: Path) -> N
             assert environment["HF_TOKEN"] == "0"
     finally:
         engine.end()
+
+
+@pytest.mark.parametrize(
+    ("compute", "batch_tokens", "places"),
+    [
+        (ComputeSpec(device="cpu", precision="fp32"), None, 512 + 16 * 1024),
+        (ComputeSpec(device="cpu", precision="fp32"), 5000, 512 + 5000),
+        (ComputeSpec(device="cpu", precision="fp32"), 10, 512 + 1024),  # one row always fits
+        (ComputeSpec(gpus_per_worker=2), 5000, (512 + 5000) / 2 / 2),
+        (ComputeSpec(gpus_per_worker=8), 5000, (512 + 5000) / 2 / 4),  # of four heads each
+        (ComputeSpec(gpus_per_worker=2), None, None),
+    ],
+)
+def test_the_memory_that_vllm_gets_for_keys_and_values(
+    compute: ComputeSpec, batch_tokens: int | None, places: float | None
+) -> None:
+    spec = GenerateSpec(DataSpec("authored:test"), compute=compute, batch_tokens=batch_tokens)
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4}
+    config = LlamaConfig(hidden_size=64, num_hidden_layers=3, **heads)
+    found = _cache(spec, config, 1024)
+    a_place = 2 * 3 * 4 * 8 * 4  # keys and values, layers, heads, their width, bytes
+    assert found == ({} if places is None else {"kv_cache_memory_bytes": a_place * places})

@@ -15,7 +15,7 @@ from lima.generation.run import PromptShard, generate_spec, shards_together
 from lima.recipes.paper import ablations_7b
 from lima.spec import CellSpec, ComputeSpec
 from lima.store.storage import Storage
-from lima_jobs.generate import MAX_DEATHS, _Pool
+from lima_jobs.generate import MAX_DEATHS, _Pool, _Worker
 
 WORKERS = 8
 
@@ -114,7 +114,13 @@ def shards(count: int) -> list[PromptShard]:
 def cell(**changes: Any) -> CellSpec:
     whole = ablations_7b()[0]
     assert whole.generate
-    generate = replace(whole.generate, compute=ComputeSpec(workers=WORKERS))
+    generate = replace(
+        whole.generate,
+        engine="transformers",
+        batch_size=16,
+        batch_tokens=None,
+        compute=ComputeSpec(workers=WORKERS),
+    )
     return replace(whole, generate=replace(generate, **changes))
 
 
@@ -126,6 +132,13 @@ def test_how_many_shards_keep_a_batch_full() -> None:
     assert together(engine="vllm", shard_prompts=4) == 2  # 20 responses each, 16 at a time
     assert together(engine="vllm", shard_prompts=4, batch_size=64) == 5
     assert together(engine="a package's own") == 1
+
+
+def test_a_worker_that_is_left_alone_takes_as_many_as_fit(ray: Ray) -> None:
+    pool = _Pool(cell(engine="vllm", batch_size=400), Storage("/nonexistent"), shards(3))
+    worker = _Worker(Actor(ray, "first"), WORKERS)
+    pool._hand_out(worker)
+    assert pool._shards_of(worker) == shards(3), "the seven others have ended"
 
 
 def test_shards_are_shared_by_all_workers(ray: Ray) -> None:

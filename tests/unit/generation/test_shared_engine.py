@@ -27,12 +27,12 @@ class Echo:
     def serve(self, arriving: Arriving) -> Iterator[tuple[int, SampledResponse]]:
         has: dict[int, Request] = {}
         arrived = 0
+        self.may_go_on.wait()
         while True:
             for request in arriving(not has) or ():
                 has[arrived] = request
                 arrived += 1
             self.most = max(self.most, len(has))
-            self.may_go_on.wait()
             number = min(has, key=lambda n: (len(has[n].token_ids), n))
             request = has.pop(number)
             if len(request.token_ids) == self.damaged:
@@ -49,8 +49,7 @@ def test_each_caller_gets_its_own_responses_in_its_order() -> None:
     shared = SharedEngine(engine)
     with ThreadPoolExecutor(8) as pool:
         calls = {caller: pool.submit(shared.generate, asked(caller, caller)) for caller in range(8)}
-        # Until all have asked, nobody is answered.
-        while shared._asked.qsize() < 6:
+        while shared._asked.qsize() < 8:
             time.sleep(0.01)
         engine.may_go_on.set()
         for caller, call in calls.items():
