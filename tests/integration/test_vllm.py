@@ -176,8 +176,14 @@ def test_requests_that_come_later_are_sampled_beside_the_first(
     ours: LoadedEngine, vllm: LoadedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(vllm.engine, VllmEngine)
-    asked, send, sent = requests(ours, 24), vllm.engine.process.send, []
-    monkeypatch.setattr(vllm.engine.process, "send", lambda m: [send(m), sent.append(m)])
+    asked, send = requests(ours, 24), vllm.engine.process.send
+    sent: list[int] = []
+
+    def counted(message: Any) -> None:
+        sent.append(len(message))
+        send(message)
+
+    monkeypatch.setattr(vllm.engine.process, "send", counted)
     shared = SharedEngine(vllm.engine)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(shared.generate, [asked[at : at + 4] for at in range(0, 24, 4)]))
