@@ -97,11 +97,16 @@ class Row:
 
     @classmethod
     def begin(
-        cls, request: Request, number: int, decoding: DecodingSpec, context: int | None
-    ) -> "Row":
-        """Begin a response by a model of `context` positions; None: they are not known."""
-        room = math.inf if context is None else context - len(request.token_ids)
-        return cls(request, number, int(min(decoding.max_new_tokens, room)))
+        cls, requests: Sequence[Request], first: int, decoding: DecodingSpec, context: int | None
+    ) -> "list[Row]":
+        """Begin responses, numbered from `first`, by a model of `context` positions.
+
+        None: they are not known.
+        """
+        room = math.inf if context is None else context
+        limits = [min(decoding.max_new_tokens, room - len(r.token_ids)) for r in requests]
+        numbered = enumerate(zip(requests, limits, strict=True), first)
+        return [cls(request, number, int(limit)) for number, (request, limit) in numbered]
 
     def known(self) -> list[int]:
         """Return the tokens of the prompt and of the response so far."""

@@ -77,10 +77,7 @@ class TransformersEngine:
         while more or waiting or going:
             asked = arriving(not (waiting or going)) if more else ()
             more = asked is not None
-            rows = [
-                Row.begin(request, number, self.decoding, self.context)
-                for number, request in enumerate(asked or (), arrived)
-            ]
+            rows = Row.begin(asked or (), arrived, self.decoding, self.context)
             arrived += len(rows)
             yield from ((row.number, row.response()) for row in rows if row.limit <= 0)
             waiting.extend(sorted((row for row in rows if row.limit > 0), key=_longest_first))

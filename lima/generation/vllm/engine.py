@@ -63,10 +63,7 @@ class VllmEngine:
             while more or sampled:
                 asked = arriving(not sampled) if more else ()
                 more = asked is not None
-                rows = [
-                    Row.begin(request, number, self.decoding, self.context)
-                    for number, request in enumerate(asked or (), arrived)
-                ]
+                rows = Row.begin(asked or (), arrived, self.decoding, self.context)
                 arrived += len(rows)
                 yield from ((row.number, row.response()) for row in rows if row.limit <= 0)
                 started = [row for row in rows if row.limit > 0]
