@@ -25,7 +25,7 @@ from lima.spec.codec import run_id
 from lima.store.scan import Tables
 from lima.store.storage import Storage
 from lima.store.tables import RUNS
-from lima_k8s.runs.choose import choose
+from lima_k8s.runs.choose import choose, choose_one
 from lima_k8s.runs.display import display
 from lima_k8s.runs.model import Cause, Run
 from lima_k8s.runs.records import Records, read_records, stage_ids
@@ -126,16 +126,13 @@ class StorageRuns:
     def logs(self, run: str, *, follow: bool) -> tuple[str, Iterator[str]]:
         """See `Backend`: that of the last job that had the run, with its other runs."""
         known = self._known()
-        chosen = self._choose(known, run)
-        if len(chosen) != 1:
-            names = ", ".join(r.name for r in chosen)
-            raise InputError(f"{run!r} names {len(chosen)} runs: {names}")
-        job = known[chosen[0]].job
+        chosen = choose_one([*known], run, self._none)
+        job = known[chosen].job
         if job is None:
-            return chosen[0].name, self._uploaded(chosen[0])
+            return chosen.name, self._uploaded(chosen)
         if not job.is_here or not Path(job.log).is_file():
-            raise InputError(f"the log of {chosen[0].name} is at {job.log} of {job.host}")
-        return chosen[0].name, _lines(job, follow=follow)
+            raise InputError(f"the log of {chosen.name} is at {job.log} of {job.host}")
+        return chosen.name, _lines(job, follow=follow)
 
     def to_cancel(self, texts: Sequence[str | None]) -> "Cancellation":
         """Return what it takes to cancel some runs: a job is stopped with all of its runs.
@@ -175,7 +172,11 @@ class StorageRuns:
         return iter(self.storage.read(entries[-1].path).decode(errors="replace").splitlines())
 
     def _choose(self, known: Mapping[Run, _Known], text: str | None) -> list[Run]:
-        return choose([*known], text, f"there are no runs in {self.storage.uri}")
+        return choose([*known], text, self._none)
+
+    @property
+    def _none(self) -> str:
+        return f"there are no runs in {self.storage.uri}"
 
     def _known(self) -> dict[Run, _Known]:
         """Return all runs: of the records of jobs, the last that worked on each, and of others."""

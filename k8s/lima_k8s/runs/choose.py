@@ -40,3 +40,17 @@ def choose(runs: Sequence[Run], text: str | None, none: str = NONE) -> list[Run]
     if not runs:
         raise InputError(f"no run {text!r}: {none}")
     raise InputError(f"no run {text!r}; {closest(text, [r.name for r in runs], 'runs')}")
+
+
+def choose_one(runs: Sequence[Run], text: str, none: str = NONE) -> Run:
+    """Return the run that `text` names, as `choose` has it.
+
+    Raises:
+        InputError: it names none, or several: an arm of two studies, for one.
+
+    """
+    chosen = choose(runs, text, none)
+    if len(chosen) != 1:
+        names = ", ".join(run.name for run in chosen)
+        raise InputError(f"{text!r} names {len(chosen)} runs: {names}; write the name of one")
+    return chosen[0]

@@ -19,7 +19,7 @@ from lima.store.storage import Storage
 from lima_k8s.cluster.read import parse
 from lima_k8s.cluster.read.model import Condition, Workload
 from lima_k8s.cluster.watch.view import state_of
-from lima_k8s.runs.choose import choose
+from lima_k8s.runs.choose import choose, choose_one
 from lima_k8s.runs.display import table_of
 from lima_k8s.runs.model import Cause, Run
 from lima_k8s.runs.records import Reader, attempts_of
@@ -270,6 +270,13 @@ def test_a_run_is_chosen(text: str) -> None:
 def test_a_run_that_is_not_there_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         choose(RUNS, text)
+
+
+def test_an_arm_of_two_studies_is_not_one_run() -> None:
+    other = Run("diverse-s0-3333", arm="diverse", seed=0, run_id="ccdd000000000000")
+    assert choose_one([*RUNS, other], "diverse/1") == RUNS[1]
+    with pytest.raises(InputError, match="names 2 runs: diverse-s0-1111, diverse-s0-3333; write"):
+        choose_one([*RUNS, other], "diverse/0")
 
 
 @pytest.mark.parametrize(

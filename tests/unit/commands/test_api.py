@@ -101,6 +101,11 @@ def test_init_writes_what_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     assert [cell.arm for cell in load_study(file)] == names
     assert run([*arguments, "--force", "--extends", "curate_small"]) == 2
     assert "trains nothing" in capsys.readouterr().err
+    no_study = ["--arm", "n" * 101]
+    assert run([*arguments, *no_study, "--force"]) == 2
+    assert [cell.arm for cell in load_study(file)] == names, "what was there is as it was"
+    assert run(["init", str(tmp_path / "none.yaml"), *arguments[2:], *no_study]) == 2
+    assert not (tmp_path / "none.yaml").exists()
 
 
 def test_init_asks_for_what_no_option_says(tmp_path: Path) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from lima.common.clock import now
-from lima.errors import InputError
 from lima_k8s.cluster.read.api import Cluster
 from lima_k8s.cluster.read.snapshot import read_runs
 from lima_k8s.cluster.watch.follow import look, watch
 from lima_k8s.cluster.watch.logs import lines
-from lima_k8s.runs.choose import choose
+from lima_k8s.runs.choose import choose, choose_one
 from lima_k8s.runs.records import Reader
 from lima_k8s.runs.view import View
 from lima_k8s.terminal.output import say
@@ -45,8 +44,5 @@ class ClusterRuns:
 
     def logs(self, run: str, *, follow: bool) -> tuple[str, Iterator[str]]:
         """See `Backend`: from its pod while there is one, else from its storage."""
-        chosen = choose(read_runs(self.cluster), run)
-        if len(chosen) != 1:
-            names = ", ".join(r.name for r in chosen)
-            raise InputError(f"{run!r} names {len(chosen)} runs: {names}")
-        return chosen[0].name, lines(self.cluster, chosen[0], follow=follow)
+        chosen = choose_one(read_runs(self.cluster), run)
+        return chosen.name, lines(self.cluster, chosen, follow=follow)

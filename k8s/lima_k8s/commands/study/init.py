@@ -57,6 +57,7 @@ def command(
     Asks for what no option says. The file is for --recipe, for `lint` and for `show`, which
     writes all settings out. docs/my-data.md goes through it.
     """
+    from lima.recipes.extending import extended
     from lima.recipes.registry import load_study
 
     if file.exists() and not force:
@@ -74,8 +75,8 @@ def command(
         "arms": _arms(arms or ("all",)),
         "seeds": list(seeds or (0,)),
     }
+    runs = extended(document, str(file), load_study)  # before there is a file that says no study
     file.write_text(f"# lima-k8s show {file}: all settings of every run\n{yaml_text(document)}\n")
-    runs = load_study(str(file))
     say(
         f"{file}: {len(runs)} run{'s' * (len(runs) > 1)}\n"
         f"next:    lima-k8s lint {file} -v\n"
