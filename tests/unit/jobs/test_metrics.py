@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from prometheus_client.parser import text_string_to_metric_families
 from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
@@ -35,6 +36,7 @@ from lima_jobs.run import run_stage
 from lima_jobs.session import ray_session
 from tests.conftest import ROOT
 from tests.helpers.models import make_base, small_cell
+from tests.helpers.processes.prometheus import Prometheus, prometheus
 
 DASHBOARD = json.loads(
     (ROOT / "charts" / "lima-queue" / "dashboards" / "lima-runs.json").read_text("utf-8")
@@ -55,11 +57,15 @@ def session(cell: CellSpec) -> Iterator[None]:
         yield
 
 
+def exporter() -> str:
+    """Return where Ray's node tells its metrics, as HOST:PORT."""
+    (node,) = ray.nodes()
+    return f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+
+
 def scraped() -> Samples:
     """Return what Prometheus would read now."""
-    (node,) = ray.nodes()
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    with urllib.request.urlopen(url) as answer:
+    with urllib.request.urlopen(f"http://{exporter()}/metrics") as answer:
         text = answer.read().decode()
     found: Samples = {}
     for family in text_string_to_metric_families(text):
@@ -97,6 +103,13 @@ def samples(
                 training.result()
 
 
+@pytest.fixture(scope="module")
+def server(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Start a Prometheus that reads Ray's metrics while that run trains."""
+    with prometheus(exporter(), tmp_path_factory.mktemp("prometheus")) as started:
+        yield started
+
+
 @pytest.mark.slow
 def test_a_run_is_seen_beside_ray(cell: CellSpec, samples: Samples) -> None:
     (step,) = samples["ray_lima_step"]
@@ -129,6 +142,34 @@ def test_every_expression_of_the_dashboard_names_what_there_is(samples: Samples)
                 assert shown <= labels, panel["title"]
     queries = [v["definition"] for v in DASHBOARD["templating"]["list"] if v["type"] == "query"]
     assert {name for q in queries for name in re.findall(r"\bray_\w+", q)} <= there
+
+
+@pytest.mark.slow
+def test_prometheus_answers_every_variable_and_panel_of_the_dashboard(server: Prometheus) -> None:
+    chosen: dict[str, str] = {}
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            # What Grafana makes of its own function.
+            asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"])
+            assert asked
+            match = with_variables(asked[1], chosen)
+            values = server.until(f"label/{asked[2]}/values", **{"match[]": match})
+            chosen[variable["name"]] = f"({'|'.join(values)})"
+    assert chosen == {"experiment": "(unit)", "arm": "(howto)"}
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            expression = with_variables(target["expr"], chosen)
+            if "gpus" in expression and not torch.cuda.is_available():
+                server.answer("query", query=expression)  # understood, at least
+                continue
+            for series in server.until("query", query=expression):
+                shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+                assert shown <= set(series["metric"]), panel["title"]
+
+
+def with_variables(expression: str, chosen: dict[str, str]) -> str:
+    """Return an expression as Grafana sends it."""
+    return re.sub(r"\$(\w+)", lambda found: chosen[found[1]], expression)
 
 
 def test_every_metric_of_ours_is_on_the_dashboard() -> None:
