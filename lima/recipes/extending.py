@@ -22,7 +22,9 @@ Recipes: TypeAlias = Callable[[str], Sequence[CellSpec]]
 KEYS = ("extends", "experiment", "set", "arms", "seeds", "extensions")
 
 
-def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[CellSpec, ...]:
+def extended(
+    document: Mapping[str, Any], name: str, recipe: Recipes, extensions: Sequence[str] = ()
+) -> tuple[CellSpec, ...]:
     """Return the runs of a study that extends another one.
 
     With `arms`, each is the first run of the other study with the arm's settings; without, the
@@ -32,6 +34,7 @@ def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[C
         document: The file.
         name: Of the file, for messages.
         recipe: Returns the runs of what it extends.
+        extensions: Python files that all its runs have, before any that it lists.
 
     Raises:
         SpecError: a key is unknown, or a value is none.
@@ -40,9 +43,10 @@ def extended(document: Mapping[str, Any], name: str, recipe: Recipes) -> tuple[C
     for key in document:
         if key not in KEYS:
             raise unknown_key(str(key), KEYS, name)
-    extensions = _extensions(document.get("extensions"), f"{name}: extensions")
+    listed = _extensions(document.get("extensions"), f"{name}: extensions")
     parents = [
-        with_extensions(cell, extensions) for cell in _parents(document["extends"], name, recipe)
+        with_extensions(with_extensions(cell, listed), extensions)
+        for cell in _parents(document["extends"], name, recipe)
     ]
     common = _overrides(document.get("set"), f"{name}: set")
     if "experiment" in document:

@@ -58,17 +58,20 @@ def load_study(
         SpecError: nothing has that name, the file is not a study, or no run is left.
 
     """
-    cells = _keep(_keep(_read(name_or_file), "arm", arms), "seed", seeds)
-    return apply_overrides([with_extensions(cell, extensions) for cell in cells], overrides)
+    cells = _keep(_keep(_read(name_or_file, extensions), "arm", arms), "seed", seeds)
+    return apply_overrides(cells, overrides)
 
 
-def _read(name_or_file: str, above: tuple[str, ...] = ()) -> tuple[CellSpec, ...]:
-    """Return all runs; `above` are the files that extend this one."""
+def _read(
+    name_or_file: str, extensions: Sequence[str], above: tuple[str, ...] = ()
+) -> tuple[CellSpec, ...]:
+    """Return all runs, with these Python files; `above` are the files that extend this one."""
     if recipe := RECIPES.get(name_or_file):
-        return recipe()
+        return tuple(with_extensions(cell, extensions) for cell in recipe())
     if name_or_file in above:
         raise SpecError(f"{shortened(name_or_file)} extends itself")
-    cells = read_study(name_or_file, lambda name: _read(name, (*above, name_or_file)))
+    here = (*above, name_or_file)
+    cells = read_study(name_or_file, lambda name: _read(name, extensions, here), extensions)
     if cells is None:
         hint = closest(name_or_file, RECIPES, "recipes")
         raise SpecError(f"{shortened(name_or_file)}: neither a recipe nor a file; {hint}")

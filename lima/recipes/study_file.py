@@ -6,12 +6,13 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from lima.common.encoding import not_utf8
 from lima.common.paths import expanded
 from lima.errors import SpecError
-from lima.recipes.extending import Recipes, extended
+from lima.recipes.extending import Recipes, extended, with_extensions
 from lima.spec import CellSpec
 from lima.spec.codec import decode, shortened, unknown_key
 
@@ -20,12 +21,15 @@ FOR_READERS = ("run_ids", "inputs")
 KEYS = ("runs", *FOR_READERS)
 
 
-def read_study(path: str, recipe: Recipes) -> tuple[CellSpec, ...] | None:
+def read_study(
+    path: str, recipe: Recipes, extensions: Sequence[str] = ()
+) -> tuple[CellSpec, ...] | None:
     """Return the runs of a file; None if there is no such file.
 
     Args:
         path: Of the file.
         recipe: Returns the runs of what a study extends, a recipe or another file.
+        extensions: Python files that all its runs have beside those that it lists.
 
     Raises:
         SpecError: it cannot be read, or is not a study.
@@ -42,7 +46,7 @@ def read_study(path: str, recipe: Recipes) -> tuple[CellSpec, ...] | None:
         raise SpecError(f"{name}: {problem}")
     document = _parse(data.decode("utf-8"), name)
     if isinstance(document, dict) and "extends" in document:
-        return extended(document, name, recipe)
+        return extended(document, name, recipe, extensions)
     runs = document.get("runs") if isinstance(document, dict) else None
     if not isinstance(runs, list) or not runs:
         raise SpecError(
@@ -53,7 +57,8 @@ def read_study(path: str, recipe: Recipes) -> tuple[CellSpec, ...] | None:
     for key in document:
         if key not in KEYS:
             raise unknown_key(str(key), KEYS, name)
-    return tuple(decode(CellSpec, run, f"{name}: runs[{i}]") for i, run in enumerate(runs))
+    cells = (decode(CellSpec, r, f"{name}: runs[{i}]", extensions) for i, r in enumerate(runs))
+    return tuple(with_extensions(cell, extensions) for cell in cells)
 
 
 def _parse(text: str, name: str) -> Any:

@@ -89,11 +89,19 @@ def run_id(cell: CellSpec, stage: Stage | None = None) -> str:
     return spec_hash(stage_cell(cell, stage) if stage else cell)[:RUN_ID_LENGTH]
 
 
-def decode(kind: type[T], value: object, where: str = "") -> T:
+def decode(
+    kind: type[T], value: object, where: str = "", extensions: typing.Sequence[str] = ()
+) -> T:
     """Turn plain data into a spec, strictly.
 
     A name of one of its own extensions is taken as it is, since a spec is also read where that file
     is not: `lima.spec.extensions.require_names` is for where it is.
+
+    Args:
+        kind: Of the spec.
+        value: What JSON knows.
+        where: What messages begin with.
+        extensions: Python files that go with it beside its own.
 
     Raises:
         SpecError: an unknown key, a missing key, a wrong type or a value out of range. The
@@ -101,7 +109,8 @@ def decode(kind: type[T], value: object, where: str = "") -> T:
             key the closest known one.
 
     """
-    _refuse_unknown(kind, value, where, _own_packages(kind, value))
+    given = {package_of(path) for path in extensions}
+    _refuse_unknown(kind, value, where, _own_packages(kind, value) | given)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

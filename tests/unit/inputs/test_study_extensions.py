@@ -262,6 +262,21 @@ def test_a_study_file_names_its_files(capsys: pytest.CaptureFixture[str]) -> Non
     assert study("a/mine.py").extensions == (ExtensionSpec("a/mine.py"),)
 
 
+@pytest.mark.parametrize("listed", ["", "extensions: [elsewhere/mine.py]\n"])
+def test_a_study_file_need_not_name_what_the_command_names(listed: str) -> None:
+    write()
+    judge = "judge: {rubric: mine.tens, base_url: 'http://127.0.0.1:9/v1', model: m}"
+    Path("first.yaml").write_text(f"extends: tiny\n{listed}set: {{{judge}}}\n")
+    Path("second.yaml").write_text("extends: first.yaml\nset: {judge.concurrency: 3}\n")
+    cells = load_study("second.yaml", extensions=["mine.py"])
+    assert {cell.extensions for cell in cells} == {(ExtensionSpec("mine.py"),)}
+    plain = [encode(cell) | {"extensions": []} for cell in cells]
+    Path("runs.json").write_text(json.dumps({"runs": plain}))
+    assert load_study("runs.json", extensions=["mine.py"]) == cells
+    with pytest.raises(SpecError, match=r"mine.py of yours adds it: --extension mine\.py"):
+        load_study("runs.json", extensions=["other.py"])
+
+
 def test_a_job_without_files_looks_at_its_names_too() -> None:
     cell = replace(study("mine.py"), judge=JudgeSpec(rubric="nobody.tens"))
     with (
