@@ -74,7 +74,8 @@ FAKE_LABELS = {"type": "kwok"}
 
 def fake_node(name: str, *, gpus: int = 8, labels: dict[str, str] | None = None) -> dict[str, Any]:
     """Return a node that kwok keeps ready. Pods must tolerate its taint to land there."""
-    capacity = {"cpu": "96", "memory": "2Ti", "pods": "110", GPU: str(gpus)}
+    capacity = {"cpu": "96", "memory": "2Ti", "ephemeral-storage": "10Ti", "pods": "110"}
+    capacity[GPU] = str(gpus)
     return {
         "apiVersion": "v1",
         "kind": "Node",
