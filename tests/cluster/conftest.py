@@ -29,6 +29,7 @@ LONGEST = (
     "test_generate",
     "test_train",
     "test_many",
+    "test_extensions",
     "test_watch",
     "test_retries",
     "test_whole",
