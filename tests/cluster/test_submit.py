@@ -94,12 +94,15 @@ def test_what_is_missing_is_said_and_nothing_stays(lima: Lima, kubectl: Kubectl)
 
 
 def test_names_at_the_limit_and_unicode(lima: Lima, kubectl: Kubectl, tmp_path: Path) -> None:
-    file = study(tmp_path / "s.json", experiment="Größe ☃ " * 12, arm="Ärmel-" * 16, seed=2**31 - 1)
+    long, longest = "Größe ☃ " * 12, "Größe ☃ " * 8  # 240 of 255 bytes, as the name of a folder
+    refused = study(tmp_path / "l.json", experiment=long, arm="Ärmel-" * 16, seed=2**31 - 1)
+    assert "experiment: as the name of a folder" in lima.submit("--recipe", refused, code=2).err
+    file = study(tmp_path / "s.json", experiment=longest, arm="Ärmel-" * 16, seed=2**31 - 1)
     lima.submit("--recipe", file)
     [job] = rayjobs(kubectl, lima.namespace)
     assert len(job["metadata"]["name"]) <= 47
     [told] = lima.runs()
-    assert told["experiment"] == "Größe ☃ " * 12
+    assert told["experiment"] == longest
     assert told["arm"] == "Ärmel-" * 16
     assert "there already" in lima.submit("--recipe", file).err
 

@@ -48,7 +48,8 @@ def test_helm_install_lima_train(lima: Lima, kubectl: Kubectl, tmp_path: Path) -
     selector = f"--selector={OWN_PODS},ray.io/node-type=worker"
     pods = kubectl.get("pods", f"--namespace={lima.namespace}", selector)["items"]
     assert [pod["status"]["phase"] for pod in pods] == ["Running"] * 2
-    [told] = lima.runs()
+    # KubeRay looks at its jobs now and then: it may not know yet that this one runs.
+    [told] = lima.until(lambda runs: runs[0]["state"] != "starting")
     assert (told["state"], told["run_id"]) == ("running", run_id(cell))
     assert "train" in lima("logs", told["name"]).out
 

@@ -1,11 +1,13 @@
 """What is tried again, and what is not: KubeRay itself knows no reasons."""
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
 from tests.cluster.conftest import Say
+from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.helpers.lima import SMALL, Lima, lima, queue, quota
+from tests.cluster.helpers.lima import SMALL, Lima, change_queue, lima, queue, quota
 from tests.cluster.test_watch import watched
 
 __all__ = ["lima", "queue", "quota"]
@@ -39,12 +41,22 @@ def test_bad_input_is_not_tried_again(lima: Lima, kubectl: Kubectl, say: Say) ->
 
 
 def test_a_bucket_that_is_not_there_is_not_tried_again(
-    lima: Lima, kubectl: Kubectl, say: Say
+    lima: Lima, kubectl: Kubectl, cluster: Cluster, say: Say
 ) -> None:
-    nowhere = replace(lima, storage="s3://nowhere/study")
+    name = f"gone-{lima.namespace}"
+    nowhere = replace(lima, storage=f"s3://{name}/study")
+    refused = nowhere.submit(*SMALL, kind="train", code=2)
+    assert f"there is no bucket '{name}'" in refused.err
+    assert lima.runs() == []
+
+    bucket = cluster.layout.folder / "s3" / name  # there when it is submitted, and no more later
+    bucket.mkdir()
+    change_queue(kubectl, lima.namespace, stop=True)
     nowhere.submit(*SMALL, kind="train")
+    shutil.rmtree(bucket)
+    change_queue(kubectl, lima.namespace, stop=False)
     cause = watched(nowhere, say)
     assert cause["name"] == "bad-input"
-    assert "there is no bucket 'nowhere'" in cause["what"]
+    assert f"there is no bucket '{name}'" in cause["what"]
     [job] = kubectl.get("rayjobs", f"--namespace={lima.namespace}")["items"]
     assert job["status"]["failed"] == 0
