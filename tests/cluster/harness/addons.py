@@ -11,6 +11,8 @@ from tests.cluster.harness.layout import NODE, Layout
 from tests.cluster.harness.programs import module_folder, run
 
 GPU = "nvidia.com/gpu"
+PATIENT = {"timeoutSeconds": 20, "failureThreshold": 6}
+"""Of a probe: on a busy machine an operator answers late, and must not be started anew for it."""
 
 
 def set_gpus(kubectl: Kubectl, count: int, node: str = NODE) -> None:
@@ -29,6 +31,10 @@ def install_kuberay(kubectl: Kubectl) -> None:
             container["image"] = kuberay_image()
             # A tenth of a busy core would make every test wait for the operator.
             container["resources"] = {"requests": {"cpu": "20m", "memory": "64Mi"}}
+            # There is one: if it were late to say so, it would end itself.
+            container.setdefault("args", []).append("--enable-leader-election=false")
+            for probe in ("livenessProbe", "readinessProbe"):
+                container[probe].update(PATIENT)
     kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(objects))
 
 
@@ -39,8 +45,14 @@ def install_kueue(layout: Layout) -> None:
         "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": None}},
     }
-    values = {"controllerManager": {"manager": manager}}
     chart = module_folder("kueue", "sigs.k8s.io/kueue") / "charts/kueue"
+    usual = yaml.safe_load((chart / "values.yaml").read_text("utf-8"))
+    config = yaml.safe_load(usual["managerConfig"]["controllerManagerConfigYaml"])
+    config["leaderElection"]["leaderElect"] = False  # as of KubeRay
+    values = {
+        "controllerManager": {"manager": manager, "livenessProbe": PATIENT},
+        "managerConfig": {"controllerManagerConfigYaml": yaml.safe_dump(config)},
+    }
     words = ["helm", "install", "kueue", "--namespace=kueue-system", "--create-namespace"]
     homes = {f"HELM_{part}_HOME": f"{layout.folder}/helm" for part in ("CACHE", "CONFIG", "DATA")}
     run(
