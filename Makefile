@@ -58,10 +58,10 @@ unit: .venv/ready tools chart-tools .cache/transformers4/ready
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not bench and not cluster"
 
 # For the inner loop: no Ray, no browser.
-unit-fast: .venv/ready tools chart-tools
+unit-fast: .venv/ready .cache/bin/.versitygw chart-tools
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not bench and not cluster"
 
-bench: .venv/ready tools
+bench: .venv/ready .cache/bin/.versitygw
 	$(BIN)/pytest -m "bench and not cluster" -s tests/bench/bench_*.py
 
 # A Kubernetes of one node on this machine, as root: up and down for a person, or for the tests alone.
@@ -104,7 +104,7 @@ format: .venv/ready
 # stands for all of a module's programs.
 tools: $(addprefix .cache/bin/.,versitygw prometheus)
 chart-tools: $(addprefix .cache/bin/.,helm helm-unittest helm-docs kubeconform krew)
-cluster-tools: tools $(addprefix .cache/bin/.,helm kubernetes etcd containerd coredns kueue \
+cluster-tools: $(addprefix .cache/bin/.,versitygw helm kubernetes etcd containerd coredns kueue \
 	kuberay-operator kwok)
 
 PINNED = $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2}' tests/tools/kubernetes/go.mod)

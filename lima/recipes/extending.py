@@ -34,7 +34,7 @@ def extended(
         document: The file.
         name: Of the file, for messages.
         recipe: Returns the runs of what it extends.
-        extensions: Python files that all its runs have, before any that it lists.
+        extensions: Python files whose names it may have beside those that it lists.
 
     Raises:
         SpecError: a key is unknown, or a value is none.
@@ -45,8 +45,7 @@ def extended(
             raise unknown_key(str(key), KEYS, name)
     listed = _extensions(document.get("extensions"), f"{name}: extensions")
     parents = [
-        with_extensions(with_extensions(cell, listed), extensions)
-        for cell in _parents(document["extends"], name, recipe)
+        with_extensions(cell, listed) for cell in _parents(document["extends"], name, recipe)
     ]
     common = _overrides(document.get("set"), f"{name}: set")
     if "experiment" in document:
@@ -54,7 +53,7 @@ def extended(
     arms = _arms(document.get("arms"), parents, f"{name}: arms")
     seeds = _seeds(document.get("seeds"), f"{name}: seeds")
     return tuple(
-        changed(cell, [*meant_for(cell, common, parents), *own], name)
+        changed(cell, [*meant_for(cell, common, parents), *own], name, extensions)
         for first, own in arms
         for cell in _seeded(first, parents, seeds)
     )

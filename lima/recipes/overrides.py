@@ -67,15 +67,23 @@ def _flattened(settings: object, above: tuple[str, ...], where: str) -> Iterator
             yield Override(path, value)
 
 
-def changed(cell: CellSpec, overrides: Sequence[Override], where: str) -> CellSpec:
+def changed(
+    cell: CellSpec, overrides: Sequence[Override], where: str, extensions: Sequence[str] = ()
+) -> CellSpec:
     """Return a cell with overrides applied, in their order, and checked as a whole.
 
+    Args:
+        cell: What is changed.
+        overrides: The changes.
+        where: What messages begin with.
+        extensions: Python files whose names it may have beside those of its own.
+
     Raises:
-        SpecError: it is not valid; the message begins with `where`.
+        SpecError: it is not valid.
 
     """
     try:
-        return _apply(cell, overrides)
+        return _apply(cell, overrides, extensions)
     except SpecError as error:
         raise SpecError(f"{where}: {error}") from None
 
@@ -104,7 +112,9 @@ def meant_for(
     return [o for o in overrides if len(o.path) == 1 or o.path[0] not in of_others]
 
 
-def _apply(cell: CellSpec, overrides: Sequence[Override]) -> CellSpec:
+def _apply(
+    cell: CellSpec, overrides: Sequence[Override], extensions: Sequence[str] = ()
+) -> CellSpec:
     plain = encode(cell)
     for override in overrides:
         target = plain
@@ -113,7 +123,7 @@ def _apply(cell: CellSpec, overrides: Sequence[Override]) -> CellSpec:
                 target[key] = {}
             target = target[key]
         target[override.path[-1]] = override.value
-    return decode(CellSpec, plain)
+    return decode(CellSpec, plain, extensions=extensions)
 
 
 def _annotation(path: tuple[str, ...], told: str) -> object:

@@ -1,11 +1,14 @@
 """Studies by name or file: all recipes, and how one is read and changed."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from lima.common.paths import expanded
 from lima.errors import SpecError
 from lima.recipes.curation import curate_ablations, curate_alpaca, curate_lima, curate_small
 from lima.recipes.demo import smol, tiny
-from lima.recipes.extending import with_extensions
+from lima.recipes.extending import extended, with_extensions
 from lima.recipes.overrides import apply_overrides
 from lima.recipes.paper import (
     ablations_7b,
@@ -59,23 +62,40 @@ def load_study(
 
     """
     cells = _keep(_keep(_read(name_or_file, extensions), "arm", arms), "seed", seeds)
-    return apply_overrides(cells, overrides)
+    return apply_overrides([with_extensions(cell, extensions) for cell in cells], overrides)
+
+
+def study_of(
+    document: Mapping[str, Any], file: str, extensions: Sequence[str] = ()
+) -> tuple[CellSpec, ...]:
+    """Return the runs that a file will have once it says `{extends: RECIPE, …}`.
+
+    Raises:
+        SpecError: it would be no study; it would extend itself, for one.
+
+    """
+    above = (_place(file),)
+    return extended(document, file, lambda name: _read(name, extensions, above), extensions)
 
 
 def _read(
     name_or_file: str, extensions: Sequence[str], above: tuple[str, ...] = ()
 ) -> tuple[CellSpec, ...]:
-    """Return all runs, with these Python files; `above` are the files that extend this one."""
+    """Return all runs; `above` are the files that extend this one."""
     if recipe := RECIPES.get(name_or_file):
-        return tuple(with_extensions(cell, extensions) for cell in recipe())
-    if name_or_file in above:
+        return recipe()
+    if _place(name_or_file) in above:
         raise SpecError(f"{shortened(name_or_file)} extends itself")
-    here = (*above, name_or_file)
+    here = (*above, _place(name_or_file))
     cells = read_study(name_or_file, lambda name: _read(name, extensions, here), extensions)
     if cells is None:
         hint = closest(name_or_file, RECIPES, "recipes")
         raise SpecError(f"{shortened(name_or_file)}: neither a recipe nor a file; {hint}")
     return cells
+
+
+def _place(file: str) -> str:
+    return os.path.realpath(expanded(file))
 
 
 def _keep(cells: tuple[CellSpec, ...], name: str, wanted: Sequence[object]) -> tuple[CellSpec, ...]:

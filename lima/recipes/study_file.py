@@ -12,7 +12,7 @@ from typing import Any
 from lima.common.encoding import not_utf8
 from lima.common.paths import expanded
 from lima.errors import SpecError
-from lima.recipes.extending import Recipes, extended, with_extensions
+from lima.recipes.extending import Recipes, extended
 from lima.spec import CellSpec
 from lima.spec.codec import decode, shortened, unknown_key
 
@@ -29,7 +29,7 @@ def read_study(
     Args:
         path: Of the file.
         recipe: Returns the runs of what a study extends, a recipe or another file.
-        extensions: Python files that all its runs have beside those that it lists.
+        extensions: Python files whose names it may have beside those that it lists.
 
     Raises:
         SpecError: it cannot be read, or is not a study.
@@ -57,8 +57,9 @@ def read_study(
     for key in document:
         if key not in KEYS:
             raise unknown_key(str(key), KEYS, name)
-    cells = (decode(CellSpec, r, f"{name}: runs[{i}]", extensions) for i, r in enumerate(runs))
-    return tuple(with_extensions(cell, extensions) for cell in cells)
+    return tuple(
+        decode(CellSpec, run, f"{name}: runs[{i}]", extensions) for i, run in enumerate(runs)
+    )
 
 
 def _parse(text: str, name: str) -> Any:

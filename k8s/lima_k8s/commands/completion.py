@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from lima.recipes.overrides import known_paths
 from lima.recipes.registry import RECIPES, describe, load_study
+from lima.spec import CellSpec
 
 Offer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 PATIENCE_S = 2.0
@@ -54,7 +55,7 @@ def arms(context: click.Context, _: click.Parameter, begun: str) -> list[Complet
     """Offer the arms of the recipe, or of the file, that is named already."""
     found: list[str] = []
     with contextlib.suppress(Exception):
-        found = [cell.arm for cell in load_study(_given(context, "recipe"))]
+        found = [cell.arm for cell in _study(context)]
     return _beginning(begun, dict.fromkeys(found))
 
 
@@ -73,6 +74,10 @@ def stored_runs(context: click.Context, _: click.Parameter, begun: str) -> list[
 def _given(context: click.Context, name: str) -> str:
     """Return an argument that was written before; an option without its value keeps it unparsed."""
     return context.params.get(name) or next(iter(context.args), "")
+
+
+def _study(context: click.Context) -> tuple[CellSpec, ...]:
+    return load_study(_given(context, "recipe"), extensions=context.params.get("extensions") or ())
 
 
 def _cluster_runs(kube_context: str | None, namespace: str | None) -> Iterator[str]:

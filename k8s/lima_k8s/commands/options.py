@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def extension_option(function: F) -> F:
+    """Add --extension."""
+    return click.option(
+        "--extension",
+        "extensions",
+        multiple=True,
+        metavar="FILE",
+        help="Python file PACKAGE.py that adds names PACKAGE.NAME (docs/extending.md); repeatable.",
+    )(function)
+
+
 def study_options(function: F) -> F:
     """Add the options that choose and change the runs of a study: overrides, arms, seeds, files."""
     for option in (
-        click.option(
-            "--extension",
-            "extensions",
-            multiple=True,
-            metavar="FILE",
-            help="Python file PACKAGE.py that adds names PACKAGE.NAME (docs/extending.md); "
-            "repeatable.",
-        ),
+        extension_option,
         click.option(
             "--seed", "seeds", multiple=True, type=int, help="Only this seed; repeatable."
         ),

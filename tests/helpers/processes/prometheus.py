@@ -32,6 +32,7 @@ class Prometheus:
 
     address: str
     process: "subprocess.Popen[bytes]"
+    log: Path
 
     def answer(self, path: str, **given: str) -> Any:
         """Return the data of an answer of its API; what it cannot read is an error."""
@@ -39,13 +40,10 @@ class Prometheus:
         with urllib.request.urlopen(url) as answer:
             return json.load(answer)["data"]
 
-    def until(self, path: str, **given: str) -> list[Any]:
-        """Return the first answer that holds something."""
+    def until(self, path: str, **given: str) -> None:
+        """Wait until an answer holds something."""
         pause = threading.Event()
-        while True:
-            data = self.answer(path, **given)
-            if found := data["result"] if isinstance(data, dict) else data:
-                return list(found)
+        while not self.answer(path, **given)["result"]:
             self._wait(pause)
 
     def wait_until_ready(self) -> None:
@@ -61,7 +59,8 @@ class Prometheus:
 
     def _wait(self, pause: threading.Event) -> None:
         if self.process.poll() is not None:
-            pytest.fail(f"Prometheus ended with {self.process.returncode}")
+            said = self.log.read_text("utf-8")[-2000:]
+            pytest.fail(f"Prometheus ended with {self.process.returncode}:\n{said}")
         pause.wait(PAUSE_S)
 
 
@@ -79,7 +78,7 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
-        server = Prometheus(address, process)
+        server = Prometheus(address, process, folder / "log")
         server.wait_until_ready()
         yield server
     finally:

@@ -101,6 +101,8 @@ def test_init_writes_what_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     assert [cell.arm for cell in load_study(file)] == names
     assert run([*arguments, "--force", "--extends", "curate_small"]) == 2
     assert "trains nothing" in capsys.readouterr().err
+    assert run([*arguments[:6], "--force", "--extends", f"{tmp_path}/./my study.yaml"]) == 2
+    assert "extends itself" in capsys.readouterr().err
     no_study = ["--arm", "n" * 101]
     assert run([*arguments, *no_study, "--force"]) == 2
     assert [cell.arm for cell in load_study(file)] == names, "what was there is as it was"

@@ -262,7 +262,14 @@ def test_a_study_file_names_its_files(capsys: pytest.CaptureFixture[str]) -> Non
     assert study("a/mine.py").extensions == (ExtensionSpec("a/mine.py"),)
 
 
-@pytest.mark.parametrize("listed", ["", "extensions: [elsewhere/mine.py]\n"])
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "",
+        "extensions: [elsewhere/mine.py]\n",
+        "arms: {a: {extensions: [{path: old/mine.py}]}, b: {}}\n",
+    ],
+)
 def test_a_study_file_need_not_name_what_the_command_names(listed: str) -> None:
     write()
     judge = "judge: {rubric: mine.tens, base_url: 'http://127.0.0.1:9/v1', model: m}"
@@ -273,6 +280,10 @@ def test_a_study_file_need_not_name_what_the_command_names(listed: str) -> None:
     plain = [encode(cell) | {"extensions": []} for cell in cells]
     Path("runs.json").write_text(json.dumps({"runs": plain}))
     assert load_study("runs.json", extensions=["mine.py"]) == cells
+    elsewhere = "{extensions: [{path: other.py}], judge.rubric: mine.tens}"
+    Path("third.yaml").write_text(f"extends: runs.json\nset: {elsewhere}\n")
+    (first, *_) = load_study("third.yaml", ["judge.rubric=mine.tens"], extensions=["mine.py"])
+    assert [extension.path for extension in first.extensions] == ["other.py", "mine.py"]
     with pytest.raises(SpecError, match=r"mine.py of yours adds it: --extension mine\.py"):
         load_study("runs.json", extensions=["other.py"])
 

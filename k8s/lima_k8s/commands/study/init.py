@@ -9,6 +9,7 @@ import click
 from lima.errors import InputError
 from lima.spec import CellSpec
 from lima_k8s.commands import completion
+from lima_k8s.commands.options import extension_option
 from lima_k8s.terminal.output import say, yaml_text
 
 LEARNING_RATES = {"train.optimizer.lr_start": 1e-5, "train.optimizer.lr_end": 1e-6}
@@ -39,6 +40,7 @@ LONGEST = 2048
     help="Recipe or file that has all other settings.",
     shell_complete=completion.recipes,
 )
+@extension_option
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 def command(
     *,
@@ -50,6 +52,7 @@ def command(
     arms: tuple[str, ...],
     seeds: tuple[int, ...],
     extends: str,
+    extensions: tuple[str, ...],
     force: bool,
 ) -> None:
     """Write a study of your own data and model, in a few lines.
@@ -57,14 +60,14 @@ def command(
     Asks for what no option says. The file is for --recipe, for `lint` and for `show`, which
     writes all settings out. docs/my-data.md goes through it.
     """
-    from lima.recipes.extending import extended
-    from lima.recipes.registry import load_study
+    from lima.recipes.registry import load_study, study_of
 
     if file.exists() and not force:
         raise InputError(f"{file}: there already; name another file, or replace it with --force")
-    first = load_study(extends)[0]
-    document = {
+    first = load_study(extends, extensions=extensions)[0]
+    document: dict[str, Any] = {
         "extends": extends,
+        **({"extensions": list(extensions)} if extensions else {}),
         "experiment": experiment or file.stem,
         "set": _settings(
             first,
@@ -75,7 +78,7 @@ def command(
         "arms": _arms(arms or ("all",)),
         "seeds": list(seeds or (0,)),
     }
-    runs = extended(document, str(file), load_study)  # before there is a file that says no study
+    runs = study_of(document, str(file), extensions)  # before there is a file that says no study
     file.write_text(f"# lima-k8s show {file}: all settings of every run\n{yaml_text(document)}\n")
     say(
         f"{file}: {len(runs)} run{'s' * (len(runs) > 1)}\n"
