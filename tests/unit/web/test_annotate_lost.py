@@ -96,9 +96,10 @@ def test_what_is_refused_for_good_is_given_up(browser: Any, server: Server) -> N
 
 
 def test_every_label_is_there_once(server: Server, study: Path) -> None:
-    """Last: of all labels above."""
+    """Of all labels until here; a server that ends writes them."""
     done = server.ask(server.links["me"], "open").value["done"]
     server.stop()
+    server.start()
     rows = standing(annotations(study))
     assert len(rows) == done
     assert len({row["annotation_id"] for row in annotations(study)}) == done
