@@ -123,7 +123,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while len(self.killed) < self.count:
-            time.sleep(0.02)
+            time.sleep(0.1)  # each look is at the titles of all processes
             if len(self.table.shards()) >= self.shards:
                 self.before()
                 self._kill_one()
