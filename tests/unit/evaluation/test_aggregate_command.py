@@ -206,6 +206,8 @@ def test_nothing_started_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(["aggregate", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "no cells have started yet\n")
+    assert run(["aggregate", str(tmp_path), "--by", "against"]) == 0
+    assert capsys.readouterr().err == "no two arms have been compared yet\n"
 
 
 def test_imports_nothing_that_takes_longer_than_reading(study: str) -> None:

@@ -64,7 +64,8 @@ def command(
     if found.rows and AGAINST not in columns:
         print_table(found.rows, columns)
     elif not found.rows:
-        say("no cells have started yet")
+        pairs = AGAINST in columns
+        say("no two arms have been compared yet" if pairs else "no cells have started yet")
     write_labels(found.pairs, found.labels, found.conversations)
 
 
