@@ -13,7 +13,6 @@ from click.shell_completion import CompletionItem
 
 from lima.recipes.overrides import known_paths
 from lima.recipes.registry import RECIPES, describe, load_study
-from lima.spec import CellSpec
 
 Offer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 PATIENCE_S = 2.0
@@ -55,7 +54,9 @@ def arms(context: click.Context, _: click.Parameter, begun: str) -> list[Complet
     """Offer the arms of the recipe, or of the file, that is named already."""
     found: list[str] = []
     with contextlib.suppress(Exception):
-        found = [cell.arm for cell in _study(context)]
+        files = context.params.get("extensions") or ()
+        study = load_study(_given(context, "recipe"), extensions=files)
+        found = [cell.arm for cell in study]
     return _beginning(begun, dict.fromkeys(found))
 
 
@@ -74,10 +75,6 @@ def stored_runs(context: click.Context, _: click.Parameter, begun: str) -> list[
 def _given(context: click.Context, name: str) -> str:
     """Return an argument that was written before; an option without its value keeps it unparsed."""
     return context.params.get(name) or next(iter(context.args), "")
-
-
-def _study(context: click.Context) -> tuple[CellSpec, ...]:
-    return load_study(_given(context, "recipe"), extensions=context.params.get("extensions") or ())
 
 
 def _cluster_runs(kube_context: str | None, namespace: str | None) -> Iterator[str]:

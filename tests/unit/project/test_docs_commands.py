@@ -23,8 +23,6 @@ CODE = re.compile(r"^(?: {4,}|\t)(.+)$", re.MULTILINE)
 FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)#\[]*)(?:#([^)]+))?\)")
-
-
 LIMA = "(?:lima-k8s|kubectl lima)"
 
 
