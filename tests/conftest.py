@@ -14,6 +14,7 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -90,6 +91,16 @@ def _interruptible() -> None:
     """Heed Ctrl-C in the commands that tests start: a shell takes it from what runs behind it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_works_on() -> Iterator[None]:
+    """Fail the last test if threads of earlier ones still work, and slow all of this process."""
+    yield
+    before = time.process_time()
+    time.sleep(0.5)
+    used, names = time.process_time() - before, [t.name for t in threading.enumerate()]
+    assert used < 0.1, f"of half a second, {used:.2f} s went to what tests left: {names}"
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,12 @@ import base64
 import contextlib
 import hashlib
 import json
-import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.helpers.web.serving import serving
 
 TOKEN = "hf_of_a_test"
 
@@ -154,12 +155,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def fake_hub() -> Iterator[FakeHub]:
     """Serve an empty hub for as long as the block lasts."""
-    server = FakeHub()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(FakeHub()) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +20,7 @@ from lima_k8s.profile.cluster_spec import ClusterSpec
 from lima_k8s.profile.kinds import CHARTS
 from lima_k8s.terminal.output import yaml_text
 from tests.charts.tools import ROOT, call, manifests, program, template, values
+from tests.helpers.web.serving import serving
 from tests.release.conftest import make_dist
 from tests.unit.project.test_requirements import names
 
@@ -97,10 +97,8 @@ def test_a_packaged_chart_installs(dist: Path, chart: str) -> None:
 def repository(dist: Path) -> Iterator[str]:
     """Serve the charts as a chart repository; yield its URL."""
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(dist / "charts"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
 
 
 def test_helm_takes_the_charts_from_their_index(repository: str) -> None:

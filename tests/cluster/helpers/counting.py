@@ -2,7 +2,6 @@
 
 import http.client
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+
+from tests.helpers.web.serving import serving
 
 
 class _Server(ThreadingHTTPServer):
@@ -63,14 +64,8 @@ def counted(kubeconfig: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
     config = yaml.safe_load(kubeconfig.read_text())
     [entry], [user] = config["clusters"], config["users"]
     server = _Server(entry["cluster"]["server"], user["user"]["token"])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     entry["cluster"] = {"server": f"http://127.0.0.1:{server.server_address[1]}"}
     file = folder / "counted"
     file.write_text(yaml.safe_dump(config))
-    try:
+    with serving(server):
         yield file, server.asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -2,11 +2,12 @@
 
 import contextlib
 import http.client
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from tests.helpers.web.serving import serving
 
 Fault = Literal["502", "500", "portal", "json", "cut", "lost"]
 """A page of the proxy's own with a status, pages and JSON that look well, an answer that ends in
@@ -34,15 +35,8 @@ class Proxy(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def proxying() -> Iterator[Proxy]:
-    proxy = Proxy(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=proxy.serve_forever)
-    thread.start()
-    try:
+    with serving(Proxy(("127.0.0.1", 0), _Handler)) as proxy:
         yield proxy
-    finally:
-        proxy.shutdown()
-        thread.join()
-        proxy.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

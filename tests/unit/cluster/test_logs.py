@@ -1,7 +1,6 @@
 """`logs -f` over an API server whose answers end before the log does."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,7 @@ from lima_k8s.cluster.read.api import Cluster
 from lima_k8s.cluster.read.failures import UnreachableError
 from lima_k8s.cluster.watch import logs
 from lima_k8s.main import run
+from tests.helpers.web.serving import serving
 
 Ends = Literal["clean", "cut", "refused"]
 STEPS = [(f"2026-11-23T12:00:0{n // 2}.00000000{n}Z", f"step {n}") for n in range(6)]
@@ -96,9 +96,7 @@ def ends() -> list[Ends]:
 
 @pytest.fixture
 def server(ends: list[Ends], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server(ends) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(Server(ends)) as server:
         address = f"http://127.0.0.1:{server.server_port}"
         config = {
             "clusters": [{"name": "c", "cluster": {"server": address}}],
@@ -110,8 +108,6 @@ def server(ends: list[Ends], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         monkeypatch.setattr(logs, "POLL_S", 0.01)
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ missing or a token has expired.
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 
 from lima_k8s.main import run
 from tests.conftest import ROOT
+from tests.helpers.web.serving import serving
 
 Answer = tuple[int, Any]
 Api = dict[str, Answer]
@@ -85,8 +85,6 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     config = {
         "clusters": [
             {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
@@ -102,10 +100,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     for part in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"HELM_{part}_HOME", str(tmp_path / "helm"))
     monkeypatch.setenv("HOME", str(tmp_path))  # Helm keeps what a server serves
-    yield answers.update
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield answers.update
 
 
 def error_of(command: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> str:

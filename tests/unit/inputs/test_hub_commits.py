@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -15,6 +14,7 @@ from lima.model.loading import resolve_run
 from lima.preparing.prepare import prepare
 from lima.spec import CellSpec, DataSpec, GenerateSpec, ModelSpec
 from lima.spec.codec import run_id
+from tests.helpers.web.serving import serving
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -33,13 +33,8 @@ def hub(commits: dict[str, str]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

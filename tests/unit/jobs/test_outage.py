@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -18,6 +19,7 @@ from lima.runs.stop import request_stop
 from lima.spec.codec import run_id
 from lima.store.storage import Storage
 from lima_jobs.outage import outlast
+from tests.helpers.web.serving import serving
 
 LOST = NoAnswerError(
     "training failed 4 times; the last: cannot write x: AWS Error NETWORK_CONNECTION"
@@ -32,10 +34,11 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
         self.server_bind()
+        self.answering = ExitStack()
 
     def start(self) -> None:
         self.server_activate()
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        self.answering.enter_context(serving(self))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -62,7 +65,7 @@ def _in_a_cluster(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server() as made:
+    with Server() as made, made.answering:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{made.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS
 from tests.helpers.models import small_cell
+from tests.helpers.web.serving import serving
 
 NOBODY = "http://127.0.0.1:1"
 ANSWERS = {
@@ -54,13 +54,8 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def ask_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from lima.store.storage import Storage
 from lima.store.tables import GENERATIONS
 from tests.helpers.synthetic import Arm, Study, write_study
 from tests.helpers.web.chromium import chromium_program
+from tests.helpers.web.serving import serving
 
 ATTACK = (
     "</div></svg><script>document.title = 'taken'; fetch('/stolen'); console.error(1)</script>"
@@ -40,12 +40,8 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
+    with serving(Server(tmp_path)) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def browse(server: Server, name: str, profile: Path) -> tuple[str, list[str]]:
