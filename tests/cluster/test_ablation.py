@@ -6,7 +6,7 @@ from lima.recipes.demo import tiny
 from lima.recipes.overrides import apply_overrides
 from lima.store.storage import Storage
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.helpers.lima import TINY, Lima, lima, queue, quota, two_of_four
+from tests.cluster.helpers.lima import ENDS, TINY, Lima, lima, queue, quota, two_of_four
 from tests.cluster.helpers.studies import (
     assert_same,
     await_free_quota,
@@ -38,7 +38,7 @@ def test_two_of_four_run_and_all_end_as_on_one_machine(
     def ended(runs: list[dict[str, object]]) -> bool:
         nonlocal most
         most = max(most, sum(bool(run["admitted"]) for run in runs if run["state"] != "done"))
-        return all(run["state"] in ("done", "failed") for run in runs)
+        return all(run["state"] in ENDS for run in runs)
 
     runs = lima.until(ended)
     assert [run["state"] for run in runs] == ["done"] * 4

@@ -18,7 +18,7 @@ from lima.store.tables import ITEMS, JUDGMENTS, Table
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.harness.programs import run
-from tests.cluster.helpers.lima import LIMA, Lima, lima, queue, quota, write_profile
+from tests.cluster.helpers.lima import ENDS, LIMA, Lima, lima, queue, quota, write_profile
 from tests.cluster.helpers.outage import proxy
 from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import write_study
@@ -101,7 +101,7 @@ def test_the_same_rows_as_on_one_machine(
             words = ["submit", stage, "--local", "--recipe", study, "--storage", storage]
             run([LIMA, *words], env=data)
         lima.submit("--recipe", study, kind="judge")
-    runs = lima.until(lambda runs: all(run["state"] in ("done", "failed") for run in runs))
+    runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
     assert [run["state"] for run in runs] == ["done"] * 3, runs
     for cell in cells:
         for table in (JUDGMENTS, ITEMS):

@@ -28,6 +28,8 @@ REST = 2.0
 """Seconds to leave the cluster alone for each that a look at it took: changes come in bursts."""
 POLL_S = 3.0
 """Between looks when nothing changes in the cluster: storage tells of no change."""
+ENDS = ("done", "failed")
+"""States after which a run has no other."""
 TINY = ("--recipe", "tiny")
 ONE = (*TINY, "--arm", "howto-32", "--seed", "0")
 # One worker process, no pretraining: what can fail fails soon.
@@ -111,15 +113,25 @@ class Lima:
         found: list[dict[str, Any]] = self.json("status")["runs"]
         return found
 
-    def until(self, holds: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-        """Ask for the status until something holds of the runs; return them."""
+    def looks(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield all runs again and again, with rests that leave the machine to them."""
         while True:
             self.changed.clear()
             began = time.monotonic()
-            if holds(runs := self.runs()):
-                return runs
-            time.sleep(REST * (time.monotonic() - began))
+            runs = self.runs()
+            took = time.monotonic() - began
+            yield runs
+            time.sleep(REST * took)
             self.changed.wait(POLL_S)
+
+    def until(self, holds: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """Ask for the status until something holds of the runs; return them."""
+        for runs in self.looks():
+            if holds(runs):
+                return runs
+            going = [run for run in runs if run["state"] not in ENDS]
+            assert going or not runs, f"all have ended, and what is awaited does not hold: {runs}"
+        raise AssertionError("unreachable")
 
 
 def two_of_four(runs: list[dict[str, Any]]) -> bool:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from lima.model.checkpoint_manifest import completion_path
 from lima.runs.progress import read_progress
 from lima.spec import CellSpec, ModelSpec, ShapeSpec, stage_cell
 from lima.spec.codec import encode, run_id
@@ -73,6 +74,14 @@ def trains(storage: Storage, cell: CellSpec) -> bool:
     """Say whether a run is among its training steps."""
     record = read_progress(storage, run_id(cell)) or {"stage": "none"}
     return record["stage"] == "train" and bool(0 < record["done"] < record["total"])
+
+
+def await_training(storage: Storage, *cells: CellSpec) -> None:
+    """Wait until all runs are among their training steps at the same time."""
+    while not all(trains(storage, cell) for cell in cells):
+        through = [c.seed for c in cells if storage.exists(completion_path(run_id(c, "train")))]
+        assert not through, f"seeds {through} have trained before the others began"
+        time.sleep(0.2)
 
 
 def await_progress(

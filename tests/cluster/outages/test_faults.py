@@ -7,8 +7,10 @@ import os
 import random
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from tests.cluster.harness.addons import await_operators
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.faults import Faults
-from tests.cluster.helpers.lima import Lima, lima, queue, quota, write_profile
+from tests.cluster.helpers.lima import ENDS, Lima, lima, queue, quota, write_profile
 from tests.cluster.helpers.outage import Proxy
 from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import (
@@ -38,7 +40,6 @@ COUNT = int(os.environ.get("LIMA_FAULTS", "20"))
 SEED = int(os.environ.get("LIMA_FAULTS_SEED", "0"))
 AT_ONCE, EPOCHS = 2, 100
 APART_S = (2.0, 12.0)
-ENDS = ("done", "failed")
 
 
 class Study:
@@ -57,16 +58,15 @@ class Study:
         storage = Storage(self.lima.storage)
         return any(trains(storage, cell) for cell in self.cells)
 
-    def keep_busy(self) -> bool:
+    def keep_busy(self, runs: list[dict[str, Any]]) -> None:
         """Submit the next cell when fewer than two are under way."""
-        ended = sum(run["state"] in ENDS for run in self.lima.runs())
+        ended = sum(run["state"] in ENDS for run in runs)
         while len(self.cells) - ended < AT_ONCE:
             await_operators(self.kubectl)  # one may have been killed just now
             cell = scratch_cell(len(self.cells), EPOCHS)
             self.cells.append(cell)
             file = self.folder / f"{cell.seed}.json"
             self.lima.submit("--recipe", write_study(file, [cell]))
-        return True
 
 
 @pytest.fixture
@@ -93,15 +93,19 @@ def test_faults_change_nothing(
         # Half of them among the steps, where there is most to lose.
         ready = study.any_trains if faults.moments.random() < 0.5 else study.any
         time.sleep(faults.moments.uniform(*APART_S))
-        while not (study.keep_busy() and ready() and faults.do(kind)):
-            time.sleep(0.5)
+        for now in lima.looks():
+            study.keep_busy(now)
+            if ready() and faults.do(kind):
+                break
         say(f"{time.strftime('%H:%M:%S')} fault {len(faults.done)}: {kind}")
-    runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
+    with ThreadPoolExecutor(1) as pool:  # the cluster leaves much of the machine unused
+        undisturbed = pool.submit(run_here, study.cells, tmp_path)
+        runs = lima.until(lambda runs: all(run["state"] in ENDS for run in runs))
     assert {run["state"] for run in runs} == {"done"}, runs
     assert len(runs) == len(study.cells)
     await_no_live_pods(kubectl, lima.namespace)
     await_free_quota(kubectl, lima.namespace)
-    storage, here = Storage(lima.storage), run_here(study.cells, tmp_path)
+    storage, here = Storage(lima.storage), undisturbed.result()
     for cell in study.cells:
         assert_same(cell, storage, here)
     outcomes = Counter(row["outcome"] for cell in study.cells for row in attempts(storage, cell))

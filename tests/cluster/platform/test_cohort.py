@@ -16,16 +16,22 @@ from lima.store.storage import Storage
 from lima_k8s.profile.cluster_spec import load_cluster
 from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.helpers.lima import SECRET, Lima, lima, write_profile
+from tests.cluster.helpers.lima import ENDS, SECRET, Lima, lima, write_profile
 from tests.cluster.helpers.platform import GPU_NODE, explained, helm, install
 from tests.cluster.helpers.s3 import S3
-from tests.cluster.helpers.studies import assert_same, run_here, scratch_cell, trains, write_study
+from tests.cluster.helpers.studies import (
+    assert_same,
+    await_training,
+    run_here,
+    scratch_cell,
+    write_study,
+)
 
 __all__ = ["lima"]
 GPU = "nvidia.com/gpu"
 
 
-LONG = 200
+LONG = 300
 """Epochs of a few small steps each."""
 
 
@@ -118,15 +124,15 @@ def test_borrow_reclaim_preempt_resume(
     ours: Lima, theirs: Lima, kubectl: Kubectl, tmp_path: Path, say: Say
 ) -> None:
     storage = Storage(ours.storage)
-    # Long enough that nobody is through before it is disturbed.
-    cells = [one_worker(0, epochs=LONG), one_worker(1, epochs=LONG), one_worker(2)]
+    # Long enough that nobody is through before it is disturbed, the first while others start.
+    cells = [one_worker(0, epochs=2 * LONG), one_worker(1, epochs=LONG), one_worker(2)]
     files = [write_study(tmp_path / f"{cell.seed}.json", [cell]) for cell in cells]
 
     # Borrow: the first team's second run takes what the second team does not use.
     ours.submit("--recipe", files[0])
     ours.until(lambda runs: runs[0]["admitted"])
     ours.submit("--recipe", files[1])
-    ours.until(lambda _: all(trains(storage, cell) for cell in cells[:2]))
+    await_training(storage, *cells[:2])
     assert flavors(kubectl, ours.namespace) == {f"{ours.namespace}-cpu"}
 
     # Reclaim: the second team asks for what is its own; the run that borrowed makes way.
@@ -179,4 +185,4 @@ def admitted(runs: list[dict[str, Any]]) -> bool:
 
 
 def ended(runs: list[dict[str, Any]]) -> bool:
-    return all(run["state"] in ("done", "failed") for run in runs)
+    return all(run["state"] in ENDS for run in runs)
