@@ -64,6 +64,12 @@ def say(record_property: Callable[[str, object], None]) -> Say:
     return lambda text: record_property(MEASURED, text)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show at once why a test failed: the last one may end most of an hour later."""
+    if report.failed:
+        print(f"\n{report.nodeid}: {report.when}\n{report.longreprtext}", flush=True)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests measured."""
     reports = [r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "when")]
