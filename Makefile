@@ -77,7 +77,7 @@ cluster-images: .venv/ready cluster-tools
 
 cluster-test: .venv/ready cluster-tools
 	$(BIN)/python -m tests.cluster.harness run \
-		$(BIN)/pytest -vv -n 4 --maxschedchunk 1 -m cluster $(CLUSTER_TESTS)
+		$(BIN)/pytest -vv -n 3 --maxschedchunk 1 -m cluster $(CLUSTER_TESTS)
 
 # Written in place: a test compares these pages with the code.
 docs: .venv/ready

@@ -22,16 +22,25 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from lima.training.world import World
 
 
-class LocalTrainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
+class LeanTrainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
+    """Trains without the actor that shares out datasets of Ray's: none of ours is one."""
+
+    without = frozenset({"DatasetsCallback"})
+    """What Ray Train would start, and this does not."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        started = super()._create_default_callbacks()
+        return [callback for callback in started if type(callback).__name__ not in self.without]
+
+
+class LocalTrainer(LeanTrainer):
     """Trains without the actor that tidies up after a dead controller: this Ray dies with its job.
 
     That actor looks for its Ray in the list of all processes, and fails where another one, or what
     looks like one, is on the machine.
     """
 
-    def _create_default_callbacks(self) -> list[Any]:
-        tidying = "PlacementGroupCleanerCallback"
-        return [c for c in super()._create_default_callbacks() if type(c).__name__ != tidying]
+    without = LeanTrainer.without | {"PlacementGroupCleanerCallback"}
 
 
 class Unmet(TorchConfig):  # type: ignore[misc]

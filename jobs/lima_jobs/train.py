@@ -173,12 +173,12 @@ def _fit_together(work: _Work) -> LimaError | None:
         ScalingConfig,
         TrainingFailedError,
     )
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
-    from lima_jobs.meeting import LocalTrainer, Unmet
+    from lima_jobs.meeting import LeanTrainer, LocalTrainer, Unmet
 
     own = private_folder() is not None
-    trainer = (LocalTrainer if own else TorchTrainer)(
+    trainer = (LocalTrainer if own else LeanTrainer)(
         _train,
         train_loop_config=work.encoded(),
         scaling_config=ScalingConfig(

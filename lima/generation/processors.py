@@ -24,16 +24,16 @@ def build_processors(decoding: DecodingSpec) -> Any:
     """
     from transformers import (
         LogitsProcessorList,
-        RepetitionPenaltyLogitsProcessor,
         TemperatureLogitsWarper,
         TopKLogitsWarper,
     )
 
     from lima.generation.nucleus import QuickTopP
+    from lima.generation.penalty import QuickPenalty
 
     processors = LogitsProcessorList()
     if decoding.repetition_penalty != 1:
-        processors.append(RepetitionPenaltyLogitsProcessor(float(decoding.repetition_penalty)))
+        processors.append(QuickPenalty(float(decoding.repetition_penalty)))
     if decoding.temperature == 0:
         return processors
     if decoding.temperature != 1:

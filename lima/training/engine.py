@@ -10,7 +10,7 @@ import torch
 from lima.spec import ComputeSpec, TrainSpec
 
 PERSISTENT = 1_000_000
-"""Weights with fewer elements are not partitioned: gathering them costs more than it saves."""
+"""Weights with no more elements are not partitioned: gathering them costs more than it saves."""
 CPU_BUCKET = 50_000_000
 """Elements of gradients that CPUs reduce at a time; of DeepSpeed's own 2 GB the most stay empty."""
 
@@ -22,6 +22,8 @@ def prepare_environment(device: str) -> None:
     if device != "cpu":
         return
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # Else it runs `numactl` each time that gradients are reduced, to count what it does not use.
+    os.environ.setdefault("LOCAL_SIZE", "1")
     from deepspeed import ops
 
     # It would compile its shared-memory collectives, a minute and a compiler; gloo serves.
@@ -75,6 +77,7 @@ def start_engine(model: Any, spec: TrainSpec, config: dict[str, Any]) -> Any:
     """Return the DeepSpeed engine of a model."""
     import deepspeed
 
+    _spare_hooks(model)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=spec.optimizer.lr_start,
@@ -87,6 +90,20 @@ def start_engine(model: Any, spec: TrainSpec, config: dict[str, Any]) -> Any:
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
     return engine
+
+
+def _spare_hooks(model: Any) -> None:
+    """Let ZeRO-3 look after a layer, and not after each part of it, where the layer stays whole.
+
+    It gathers the weights of a module before the module runs. Of a layer without partitioned
+    weights there is nothing to gather, and to look for it in a dozen parts takes longer than a
+    small model computes.
+    """
+    from deepspeed.utils import set_z3_leaf_module
+
+    for layer in getattr(getattr(model, "model", None), "layers", ()):
+        if all(getattr(p, "ds_numel", p.numel()) <= PERSISTENT for p in layer.parameters()):
+            set_z3_leaf_module(layer, flag=True)
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:

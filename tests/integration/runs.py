@@ -39,6 +39,10 @@ ROWS: dict[str, tuple[Table, ...]] = {
 }
 
 
+EPOCHS = 16
+"""40 steps, some seconds in all: time enough to be disturbed."""
+
+
 def study_cell(base: Path, arm: str = "howto", seed: int = 0, workers: int = 2) -> CellSpec:
     """Return a cell that trains with two ZeRO-3 workers, or with one, and then generates."""
     cpu = ComputeSpec(
@@ -51,8 +55,8 @@ def study_cell(base: Path, arm: str = "howto", seed: int = 0, workers: int = 2) 
     cell = small_cell(
         base,
         compute=cpu,
-        epochs=40,
-        checkpoints=CheckpointSpec(first_epoch=39, last_epoch=40, state_every_steps=7),
+        epochs=EPOCHS,
+        checkpoints=CheckpointSpec(first_epoch=EPOCHS - 1, last_epoch=EPOCHS, state_every_steps=7),
     )
     generate = GenerateSpec(
         prompts=DataSpec("authored:test", count=8),

@@ -19,7 +19,7 @@ from lima.data.examples import Example
 from lima.errors import ModelError, SpecError
 from lima.generation.cache import ROOM, RowLayer
 from lima.generation.engine import Request, SampledResponse
-from lima.generation.processors import build_processors
+from lima.generation.processors import NO_TOKEN, build_processors
 from lima.generation.run import generate_shard, load_engine, pending_shards, plan_shards
 from lima.generation.shared import SharedEngine
 from lima.generation.transformers_engine import TransformersEngine
@@ -377,7 +377,55 @@ def test_the_nucleus_is_that_of_transformers(p: float, flat: float) -> None:
     scores[2, 3:] = -math.inf
     scores[3] = scores[3].round()
     ids = torch.zeros(40, 1, dtype=torch.long)
-    assert torch.equal(QuickTopP(p)(ids, scores), TopPLogitsWarper(p)(ids, scores))
+    ours, theirs = QuickTopP(p)(ids, scores), TopPLogitsWarper(p)(ids, scores)
+    assert torch.equal(ours.sort(-1).values, theirs.sort(-1).values)
+    different = [row for row in range(40) if len(set(scores[row].tolist())) == 5000]
+    assert len(different) > 20
+    assert torch.equal(ours[different], theirs[different])
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9])
+def test_of_equal_tokens_the_nucleus_has_those_of_the_lowest_ids(p: float) -> None:
+    from lima.generation.nucleus import QuickTopP
+
+    torch.manual_seed(0)
+    scores = (torch.randn(40, 5000) * 3).bfloat16().float()  # as bf16 has them: many are equal
+    ours = QuickTopP(p)(torch.zeros(40, 1, dtype=torch.long), scores)
+    cut = 0
+    for row, found in zip(scores, ours, strict=True):
+        ordered = sorted(range(5000), key=lambda token: (-float(row[token]), token))
+        mass = row.double().softmax(-1)[ordered]
+        count = int((mass.cumsum(-1) - mass < p).sum())
+        left = (found > -math.inf).nonzero().squeeze(-1).tolist()
+        assert left == sorted(ordered[:count])
+        cut += int(row[ordered[count]] == row[ordered[count - 1]])
+    assert cut > 5, "equals at the edge are what is tested"
+
+
+def test_the_penalty_is_that_of_transformers() -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    from lima.generation.penalty import QuickPenalty
+
+    torch.manual_seed(0)
+    scores = torch.randn(8, 3000) * 5
+    history = torch.randint(0, 3000, (8, 60))
+    history[:5, :20] = NO_TOKEN
+    history[:, 30] = history[:, 31]
+    before = scores.clone()
+    expected = RepetitionPenaltyLogitsProcessor(1.2)(history, scores)
+    assert torch.equal(QuickPenalty(1.2)(history, scores), expected)
+    assert torch.equal(scores, before)
+
+
+def test_the_mass_of_a_nucleus_is_that_of_torch() -> None:
+    from lima.generation.sampling import _logsumexp
+
+    torch.manual_seed(0)
+    scores = torch.randn(16, 5000) * 4
+    scores[scores < 6] = -math.inf
+    scores[:, 0] = 5.0
+    assert torch.equal(_logsumexp(scores), scores.logsumexp(-1))
 
 
 def test_a_finished_row_makes_room_for_the_next_request(model: Any) -> None:

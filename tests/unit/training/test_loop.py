@@ -28,13 +28,14 @@ from lima.spec.codec import run_id
 from lima.store.shards import RunTable
 from lima.store.storage import Storage
 from lima.store.tables import METRICS
+from lima.training.engine import PERSISTENT
 from lima.training.hooks import Hooks
 from lima.training.loop import Trainer
 from lima.training.schedule import Plan, learning_rate
 from lima.training.statefiles import StateReader
 from lima.training.world import World
 from tests.helpers.models import make_base, small_cell
-from tests.helpers.training import step_rows, train, weights
+from tests.helpers.training import make_trainer, step_rows, train, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 STEPS_IN_ALL = 8
@@ -362,3 +363,33 @@ def test_a_held_out_file_without_room_for_responses_is_named(base: Path, tmp_pat
     long.write_text(json.dumps({"conversations": ["word " * 200, "response"]}) + "\n")
     with pytest.raises(DataError, match=r"long\.jsonl: every prompt fills max_length=128"):
         train(small_cell(base, heldout=DataSpec(str(long))), Storage(str(tmp_path / "study")))
+
+
+def never(_: object) -> bool:
+    return False
+
+
+def test_zero_looks_after_layers_without_partitions_as_wholes(
+    finished: tuple[CellSpec, Storage, Trainer], tmp_path: Path
+) -> None:
+    from deepspeed.utils import get_z3_leaf_modules
+
+    small = finished[2].engine.module
+    assert get_z3_leaf_modules(small) == list(small.model.layers)
+    wide = make_base(tmp_path, layers=1, intermediate_size=PERSISTENT // 32 + 1)
+    large = make_trainer(small_cell(wide), Storage(str(tmp_path / "study")), never).engine.module
+    assert get_z3_leaf_modules(large) == []
+
+
+def test_a_step_starts_no_program(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, storage = small_cell(base), Storage(str(tmp_path))
+    trainer = make_trainer(cell, storage, never)
+
+    def refuse(command: object, *_: object, **__: object) -> None:
+        raise AssertionError(f"started {command}")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    trainer.train()
+    assert len(step_rows(storage, cell)) == STEPS_IN_ALL

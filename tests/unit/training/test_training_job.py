@@ -25,6 +25,7 @@ from lima.store.storage import Storage
 from lima.store.tables import ATTEMPTS, RUNS, STEPS
 from lima.training.certificate import certify
 from lima.training.engine import PERSISTENT
+from lima_jobs.meeting import LeanTrainer, LocalTrainer
 from lima_jobs.run import run_stage
 from lima_jobs.session import ray_session
 from lima_jobs.train import WORKER_FAILURES, _fit, _reason, _with_machines, _Work, run_train
@@ -199,3 +200,15 @@ def test_two_workers_with_a_part_each_train_what_one_does(tmp_path: Path) -> Non
     assert "lm_head.weight" not in ours, "it is the embedding"
     for name, value in ours.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_ray_train_starts_no_actor_for_what_we_do_not_use() -> None:
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    def started(trainer: type[TorchTrainer]) -> set[str]:
+        made = trainer(print, scaling_config=ScalingConfig(num_workers=2))
+        return {type(callback).__name__ for callback in made._create_default_callbacks()}
+
+    assert started(TorchTrainer) - started(LeanTrainer) == {"DatasetsCallback"}
+    assert started(LeanTrainer) - started(LocalTrainer) == {"PlacementGroupCleanerCallback"}
