@@ -33,6 +33,7 @@ from lima.runs.stop import stop_requested
 from lima.spec import CellSpec, ComputeSpec
 from lima.spec.codec import run_id, sha256_key
 from lima.store.storage import Storage
+from lima_jobs.ownray import private_folder
 
 log = logging.getLogger(__name__)
 MAX_LOSSES = 5
@@ -276,9 +277,13 @@ def _split(
 
 
 def _put_aside_in(context: _Context) -> Path:
-    """Return the folder of this attempt, below that of the run on this storage."""
+    """Return the folder of this attempt, below that of the run on this storage.
+
+    A job's own Ray takes it away with its folder, even after a kill: no other attempt need come.
+    """
     run = f"{run_id(context.cell)}-{sha256_key(context.storage_uri)[:8]}"
-    return Path(tempfile.gettempdir()) / f"lima-curate-{run}" / context.attempt
+    place = private_folder() or Path(tempfile.gettempdir())
+    return place / f"lima-curate-{run}" / context.attempt
 
 
 def _write(context: _Context, unit: Unit, folder: str, partition: int) -> dict[str, int]:

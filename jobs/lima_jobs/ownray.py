@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from lima.common.environment import environment
-from lima.common.temporary import temporary_folder
+from lima.common.temporary import remove_left_behind, temporary_folder
 from lima.common.variables import OWN_RAY
 from lima.errors import LimaError
 
@@ -28,8 +28,9 @@ def own_ray(cpus: int) -> Iterator[dict[str, Any]]:
     """Prepare for a Ray with so many CPUs, which must be shut down before this ends.
 
     Must come before anything imports Ray, which reads its settings then. Yields the arguments of
-    `ray.init`.
+    `ray.init`. What killed jobs have left in the folders of theirs goes first.
     """
+    remove_left_behind()
     with temporary_folder("lima-ray-") as folder, environment(_settings(str(folder))):
         # Ray opens its folder to all users: within ours nobody gets there.
         yield {
