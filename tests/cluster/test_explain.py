@@ -1,9 +1,22 @@
 """`explain` against real quota."""
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.cluster.harness.kubectl import Kubectl
-from tests.cluster.helpers.lima import TINY, Lima, change_queue, lima, queue, quota, two_of_four
+from tests.cluster.helpers.lima import (
+    SMALL,
+    TINY,
+    Lima,
+    change_queue,
+    lima,
+    queue,
+    quota,
+    two_of_four,
+)
 
 __all__ = ["lima", "queue", "quota"]
 
@@ -51,3 +64,32 @@ def test_a_held_queue_is_said(lima: Lima, kubectl: Kubectl) -> None:
     stopped = {"name": "queue-stopped"}
     [told] = lima.until(lambda runs: (runs[0]["cause"] or {}).items() >= stopped.items())
     assert told["state"] == "queued"
+
+
+def test_what_becomes_of_a_queue_is_said_of_those_that_wait(lima: Lima, kubectl: Kubectl) -> None:
+    lima.submit(*TINY)
+    going = {run["name"] for run in lima.until(two_of_four) if run["admitted"]}
+
+    def said(cause: str) -> Callable[[list[dict[str, Any]]], bool]:
+        def holds(runs: list[dict[str, Any]]) -> bool:
+            assert not any(run["cause"] for run in runs if run["name"] in going), runs
+            told = [run["cause"] for run in runs if run["name"] not in going]
+            return all(why and why["name"] == cause for why in told)
+
+        return holds
+
+    # Its flavor is one that nobody made.
+    flavor, where = f"{lima.namespace}-gone", "/spec/resourceGroups/0/flavors/0/name"
+    patch = [{"op": "replace", "path": where, "value": flavor}]
+    kubectl("patch", "clusterqueue", lima.namespace, "--type=json", "--patch", json.dumps(patch))
+    for run in lima.until(said("queue-stopped")):
+        if run["name"] not in going:
+            assert flavor in run["cause"]["what"]
+            [explained] = lima.json("explain", run["name"])["runs"]
+            assert explained["waits"] == []
+    assert flavor in lima.submit(*SMALL).err
+
+    kubectl("delete", "localqueue", "lima", f"--namespace={lima.namespace}")
+    runs = lima.until(said("queue-missing"))
+    states = {run["state"] for run in runs if run["name"] in going}
+    assert states <= {"starting", "running", "stopping", "done"}

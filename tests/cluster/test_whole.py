@@ -1,5 +1,6 @@
 """A refused, doubled or interrupted `submit` touches nobody's run and leaves nothing behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -88,13 +89,13 @@ def test_a_run_that_runs_is_touched_by_no_submit(
     # A change that KubeRay does not take, or that field owners refuse: the release is `failed`.
     chart = str(ROOT / "charts" / "lima-train")
     change = ["helm", "upgrade", release, chart, "-n", lima.namespace, "--reuse-values"]
-    for how in (["--server-side=true"], ["--server-side=false"]):
-        for value in ("cluster.retries=3", "cluster.head.memoryGiB=2"):
-            try:
-                run([*change, *how, "--set", value])
-            except ClusterError:
-                assert jobs(kubectl, lima.namespace) == before
-            break
+    for how in ("--server-side=false", "--server-side=true"):
+        for value in ("cluster.head.memoryGiB=2", "cluster.retries=3"):
+            with contextlib.suppress(ClusterError):
+                run([*change, how, "--set", value])
+            assert jobs(kubectl, lima.namespace) == before
+    failed = run(["helm", "list", "--failed", "--short", "-n", lima.namespace])
+    assert failed.split() == [release]
     said = lima.submit(*LONG, kind="train").err
     assert "there already, not submitted again" in said
     assert jobs(kubectl, lima.namespace) == before

@@ -17,10 +17,11 @@ from lima_k8s.profile.cluster_spec import load_cluster
 from tests.cluster.conftest import Say
 from tests.cluster.harness.kubectl import Kubectl
 from tests.cluster.helpers.lima import ENDS, SECRET, Lima, lima, write_profile
-from tests.cluster.helpers.platform import GPU_NODE, explained, helm, install
+from tests.cluster.helpers.platform import explained, helm, install
 from tests.cluster.helpers.s3 import S3
 from tests.cluster.helpers.studies import (
     assert_same,
+    attempts,
     await_training,
     run_here,
     scratch_cell,
@@ -28,9 +29,11 @@ from tests.cluster.helpers.studies import (
 )
 
 __all__ = ["lima"]
-GPU = "nvidia.com/gpu"
-
-
+GPU_NODE = {
+    "perNode": 1,
+    "worker": {"cpu": 0.2, "memoryGiB": 3, "sharedMemoryGiB": 0.1, "diskGiB": 1},
+}
+"""A node with a GPU that has room for a head: nothing but its flavor's mark keeps one out."""
 LONG = 300
 """Epochs of a few small steps each."""
 
@@ -110,14 +113,14 @@ def name_of(lima: Lima, seed: int) -> str:
     return str(name)
 
 
-def flavors(kubectl: Kubectl, namespace: str) -> set[str]:
-    """Return the flavors from which the namespace's runs have their quota."""
-    return {
-        flavor
-        for workload in kubectl.get("workloads", f"--namespace={namespace}")["items"]
-        for part in workload.get("status", {}).get("admission", {}).get("podSetAssignments", [])
-        for flavor in part["flavors"].values()
-    }
+def flavors(kubectl: Kubectl, namespace: str) -> dict[str, set[str]]:
+    """Return the flavors from which the pods of the namespace's runs have their quota, by kind."""
+    found: dict[str, set[str]] = {}
+    for workload in kubectl.get("workloads", f"--namespace={namespace}")["items"]:
+        admission = workload.get("status", {}).get("admission", {})
+        for part in admission.get("podSetAssignments", []):
+            found.setdefault(part["name"], set()).update(part["flavors"].values())
+    return found
 
 
 def test_borrow_reclaim_preempt_resume(
@@ -133,7 +136,13 @@ def test_borrow_reclaim_preempt_resume(
     ours.until(lambda runs: runs[0]["admitted"])
     ours.submit("--recipe", files[1])
     await_training(storage, *cells[:2])
-    assert flavors(kubectl, ours.namespace) == {f"{ours.namespace}-cpu"}
+    on_cpu = {f"{ours.namespace}-cpu"}
+    placed = flavors(kubectl, ours.namespace)
+    assert {"head", "submitter"} < set(placed)
+    assert all(where == on_cpu for where in placed.values()), placed
+    for seed in (0, 1):
+        seen = explained(ours, name_of(ours, seed))
+        assert (seen["state"], seen["waits"]) == ("running", [])
 
     # Reclaim: the second team asks for what is its own; the run that borrowed makes way.
     theirs.submit("--recipe", files[2])
@@ -144,9 +153,11 @@ def test_borrow_reclaim_preempt_resume(
         return admitted(runs)
 
     theirs.until(reclaimed)
+    assert set(map(frozenset, flavors(kubectl, theirs.namespace).values())) == {frozenset(on_cpu)}
     [evicted] = [run for run in ours.runs() if run["evictions"]]
     seen = explained(ours, evicted["name"])
     assert evicted["evictions"] == {"Preempted": 1}
+    assert "lent-out" in waits
     assert set(waits) <= {"lent-out", "looks-again"}, waits
     assert seen["state"] in ("stopping", "preempted")
 
@@ -157,17 +168,26 @@ def test_borrow_reclaim_preempt_resume(
     gpu = replace(gpu, generate=None, train=replace(gpu.train, compute=on_gpu))
     file = write_study(tmp_path / "gpu.json", [gpu])
     ours.submit("--recipe", file, "--priority", "high", kind="train")
-    ours.until(lambda runs: admitted([run for run in runs if run["seed"] == 7]))
-    assert flavors(kubectl, ours.namespace) == {
-        f"{ours.namespace}-cpu",
-        f"{ours.namespace}-gpu",
-    }
+    preempts: list[str] = []
+
+    def preempted(runs: list[dict[str, Any]]) -> bool:
+        [high] = [run for run in runs if run["seed"] == 7]
+        preempts.extend(explained(ours, high["name"])["waits"])
+        return admitted([high])
+
+    ours.until(preempted)
+    assert "preempts" in preempts
+    placed = flavors(kubectl, ours.namespace)
+    assert placed.pop("head") == placed.pop("submitter") == on_cpu
+    assert set().union(*placed.values()) == {f"{ours.namespace}-gpu"}
     waiting = [r for r in ours.runs() if not r["admitted"]]
     for run in waiting:
         if run["state"] != "stopping":
             assert "quota-taken" in explained(ours, run["name"])["waits"]
     assert len(waiting) == 2
     ours("cancel", name_of(ours, 7), "--yes")
+
+    ours.until(lambda runs: not any(explained(ours, run["name"])["waits"] for run in runs))
 
     # Resume: everybody gets through, and nobody's weights tell what happened.
     done = [*ours.until(ended), *theirs.until(ended)]
@@ -176,6 +196,9 @@ def test_borrow_reclaim_preempt_resume(
     for cell in cells:
         assert_same(cell, storage, here)
     evictions = {run["seed"]: run["evictions"] for run in done}
+    assert {seed for seed, counted in evictions.items() if counted} == {0, 1}, evictions
+    for cell in cells[:2]:
+        assert attempts(storage, cell)[-1]["resumed_from"] > 0
     say(f"evictions by seed {evictions}, explained as {sorted(set(waits))} meanwhile")
 
 
