@@ -47,8 +47,7 @@ def test_a_waiting_run_is_explained(lima: Lima) -> None:
 @pytest.mark.parametrize("quota", [{"cpu": "100m", "memory": "64Gi"}])
 def test_what_can_never_fit_is_said(lima: Lima) -> None:
     lima.submit(*TINY, "--arm", "howto-32", "--seed", "0")
-    [told] = lima.until(lambda runs: all(run["cause"] for run in runs))
-    assert told["state"] == "blocked"
+    [told] = lima.until(lambda runs: runs[0]["state"] == "blocked")
     assert told["cause"]["name"] == "quota-never-fits"
     assert told["cause"]["what"].startswith("cpu: ")
     [explained] = lima.json("explain", told["name"])["runs"]
@@ -86,7 +85,7 @@ def test_what_becomes_of_a_queue_is_said_of_those_that_wait(lima: Lima, kubectl:
         if run["name"] not in going:
             assert flavor in run["cause"]["what"]
             [explained] = lima.json("explain", run["name"])["runs"]
-            assert explained["waits"] == []
+            assert set(explained["waits"]) <= {"behind-others"}, "for no quota"
     assert flavor in lima.submit(*SMALL).err
 
     kubectl("delete", "localqueue", "lima", f"--namespace={lima.namespace}")
