@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from lima.common.addresses import address_seed
 from lima.errors import ModelError
 
+VALUES = 2**16
+"""Of the bits that an element is drawn with."""
+
 
 def layer_rates(layers: int, top: float) -> list[float]:
     """Return the rate of each layer: 0 at the bottom, `top` at the last."""
@@ -68,17 +71,36 @@ class ResidualDropout:
         return drop
 
     def _drop(self, output: Tensor, rate: float, branch: str) -> Tensor:
-        kept = torch.ones_like(output, dtype=torch.bool)
+        factors = torch.ones_like(output, requires_grad=False)
         generator = self._generator(output.device)
         for row, start, stop, address in self._places:
             generator.manual_seed(address_seed(f"{address}/{branch}"))
-            kept[row, start:stop].bernoulli_(1 - rate, generator=generator)
-        return (output * kept).mul_(1 / (1 - rate))
+            drawn_factors(factors[row, start:stop], rate, generator)
+        return output * factors
 
     def _generator(self, device: torch.device) -> torch.Generator:
         if device not in self._generators:
             self._generators[device] = torch.Generator(device)
         return self._generators[device]
+
+
+def drawn_factors(factors: Tensor, rate: float, generator: torch.Generator) -> None:
+    """Fill with 0 for what is dropped, and for the others with what keeps the mean as it is.
+
+    Four elements share a draw, 16 bits each, in all precisions and, unlike torch's own Bernoulli
+    draws, on processors of all makers; so a rate is a multiple of 1/65536.
+
+    Args:
+        factors: Elements in rows, of any precision.
+        rate: Probability of a 0.
+        generator: Of the same device.
+
+    """
+    dropped = min(round(rate * VALUES), VALUES - 1)
+    draws = torch.empty(-(-factors.numel() // 4), dtype=torch.int64, device=factors.device)
+    draws.random_(-(2**63), None, generator=generator)
+    kept = draws.view(torch.int16)[: factors.numel()] >= dropped - VALUES // 2
+    torch.mul(kept.view(factors.shape), VALUES / (VALUES - dropped), out=factors)
 
 
 def decoder_layers(model: nn.Module) -> list[Any]:

@@ -10,6 +10,17 @@ from torch.autograd.function import once_differentiable
 from lima.training.sizing.state_size import LOGITS
 
 
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed loss; see `LinearCrossEntropy.forward`.
+
+    Where no gradients are recorded none are computed: autograd says only that the weight has one.
+    """
+    if not torch.is_grad_enabled():
+        hidden, weight = hidden.detach(), weight.detach()
+    loss: Tensor = LinearCrossEntropy.apply(hidden, weight, targets)
+    return loss
+
+
 class LinearCrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of a linear layer's logits.
 
@@ -95,7 +106,6 @@ def _head(head: Any, logits: Callable[[Tensor], Tensor]) -> Callable[..., Tensor
     def forward(hidden: Tensor, targets: Tensor | None = None) -> Tensor:
         if targets is None:
             return logits(hidden)
-        loss: Tensor = LinearCrossEntropy.apply(hidden, head.weight, targets)
-        return loss
+        return linear_cross_entropy(hidden, head.weight, targets)
 
     return forward

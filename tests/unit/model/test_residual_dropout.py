@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from lima.errors import ModelError
-from lima.model.residual_dropout import Place, ResidualDropout, decoder_layers, layer_rates
+from lima.model.residual_dropout import (
+    Place,
+    ResidualDropout,
+    decoder_layers,
+    drawn_factors,
+    layer_rates,
+)
 from tests.helpers.models import make_base
 
 
@@ -45,6 +51,43 @@ def test_measured_rates_on_both_branches(model: Any) -> None:
         for output in outputs:
             measured = (output == 0).float().mean().item()
             assert measured == pytest.approx(rate, abs=0.01)
+
+
+def factors(seed: int, *, rate: float = 0.3, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    found = torch.empty((301, 33), dtype=dtype)
+    drawn_factors(found, rate, torch.Generator().manual_seed(seed))
+    return found
+
+
+def test_all_precisions_drop_the_same() -> None:
+    for rate in (0.1, 0.3):
+        exact = factors(1, rate=rate)
+        for dtype in (torch.bfloat16, torch.float16):
+            assert torch.equal(factors(1, rate=rate, dtype=dtype), exact.to(dtype))
+
+
+@pytest.mark.parametrize("rate", [1e-6, 0.3, 0.5, 1 - 1e-7])
+def test_the_mean_is_kept_exactly(rate: float) -> None:
+    """What is kept is scaled by the inverse of its share of the values that 16 bits may have."""
+    found = factors(1, rate=rate)
+    kept = found[found != 0]
+    scale = kept[0].item() if len(kept) else 2.0**16
+    assert torch.equal(kept, torch.full_like(kept, scale))
+    counted = 2**16 / scale
+    assert counted == pytest.approx(round(counted), rel=1e-6)
+    assert 1 - counted / 2**16 == pytest.approx(rate, abs=2**-16)
+
+
+def test_draws_know_nothing_of_each_other() -> None:
+    """What is dropped together is as often as by chance: of neighbours, and of two addresses."""
+    rate, one, other = 0.3, factors(1) == 0, factors(2) == 0
+    flat = one.flatten()
+    allowed = 4 * (rate / len(flat)) ** 0.5
+    for step in (1, 2, 3, 4, 33):  # four elements share a draw, 33 a row
+        together = (flat[step:] & flat[:-step]).float().mean().item()
+        assert together == pytest.approx(rate**2, abs=allowed)
+    assert (one & other).float().mean().item() == pytest.approx(rate**2, abs=allowed)
+    assert flat.float().mean().item() == pytest.approx(rate, abs=allowed)
 
 
 def test_nothing_is_dropped_in_evaluation_and_names_stay(model: Any) -> None:

@@ -22,7 +22,7 @@ from lima.training.batches import (
     packed_inputs,
     total_loss,
 )
-from lima.training.crossentropy import LinearCrossEntropy, predict_from_head
+from lima.training.crossentropy import predict_from_head
 from lima.training.packing import pack
 
 VOCABULARY = 97
@@ -173,24 +173,3 @@ def test_dropout_of_an_example_does_not_depend_on_where_it_lies() -> None:
 @pytest.mark.parametrize("family", ["gemma2", "granite", "cohere"])
 def test_other_families_are_not_packed(family: str) -> None:
     assert not is_packable(tiny_model(family, hidden_activation="silu"))
-
-
-@pytest.mark.parametrize("chunk", [VOCABULARY, 10 * VOCABULARY, 10**6])
-@pytest.mark.parametrize("tokens", [0, 1, 23])
-def test_loss_from_hidden_states_is_cross_entropy(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, tokens: int
-) -> None:
-    monkeypatch.setattr("lima.training.crossentropy.LOGITS", chunk)
-    torch.manual_seed(0)
-    hidden = torch.randn(tokens, 16, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(VOCABULARY, 16, dtype=torch.float64, requires_grad=True)
-    targets = torch.randint(0, VOCABULARY, (tokens,))
-    logits = (hidden @ weight.T).float()
-    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    wanted = torch.autograd.grad(3 * expected, (hidden, weight))
-    loss = LinearCrossEntropy.apply(hidden, weight, targets)
-    torch.testing.assert_close(loss, expected)
-    for ours, theirs in zip(torch.autograd.grad(3 * loss, (hidden, weight)), wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    with torch.no_grad():
-        torch.testing.assert_close(LinearCrossEntropy.apply(hidden, weight, targets), expected)
