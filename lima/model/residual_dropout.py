@@ -15,6 +15,8 @@ from lima.errors import ModelError
 
 VALUES = 2**16
 """Of the bits that an element is drawn with."""
+LEAST = -(2**63)
+"""Value of a draw: all of its 64 bits are drawn."""
 
 
 def layer_rates(layers: int, top: float) -> list[float]:
@@ -71,12 +73,17 @@ class ResidualDropout:
         return drop
 
     def _drop(self, output: Tensor, rate: float, branch: str) -> Tensor:
-        factors = torch.ones_like(output, requires_grad=False)
+        rows, tokens, width = output.shape
+        # Four elements share a draw, 16 bits each. What belongs to no example is kept.
+        shape = (rows, tokens, -(-width // 4))
+        covered = sum(stop - start for _, start, stop, _ in self._places) == rows * tokens
+        make = torch.empty if covered else torch.zeros
+        draws = make(shape, dtype=torch.int64, device=output.device)
         generator = self._generator(output.device)
         for row, start, stop, address in self._places:
             generator.manual_seed(address_seed(f"{address}/{branch}"))
-            drawn_factors(factors[row, start:stop], rate, generator)
-        return output * factors
+            draws[row, start:stop].random_(LEAST, None, generator=generator)
+        return output * factors(draws.view(torch.int16)[..., :width], rate, output.dtype)
 
     def _generator(self, device: torch.device) -> torch.Generator:
         if device not in self._generators:
@@ -84,23 +91,21 @@ class ResidualDropout:
         return self._generators[device]
 
 
-def drawn_factors(factors: Tensor, rate: float, generator: torch.Generator) -> None:
-    """Fill with 0 for what is dropped, and for the others with what keeps the mean as it is.
+def factors(draws: Tensor, rate: float, dtype: torch.dtype) -> Tensor:
+    """Return 0 for what is dropped, and for the others what keeps the mean as it is.
 
-    Four elements share a draw, 16 bits each, in all precisions and, unlike torch's own Bernoulli
-    draws, on processors of all makers; so a rate is a multiple of 1/65536.
+    The same in all precisions and, unlike torch's own Bernoulli draws, on processors of all makers.
 
     Args:
-        factors: Elements in rows, of any precision.
+        draws: A draw of 16 bits for each element; so a rate is a multiple of 1/65536.
         rate: Probability of a 0.
-        generator: Of the same device.
+        dtype: Of the result.
 
     """
     dropped = min(round(rate * VALUES), VALUES - 1)
-    draws = torch.empty(-(-factors.numel() // 4), dtype=torch.int64, device=factors.device)
-    draws.random_(-(2**63), None, generator=generator)
-    kept = draws.view(torch.int16)[: factors.numel()] >= dropped - VALUES // 2
-    torch.mul(kept.view(factors.shape), VALUES / (VALUES - dropped), out=factors)
+    found = torch.empty(draws.shape, dtype=dtype, device=draws.device)
+    kept = draws >= dropped - VALUES // 2
+    return torch.mul(kept, VALUES / (VALUES - dropped), out=found)
 
 
 def decoder_layers(model: nn.Module) -> list[Any]:

@@ -25,12 +25,15 @@ def prepare_environment(device: str) -> None:
     # Else it runs `numactl` each time that gradients are reduced, to count what it does not use.
     os.environ.setdefault("LOCAL_SIZE", "1")
     from deepspeed import ops
+    from deepspeed.utils import nvtx
 
+    # A CPU has no NVTX: what is called around hundreds of calls a step does nothing there.
+    nvtx.enable_nvtx = False
     # It would compile its shared-memory collectives, a minute and a compiler; gloo serves.
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
+def deepspeed_config(spec: TrainSpec, workers: int) -> dict[str, Any]:
     """Return DeepSpeed's configuration; the loop itself says which part of a batch is the last."""
     compute = spec.compute
     cuda = compute.device == "cuda"
@@ -44,6 +47,9 @@ def deepspeed_config(spec: TrainSpec) -> dict[str, Any]:
     }
     if not cuda:
         zero["reduce_bucket_size"] = CPU_BUCKET
+    if workers == 1:
+        # Nobody holds another part of gradients or weights.
+        zero |= {"reduce_scatter": False, "stage3_prefetch_bucket_size": 0}
     if compute.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cuda}
     if compute.offload == "all":

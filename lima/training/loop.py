@@ -85,7 +85,7 @@ class Trainer:
         spec, cell = self.spec, self.cell
         examples = self.world.each(lambda: loader(spec.text_format)(spec.data))
         self.plan = Plan(len(examples), spec.epochs, spec.batch_size, cell.seed)
-        self.config = deepspeed_config(spec)
+        self.config = deepspeed_config(spec, self.world.size)
         model, self.tokenizer, eot_id, pad_id = self._model([e.conversation[0] for e in examples])
         check_context(model, spec.max_length)
         name = spec.model.path

@@ -141,6 +141,14 @@ def test_without_preemption_a_priority_frees_nothing() -> None:
     assert found.changes[-1].startswith("nothing is preempted in this queue")
 
 
+def test_in_a_queue_that_admits_nothing_no_quota_is_waited_for() -> None:
+    for others in ((), (workload("a", 0, holds=True), workload("b", 1))):
+        found = explained(*others, workload("c", 2), stopPolicy="Hold")
+        assert found.waits == ()
+        assert found.changes == ("the queue admits nothing: ask the platform team",)
+        assert found.needs, "what there is stays to be seen"
+
+
 def test_workloads_that_are_not_ours_count() -> None:
     other = workload("notebook", 0)
     assert explained(workload("c", 2), others=(other,)).ahead == ("notebook",)

@@ -37,6 +37,7 @@ def workload(*true: str, **reasons: str) -> Workload:
 
 
 ADMITTED = workload("QuotaReserved", "Admitted")
+EVICTED = workload("QuotaReserved", "Admitted", Evicted="Preempted")
 FATAL = Cause("missing-secret", "no Secret", "make it")
 
 
@@ -51,6 +52,8 @@ FATAL = Cause("missing-secret", "no Secret", "make it")
         ("Initializing", "", ADMITTED, None, "starting"),
         ("Running", "PENDING", ADMITTED, None, "starting"),
         ("Running", "RUNNING", ADMITTED, None, "running"),
+        ("Running", "RUNNING", EVICTED, None, "stopping"),
+        ("Suspending", "STOPPED", EVICTED, None, "stopping"),
         ("Retrying", "FAILED", ADMITTED, None, "starting"),
         ("Initializing", "", ADMITTED, FATAL, "blocked"),
         ("Initializing", "", ADMITTED, replace(FATAL, fatal=False), "starting"),

@@ -11,7 +11,6 @@ from lima.model.residual_dropout import (
     Place,
     ResidualDropout,
     decoder_layers,
-    drawn_factors,
     layer_rates,
 )
 from tests.helpers.models import make_base
@@ -53,23 +52,37 @@ def test_measured_rates_on_both_branches(model: Any) -> None:
             assert measured == pytest.approx(rate, abs=0.01)
 
 
-def factors(seed: int, *, rate: float = 0.3, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    found = torch.empty((301, 33), dtype=dtype)
-    drawn_factors(found, rate, torch.Generator().manual_seed(seed))
-    return found
+def drawn(seed: int, *, rate: float = 0.3, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return the factors of a row of examples of 301 tokens in a layer of ones."""
+    layer = torch.nn.Identity()
+    dropout = ResidualDropout(Layers(layer), rate)
+    dropout.place([Place(0, 0, 301, f"example {seed}")])
+    found: torch.Tensor = layer.train()(torch.ones((1, 301, 33), dtype=dtype))
+    return found[0]
+
+
+class Layers(torch.nn.Module):
+    """A model of one layer, whose attention is given."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = torch.nn.Module()
+        block = torch.nn.Module()
+        block.self_attn, block.mlp = layer, torch.nn.Identity()
+        self.model.layers = torch.nn.ModuleList([block])
 
 
 def test_all_precisions_drop_the_same() -> None:
     for rate in (0.1, 0.3):
-        exact = factors(1, rate=rate)
+        exact = drawn(1, rate=rate)
         for dtype in (torch.bfloat16, torch.float16):
-            assert torch.equal(factors(1, rate=rate, dtype=dtype), exact.to(dtype))
+            assert torch.equal(drawn(1, rate=rate, dtype=dtype), exact.to(dtype))
 
 
 @pytest.mark.parametrize("rate", [1e-6, 0.3, 0.5, 1 - 1e-7])
 def test_the_mean_is_kept_exactly(rate: float) -> None:
     """What is kept is scaled by the inverse of its share of the values that 16 bits may have."""
-    found = factors(1, rate=rate)
+    found = drawn(1, rate=rate)
     kept = found[found != 0]
     scale = kept[0].item() if len(kept) else 2.0**16
     assert torch.equal(kept, torch.full_like(kept, scale))
@@ -80,7 +93,7 @@ def test_the_mean_is_kept_exactly(rate: float) -> None:
 
 def test_draws_know_nothing_of_each_other() -> None:
     """What is dropped together is as often as by chance: of neighbours, and of two addresses."""
-    rate, one, other = 0.3, factors(1) == 0, factors(2) == 0
+    rate, one, other = 0.3, drawn(1) == 0, drawn(2) == 0
     flat = one.flatten()
     allowed = 4 * (rate / len(flat)) ** 0.5
     for step in (1, 2, 3, 4, 33):  # four elements share a draw, 33 a row

@@ -78,6 +78,7 @@ def explain(
     ahead = [w for w in same if _waits(w) and order(w) < order(workload)]
     holding = [w for w in same if w.has_quota and not w.finished]
     condition = workload.conditions.get("QuotaReserved")
+    closed = _is_closed(queue, cluster_queue)
     return Explanation(
         view.run.name,
         view.state,
@@ -89,9 +90,11 @@ def explain(
             for w in holding
         ),
         needs=tuple(needs),
-        waits=tuple(_waits_for(workload, needs, ahead, holding, cluster_queue)),
+        waits=() if closed else tuple(_waits_for(workload, needs, ahead, holding, cluster_queue)),
         changes=tuple(
-            _changes(
+            _opens(view)
+            if closed
+            else _changes(
                 view=view,
                 workload=workload,
                 needs=needs,
@@ -111,6 +114,16 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         for key in ("asked", "nominal", "used", "missing"):
             need[key] = float(need[key])
     return document
+
+
+def _is_closed(queue: Queue | None, cluster_queue: ClusterQueue | None) -> bool:
+    """Say whether nothing is admitted, however much quota there is."""
+    return any(q is not None and (q.stopped or not q.active.status) for q in (queue, cluster_queue))
+
+
+def _opens(view: ClusterView) -> list[str]:
+    """Return what would let a run of a queue start that admits nothing."""
+    return [view.cause.fix if view.cause else "the queue admits nothing: ask the platform team"]
 
 
 def _waits_for(

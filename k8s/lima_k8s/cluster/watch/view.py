@@ -67,9 +67,11 @@ def state_of(run: Run, workload: Workload | None, cause: Cause | None) -> State:
         return "stopping"
     if cause and cause.fatal:
         return "blocked"
+    evicted = workload is not None and workload.is_true("Evicted")
     if workload is None or not workload.admitted:
         stopping = run.deployment_status == "Suspending"
-        evicted = workload is not None and workload.is_true("Evicted")
         preempted = evicted and workload and workload.conditions["Evicted"].reason == "Preempted"
         return "stopping" if stopping else "preempted" if preempted else "queued"
+    if evicted:  # it holds its quota until the last of its pods is gone
+        return "stopping"
     return "running" if run.job_runs else "starting"
