@@ -18,12 +18,26 @@ import ray.train.torch
 import torch.distributed as dist
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 
 from lima.training.world import World
 
 
-class LeanTrainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
-    """Trains without the actor that shares out datasets of Ray's: none of ours is one."""
+class GivenMachines(FixedScalingPolicy):  # type: ignore[misc]  # Ray has no types
+    """Asks nobody for machines: a job of ours is given all of them before it starts.
+
+    Ray Train's own policy starts an actor, the AutoscalingCoordinator, only to ask it.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Start no coordinator."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Ask for nothing, also while training goes on."""
+
+
+class LeanTrainer(TorchTrainer):  # type: ignore[misc]
+    """Trains without actors of no use to us: no dataset is Ray's, all machines are there."""
 
     without = frozenset({"DatasetsCallback"})
     """What Ray Train would start, and this does not."""
@@ -31,6 +45,10 @@ class LeanTrainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
     def _create_default_callbacks(self) -> list[Any]:
         started = super()._create_default_callbacks()
         return [callback for callback in started if type(callback).__name__ not in self.without]
+
+    def _initialize_and_run_controller(self, **given: Any) -> Any:
+        given["scaling_policy"] = GivenMachines(self.scaling_config)
+        return super()._initialize_and_run_controller(**given)
 
 
 class LocalTrainer(LeanTrainer):

@@ -12,7 +12,7 @@ from lima_jobs.machines import in_cluster
 from lima_jobs.ownray import nothing_left_of_a_failure, own_ray, require_loopback
 
 log = logging.getLogger(__name__)
-STARTS = 3
+STARTS = 6
 """Times that Ray is started: on a very busy machine it gives itself up after half a minute."""
 DEFAULTS = {
     # A worker that died is seen at once instead of after seconds.

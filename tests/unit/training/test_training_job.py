@@ -212,3 +212,13 @@ def test_ray_train_starts_no_actor_for_what_we_do_not_use() -> None:
 
     assert started(TorchTrainer) - started(LeanTrainer) == {"DatasetsCallback"}
     assert started(LeanTrainer) - started(LocalTrainer) == {"PlacementGroupCleanerCallback"}
+
+
+def test_training_asks_no_coordinator_for_machines(tmp_path: Path) -> None:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.util import list_named_actors
+
+    one, here = ScalingConfig(num_workers=1), RunConfig(storage_path=str(tmp_path))
+    LeanTrainer(print, scaling_config=one, run_config=here).fit()
+    names = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
+    assert not [name for name in names if "AutoscalingCoordinator" in name]
