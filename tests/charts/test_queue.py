@@ -143,6 +143,13 @@ def test_priorities_are_those_that_runs_name() -> None:
     assert load_cluster().priorityClass in found
 
 
+def test_priorities_outlive_the_release_that_made_them() -> None:
+    made = of_kind(queue(), "WorkloadPriorityClass")
+    assert len(made) == 3
+    for priority in made:
+        assert priority["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
 def test_rights_of_submitters() -> None:
     submitters = {"users": ["ada@x"], "groups": ["research"], "serviceAccounts": ["ci/runner"]}
     documents = queue(submitters=submitters)
