@@ -89,7 +89,7 @@ class ResidualDropout:
         return output * factors(draws.view(torch.int16)[..., :width], rate, output.dtype)
 
     def _space(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Return memory for draws, the same each time: what is new to a process is slow to write."""
+        """Return memory for draws, the same each time: new memory is slow to write to."""
         space, size = self._spaces.get(device), math.prod(shape)
         if space is None or space.numel() < size:
             space = self._spaces[device] = torch.empty(size, dtype=torch.int64, device=device)
