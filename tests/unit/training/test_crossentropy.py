@@ -13,11 +13,11 @@ from tests.unit.training.test_packing import VOCABULARY, tiny_model
 WIDTH = 16
 
 
-class Watched(TorchDispatchMode):
+class Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's is untyped
     """Keeps the products that are made, and the elements of the largest tensor."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.products: list[str] = []
         self.largest = 0
 
@@ -86,7 +86,8 @@ def test_a_step_holds_no_tensor_of_tokens_by_vocabulary(monkeypatch: pytest.Monk
     ids = torch.randint(1, VOCABULARY, (1, tokens))
 
     def largest() -> int:
-        with Watched() as watched:
+        watched = Watched()
+        with watched:
             given = {"positions": torch.arange(tokens - 1), "targets": ids[0, 1:]}
             loss = model(input_ids=ids, use_cache=False, **given)
             loss.backward()
