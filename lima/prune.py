@@ -1,8 +1,8 @@
 """What a storage holds that nothing needs any more, and its removal.
 
 Never what a running run or a result needs: states of runs that are complete, checkpoints of runs
-of which people chose another one, and what killed jobs left. A kind of its own is one function
-here and its place in `FINDERS`.
+of which people chose another one, inputs that no run names, and what killed jobs left. A kind of
+its own is one function here and its place in `FINDERS`.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 from lima.errors import DataError
 from lima.evaluation.cells.checkpoint_choice import read_choices
+from lima.inputs.copies import FOLDER as COPIES
 from lima.model.loading import EARLIER_STAGES, RUN
 from lima.runs.lease import is_held
 from lima.runs.ledger import completed_runs
@@ -26,12 +27,14 @@ from lima.store.storage import Entry, Storage
 from lima.store.tables import RUNS
 
 log = logging.getLogger(__name__)
-STATES, CHECKPOINTS, LEFTOVERS = "states", "checkpoints", "leftovers"
-KINDS = (STATES, CHECKPOINTS, LEFTOVERS)
+STATES, CHECKPOINTS, INPUTS, LEFTOVERS = "states", "checkpoints", "inputs", "leftovers"
+KINDS = (STATES, CHECKPOINTS, INPUTS, LEFTOVERS)
 FORMER_KEEP_STATES = 2
 """What specs say that were recorded when this was the default: no wish of anybody's."""
 WRITING_NS = 24 * 3600 * 10**9
 """Age from which on an unfinished object is nobody's work in progress."""
+QUEUED_NS = 7 * 24 * 3600 * 10**9
+"""Age from which on an input is not that of a run in a queue, which nothing here tells of."""
 FOLDER = "run_id="
 
 
@@ -69,6 +72,8 @@ class _Run:
     stage: str
     parent: str | None
     spec: dict[str, Any]
+    text: str
+    """All that is recorded of its spec."""
 
 
 class Study:
@@ -192,6 +197,15 @@ def _checkpoints(study: Study) -> Iterator[Removable]:
             yield _item(CHECKPOINTS, run, f"weights/epoch={epoch:02d}", why, study)
 
 
+def _inputs(study: Study) -> Iterator[Removable]:
+    """Find copies of inputs that no run names: specs hold the digits that their folders have."""
+    named = "\n".join(run.text for run in study.runs.values())
+    for digits, copies in groupby(study.storage.entries(COPIES), lambda e: e.path.split("/")[1]):
+        item = _sized(INPUTS, "", f"{COPIES}/{digits}", "no run names it", list(copies))
+        if digits not in named and _is_older(item, QUEUED_NS):
+            yield item
+
+
 def _leftovers(study: Study) -> Iterator[Removable]:
     """Find what killed jobs began, and what Ray Train noted of runs that are complete."""
     for run, parts in study.objects.items():
@@ -202,7 +216,8 @@ def _leftovers(study: Study) -> Iterator[Removable]:
     for run, notes in groupby(study.storage.entries("ray"), lambda e: e.path.split("/")[1]):
         if study.is_complete(run):
             yield _sized(LEFTOVERS, run, f"ray/{run}", "Ray Train's notes, of no use", list(notes))
-    yield from (item for item in _partials(study) if _is_left(item))
+    # What is younger may still be finished.
+    yield from (item for item in _partials(study) if _is_older(item, WRITING_NS))
 
 
 def _partials(study: Study) -> Iterator[Removable]:
@@ -227,9 +242,9 @@ def _cut_uploads(bucket: Bucket) -> Iterator[Removable]:
         yield Removable(LEFTOVERS, run, upload.path, why, size, written, upload=upload.id)
 
 
-def _is_left(item: Removable) -> bool:
-    """Say whether nobody writes it any more: the youngest may still be finished."""
-    return 0 < item.modified < time.time_ns() - WRITING_NS
+def _is_older(item: Removable, age_ns: int) -> bool:
+    """Say whether nothing of it was written for so long."""
+    return 0 < item.modified < time.time_ns() - age_ns
 
 
 def _run_in(path: str) -> str:
@@ -240,6 +255,7 @@ def _run_in(path: str) -> str:
 FINDERS: dict[str, Callable[[Study], Iterator[Removable]]] = {
     STATES: _states,
     CHECKPOINTS: _checkpoints,
+    INPUTS: _inputs,
     LEFTOVERS: _leftovers,
 }
 
@@ -276,7 +292,7 @@ def _run(row: dict[str, Any]) -> _Run:
     except ValueError:
         raise DataError(f"runs: run {row['run_id']}: its spec is not JSON") from None
     own = spec if row["stage"] == "chat" else spec.get(row["stage"]) or {}
-    return _Run(row["run_id"], row["stage"], row["parent_run_id"], own)
+    return _Run(row["run_id"], row["stage"], row["parent_run_id"], own, row["spec"])
 
 
 def _item(kind: str, run: str, part: str, why: str, study: Study) -> Removable:

@@ -147,6 +147,30 @@ def test_what_killed_jobs_began_goes(storage: Storage, capsys: pytest.CaptureFix
     assert [item["path"] for item in found] == [f"ray/{trained}"]
 
 
+def test_inputs_that_no_run_names_go(
+    storage: Storage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs name a copy by its digits: as its fingerprint, or where it lies."""
+    digits = [letter * 64 for letter in "abcd"]
+    brought = DataSpec("mine.jsonl", fingerprint=f"sha256:{digits[0]}")
+    copied = DataSpec(f"{storage.uri}/inputs/{digits[1]}/mine.jsonl")
+    for prompts in (brought, copied):
+        asked = GenerateSpec(prompts, ModelSpec("some/model"))
+        record_run(storage, CellSpec("study", "arm", generate=asked), "generate")
+    for name in digits:
+        storage.write(f"inputs/{name}/mine.jsonl", b"x" * 10)
+        storage.write(f"inputs/{name}/deep/er.json", b"x")
+    assert paths(storage) == [], "a run may stand in a queue"
+    monkeypatch.setattr("lima.prune.QUEUED_NS", 0)
+    gone = [f"inputs/{name}" for name in digits[2:]]
+    assert paths(storage) == gone
+    told = pruned(storage, capsys, "--yes")
+    assert [(i["kind"], i["path"], i["size"]) for i in told["items"]] == [
+        ("inputs", path, 11) for path in gone
+    ]
+    assert {e.path.split("/")[1] for e in storage.entries("inputs")} == set(digits[:2])
+
+
 def test_a_running_run_is_left_alone(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     trained = write_training(storage, cell())

@@ -15,7 +15,7 @@ NO_LEVEL = re.compile(r'Flavor "([^"]+)" does not contain the requested level')
 OF_A_FLAVOR = re.compile(r'Flavor "|topology "')
 SUITS = re.compile(r"\bflavor ([^\s,;]+)")
 """A flavor whose topology suits, so that something else is said of it: quota, taints, affinity."""
-MARKED = re.compile(r"untolerated taint \{[^}]*\} in flavor [^\s,;]+")
+MARKED = re.compile(r"untolerated taint \{[^{}]*\} in flavor [^\s,;]+")
 """A flavor that other pods are meant for, as lima-queue marks those of GPUs."""
 NEVER_PLACED = ("head", "submitter")
 """Pod sets that ask for no place in any profile."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 TEMPORARY = "temporary"
-KINDS = ("states", "checkpoints", "leftovers", TEMPORARY)
+KINDS = ("states", "checkpoints", "inputs", "leftovers", TEMPORARY)
 ABANDONED_S = 3600
 """Age of a temporary folder: on a shared disk the lock of another machine may not be seen."""
 
@@ -51,8 +51,9 @@ def command(
     """Free what nothing in a storage needs any more.
 
     That is: states of runs that are complete; weights of epochs other than the one that was
-    chosen; what killed jobs left, there and in this machine's temporary folders. Never what a
-    running run or a result needs. Works on a cluster's storage from any machine that can read it.
+    chosen; inputs that no run names, a week after they came; what killed jobs left, there and in
+    this machine's temporary folders. Never what a running run or a result needs. Works on a
+    cluster's storage from any machine that can read it.
     """
     from lima.prune import find, remove
     from lima.store.storage import Storage
