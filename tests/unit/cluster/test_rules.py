@@ -136,6 +136,30 @@ def test_an_elastic_job_may_scale() -> None:
     assert manifest_findings([changed(scale)]) == []
 
 
+@pytest.mark.parametrize(
+    ("toleration", "passes"),
+    [
+        ({"operator": "Exists"}, True),
+        ({"operator": "Exists", "effect": "NoSchedule"}, True),
+        ({"key": "lima-k8s.io/flavor", "operator": "Exists"}, True),
+        ({"key": "lima-k8s.io/flavor", "value": "h100", "effect": "NoSchedule"}, True),
+        ({"operator": "Exists", "effect": "NoExecute"}, False),
+        ({"key": "team", "operator": "Exists"}, False),
+    ],
+)
+def test_pods_without_gpus_do_not_pass_the_mark_of_their_flavors(
+    toleration: Raw, *, passes: bool
+) -> None:
+    def add(raw: Raw) -> None:
+        devices = {"resources": {"limits": {"nvidia.com/mig-3g.40gb": 1}}}
+        with_gpu = {"containers": [{"name": "ray-worker", **devices}], "tolerations": [toleration]}
+        group(raw)["template"] = {"spec": with_gpu}
+        head(raw)["template"]["spec"]["tolerations"] = [{"key": "other"}, toleration]
+
+    found = [(f.level, f.path.rpartition(".")[2]) for f in manifest_findings([changed(add)])]
+    assert found == ([("warning", "tolerations[1]")] if passes else [])
+
+
 def test_a_config_map_has_its_limit() -> None:
     raw = {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"specs.json": "x" * 2**20}}
     assert manifest_findings([raw]) == []

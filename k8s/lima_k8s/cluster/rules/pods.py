@@ -7,6 +7,8 @@ from lima_k8s.study.findings import Told
 
 Raw = dict[str, Any]
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+MARK = "lima-k8s.io/flavor"
+"""Taint by which lima-queue keeps pods without GPUs out of a flavor with them."""
 MAIN = {"head": "ray-head", "worker": "ray-worker", "submitter": "ray-job-submitter"}
 """The container that KubeRay takes for Ray's: the first of its pod."""
 
@@ -78,6 +80,28 @@ def _placing(role: str, path: str, spec: Raw) -> Iterator[Told]:
             "Ray's ports are then the node's: two pods of runs on one node meet there",
             "pods of whole nodes only",
         )
+    if not _has_devices(spec):
+        for index, toleration in enumerate(spec.get("tolerations") or []):
+            if _passes_mark(toleration):
+                yield (
+                    "warning",
+                    f"{path}.tolerations[{index}]",
+                    f"it tolerates {MARK} too: Kueue may give a pod without GPUs the room of those",
+                    "a toleration for each taint, by its key",
+                )
+
+
+def _has_devices(spec: Raw) -> bool:
+    limits = (c.get("resources", {}).get("limits") or {} for c in spec.get("containers") or [])
+    return any("/" in name for names in limits for name in names)
+
+
+def _passes_mark(toleration: Raw) -> bool:
+    """Say whether a toleration is one of lima-queue's mark, or of every taint."""
+    if toleration.get("effect") not in (None, "", "NoSchedule"):
+        return False
+    key = toleration.get("key")
+    return key == MARK or (not key and toleration.get("operator") == "Exists")
 
 
 def _restricted(_: str, path: str, spec: Raw) -> Iterator[Told]:
