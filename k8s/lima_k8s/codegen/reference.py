@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-from msgspec import Meta
 
 from lima.curation.sources.wikihow_files import COLUMNS
 from lima.data.layouts import LAYOUTS
@@ -19,6 +18,8 @@ from lima.recipes.registry import RECIPES, describe
 from lima.spec import CellSpec, DataSpec
 from lima.spec.codec import encode, field_types, json_schema, spec_type, type_text
 from lima.store.tables import TABLES
+from lima_k8s.codegen import settings
+from lima_k8s.codegen.tables import default_of, markdown_table, meaning
 from lima_k8s.main import COMMANDS, cli, command_named
 from lima_k8s.profile.cluster_spec import ClusterSpec
 from lima_k8s.profile.queue_spec import QueueSpec
@@ -43,10 +44,11 @@ def render() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Write all pages into a folder."""
+    """Write all pages into a folder, and the table of docs/cluster.md beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in render().items():
         (folder / name).write_text(text, "utf-8")
+    settings.write(folder.parent / "cluster.md")
 
 
 def _spec() -> Iterator[str]:
@@ -78,7 +80,7 @@ def _values() -> Iterator[str]:
 def _spec_tables(of: type) -> Iterator[str]:
     for kind in _spec_types(of):
         yield f"\n## {kind.__name__}\n\n{inspect.getdoc(kind)}\n"
-        yield from _table(("key", "type", "default", "meaning"), _spec_rows(kind))
+        yield from markdown_table(("key", "type", "default", "meaning"), _spec_rows(kind))
 
 
 def _spec_types(kind: type) -> list[type]:
@@ -100,11 +102,11 @@ def _spec_rows(kind: type) -> Iterator[Sequence[str]]:
         if nested:
             link = f"[{nested.__name__}](#{nested.__name__.lower()})"
             kind_text = kind_text.replace("mapping", link)
-        yield f"`{field.name}`", kind_text, _default(field), _meaning(annotation, nested)
+        yield f"`{field.name}`", kind_text, _default(field), meaning(annotation, nested)
 
 
 def _default(field: "dataclasses.Field[object]") -> str:
-    default = _default_of(field)
+    default = default_of(field)
     if default is dataclasses.MISSING:
         return "required"
     if dataclasses.is_dataclass(default):
@@ -115,26 +117,13 @@ def _default(field: "dataclasses.Field[object]") -> str:
     return f"`{json.dumps(encode(default), ensure_ascii=False)}`"
 
 
-def _default_of(field: "dataclasses.Field[object]") -> object:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
 def _differences(spec: object) -> list[tuple[str, object]]:
     """Return the values of a spec that are not its type's defaults."""
     return [
         (field.name, encode(getattr(spec, field.name)))
         for field in dataclasses.fields(spec)  # type: ignore[arg-type]
-        if getattr(spec, field.name) != _default_of(field)
+        if getattr(spec, field.name) != default_of(field)
     ]
-
-
-def _meaning(annotation: object, nested: type | None) -> str:
-    for meta in getattr(annotation, "__metadata__", ()):
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
-    return (inspect.getdoc(nested) or "").split("\n", 1)[0] if nested else ""
 
 
 def _recipes() -> Iterator[str]:
@@ -154,7 +143,7 @@ def _recipes() -> Iterator[str]:
         cells = recipe()
         text = (inspect.getdoc(recipe) or "").partition("\n")[2].strip()
         yield f"\n## {name}\n\n{describe(recipe)}\n\n{text}\n"
-        yield from _table(
+        yield from markdown_table(
             ("arm", "seeds", "training data", "epochs", "batch", "workers", "responses a prompt"),
             _arm_rows(cells),
         )
@@ -208,13 +197,15 @@ def _layouts() -> Iterator[str]:
         )
         for layout in LAYOUTS
     )
-    yield from _table(("layout", "a record", "is read as"), rows)
+    yield from markdown_table(("layout", "a record", "is read as"), rows)
     yield (
         "\n## wikiHow as CSV\n\nRows of an article follow each other. `wikihowSep.csv` has a row a "
         "step, `wikihowAll.csv` a row a part of an article, with the number of the part at the "
         "end of the title. A file with other columns is damaged as a whole.\n"
     )
-    yield from _table(("column", "holds"), ((f"`{n}`", text) for n, text in COLUMNS.items()))
+    yield from markdown_table(
+        ("column", "holds"), ((f"`{n}`", text) for n, text in COLUMNS.items())
+    )
 
 
 def _tables() -> Iterator[str]:
@@ -230,7 +221,7 @@ def _tables() -> Iterator[str]:
             (f"`{c.name}`", str(c.type), "yes" if c.nullable else "", c.meaning)
             for c in table.columns
         ]
-        yield from _table(("column", "type", "null", "meaning"), rows)
+        yield from markdown_table(("column", "type", "null", "meaning"), rows)
 
 
 def _cli() -> Iterator[str]:
@@ -247,13 +238,6 @@ def _help(name: str, command: click.Command) -> Iterator[str]:
         command, info_name=name, terminal_width=WIDTH, help_option_names=["-h", "--help"]
     )
     yield f"\n```text\n{command.get_help(context)}\n```"
-
-
-def _table(
-    headers: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]
-) -> Iterator[str]:
-    for row in (headers, ["---"] * len(headers), *rows):
-        yield f"| {' | '.join(value.replace('|', chr(92) + '|') for value in row)} |"
 
 
 if __name__ == "__main__":
