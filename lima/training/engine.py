@@ -47,7 +47,7 @@ def deepspeed_config(spec: TrainSpec, workers: int) -> dict[str, Any]:
     }
     if not cuda:
         zero["reduce_bucket_size"] = CPU_BUCKET
-    if workers == 1:
+    if not cuda and workers == 1:
         # Nobody holds another part of gradients or weights.
         zero |= {"reduce_scatter": False, "stage3_prefetch_bucket_size": 0}
     if compute.offload != "none":
