@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 from ray import cluster_resources
+from ray.util import list_named_actors
 from safetensors.torch import load
 
 import lima_jobs.train
@@ -194,6 +195,10 @@ def test_two_workers_with_a_part_each_train_what_one_does(tmp_path: Path) -> Non
     one, two = Storage(str(tmp_path / "one")), Storage(str(tmp_path / "two"))
     run_stage(alone, "train", one)
     run_stage(together, "train", two)
+    asked = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
+    assert not [name for name in asked if "AutoscalingCoordinator" in name], (
+        "all machines are given"
+    )
     expected, ours = (load(weights(s, c)[2]) for s, c in ((one, alone), (two, together)))
     assert expected.keys() == ours.keys()
     assert max(value.numel() for value in ours.values()) > PERSISTENT
@@ -212,13 +217,3 @@ def test_ray_train_starts_no_actor_for_what_we_do_not_use() -> None:
 
     assert started(TorchTrainer) - started(LeanTrainer) == {"DatasetsCallback"}
     assert started(LeanTrainer) - started(LocalTrainer) == {"PlacementGroupCleanerCallback"}
-
-
-def test_training_asks_no_coordinator_for_machines(tmp_path: Path) -> None:
-    from ray.train import RunConfig, ScalingConfig
-    from ray.util import list_named_actors
-
-    one, here = ScalingConfig(num_workers=1), RunConfig(storage_path=str(tmp_path))
-    LeanTrainer(print, scaling_config=one, run_config=here).fit()
-    names = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
-    assert not [name for name in names if "AutoscalingCoordinator" in name]
